@@ -1,0 +1,84 @@
+# `make demo` and `make test` need Python, gcc and make; everything else goes
+# into .venv, in the versions of constraints.txt. pip's own settings (mirrors,
+# caches, proxies) come from its usual environment variables and files.
+
+PYTHON ?= python3
+# Wheels built from source, kept for the next checkout.
+WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/diffmm_geo/wheels
+# `make demo DEMO_ARGS=...`, `make test PYTEST_ARGS=...`
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP := $(BIN)/python -m pip
+# Errors only.
+INSTALL := $(PIP) install -qq --progress-bar off
+
+# For every pip, those that build in isolation included. Relative, as pip
+# splits the variable at spaces.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help install demo test lint format types clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+install: $(STAMPS)/examples ## Make .venv with the package and its examples
+
+demo: $(STAMPS)/examples ## Train DiffMM and LightGCN on MovieLens-100K
+	$(BIN)/python examples/demo.py --root data --output runs/demo $(DEMO_ARGS)
+
+test: $(STAMPS)/test $(STAMPS)/sparse ## Run the tests, with torch-sparse
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMPS)/dev ## Check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMPS)/dev ## Sort imports and format
+	$(BIN)/ruff check --select I --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMPS)/dev ## Check types
+	$(BIN)/mypy
+
+clean: ## Remove .venv and caches, but neither data nor runs
+	rm -rf $(VENV) build dist *.egg-info htmlcov .coverage
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is touched after all else has succeeded, so that an interrupted
+# installation starts again.
+
+$(STAMPS)/venv:
+	$(PYTHON) -m venv --clear $(VENV)
+	@mkdir $(STAMPS)
+	@touch $@
+
+# By itself and first: it is what torch-scatter and torch-sparse build against.
+$(STAMPS)/torch: constraints.txt | $(STAMPS)/venv
+	$(INSTALL) torch
+	@touch $@
+
+$(STAMPS)/examples: pyproject.toml $(STAMPS)/torch
+	$(INSTALL) --editable '.[examples]'
+	@touch $@
+
+$(STAMPS)/test: pyproject.toml $(STAMPS)/torch
+	$(INSTALL) --editable '.[test]'
+	@touch $@
+
+$(STAMPS)/dev: pyproject.toml $(STAMPS)/torch
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+$(STAMPS)/sparse: .ci/wheels $(STAMPS)/torch
+	$(INSTALL) ninja setuptools wheel
+	.ci/wheels $(BIN)/python '$(WHEELS)'
+	@touch $@

@@ -1,0 +1,9 @@
+r"""Differentiable operations: an op is a folder with its readable reference
+(:obj:`naive.py`) beside its fast versions.
+"""
+
+from .info_nce import info_nce
+from .spmm import SparseMatrix, spmm
+from .topk import topk_items
+
+__all__ = ['SparseMatrix', 'info_nce', 'spmm', 'topk_items']

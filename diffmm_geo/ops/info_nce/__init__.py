@@ -1,0 +1,56 @@
+r"""The InfoNCE loss of one view against another."""
+
+from torch import Tensor
+
+from diffmm_geo.utils.checks import check_index, check_matrix, check_number
+
+from .blockwise import info_nce_blockwise
+from .naive import info_nce_naive
+
+__all__ = ['info_nce', 'info_nce_blockwise', 'info_nce_naive']
+
+
+def info_nce(
+    anchor: Tensor,
+    candidate: Tensor,
+    index: Tensor,
+    temperature: float = 0.5,
+) -> Tensor:
+    r"""The InfoNCE loss between two views of the same nodes
+
+    .. math::
+        \mathcal{L} = - \frac{1}{B} \sum_{n \in \mathrm{index}} \log
+        \frac{\exp(\cos(\mathbf{a}_n, \mathbf{b}_n) / \tau)}
+        {\sum_{j=1}^{N} \exp(\cos(\mathbf{a}_n, \mathbf{b}_j) / \tau)}
+
+    (Section 3.3 of the `"DiffMM: Multi-Modal Diffusion Model for
+    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper), in blocks, so
+    that the :obj:`[B, N]` matrix of cosines is never held.
+
+    Args:
+        anchor (torch.Tensor): The view :math:`\mathbf{a}` of all nodes.
+        candidate (torch.Tensor): The view :math:`\mathbf{b}` of all nodes.
+        index (torch.Tensor): The nodes to take as anchors; a node may come
+            more than once.
+        temperature (float, optional): The temperature :math:`\tau`.
+            (default: :obj:`0.5`)
+
+    Shapes:
+        - **anchor:** :math:`(N, F)`
+        - **candidate:** :math:`(N, F)`
+        - **index:** :math:`(B)`
+        - **output:** scalar
+
+    Raises:
+        ValueError: If shapes or types do not fit, :obj:`index` is empty or
+            out of range, or :obj:`temperature` is not positive.
+    """
+    check_number('temperature', temperature, 0.0, low_open=True)
+    check_matrix('anchor', anchor, finite=False)
+    check_matrix(
+        'candidate', candidate, anchor.size(0), anchor.size(1), finite=False
+    )
+    index = check_index('index', index, anchor.size(0))
+    if index.numel() == 0:
+        raise ValueError("'index' needs at least one node (got none)")
+    return info_nce_blockwise(anchor, candidate, index, temperature)

@@ -1,0 +1,1 @@
+r"""Checks shared by the public classes."""

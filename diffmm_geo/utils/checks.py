@@ -1,0 +1,287 @@
+r"""Argument checks: each raises an error that names the argument, what was
+expected, and what came, before anything is computed.
+"""
+
+import weakref
+from collections.abc import Collection, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar('T')
+
+
+def check_choice(name: str, value: T, choices: Collection[T]) -> T:
+    r"""One of a set of choices."""
+    if value not in choices:
+        raise ValueError(
+            f"'{name}' needs to be one of {list(choices)} (got {value!r})"
+        )
+    return value
+
+
+def check_int(name: str, value: Any, minimum: int = 1) -> int:
+    r"""An integer from a minimum on."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(
+            f"'{name}' needs to be an integer >= {minimum} (got {value!r})"
+        )
+    if value < minimum:
+        raise ValueError(
+            f"'{name}' needs to be an integer >= {minimum} (got {value})"
+        )
+    return value
+
+
+def check_k(k: Any, num_items: int, name: str = 'k') -> int:
+    r"""A number of items, not larger than there are."""
+    check_int(name, k)
+    if k > num_items:
+        raise ValueError(
+            f"'{name}' needs to be at most the number of items "
+            f'{num_items} (got {k})'
+        )
+    return int(k)
+
+
+def check_number(
+    name: str,
+    value: Any,
+    low: float = float('-inf'),
+    high: float = float('inf'),
+    *,
+    low_open: bool = False,
+    high_open: bool = False,
+) -> float:
+    r"""A finite number in an interval."""
+    left, right = '(' if low_open else '[', ')' if high_open else ']'
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float('nan')
+    inside = (low < number if low_open else low <= number) and (
+        number < high if high_open else number <= high
+    )
+    if not inside or number in (float('inf'), float('-inf')):
+        raise ValueError(
+            f"'{name}' needs to be a finite number in "
+            f'{left}{low}, {high}{right} '
+            f'(got {value!r})'
+        )
+    return number
+
+
+def check_device(device: Any) -> torch.device:
+    r"""A device that is there."""
+    try:
+        out = torch.device(device)
+        torch.empty(0, device=out)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(
+            f"'device' needs to be a device that is available "
+            f'(got {device!r}: {str(error).splitlines()[0]})'
+        ) from None
+    return out
+
+
+def check_edge_type(edge_type: Any) -> tuple[str, str, str]:
+    r"""A tuple (source, relation, target) between two node types."""
+    if (
+        not isinstance(edge_type, (tuple, list))
+        or len(edge_type) != 3
+        or not all(isinstance(part, str) for part in edge_type)
+    ):
+        raise ValueError(
+            f"'edge_type' needs to be a tuple of three strings, "
+            f'(source, relation, target) (got {edge_type!r})'
+        )
+    if edge_type[0] == edge_type[2]:
+        raise ValueError(
+            f"'edge_type' needs to connect two different node "
+            f'types (got {edge_type!r})'
+        )
+    return edge_type[0], edge_type[1], edge_type[2]
+
+
+def check_modalities(modalities: Any) -> list[str]:
+    r"""A list of distinct names, at least one."""
+    if isinstance(modalities, str) or not isinstance(modalities, Collection):
+        raise ValueError(
+            f"'modalities' needs to be a list of names (got {modalities!r})"
+        )
+    out = list(modalities)
+    if len(out) == 0:
+        raise ValueError("'modalities' needs at least one name (got none)")
+    if not all(isinstance(name, str) and name for name in out):
+        raise ValueError(
+            f"'modalities' needs to hold non-empty strings (got {out!r})"
+        )
+    if len(set(out)) != len(out):
+        raise ValueError(f"'modalities' needs distinct names (got {out!r})")
+    return out
+
+
+def check_index(
+    name: str,
+    index: Any,
+    num_nodes: int | None = None,
+) -> Tensor:
+    r"""A vector of node indices in :obj:`[0, num_nodes)`."""
+    if not isinstance(index, Tensor) or index.dim() != 1:
+        raise ValueError(
+            f"'{name}' needs to be a vector of node indices "
+            f'(got {describe(index)})'
+        )
+    if index.dtype not in (torch.long, torch.int):
+        raise ValueError(
+            f"'{name}' needs to be of type torch.long (got {index.dtype})"
+        )
+    if num_nodes is not None and index.numel() > 0 and not compiling():
+        low, high = (int(v) for v in index.aminmax())
+        if low < 0 or high >= num_nodes:
+            raise ValueError(
+                f"'{name}' needs indices in [0, {num_nodes}) "
+                f'(got values in [{low}, {high}])'
+            )
+    return index.long()
+
+
+def check_edge_index(
+    name: str,
+    edge_index: Any,
+    num_users: int | None = None,
+    num_items: int | None = None,
+) -> Tensor:
+    r"""A COO :obj:`edge_index`: row 0 users, row 1 items."""
+    if (
+        not isinstance(edge_index, Tensor)
+        or edge_index.dim() != 2
+        or edge_index.size(0) != 2
+    ):
+        raise ValueError(
+            f"'{name}' needs to be a tensor of shape "
+            f'[2, num_edges] (got {describe(edge_index)})'
+        )
+    if edge_index.dtype not in (torch.long, torch.int):
+        raise ValueError(
+            f"'{name}' needs to be of type torch.long (got {edge_index.dtype})"
+        )
+    if edge_index.numel() > 0 and not compiling():
+        for row, side, size in (
+            (0, 'source', num_users),
+            (1, 'target', num_items),
+        ):
+            low, high = (int(v) for v in edge_index[row].aminmax())
+            if low < 0 or (size is not None and high >= size):
+                raise ValueError(
+                    f"'{name}' needs {side} indices in "
+                    f'[0, {"num_nodes" if size is None else size}) '
+                    f'(got values in [{low}, {high}])'
+                )
+    return edge_index.long()
+
+
+def check_matrix(
+    name: str,
+    x: Any,
+    num_rows: int | None = None,
+    num_channels: int | None = None,
+    finite: bool = True,
+) -> Tensor:
+    r"""A floating point matrix :obj:`[..., num_rows, num_channels]`."""
+    if not isinstance(x, Tensor) or x.dim() < 2:
+        raise ValueError(
+            f"'{name}' needs to be a floating point matrix (got {describe(x)})"
+        )
+    if not x.is_floating_point():
+        raise ValueError(
+            f"'{name}' needs to be of floating point type (got {x.dtype})"
+        )
+    if num_rows is not None and x.size(-2) != num_rows:
+        raise ValueError(
+            f"'{name}' needs {num_rows} rows (got shape {list(x.size())})"
+        )
+    if num_channels is not None and x.size(-1) != num_channels:
+        raise ValueError(
+            f"'{name}' needs {num_channels} channels "
+            f'(got shape {list(x.size())})'
+        )
+    if finite:
+        check_finite(name, x)
+    return x
+
+
+# Features stay the same over a training run, so that every version of a
+# tensor is looked through only once (and a GPU is waited for only once).
+_seen: dict[int, tuple['weakref.ref[Tensor]', int]] = {}
+
+
+def check_finite(name: str, x: Tensor) -> None:
+    r"""No NaN and no infinity."""
+    if compiling():
+        return
+    key = id(x)
+    try:
+        version = x._version
+    except RuntimeError:  # Inference tensors do not track versions.
+        version = -1
+    if version >= 0 and key in _seen:
+        ref, seen_version = _seen[key]
+        if ref() is x and seen_version == version:
+            return
+    if not bool(torch.isfinite(x).all()):
+        bad = int((~torch.isfinite(x)).sum())
+        raise ValueError(
+            f"'{name}' needs to be finite (got {bad} NaN or "
+            f'infinite of {x.numel()} values)'
+        )
+    if version >= 0 and not x.requires_grad:
+        _seen[key] = (weakref.ref(x, lambda _: _seen.pop(key, None)), version)
+
+
+def check_keys(name: str, mapping: Any, keys: Collection[Any]) -> None:
+    r"""A dictionary that has certain keys."""
+    if not isinstance(mapping, Mapping):
+        raise ValueError(
+            f"'{name}' needs to be a dictionary with keys "
+            f'{list(keys)} (got {describe(mapping)})'
+        )
+    missing = [key for key in keys if key not in mapping]
+    if missing:
+        raise ValueError(
+            f"'{name}' needs an entry for {missing} (got {list(mapping)})"
+        )
+
+
+def check_state_dict(
+    got: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+) -> None:
+    r"""The same entries of the same shapes."""
+    missing = sorted(expected.keys() - got.keys())
+    unknown = sorted(got.keys() - expected.keys())
+    if missing or unknown:
+        raise ValueError(
+            f"'state_dict' needs the entries of this module "
+            f'(got none for {missing}, and unknown {unknown})'
+        )
+    for key, value in expected.items():
+        if got[key].size() != value.size():
+            raise ValueError(
+                f"'state_dict' needs shape "
+                f"{list(value.size())} for '{key}' "
+                f'(got {list(got[key].size())})'
+            )
+
+
+def describe(value: Any) -> str:
+    r"""What came, in short."""
+    if isinstance(value, Tensor):
+        return f'a tensor of shape {list(value.size())}, {value.dtype}'
+    return f'{type(value).__name__}: {value!r}'[:80]
+
+
+def compiling() -> bool:
+    r"""Whether a graph is being compiled, which reading values would break."""
+    return torch.compiler.is_compiling()

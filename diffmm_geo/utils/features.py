@@ -1,0 +1,38 @@
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from diffmm_geo.utils.checks import check_matrix, check_modalities
+
+
+def modality_features(
+    store: Any,
+    num_items: int,
+    modalities: Sequence[str] | None = None,
+) -> dict[str, Tensor]:
+    r"""The raw features :obj:`x_{m}` of an item store.
+
+    Raises:
+        ValueError: If there are none, one is missing, not floating point, not
+            finite, or does not have a row for every item.
+    """
+    there = [key[2:] for key in store.keys() if key.startswith('x_')]
+    if modalities is None:
+        modalities = there
+        if not there:
+            raise ValueError(
+                f"'data' needs item features 'x_{{modality}}' "
+                f'(got {list(store.keys())})'
+            )
+    modalities = check_modalities(modalities)
+    missing = [m for m in modalities if m not in there]
+    if missing:
+        raise ValueError(
+            f"'modalities' needs names that the items have "
+            f'features of, {there} (got {missing})'
+        )
+    return {
+        m: check_matrix(f'x_{m}', store[f'x_{m}'], num_items)
+        for m in modalities
+    }

@@ -1,0 +1,104 @@
+import pytest
+import torch
+from torch_geometric import EdgeIndex
+from torch_geometric.data import HeteroData
+
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+
+pytest.register_assert_rewrite('tests.training.trainer_protocol')
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def _sparse_tensor(edge_index, size):
+    sparse = pytest.importorskip('torch_sparse')
+    return sparse.SparseTensor(
+        row=edge_index[1], col=edge_index[0], sparse_sizes=size[::-1]
+    )
+
+
+def _coo(edge_index, size):
+    # Uncoalesced, as `torch.sparse_coo_tensor` leaves it.
+    value = torch.ones(edge_index.size(1))
+    return torch.sparse_coo_tensor(edge_index.flip(0), value, size[::-1])
+
+
+ADJ_FORMS = {
+    'EdgeIndex': lambda e, size: EdgeIndex(e, sparse_size=size),
+    'SparseTensor': _sparse_tensor,
+    'COO': _coo,
+    'CSR': lambda e, size: _coo(e, size).to_sparse_csr(),
+    'CSC': lambda e, size: _coo(e, size).to_sparse_csc(),
+    'BipartiteAdj': lambda e, size: BipartiteAdj.from_adj(e, size),
+    'prepared': lambda e, size: BipartiteAdj.from_adj(e, size, prepare=True),
+}
+
+
+@pytest.fixture(params=ADJ_FORMS)
+def adj_form(request):
+    r"""Brings an `edge_index` into another form that a layer takes."""
+    return ADJ_FORMS[request.param]
+
+
+@pytest.fixture
+def random_edges():
+    r"""Distinct edges; the last user and item have none."""
+
+    def make(num_users, num_items, num_edges):
+        pairs = torch.randperm((num_users - 1) * (num_items - 1))[:num_edges]
+        return torch.stack([pairs // (num_items - 1), pairs % (num_items - 1)])
+
+    return make
+
+
+@pytest.fixture
+def planted():
+    r"""A graph of communities: users only ever interact with the items of
+    theirs, which features tell apart.
+    """
+
+    def make(
+        num_users=32,
+        num_items=24,
+        num_communities=4,
+        num_train=3,
+        edge_type=('user', 'interacts', 'item'),
+        modalities=('image', 'text'),
+    ):
+        generator = torch.Generator().manual_seed(1)
+        splits = {'train': [], 'val': [], 'test': []}
+        for user in range(num_users):
+            community = user % num_communities
+            items = torch.arange(community, num_items, num_communities)
+            order = torch.randperm(items.numel(), generator=generator)
+            items = items[order]
+            chosen = {
+                'train': items[:num_train],
+                'val': items[num_train : num_train + 1],
+                'test': items[num_train + 1 : num_train + 2],
+            }
+            for split, item in chosen.items():
+                splits[split].append(
+                    torch.stack([torch.full_like(item, user), item])
+                )
+
+        data = HeteroData()
+        user, _, item = edge_type
+        data[user].num_nodes = num_users
+        data[item].num_nodes = num_items
+        community = torch.arange(num_items) % num_communities
+        for channels, m in enumerate(modalities, start=num_communities):
+            noise = torch.randn(num_items, channels, generator=generator)
+            x = torch.nn.functional.one_hot(community, channels) + 0.1 * noise
+            data[item][f'x_{m}'] = x
+        data[edge_type].edge_index = torch.cat(splits['train'], dim=1)
+        for split in ('val', 'test'):
+            data[edge_type][f'{split}_edge_label_index'] = torch.cat(
+                splits[split], dim=1
+            )
+        return data
+
+    return make

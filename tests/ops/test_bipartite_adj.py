@@ -1,0 +1,154 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from diffmm_geo.nn import BipartiteLGConv
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+
+SIZE = (6, 5)
+
+
+def dense(adj, size=SIZE):
+    r"""The joint matrix that a step multiplies by."""
+    eye = torch.eye(sum(size))
+    step = BipartiteLGConv().step(adj, eye[: size[0]], eye[size[0] :])
+    return torch.cat(step)
+
+
+def expected(edge_index, size=SIZE, weight=None):
+    num_users = size[0]
+    joint = torch.eye(sum(size))
+    weight = torch.ones(edge_index.size(1)) if weight is None else weight
+    for user, item, w in zip(*edge_index.tolist(), weight.tolist()):
+        joint[user, num_users + item] += w
+        joint[num_users + item, user] += w
+    scale = joint.sum(1).rsqrt()
+    return scale.view(-1, 1) * joint * scale
+
+
+@pytest.fixture
+def edge_index(random_edges):
+    return random_edges(*SIZE, 11)
+
+
+def test_forms(adj_form, edge_index):
+    adj = BipartiteAdj.from_adj(edge_index, SIZE)
+    assert_close(dense(adj), expected(edge_index))
+    adj = adj_form(edge_index, SIZE)
+    if not isinstance(adj, BipartiteAdj):
+        for prepare in (False, True):
+            out = BipartiteAdj.from_adj(adj, SIZE, prepare=prepare)
+            assert_close(dense(out), expected(edge_index))
+
+
+def test_duplicates_add_up(adj_form):
+    edge_index = torch.tensor([[0, 0, 1], [2, 2, 0]])
+    adj = adj_form(edge_index, SIZE)
+    if not isinstance(adj, BipartiteAdj):
+        adj = BipartiteAdj.from_adj(adj, SIZE)
+    assert_close(dense(adj), expected(edge_index))
+
+
+def test_edge_weights(edge_index):
+    weight = torch.rand(edge_index.size(1)) + 0.1
+    adj_t = torch.sparse_coo_tensor(edge_index.flip(0), weight, SIZE[::-1])
+    for form in (adj_t, adj_t.to_sparse_csr(), adj_t.to_sparse_csc()):
+        adj = BipartiteAdj.from_adj(form, SIZE)
+        assert_close(dense(adj), expected(edge_index, weight=weight))
+
+
+def test_edge_weights_of_sparse_tensor(edge_index):
+    sparse = pytest.importorskip('torch_sparse')
+    weight = torch.rand(edge_index.size(1)) + 0.1
+    adj_t = sparse.SparseTensor(
+        row=edge_index[1],
+        col=edge_index[0],
+        value=weight,
+        sparse_sizes=SIZE[::-1],
+    )
+    for prepare in (False, True):
+        adj = BipartiteAdj.from_adj(adj_t, SIZE, prepare=prepare)
+        assert_close(dense(adj), expected(edge_index, weight=weight))
+
+
+def test_without_normalization(adj_form, edge_index):
+    adj = adj_form(edge_index, SIZE)
+    if isinstance(adj, BipartiteAdj):
+        pytest.skip('normalised already')
+    joint = torch.zeros(11, 11)
+    joint[edge_index[0], 6 + edge_index[1]] = 1
+    for prepare in (False, True):
+        out = BipartiteAdj.from_adj(adj, SIZE, False, prepare=prepare)
+        assert_close(dense(out), joint + joint.t())
+
+
+def test_no_edges():
+    none = torch.empty(2, 0, dtype=torch.long)
+    for prepare in (False, True):
+        adj = BipartiteAdj.from_adj(none, SIZE, prepare=prepare)
+        assert_close(dense(adj), torch.eye(11))
+
+
+def test_dropout_drops_directed_entries(random_edges):
+    size = (60, 50)
+    edge_index = random_edges(*size, 2000)
+    adj = BipartiteAdj.from_adj(edge_index, size, prepare=True)
+    assert adj.dropout(1.0) is adj
+    full, out = dense(adj, size), dense(adj.dropout(0.25), size)
+    kept = out != 0
+    assert_close(out[kept], 4 * full[kept])
+    there = full != 0
+    loops = torch.eye(110, dtype=torch.bool)
+    for part in (there & ~loops, there & loops):
+        rate = (kept & part).sum() / part.sum()
+        assert 0.1 < rate < 0.45
+    # The two directions are drawn apart.
+    assert not kept.equal(kept.t())
+    # The backward pass sees the same entries as the forward pass.
+    x_item = torch.randn(50, 2, requires_grad=True)
+    dropped = adj.dropout(0.5, torch.Generator().manual_seed(1))
+    again = adj.dropout(0.5, torch.Generator().manual_seed(1))
+    conv = BipartiteLGConv()
+    conv.to_user(dropped, torch.zeros(60, 2), x_item).sum().backward()
+    matrix = dense(again, size)[:60, 60:]
+    assert_close(x_item.grad, matrix.sum(0).view(-1, 1).expand(-1, 2))
+
+
+def test_dropout_needs_prepared(edge_index):
+    with pytest.raises(ValueError, match="'dropout' needs a prepared"):
+        BipartiteAdj.from_adj(edge_index, SIZE).dropout(0.5)
+
+
+@pytest.mark.parametrize('rate', [0.0, -0.5, 1.5, float('nan')])
+def test_bad_keep_rate(edge_index, rate):
+    adj = BipartiteAdj.from_adj(edge_index, SIZE, prepare=True)
+    with pytest.raises(ValueError, match="'keep_rate'"):
+        adj.dropout(rate)
+
+
+def test_to(edge_index):
+    adj = BipartiteAdj.from_adj(edge_index, SIZE, prepare=True)
+    adj = adj.to(dtype=torch.double)
+    assert adj.to_user.value.dtype == torch.double
+    assert adj.to_item.value_t.dtype == torch.double
+    assert adj.user_loop.dtype == torch.double
+    assert_close(dense(adj), expected(edge_index))
+
+
+@pytest.mark.parametrize(
+    ('name', 'adj'),
+    [
+        ('edge_index', 'nonsense'),
+        ('edge_index', None),
+        ('edge_index', torch.tensor([[6], [0]])),
+        ('edge_index', torch.tensor([[0], [5]])),
+        ('edge_index', torch.tensor([[-1], [0]])),
+        ('edge_index', torch.tensor([[0.0], [0.0]])),
+        ('edge_index', torch.tensor([0, 1])),
+        ('adj_t', torch.ones(6, 5).to_sparse_csr()),
+        ('adj_t', torch.ones(6, 5).to_sparse_coo()),
+    ],
+)
+def test_bad_adjacency(name, adj):
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        BipartiteAdj.from_adj(adj, SIZE)

@@ -1,0 +1,135 @@
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+import diffmm_geo.ops.info_nce  # noqa: F401
+from diffmm_geo.ops import info_nce
+
+# The function shadows the module.
+PACKAGE = sys.modules['diffmm_geo.ops.info_nce']
+BLOCKWISE = sys.modules['diffmm_geo.ops.info_nce.blockwise']
+
+
+def compare(num_nodes, batch_size, channels, temperature, scale=1.0):
+    anchor = (scale * torch.randn(num_nodes, channels)).double()
+    candidate = torch.randn(num_nodes, channels).double()
+    index = torch.randint(num_nodes, (batch_size,))
+    anchor.requires_grad_()
+    candidate.requires_grad_()
+
+    loss = info_nce(anchor, candidate, index, temperature)
+    expected = PACKAGE.info_nce_naive(anchor, candidate, index, temperature)
+    assert_close(loss, expected)
+    # An incoming gradient other than one.
+    grads = torch.autograd.grad(3 * loss, [anchor, candidate])
+    expected = torch.autograd.grad(3 * expected, [anchor, candidate])
+    assert_close(grads, expected)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.integers(1, 12),
+    st.integers(1, 20),
+    st.integers(1, 5),
+    st.sampled_from([0.01, 0.1, 0.5, 2.0]),
+    st.integers(1, 40),
+    st.integers(1, 13),
+    st.integers(0, 2**16),
+)
+def test_agrees_with_naive(
+    num_nodes, batch_size, channels, temperature, block, width, seed
+):
+    torch.manual_seed(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BLOCKWISE, 'BLOCK_SIZE', block)
+        patch.setattr(BLOCKWISE, 'MAX_CANDIDATES', width)
+        compare(num_nodes, batch_size, channels, temperature)
+
+
+def test_gradcheck(monkeypatch):
+    monkeypatch.setattr(BLOCKWISE, 'MAX_CANDIDATES', 3)
+    x = torch.randn(7, 3).double().requires_grad_()
+    y = torch.randn(7, 3).double().requires_grad_()
+    index = torch.tensor([0, 6, 6, 2])
+    assert torch.autograd.gradcheck(info_nce, (x, y, index, 0.5))
+
+
+@pytest.mark.parametrize('which', [0, 1])
+def test_gradient_of_one_side_only(which):
+    views = [torch.randn(6, 3).double() for _ in range(2)]
+    index = torch.tensor([1, 4])
+    views[which].requires_grad_()
+    (grad,) = torch.autograd.grad(info_nce(*views, index, 0.5), [views[which]])
+    (expected,) = torch.autograd.grad(
+        PACKAGE.info_nce_naive(*views, index, 0.5), [views[which]]
+    )
+    assert_close(grad, expected)
+
+
+@pytest.mark.parametrize('temperature', [1e-3, 1e-2])
+def test_low_temperature_does_not_overflow(temperature):
+    # exp(1 / 1e-2) is beyond float32.
+    anchor, candidate = torch.randn(30, 4), torch.randn(30, 4)
+    anchor.requires_grad_()
+    index = torch.arange(30)
+    loss = info_nce(anchor, candidate, index, temperature)
+    loss.backward()
+    expected = PACKAGE.info_nce_naive(
+        anchor.double(), candidate.double(), index, temperature
+    )
+    assert_close(loss.double(), expected, rtol=1e-4, atol=1e-4)
+    assert anchor.grad.isfinite().all()
+
+
+def test_zero_rows_are_finite():
+    x = torch.zeros(4, 3, requires_grad=True)
+    loss = info_nce(x, x, torch.arange(4), 0.5)
+    loss.backward()
+    assert_close(loss, torch.tensor(4.0).log())
+    assert x.grad.isfinite().all()
+
+
+def test_same_view_twice():
+    x = torch.randn(5, 3).double().requires_grad_()
+    index = torch.tensor([0, 3])
+    (grad,) = torch.autograd.grad(info_nce(x, x, index, 0.5), x)
+    naive = PACKAGE.info_nce_naive(x, x, index, 0.5)
+    assert_close(grad, torch.autograd.grad(naive, x)[0])
+
+
+def test_half_precision():
+    x, y = torch.randn(8, 4), torch.randn(8, 4)
+    index = torch.arange(8)
+    out = info_nce(x.bfloat16(), y.bfloat16(), index)
+    assert out.dtype == torch.bfloat16
+    assert_close(out.float(), info_nce(x, y, index), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ('name', 'change'),
+    [
+        ('anchor', {'anchor': torch.ones(4, 3, dtype=torch.long)}),
+        ('candidate', {'candidate': torch.randn(5, 3)}),
+        ('candidate', {'candidate': torch.randn(4, 2)}),
+        ('index', {'index': torch.tensor([4])}),
+        ('index', {'index': torch.tensor([-1])}),
+        ('index', {'index': torch.tensor([], dtype=torch.long)}),
+        ('index', {'index': torch.tensor([0.5])}),
+        ('temperature', {'temperature': 0.0}),
+        ('temperature', {'temperature': float('nan')}),
+    ],
+)
+def test_bad_input(name, change):
+    args = {
+        'anchor': torch.randn(4, 3),
+        'candidate': torch.randn(4, 3),
+        'index': torch.tensor([0]),
+        'temperature': 0.5,
+    }
+    info_nce(**args)
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        info_nce(**{**args, **change})

@@ -1,0 +1,75 @@
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import diffmm_geo.ops.topk  # noqa: F401
+from diffmm_geo.ops import topk_items
+from diffmm_geo.ops.topk import exclusion_lists
+
+MODULE = sys.modules['diffmm_geo.ops.topk.topk_items']
+
+
+def reference(score, k, excluded):
+    out = []
+    for user, row in enumerate(score.tolist()):
+        left = [i for i in range(len(row)) if (user, i) not in excluded]
+        left.sort(key=lambda i: -row[i])
+        out.append((left + [-1] * k)[:k])
+    return torch.tensor(out)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(1, 9),
+    st.integers(1, 8),
+    st.integers(0, 60),
+    st.booleans(),
+    st.integers(1, 50),
+    st.data(),
+)
+def test_agrees_with_sorting(users, items, edges, biased, block, data):
+    k = data.draw(st.integers(1, items))
+    torch.manual_seed(data.draw(st.integers(0, 2**16)))
+    query, item = torch.randn(users, 3), torch.randn(items, 3)
+    bias = torch.randn(items) if biased else None
+    # Duplicates, and users left with fewer than k items, are among them.
+    edge_index = torch.stack(
+        [torch.randint(users, (edges,)), torch.randint(items, (edges,))]
+    )
+    score = query @ item.t() + (bias if biased else 0)
+    excluded = set(zip(*edge_index.tolist()))
+    expected = reference(score, k, excluded)
+    exclude = exclusion_lists(edge_index, users)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MODULE, 'BLOCK_SIZE', block)
+        out = topk_items(query, item, k, bias, exclude)
+        assert out.equal(expected)
+        # Some of the users only, one twice.
+        some = torch.randint(users, (4,))
+        out = topk_items(query[some], item, k, bias, exclude, some)
+        assert out.equal(expected[some])
+        out = topk_items(query, item, k, bias)
+        assert out.equal(reference(score, k, set()))
+
+
+def test_nothing_left():
+    exclude = exclusion_lists(torch.tensor([[0, 0], [0, 1]]), 2)
+    for k in (1, 2):
+        out = topk_items(torch.randn(2, 3), torch.randn(2, 3), k, None, exclude)
+        assert (out[0] == -1).all()
+        assert (out[1] >= 0).all()
+
+
+def test_exclusion_lists_of_users():
+    exclude = exclusion_lists(torch.tensor([[2, 0, 2], [5, 1, 3]]), 4)
+    row, item = exclude.of(torch.tensor([2, 1, 0, 2]))
+    assert row.tolist() == [0, 0, 2, 3, 3]
+    assert item.tolist() == [5, 3, 1, 5, 3]
+
+
+def test_k_too_large():
+    with pytest.raises(ValueError, match="'k' needs to be at most"):
+        topk_items(torch.randn(2, 3), torch.randn(4, 3), 5)
