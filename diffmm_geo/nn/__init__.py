@@ -1,0 +1,17 @@
+r"""Layers, losses, diffusion and the model, as torch modules."""
+
+from .conv import BipartiteLGConv, MultiModalLightGCNConv
+from .diffusion import Denoiser, GaussianDiffusion, ModalityDiffusion
+from .loss import CrossModalContrastiveLoss, info_nce
+from .models import DiffMM
+
+__all__ = [
+    'BipartiteLGConv',
+    'CrossModalContrastiveLoss',
+    'Denoiser',
+    'DiffMM',
+    'GaussianDiffusion',
+    'ModalityDiffusion',
+    'MultiModalLightGCNConv',
+    'info_nce',
+]

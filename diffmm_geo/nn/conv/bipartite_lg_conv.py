@@ -1,0 +1,147 @@
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.nn.conv import MessagePassing
+from torch_geometric.typing import Adj, OptTensor, SparseTensor
+from torch_geometric.utils import spmm as pyg_spmm
+
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.ops.spmm import SparseMatrix, spmm
+
+
+class BipartiteLGConv(MessagePassing):
+    r"""One light graph convolution over the joint graph of users and items,
+    with self-loops, computed on the bipartite graph itself
+
+    .. math::
+        \mathbf{x}^{\prime}_u = \sum_{i \in \mathcal{N}(u)}
+        \frac{\mathbf{x}_i}{\sqrt{(d_u + 1)(d_i + 1)}} +
+        \frac{\mathbf{x}_u}{d_u + 1}
+        \qquad
+        \mathbf{x}^{\prime}_i = \sum_{u \in \mathcal{N}(i)}
+        \frac{\mathbf{x}_u}{\sqrt{(d_u + 1)(d_i + 1)}} +
+        \frac{\mathbf{x}_i}{d_i + 1}.
+
+    It agrees with :class:`~torch_geometric.nn.conv.LGConv` on the joint
+    graph with self-loops.
+
+    Args:
+        normalize (bool, optional): Whether to add self-loops and to
+            normalise symmetrically. (default: :obj:`True`)
+        **kwargs (optional): Additional arguments of
+            :class:`torch_geometric.nn.conv.MessagePassing`.
+
+    Shapes:
+        - **x_user:** :math:`(*, |\mathcal{U}|, F)`,
+          **x_item:** :math:`(*, |\mathcal{I}|, F)`
+        - **edge_index:** :math:`(2, |\mathcal{E}|)` (row 0 users, row 1
+          items), any other :obj:`Adj` form, or a
+          :class:`~diffmm_geo.ops.bipartite_adj.BipartiteAdj`
+        - **output:** the shapes of :obj:`x_user` and :obj:`x_item`
+    """
+
+    def __init__(self, normalize: bool = True, **kwargs: Any) -> None:
+        kwargs.setdefault('aggr', 'add')
+        super().__init__(**kwargs)
+        self.normalize = normalize
+
+    def adjacency(
+        self,
+        edge_index: Adj | BipartiteAdj,
+        size: tuple[int, int],
+        dtype: torch.dtype | None = None,
+        prepare: bool = False,
+    ) -> BipartiteAdj:
+        r"""The adjacency as :meth:`step` needs it. An adjacency that is one
+        already passes through, so a graph that stays the same can be
+        normalised (and with :obj:`prepare=True` sorted) once.
+        """
+        if not isinstance(edge_index, BipartiteAdj):
+            return BipartiteAdj.from_adj(
+                edge_index, size, self.normalize, dtype, prepare
+            )
+        if edge_index.size is not None and edge_index.size != size:
+            raise ValueError(
+                f"'edge_index' needs to be a graph of "
+                f'{size[0]} users and {size[1]} items '
+                f'(got {edge_index.size})'
+            )
+        return edge_index
+
+    def step(
+        self,
+        adj: BipartiteAdj,
+        x_user: Tensor,
+        x_item: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        r"""One propagation step over a normalised adjacency."""
+        return (
+            self.to_user(adj, x_user, x_item),
+            self.to_item(adj, x_user, x_item),
+        )
+
+    def to_user(
+        self,
+        adj: BipartiteAdj,
+        x_user: Tensor,
+        x_item: Tensor,
+    ) -> Tensor:
+        r"""The users' half of :meth:`step`."""
+        return self._aggregate(
+            adj.to_user, adj.weight, x_item, x_user, adj.user_loop
+        )
+
+    def to_item(
+        self,
+        adj: BipartiteAdj,
+        x_user: Tensor,
+        x_item: Tensor,
+    ) -> Tensor:
+        r"""The items' half of :meth:`step`."""
+        return self._aggregate(
+            adj.to_item, adj.weight, x_user, x_item, adj.item_loop
+        )
+
+    def _aggregate(
+        self,
+        matrix: Adj | SparseMatrix,
+        weight: OptTensor,
+        x_src: Tensor,
+        x_dst: Tensor,
+        loop: OptTensor,
+    ) -> Tensor:
+        if isinstance(matrix, SparseMatrix):
+            out = spmm(matrix, x_src)
+        else:
+            # propagate_type: (x: Tensor, edge_weight: OptTensor)
+            out = self.propagate(
+                matrix,
+                x=x_src,
+                edge_weight=weight,
+                size=(x_src.size(self.node_dim), x_dst.size(self.node_dim)),
+            )
+        if loop is not None:
+            out = out + loop.to(x_dst.dtype).view(-1, 1) * x_dst
+        return out
+
+    def forward(
+        self,
+        x: tuple[Tensor, Tensor],
+        edge_index: Adj | BipartiteAdj,
+    ) -> tuple[Tensor, Tensor]:
+        x_user, x_item = x
+        size = (x_user.size(-2), x_item.size(-2))
+        adj = self.adjacency(edge_index, size, x_user.dtype)
+        return self.step(adj, x_user, x_item)
+
+    def message(self, x_j: Tensor, edge_weight: OptTensor) -> Tensor:
+        return x_j if edge_weight is None else edge_weight.view(-1, 1) * x_j
+
+    def message_and_aggregate(self, adj_t: Adj, x: Tensor) -> Tensor:
+        if isinstance(adj_t, SparseTensor) and x.dim() > 2:
+            flat = x.movedim(self.node_dim, 0)
+            out = pyg_spmm(adj_t, flat.reshape(flat.size(0), -1), self.aggr)
+            out = out.view(-1, *flat.size()[1:])
+            return out.movedim(0, self.node_dim)
+        return pyg_spmm(adj_t, x, reduce=self.aggr)

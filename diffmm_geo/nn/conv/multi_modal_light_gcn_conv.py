@@ -1,0 +1,197 @@
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import Parameter
+from torch_geometric.typing import Adj, EdgeType
+
+from diffmm_geo.nn.conv.bipartite_lg_conv import BipartiteLGConv
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.utils.checks import (
+    check_edge_type,
+    check_finite,
+    check_keys,
+    check_matrix,
+    check_modalities,
+    check_number,
+)
+
+
+class MultiModalLightGCNConv(BipartiteLGConv):
+    r"""The multi-modal graph aggregation of the `"DiffMM: Multi-Modal
+    Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
+    paper (Section 3.3)
+
+    .. math::
+        \mathbf{P}_m &= \mathbf{\hat{A}} \, [\mathbf{E}_u;
+        \mathbf{\bar{F}}_m]
+
+        \mathbf{Q}_m &= \mathbf{\hat{A}} \, [\mathbf{P}_{m,u}; \mathbf{E}_i]
+
+        \mathbf{G}_m &= \mathbf{\hat{A}}_m \, [\mathbf{E}_u; \mathbf{E}_i]
+
+        \mathbf{H} &= \sum_{m=1}^{M} {\mathrm{softmax}(\mathbf{w})}_m \left(
+        \mathbf{P}_m + \mathbf{Q}_m + \lambda \, \mathbf{G}_m \right)
+
+    with ID embeddings :math:`\mathbf{E}_u, \mathbf{E}_i`, row-normalised
+    modality features :math:`\mathbf{\bar{F}}_m`, the observed graph
+    :math:`\mathbf{\hat{A}}` and the generated graphs
+    :math:`\mathbf{\hat{A}}_m`, both symmetrically normalised with self-loops.
+
+    The sums over modalities are taken before propagating, as all of this is
+    linear in :math:`\mathbf{\bar{F}}_m`: any number of modalities costs four
+    sparse products over the observed graph.
+
+    Args:
+        modalities (list[str]): The names of the modalities.
+        generated_weight (float, optional): The weight :math:`\lambda` of the
+            generated graphs. (default: :obj:`0.2`)
+        edge_type (tuple[str, str, str], optional): The edge type of observed
+            interactions, from users to items. Generated interactions of
+            modality :obj:`m` are of type
+            :obj:`(user, f'denoised_{m}', item)`.
+            (default: :obj:`('user', 'interacts', 'item')`)
+        normalize (bool, optional): Whether to add self-loops and to
+            normalise symmetrically. (default: :obj:`True`)
+        **kwargs (optional): Additional arguments of
+            :class:`torch_geometric.nn.conv.MessagePassing`.
+
+    Shapes:
+        - **x_dict:** the ID embeddings, :math:`(*, |\mathcal{U}|, F)` of
+          users and :math:`(*, |\mathcal{I}|, F)` of items
+        - **edge_index_dict:** :math:`(2, |\mathcal{E}|)` for every edge type
+          (row 0 users, row 1 items), or any other :obj:`Adj` form; generated
+          edge types may be missing and then contribute nothing
+        - **modality_dict:** the projected features of items for every
+          modality, :math:`(*, |\mathcal{I}|, F)`, not yet normalised
+        - **output:** a dictionary with the shapes of :obj:`x_dict`
+
+    Raises:
+        ValueError: If a node type, the observed edge type or a modality is
+            missing, features do not fit the items or are not finite, or edges
+            are out of range.
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        generated_weight: float = 0.2,
+        edge_type: EdgeType = ('user', 'interacts', 'item'),
+        normalize: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        modalities = check_modalities(modalities)
+        edge_type = check_edge_type(edge_type)
+        check_number('generated_weight', generated_weight)
+        super().__init__(normalize, **kwargs)
+        self.modalities = modalities
+        self.generated_weight = float(generated_weight)
+        self.edge_type = edge_type
+        self.modality_weight = Parameter(torch.empty(len(modalities)))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters of the module."""
+        super().reset_parameters()
+        # Equal logits: every modality starts with the same weight.
+        torch.nn.init.constant_(self.modality_weight, 1 / len(self.modalities))
+
+    def generated_edge_type(self, modality: str) -> tuple[str, str, str]:
+        r"""The edge type of the interactions generated for a modality."""
+        return (self.edge_type[0], f'denoised_{modality}', self.edge_type[2])
+
+    def adjacency_dict(
+        self,
+        edge_index_dict: Mapping[EdgeType, Adj | BipartiteAdj],
+        size: tuple[int, int],
+        dtype: torch.dtype | None = None,
+        prepare: bool = False,
+    ) -> dict[EdgeType, BipartiteAdj]:
+        r"""The normalised adjacencies of the observed and the generated
+        graphs, to be passed in place of :obj:`edge_index_dict` where graphs
+        are used more than once.
+        """
+        check_keys('edge_index_dict', edge_index_dict, [self.edge_type])
+        edge_types = [self.edge_type]
+        edge_types += [self.generated_edge_type(m) for m in self.modalities]
+        return {
+            edge_type: self.adjacency(
+                edge_index_dict[edge_type], size, dtype, prepare
+            )
+            for edge_type in edge_types
+            if edge_type in edge_index_dict
+        }
+
+    def forward(  # type: ignore[override]
+        self,
+        x_dict: Mapping[str, Tensor],
+        edge_index_dict: Mapping[EdgeType, Adj | BipartiteAdj],
+        modality_dict: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        user, _, item = self.edge_type
+        check_keys('x_dict', x_dict, [user, item])
+        check_keys('modality_dict', modality_dict, self.modalities)
+        x_user = check_matrix(f"x_dict['{user}']", x_dict[user], finite=False)
+        x_item = check_matrix(
+            f"x_dict['{item}']",
+            x_dict[item],
+            num_channels=x_user.size(-1),
+            finite=False,
+        )
+        for m in self.modalities:
+            check_matrix(
+                f"modality_dict['{m}']",
+                modality_dict[m],
+                x_item.size(-2),
+                x_item.size(-1),
+                finite=False,
+            )
+            check_finite(f"modality_dict['{m}']", modality_dict[m].detach())
+
+        size = (x_user.size(-2), x_item.size(-2))
+        adj_dict = self.adjacency_dict(edge_index_dict, size, x_user.dtype)
+        feature = {
+            m: F.normalize(modality_dict[m], dim=-1) for m in self.modalities
+        }
+        out_user, out_item = self.aggregate_modalities(
+            adj_dict, x_user, x_item, feature
+        )
+        return {user: out_user, item: out_item}
+
+    def aggregate_modalities(
+        self,
+        adj_dict: Mapping[EdgeType, BipartiteAdj],
+        x_user: Tensor,
+        x_item: Tensor,
+        feature_dict: Mapping[str, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        r"""The layer itself, on normalised adjacencies and features."""
+        adj = adj_dict[self.edge_type]
+        weight = self.modality_weight.softmax(dim=0)
+        feature = torch.stack([feature_dict[m] for m in self.modalities])
+        feature = torch.einsum('m...,m->...', feature, weight)
+
+        # P: item features to users, user embeddings to items.
+        p_user, p_item = self.step(adj, x_user, feature)
+        # Q: the same with P's users and the item embeddings.
+        q_user, q_item = self.step(adj, p_user, x_item)
+        out_user, out_item = p_user + q_user, p_item + q_item
+
+        for n, m in enumerate(self.modalities):
+            generated = adj_dict.get(self.generated_edge_type(m))
+            if generated is None:
+                continue
+            g_user, g_item = self.step(generated, x_user, x_item)
+            scale = self.generated_weight * weight[n]
+            out_user = out_user + scale * g_user
+            out_item = out_item + scale * g_item
+        return out_user, out_item
+
+    def __repr__(self) -> str:
+        return (
+            f'{self.__class__.__name__}({self.modalities}, '
+            f'generated_weight={self.generated_weight}, '
+            f'edge_type={self.edge_type})'
+        )

@@ -1,0 +1,13 @@
+r"""Diffusion over interactions."""
+
+from .denoiser import Denoiser
+from .diffusion_training import train_diffusion_epoch
+from .gaussian_diffusion import GaussianDiffusion
+from .modality_diffusion import ModalityDiffusion
+
+__all__ = [
+    'Denoiser',
+    'GaussianDiffusion',
+    'ModalityDiffusion',
+    'train_diffusion_epoch',
+]

@@ -1,0 +1,188 @@
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import Linear, ModuleList, Parameter
+
+from diffmm_geo.utils.checks import check_int, check_number, check_state_dict
+
+
+class Denoiser(torch.nn.Module):
+    r"""The denoising network of the `"DiffMM: Multi-Modal Diffusion Model
+    for Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper
+    (Section 3.2)
+
+    .. math::
+        \mathbf{\hat{a}}_0 = \mathbf{W}_{\mathrm{out}} \tanh \left(
+        \mathbf{W}_{\mathrm{in}} \, [ \mathrm{dropout}(\mathbf{a}_t),
+        \mathbf{e}_t ] + \mathbf{b}_{\mathrm{in}} \right) +
+        \mathbf{b}_{\mathrm{out}}
+
+    where :math:`\mathbf{e}_t` is a linear map of the sinusoidal encoding of
+    the step :math:`t`.
+
+    Args:
+        num_items (int): The number of items :math:`I`.
+        hidden_channels (int or list[int], optional): The size of the hidden
+            layer. A list gives the sizes of the decoder's hidden layers, from
+            the innermost outwards; the encoder mirrors them.
+            (default: :obj:`1000`)
+        time_channels (int, optional): The size of the step encoding.
+            (default: :obj:`10`)
+        dropout (float, optional): The dropout probability of
+            :math:`\mathbf{a}_t` in training. (default: :obj:`0.5`)
+        normalize (bool, optional): Whether to normalise :math:`\mathbf{a}_t`
+            to unit length first. (default: :obj:`False`)
+
+    Shapes:
+        - **x_t:** :math:`(B, I)`
+        - **t:** :math:`(B)`
+        - **output:** :math:`(B, I)`
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        hidden_channels: int | Sequence[int] = 1000,
+        time_channels: int = 10,
+        dropout: float = 0.5,
+        normalize: bool = False,
+    ) -> None:
+        super().__init__()
+        if isinstance(hidden_channels, int):
+            hidden_channels = [hidden_channels]
+        if len(hidden_channels) == 0:
+            raise ValueError(
+                "'hidden_channels' needs at least one size (got none)"
+            )
+        hidden = [check_int('hidden_channels', h) for h in hidden_channels]
+        self.num_items = check_int('num_items', num_items)
+        self.hidden_channels = hidden
+        self.time_channels = check_int('time_channels', time_channels, 2)
+        self.dropout = check_number(
+            'dropout', dropout, 0.0, 1.0, high_open=True
+        )
+        self.normalize = normalize
+
+        # The first layer is linear in the items and the step alike, and is
+        # kept in two: rows of `item_weight` are looked up where `a_t` is
+        # sparse.
+        encoder, decoder = list(reversed(hidden)), [*hidden, num_items]
+        self.item_weight = Parameter(torch.empty(num_items, encoder[0]))
+        self.time_emb = Linear(time_channels, time_channels)
+        self.time_lin = Linear(time_channels, encoder[0])
+        self.encoder = ModuleList(
+            Linear(i, o) for i, o in zip(encoder[:-1], encoder[1:])
+        )
+        self.decoder = ModuleList(
+            Linear(i, o) for i, o in zip(decoder[:-1], decoder[1:])
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters of the module."""
+        for lin in [self.time_emb, *self.encoder, *self.decoder]:
+            assert isinstance(lin, Linear)
+            torch.nn.init.xavier_normal_(lin.weight)
+            torch.nn.init.normal_(lin.bias, 0.0, 0.001)
+        # Both parts are scaled as the one layer that they make up.
+        fan = self.num_items + self.time_channels + self.item_weight.size(1)
+        torch.nn.init.normal_(self.item_weight, 0.0, math.sqrt(2 / fan))
+        torch.nn.init.normal_(self.time_lin.weight, 0.0, math.sqrt(2 / fan))
+        torch.nn.init.normal_(self.time_lin.bias, 0.0, 0.001)
+
+    @property
+    def lin_out(self) -> Linear:
+        r"""The last layer, :math:`\mathbf{W}_{\mathrm{out}}` and
+        :math:`\mathbf{b}_{\mathrm{out}}`.
+        """
+        lin = self.decoder[-1]
+        assert isinstance(lin, Linear)
+        return lin
+
+    def time_encoding(self, t: Tensor) -> Tensor:
+        r"""The sinusoidal encoding of steps, cosines first, zero-padded to
+        an odd size.
+
+        Shapes:
+            - **t:** :math:`(B)`
+            - **output:** :math:`(B, C)`
+        """
+        half = self.time_channels // 2
+        freq = torch.arange(half, device=t.device, dtype=torch.float)
+        freq = (freq * (-math.log(10000) / half)).exp()
+        angle = t.view(-1, 1).float() * freq
+        out = torch.cat([angle.cos(), angle.sin()], dim=-1)
+        out = F.pad(out, (0, self.time_channels - 2 * half))
+        return out.to(self.time_emb.weight.dtype)
+
+    def hidden(self, z: Tensor, t: Tensor) -> Tensor:
+        r"""The last hidden layer from :math:`\mathbf{z}`, the items' share
+        of the first layer.
+
+        Shapes:
+            - **z:** :math:`(B, H)`
+            - **t:** :math:`(B)`, or :math:`(1)` for all rows alike
+            - **output:** :math:`(B, H^{\prime})`
+        """
+        h = z + self.time_lin(self.time_emb(self.time_encoding(t)))
+        for lin in [*self.encoder, *self.decoder[:-1]]:
+            h = lin(h.tanh())
+        return h.tanh()
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        if self.normalize:
+            x_t = F.normalize(x_t, dim=-1)
+        x_t = F.dropout(x_t, self.dropout, self.training)
+        return self.lin_out(self.hidden(x_t @ self.item_weight, t))
+
+    def load_official_state_dict(
+        self,
+        state_dict: Mapping[str, Tensor],
+    ) -> None:
+        r"""Loads the parameters of the authors' :obj:`Denoise` module:
+        :obj:`emb_layer`, :obj:`in_layers.*` and :obj:`out_layers.*`.
+
+        Raises:
+            ValueError: If an entry is missing, unknown, or of another shape.
+        """
+        target = self.state_dict()
+        official = {
+            key: torch.as_tensor(value).to(self.item_weight)
+            for key, value in state_dict.items()
+        }
+        first = official.pop('in_layers.0.weight', None)
+        if first is None:
+            raise ValueError(
+                f"'state_dict' needs an entry for "
+                f"'in_layers.0.weight' (got {list(state_dict)})"
+            )
+        renamed = {
+            'item_weight': first[:, : self.num_items].t(),
+            'time_lin.weight': first[:, self.num_items :],
+        }
+        for key, value in official.items():
+            layer, _, rest = key.partition('.')
+            index, _, name = rest.rpartition('.')
+            if layer == 'emb_layer':
+                key = f'time_emb.{name}'
+            elif layer == 'in_layers' and index == '0':
+                key = f'time_lin.{name}'
+            elif layer == 'in_layers':
+                key = f'encoder.{int(index) - 1}.{name}'
+            elif layer == 'out_layers':
+                key = f'decoder.{index}.{name}'
+            renamed[key] = value
+        check_state_dict(renamed, target)
+        self.load_state_dict(renamed)
+
+    def __repr__(self) -> str:
+        return (
+            f'{self.__class__.__name__}({self.num_items}, '
+            f'hidden_channels={self.hidden_channels})'
+        )

@@ -1,0 +1,60 @@
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from diffmm_geo.nn.diffusion.modality_diffusion import ModalityDiffusion
+from diffmm_geo.ops.topk import ExclusionLists
+
+
+def train_diffusion_epoch(
+    diffusion: ModalityDiffusion,
+    optimizer: Optimizer,
+    interactions: ExclusionLists,
+    item_emb: Tensor,
+    modality_emb_dict: Mapping[str, Tensor],
+    msi_weight: float = 0.1,
+    batch_size: int = 1024,
+    on_step: Callable[[], None] | None = None,
+) -> dict[str, float]:
+    r"""One pass over all users that trains the denoisers of all modalities.
+
+    Args:
+        diffusion (ModalityDiffusion): The denoisers.
+        optimizer (torch.optim.Optimizer): Their optimiser.
+        interactions (ExclusionLists): The items of each user.
+        item_emb (torch.Tensor): The item embeddings.
+        modality_emb_dict (dict[str, torch.Tensor]): The projected features of
+            each modality.
+        msi_weight (float, optional): The weight of the MSI term.
+            (default: :obj:`0.1`)
+        batch_size (int, optional): The number of users a step.
+            (default: :obj:`1024`)
+        on_step (callable, optional): Called after each step.
+            (default: :obj:`None`)
+
+    Returns:
+        The mean loss of each modality.
+    """
+    diffusion.train()
+    device = item_emb.device
+    num_users = interactions.rowptr.numel() - 1
+    total = {m: item_emb.new_zeros(()) for m in diffusion.modalities}
+    order = torch.randperm(num_users, device=device)
+    for users in order.split(batch_size):
+        # Rows become dense a batch at a time.
+        x_start = item_emb.new_zeros(users.numel(), diffusion.num_items)
+        x_start[interactions.of(users)] = 1.0
+        optimizer.zero_grad()
+        for m in diffusion.modalities:
+            elbo, msi = diffusion.loss(
+                m, x_start, item_emb, modality_emb_dict[m], msi_weight
+            )
+            loss = elbo.mean() + msi_weight * msi.mean()
+            loss.backward()
+            total[m] += loss.detach() * (users.numel() / num_users)
+        optimizer.step()
+        if on_step is not None:
+            on_step()
+    return {m: float(loss) for m, loss in total.items()}

@@ -1,0 +1,165 @@
+import torch
+from torch import Tensor
+
+from diffmm_geo.utils.checks import check_int, check_number
+
+
+class GaussianDiffusion(torch.nn.Module):
+    r"""The Gaussian diffusion process of the `"DiffMM: Multi-Modal Diffusion
+    Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper
+    (Section 3.2), with the linear variance schedule of the `"Diffusion
+    Recommender Model" <https://arxiv.org/abs/2304.04971>`_ paper
+
+    .. math::
+        1 - \bar{\alpha}_t = s \cdot \left( \alpha_{\min} + \frac{t}{T - 1}
+        (\alpha_{\max} - \alpha_{\min}) \right), \quad t = 0, \ldots, T - 1
+
+        \beta_0 = 10^{-4}, \quad
+        \beta_t = \min \left( 1 - \frac{\bar{\alpha}_t}{\bar{\alpha}_{t-1}},
+        0.999 \right), \quad
+        \bar{\alpha}_t = \prod_{s=0}^{t} (1 - \beta_s)
+
+    computed in double precision, then cast.
+
+    The buffers are vectors over the steps :math:`t = 0, \ldots, T - 1`:
+    :obj:`betas`, :obj:`alphas_cumprod`, :obj:`sqrt_alphas_cumprod`,
+    :obj:`sqrt_one_minus_alphas_cumprod`, :obj:`posterior_variance`,
+    :obj:`posterior_log_variance_clipped`, :obj:`posterior_mean_coef1`,
+    :obj:`posterior_mean_coef2`, and :obj:`elbo_weight`, which is
+    :math:`\mathrm{SNR}(t - 1) - \mathrm{SNR}(t)` with :math:`\mathrm{SNR}(t)
+    = \bar{\alpha}_t / (1 - \bar{\alpha}_t)`, and :math:`1` at :math:`t = 0`.
+
+    Args:
+        num_steps (int, optional): The number of steps :math:`T`.
+            (default: :obj:`5`)
+        noise_scale (float, optional): The noise scale :math:`s`.
+            (default: :obj:`0.1`)
+        noise_min (float, optional): The lower bound :math:`\alpha_{\min}` of
+            the noise. (default: :obj:`1e-4`)
+        noise_max (float, optional): The upper bound :math:`\alpha_{\max}` of
+            the noise. (default: :obj:`0.02`)
+
+    Raises:
+        ValueError: If an argument is out of range, or the noise at the last
+            step reaches one.
+    """
+
+    betas: Tensor
+    alphas_cumprod: Tensor
+    sqrt_alphas_cumprod: Tensor
+    sqrt_one_minus_alphas_cumprod: Tensor
+    posterior_variance: Tensor
+    posterior_log_variance_clipped: Tensor
+    posterior_mean_coef1: Tensor
+    posterior_mean_coef2: Tensor
+    elbo_weight: Tensor
+
+    def __init__(
+        self,
+        num_steps: int = 5,
+        noise_scale: float = 0.1,
+        noise_min: float = 1e-4,
+        noise_max: float = 0.02,
+    ) -> None:
+        super().__init__()
+        self.num_steps = check_int('num_steps', num_steps)
+        self.noise_scale = check_number('noise_scale', noise_scale, 0.0)
+        self.noise_min = check_number('noise_min', noise_min, 0.0)
+        self.noise_max = check_number('noise_max', noise_max, self.noise_min)
+        if self.noise_scale * self.noise_max >= 1:
+            raise ValueError(
+                f"'noise_scale' times 'noise_max' needs to be "
+                f'less than 1 (got '
+                f'{self.noise_scale * self.noise_max})'
+            )
+
+        for name, value in self._schedule().items():
+            self.register_buffer(name, value.to(torch.get_default_dtype()))
+
+    def _schedule(self) -> dict[str, Tensor]:
+        alpha_bar = 1 - torch.linspace(
+            self.noise_scale * self.noise_min,
+            self.noise_scale * self.noise_max,
+            self.num_steps,
+            dtype=torch.double,
+        )
+        betas = torch.full_like(alpha_bar, 1e-4)
+        betas[1:] = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+
+        alphas_cumprod = (1 - betas).cumprod(0)
+        previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
+        noise = 1 - alphas_cumprod
+        variance = betas * (1 - previous) / noise
+        # The variance at t = 0 is zero, whose logarithm is not finite.
+        clipped = variance.clone()
+        clipped[0] = variance[min(1, self.num_steps - 1)]
+        snr = alphas_cumprod / noise
+        elbo_weight = torch.ones_like(snr)
+        elbo_weight[1:] = snr[:-1] - snr[1:]
+        return {
+            'betas': betas,
+            'alphas_cumprod': alphas_cumprod,
+            'sqrt_alphas_cumprod': alphas_cumprod.sqrt(),
+            'sqrt_one_minus_alphas_cumprod': noise.sqrt(),
+            'posterior_variance': variance,
+            'posterior_log_variance_clipped': clipped.clamp(
+                min=torch.finfo(torch.float).tiny
+            ).log(),
+            'posterior_mean_coef1': betas * previous.sqrt() / noise,
+            'posterior_mean_coef2': (1 - previous) * (1 - betas).sqrt() / noise,
+            'elbo_weight': elbo_weight,
+        }
+
+    def q_sample(
+        self,
+        x_start: Tensor,
+        t: Tensor,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        r"""Diffuses rows to their steps
+
+        .. math::
+            \mathbf{a}_t = \sqrt{\bar{\alpha}_t} \, \mathbf{a}_0 +
+            \sqrt{1 - \bar{\alpha}_t} \, \boldsymbol{\epsilon}.
+
+        Args:
+            x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
+            t (torch.Tensor): The step of each row.
+            noise (torch.Tensor, optional): The noise
+                :math:`\boldsymbol{\epsilon}`, standard normal if not given.
+                (default: :obj:`None`)
+
+        Shapes:
+            - **x_start:** :math:`(B, I)`
+            - **t:** :math:`(B)`
+            - **noise:** :math:`(B, I)`
+            - **output:** :math:`(B, I)`
+        """
+        if noise is None:
+            noise = torch.randn_like(x_start)
+        signal = self.sqrt_alphas_cumprod[t].to(x_start.dtype).view(-1, 1)
+        scale = (
+            self.sqrt_one_minus_alphas_cumprod[t].to(x_start.dtype).view(-1, 1)
+        )
+        return (signal * x_start).addcmul(scale, noise)
+
+    def posterior_mean(
+        self,
+        x_start: Tensor,
+        x_t: Tensor,
+        t: int,
+    ) -> Tensor:
+        r"""The mean of :math:`q(\mathbf{a}_{t-1} | \mathbf{a}_t,
+        \mathbf{a}_0)`, for one step of all rows.
+        """
+        return (
+            self.posterior_mean_coef1[t].to(x_t.dtype) * x_start
+            + self.posterior_mean_coef2[t].to(x_t.dtype) * x_t
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f'{self.__class__.__name__}({self.num_steps}, '
+            f'noise_scale={self.noise_scale}, '
+            f'noise_min={self.noise_min}, noise_max={self.noise_max})'
+        )

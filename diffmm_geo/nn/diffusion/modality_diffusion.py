@@ -1,0 +1,328 @@
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import ModuleDict
+from torch_geometric.utils import coalesce
+
+from diffmm_geo.nn.diffusion.denoiser import Denoiser
+from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
+from diffmm_geo.nn.modality_name import module_name
+from diffmm_geo.ops import topk_items
+from diffmm_geo.utils.checks import (
+    check_choice,
+    check_edge_index,
+    check_int,
+    check_k,
+    check_matrix,
+    check_modalities,
+    check_number,
+)
+
+# Hidden states in flight at a time: 16 MiB in float32.
+BLOCK_SIZE = 2**22
+
+
+class ModalityDiffusion(torch.nn.Module):
+    r"""The multi-modal graph diffusion of the `"DiffMM: Multi-Modal
+    Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
+    paper (Section 3.2): one denoiser a modality, over the users' rows of
+    interactions :math:`\mathbf{a}_0 \in {\{ 0, 1 \}}^{I}`.
+
+    Args:
+        num_items (int): The number of items :math:`I`.
+        modalities (list[str]): The names of the modalities.
+        diffusion (GaussianDiffusion, optional): The diffusion process.
+            (default: :class:`GaussianDiffusion` with its defaults)
+        **denoiser_kwargs (optional): Additional arguments of
+            :class:`~diffmm_geo.nn.Denoiser`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        modalities: Sequence[str],
+        diffusion: GaussianDiffusion | None = None,
+        **denoiser_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.num_items = check_int('num_items', num_items)
+        self.modalities = check_modalities(modalities)
+        self.diffusion = diffusion or GaussianDiffusion()
+        self._denoisers = ModuleDict(
+            {
+                module_name(m): Denoiser(num_items, **denoiser_kwargs)
+                for m in self.modalities
+            }
+        )
+
+    @property
+    def denoisers(self) -> dict[str, Denoiser]:
+        r"""The denoiser of each modality."""
+        return {m: self._denoiser(m) for m in self.modalities}
+
+    def _denoiser(self, modality: str) -> Denoiser:
+        check_choice('modality', modality, self.modalities)
+        denoiser = self._denoisers[module_name(modality)]
+        assert isinstance(denoiser, Denoiser)
+        return denoiser
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters of the module."""
+        for denoiser in self.denoisers.values():
+            denoiser.reset_parameters()
+
+    def loss(
+        self,
+        modality: str,
+        x_start: Tensor,
+        item_emb: Tensor,
+        modality_emb: Tensor,
+        msi_weight: float = 0.1,
+        t: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        r"""The two terms of the training objective for each user, the
+        evidence lower bound and the modality-aware signal injection (MSI)
+
+        .. math::
+            \mathcal{L}_{\mathrm{elbo}} = \frac{w_t}{I} {\| \mathbf{a}_0 -
+            \mathbf{\hat{a}}_0 \|}^2 \qquad
+            \mathcal{L}_{\mathrm{msi}} = \frac{1}{F} {\| \mathbf{\hat{a}}_0
+            \mathbf{F}_m - \mathbf{a}_0 \mathbf{E}_i \|}^2
+
+        to be minimised as the mean of the first plus :obj:`msi_weight` times
+        the mean of the second.
+
+        Args:
+            modality (str): The modality.
+            x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
+            item_emb (torch.Tensor): The item embeddings
+                :math:`\mathbf{E}_i`; gets no gradient.
+            modality_emb (torch.Tensor): The projected features
+                :math:`\mathbf{F}_m`; gets no gradient.
+            msi_weight (float, optional): The weight that the MSI term will
+                be given. The term comes back *without* it; at :obj:`0` it is
+                not computed, and zero. (default: :obj:`0.1`)
+            t (torch.Tensor, optional): The step of each row, uniform if not
+                given. (default: :obj:`None`)
+            noise (torch.Tensor, optional): The noise, standard normal if not
+                given. (default: :obj:`None`)
+
+        Shapes:
+            - **x_start:** :math:`(B, I)`
+            - **item_emb:** :math:`(I, F)`
+            - **modality_emb:** :math:`(I, F)`
+            - **t:** :math:`(B)`
+            - **noise:** :math:`(B, I)`
+            - **output:** two vectors :math:`(B)`
+        """
+        denoiser = self._denoiser(modality)
+        check_matrix('x_start', x_start, None, self.num_items, finite=False)
+        check_number('msi_weight', msi_weight, 0.0)
+        if msi_weight > 0:
+            check_matrix('item_emb', item_emb, self.num_items, finite=False)
+            check_matrix(
+                'modality_emb',
+                modality_emb,
+                self.num_items,
+                item_emb.size(-1),
+                finite=False,
+            )
+        if t is None:
+            t = torch.randint(
+                self.diffusion.num_steps,
+                (x_start.size(0),),
+                device=x_start.device,
+            )
+
+        x_t = self.diffusion.q_sample(x_start, t, noise)
+        out = denoiser(x_t, t)
+
+        elbo = F.mse_loss(out, x_start, reduction='none').mean(dim=-1)
+        elbo = self.diffusion.elbo_weight[t].to(elbo.dtype) * elbo
+        if msi_weight == 0:
+            return elbo, torch.zeros_like(elbo)
+        msi = F.mse_loss(
+            out @ modality_emb.detach(),
+            x_start @ item_emb.detach(),
+            reduction='none',
+        )
+        return elbo, msi.mean(dim=-1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        modality: str,
+        x_start: Tensor,
+        sampling_steps: int = 0,
+        sampling_noise: bool = False,
+    ) -> Tensor:
+        r"""Runs the reverse process on whole rows.
+
+        Args:
+            modality (str): The modality.
+            x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
+            sampling_steps (int, optional): The number of steps by which rows
+                are diffused first; at :obj:`0` the reverse process starts
+                from the rows as they are. (default: :obj:`0`)
+            sampling_noise (bool, optional): Whether to add posterior noise in
+                every step but the last. (default: :obj:`False`)
+
+        Shapes:
+            - **x_start:** :math:`(B, I)`
+            - **output:** :math:`(B, I)`, a score for every item
+        """
+        denoiser = self._denoiser(modality)
+        check_matrix('x_start', x_start, None, self.num_items, finite=False)
+        self._check_steps(sampling_steps)
+
+        x_t = x_start
+        if sampling_steps > 0:
+            t = torch.tensor([sampling_steps - 1], device=x_start.device)
+            x_t = self.diffusion.q_sample(x_start, t)
+
+        training = denoiser.training
+        denoiser.eval()  # No dropout.
+        try:
+            for step in reversed(range(self.diffusion.num_steps)):
+                t = torch.tensor([step], device=x_start.device)
+                x_t = self.diffusion.posterior_mean(denoiser(x_t, t), x_t, step)
+                if sampling_noise and step > 0:
+                    log_var = self.diffusion.posterior_log_variance_clipped
+                    scale = (0.5 * log_var[step]).exp().to(x_t.dtype)
+                    x_t = x_t + scale * torch.randn_like(x_t)
+        finally:
+            denoiser.train(training)
+        return x_t
+
+    @torch.no_grad()
+    def sample_edges(
+        self,
+        modality: str,
+        edge_index: Tensor,
+        num_users: int,
+        num_edges_per_user: int = 1,
+        sampling_steps: int = 0,
+        sampling_noise: bool = False,
+    ) -> Tensor:
+        r"""Generates the interactions of every user: the items with the
+        highest scores at the end of the reverse process, in chunks of users.
+
+        Between its first and its last step, the process only ever reads
+        :math:`\mathbf{z} = \mathbf{a} \mathbf{W}_{\mathrm{in}}`, and runs in
+        hidden size: with :math:`\mathbf{h}` the hidden layer of
+        :math:`\mathbf{z}`,
+
+        .. math::
+            \mathbf{z} \leftarrow c_1 \left( \mathbf{h} (
+            \mathbf{W}_{\mathrm{out}} \mathbf{W}_{\mathrm{in}}) +
+            \mathbf{b}_{\mathrm{out}} \mathbf{W}_{\mathrm{in}} \right) +
+            c_2 \mathbf{z},
+
+        and as :math:`c_1 = 1, c_2 = 0` in the last step, it ends in
+        :math:`\mathbf{h} \mathbf{W}_{\mathrm{out}} +
+        \mathbf{b}_{\mathrm{out}}`. This does not hold for noise over items
+        (:obj:`sampling_steps`, :obj:`sampling_noise`) and normalised input,
+        which go through :meth:`sample`.
+
+        Args:
+            modality (str): The modality.
+            edge_index (torch.Tensor): The observed interactions, row 0 users,
+                row 1 items.
+            num_users (int): The number of users.
+            num_edges_per_user (int, optional): The number :math:`k` of
+                interactions to generate for each user. (default: :obj:`1`)
+            sampling_steps (int, optional): As in :meth:`sample`.
+                (default: :obj:`0`)
+            sampling_noise (bool, optional): As in :meth:`sample`.
+                (default: :obj:`False`)
+
+        Shapes:
+            - **edge_index:** :math:`(2, |\mathcal{E}|)`
+            - **output:** :math:`(2, |\mathcal{U}| \cdot k)`, sorted by user,
+              then by descending score
+        """
+        denoiser = self._denoiser(modality)
+        check_int('num_users', num_users, 0)
+        k = check_k(num_edges_per_user, self.num_items, 'num_edges_per_user')
+        self._check_steps(sampling_steps)
+        edge_index = check_edge_index(
+            'edge_index', edge_index, num_users, self.num_items
+        )
+        user, item = coalesce(
+            edge_index, num_nodes=max(num_users, self.num_items)
+        )
+        rowptr = user.new_zeros(num_users + 1)
+        torch.cumsum(
+            torch.bincount(user, minlength=num_users), 0, out=rowptr[1:]
+        )
+
+        dense = sampling_steps > 0 or sampling_noise or denoiser.normalize
+        width = self.num_items if dense else max(denoiser.hidden_channels)
+        height = max(1, BLOCK_SIZE // width)
+        transition = None if dense else self._transition(denoiser)
+
+        out = torch.empty(num_users, k, dtype=torch.long, device=user.device)
+        for start in range(0, num_users, height):
+            stop = min(start + height, num_users)
+            edges = slice(int(rowptr[start]), int(rowptr[stop]))
+            if transition is None:
+                x_start = denoiser.item_weight.new_zeros(
+                    stop - start, self.num_items
+                )
+                x_start[user[edges] - start, item[edges]] = 1.0
+                score = self.sample(
+                    modality, x_start, sampling_steps, sampling_noise
+                )
+                out[start:stop] = score.topk(k, dim=1).indices
+            else:
+                offset = rowptr[start:stop] - rowptr[start]
+                z = F.embedding_bag(
+                    item[edges], denoiser.item_weight, offset, mode='sum'
+                )
+                h = self._reverse_hidden(denoiser, z, *transition)
+                out[start:stop] = topk_items(
+                    h, denoiser.lin_out.weight, k, denoiser.lin_out.bias
+                )
+
+        users = torch.arange(num_users, device=user.device)
+        return torch.stack([users.repeat_interleave(k), out.view(-1)])
+
+    def _transition(self, denoiser: Denoiser) -> tuple[Tensor, Tensor]:
+        lin = denoiser.lin_out
+        return (
+            lin.weight.t() @ denoiser.item_weight,
+            lin.bias @ denoiser.item_weight,
+        )
+
+    def _reverse_hidden(
+        self,
+        denoiser: Denoiser,
+        z: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+    ) -> Tensor:
+        for step in reversed(range(1, self.diffusion.num_steps)):
+            h = denoiser.hidden(z, torch.tensor([step], device=z.device))
+            z = self.diffusion.posterior_mean(
+                torch.addmm(bias, h, weight), z, step
+            )
+        return denoiser.hidden(z, torch.tensor([0], device=z.device))
+
+    def _check_steps(self, sampling_steps: int) -> None:
+        check_int('sampling_steps', sampling_steps, 0)
+        if sampling_steps > self.diffusion.num_steps:
+            raise ValueError(
+                f"'sampling_steps' needs to be at most the "
+                f'number of steps {self.diffusion.num_steps} '
+                f'(got {sampling_steps})'
+            )
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}({self.num_items}, {self.modalities})'

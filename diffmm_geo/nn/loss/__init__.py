@@ -1,0 +1,7 @@
+r"""Losses."""
+
+from diffmm_geo.ops import info_nce
+
+from .cross_modal_contrastive_loss import CrossModalContrastiveLoss
+
+__all__ = ['CrossModalContrastiveLoss', 'info_nce']

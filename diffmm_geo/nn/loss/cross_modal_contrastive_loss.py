@@ -1,0 +1,106 @@
+from collections.abc import Mapping
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from diffmm_geo.ops import info_nce
+from diffmm_geo.utils.checks import (
+    check_choice,
+    check_keys,
+    check_matrix,
+    check_number,
+)
+
+ANCHORS = ('modality', 'main')
+
+
+class CrossModalContrastiveLoss(torch.nn.Module):
+    r"""The cross-modal contrastive loss of the `"DiffMM: Multi-Modal
+    Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
+    paper (Section 3.3) for the nodes of one type: with modality views
+    :math:`\mathbf{V}_1, \ldots, \mathbf{V}_M` and the main view
+    :math:`\mathbf{Z}`,
+
+    .. math::
+        \mathcal{L} =
+        \begin{cases}
+        \sum_{m < m^{\prime}} \mathrm{InfoNCE}(\mathbf{V}_m,
+        \mathbf{V}_{m^{\prime}}) & \text{if anchor is } \texttt{modality} \\
+        \sum_{m} \mathrm{InfoNCE}(\mathbf{Z}, \mathbf{V}_m)
+        & \text{if anchor is } \texttt{main}
+        \end{cases}
+
+    (see :func:`~diffmm_geo.nn.info_nce`). Call it once for users and once for
+    items, and add up.
+
+    Args:
+        temperature (float, optional): The temperature :math:`\tau`.
+            (default: :obj:`0.5`)
+        anchor (str, optional): What the views are held against: each other
+            (:obj:`"modality"`) or the main view (:obj:`"main"`).
+            (default: :obj:`"modality"`)
+
+    Shapes:
+        - **views:** :math:`(N, F)` for every modality
+        - **index:** :math:`(B)`
+        - **main:** :math:`(N, F)`
+        - **output:** scalar; zero for a single view held against each other
+
+    Raises:
+        ValueError: If :obj:`anchor` is unknown, :obj:`main` is missing where
+            it is the anchor, or shapes do not fit.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        anchor: str = 'modality',
+    ) -> None:
+        super().__init__()
+        self.temperature = check_number(
+            'temperature', temperature, 0.0, low_open=True
+        )
+        self.anchor = check_choice('anchor', anchor, ANCHORS)
+
+    def forward(
+        self,
+        views: Mapping[str, Tensor],
+        index: Tensor,
+        main: Tensor | None = None,
+    ) -> Tensor:
+        check_keys('views', views, [])
+        if len(views) == 0:
+            raise ValueError("'views' needs at least one view (got none)")
+        if self.anchor == 'main':
+            if main is None:
+                raise ValueError(
+                    "'main' needs to be given where the anchor "
+                    "is 'main' (got None)"
+                )
+            pairs = [(main, view) for view in views.values()]
+        else:
+            pairs = list(combinations(views.values(), 2))
+        first = next(iter(views.values()))
+        for name, view in views.items():
+            check_matrix(
+                f"views['{name}']",
+                view,
+                first.size(0),
+                first.size(1),
+                finite=False,
+            )
+
+        return sum(
+            (
+                info_nce(anchor, candidate, index, self.temperature)
+                for anchor, candidate in pairs
+            ),
+            first.new_zeros(()),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f'{self.__class__.__name__}(temperature={self.temperature}, '
+            f"anchor='{self.anchor}')"
+        )

@@ -1,0 +1,5 @@
+r"""Whole models."""
+
+from .diffmm import DiffMM
+
+__all__ = ['DiffMM']

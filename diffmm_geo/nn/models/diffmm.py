@@ -1,0 +1,381 @@
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import Embedding, ModuleDict
+from torch_geometric.typing import Adj, EdgeType
+
+from diffmm_geo.nn.conv import MultiModalLightGCNConv
+from diffmm_geo.nn.modality_name import module_name
+from diffmm_geo.nn.models.projection import PROJECTIONS
+from diffmm_geo.ops import topk_items
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.ops.topk import exclusion_lists
+from diffmm_geo.utils.checks import (
+    check_choice,
+    check_edge_index,
+    check_edge_type,
+    check_index,
+    check_int,
+    check_k,
+    check_keys,
+    check_matrix,
+    check_modalities,
+    check_number,
+    check_state_dict,
+)
+
+EdgeIndexDict = Mapping[EdgeType, Adj | BipartiteAdj]
+
+
+class DiffMM(torch.nn.Module):
+    r"""The recommendation model of the `"DiffMM: Multi-Modal Diffusion Model
+    for Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper: a
+    :class:`~diffmm_geo.nn.MultiModalLightGCNConv` over the observed and the
+    generated graphs, whose output :math:`\mathbf{H}` is propagated further
+
+    .. math::
+        \mathbf{Z}_0 = \mathbf{H}, \qquad
+        \mathbf{Z}_l = \mathbf{\hat{A}} \mathbf{Z}_{l-1}, \qquad
+        \mathbf{Z} = \sum_{l=0}^{L} \mathbf{Z}_l + \omega \,
+        \frac{\mathbf{H}}{\| \mathbf{H} \|}
+
+    (normalised by rows). The score of an item for a user is the product of
+    their rows of :math:`\mathbf{Z}`.
+
+    Args:
+        num_users (int): The number of users.
+        num_items (int): The number of items.
+        modality_channels (dict[str, int]): The number of raw channels of
+            every modality.
+        embedding_dim (int, optional): The size :math:`d` of embeddings.
+            (default: :obj:`64`)
+        num_layers (int, optional): The number :math:`L` of further
+            propagation steps. (default: :obj:`1`)
+        generated_weight (float, optional): The weight of the generated
+            graphs. (default: :obj:`0.2`)
+        residual_weight (float, optional): The weight :math:`\omega` of the
+            normalised residual. (default: :obj:`0.5`)
+        projection (str or dict[str, str], optional): How raw features are
+            projected to embeddings, for all modalities or for each:
+            :obj:`"linear"` (affine) or :obj:`"leaky_xavier"` (no bias, Xavier
+            initialisation, LeakyReLU of slope 0.2).
+            (default: :obj:`"linear"`)
+        edge_type (tuple[str, str, str], optional): The edge type of observed
+            interactions. (default: :obj:`('user', 'interacts', 'item')`)
+
+    Shapes:
+        - **feature_dict:** raw features :math:`(|\mathcal{I}|, C_m)` for
+          every modality
+        - **edge_index_dict:** as in
+          :class:`~diffmm_geo.nn.MultiModalLightGCNConv`
+        - **output:** :math:`(|\mathcal{U}|, d)` for users and
+          :math:`(|\mathcal{I}|, d)` for items, by node type
+
+    Raises:
+        ValueError: If an argument is out of range or does not fit.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        modality_channels: Mapping[str, int],
+        embedding_dim: int = 64,
+        num_layers: int = 1,
+        generated_weight: float = 0.2,
+        residual_weight: float = 0.5,
+        projection: str | Mapping[str, str] = 'linear',
+        edge_type: EdgeType = ('user', 'interacts', 'item'),
+    ) -> None:
+        super().__init__()
+        check_keys('modality_channels', modality_channels, [])
+        self.modalities = check_modalities(modality_channels)
+        self.num_users = check_int('num_users', num_users)
+        self.num_items = check_int('num_items', num_items)
+        self.embedding_dim = check_int('embedding_dim', embedding_dim)
+        self.num_layers = check_int('num_layers', num_layers, 0)
+        self.residual_weight = check_number('residual_weight', residual_weight)
+        self.edge_type = check_edge_type(edge_type)
+        self.modality_channels = {
+            m: check_int(f"modality_channels['{m}']", channels)
+            for m, channels in modality_channels.items()
+        }
+        if isinstance(projection, str):
+            projection = {m: projection for m in self.modalities}
+        check_keys('projection', projection, self.modalities)
+        self.projection = {
+            m: check_choice('projection', projection[m], PROJECTIONS)
+            for m in self.modalities
+        }
+
+        self.user_emb = Embedding(num_users, embedding_dim)
+        self.item_emb = Embedding(num_items, embedding_dim)
+        self.projections = ModuleDict(
+            {
+                module_name(m): PROJECTIONS[self.projection[m]](
+                    channels, embedding_dim
+                )
+                for m, channels in self.modality_channels.items()
+            }
+        )
+        self.conv = MultiModalLightGCNConv(
+            self.modalities, generated_weight, edge_type
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters of the module."""
+        torch.nn.init.xavier_uniform_(self.user_emb.weight)
+        torch.nn.init.xavier_uniform_(self.item_emb.weight)
+        for projection in self.projections.values():
+            projection.reset_parameters()  # type: ignore[operator]
+        self.conv.reset_parameters()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        r"""The number of users and the number of items."""
+        return self.num_users, self.num_items
+
+    def projected(
+        self,
+        feature_dict: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        r"""The projected features :math:`\mathbf{F}_m`, not normalised.
+
+        Shapes:
+            - **feature_dict:** :math:`(|\mathcal{I}|, C_m)`
+            - **output:** :math:`(|\mathcal{I}|, d)` for every modality
+        """
+        check_keys('feature_dict', feature_dict, self.modalities)
+        for m in self.modalities:
+            check_matrix(
+                f"feature_dict['{m}']",
+                feature_dict[m],
+                self.num_items,
+                self.modality_channels[m],
+            )
+        return {
+            m: self.projections[module_name(m)](
+                feature_dict[m].to(self.user_emb.weight.dtype)
+            )
+            for m in self.modalities
+        }
+
+    def adjacency_dict(
+        self,
+        edge_index_dict: EdgeIndexDict,
+        prepare: bool = True,
+    ) -> dict[EdgeType, BipartiteAdj]:
+        r"""Normalises and sorts the graphs once, to be passed in place of
+        :obj:`edge_index_dict` from then on.
+        """
+        return self.conv.adjacency_dict(
+            edge_index_dict, self.size, self.user_emb.weight.dtype, prepare
+        )
+
+    def forward(
+        self,
+        feature_dict: Mapping[str, Tensor],
+        edge_index_dict: EdgeIndexDict,
+    ) -> dict[str, Tensor]:
+        adj_dict = self.adjacency_dict(edge_index_dict, prepare=False)
+        return self._main(self._normalized(feature_dict), adj_dict)
+
+    def modality_views(
+        self,
+        feature_dict: Mapping[str, Tensor],
+        edge_index_dict: EdgeIndexDict,
+    ) -> dict[str, dict[str, Tensor]]:
+        r"""The view of every modality, to be contrasted
+
+        .. math::
+            \mathbf{V}_m = \sum_{l=0}^{L} \mathbf{\hat{A}}^l \left(
+            \mathbf{\hat{A}}_m \, [\mathbf{E}_u; \mathbf{\bar{F}}_m] \right).
+
+        Shapes:
+            - **output:** for every modality, :math:`(|\mathcal{U}|, d)` for
+              users and :math:`(|\mathcal{I}|, d)` for items, by node type
+
+        Raises:
+            ValueError: If the generated edges of a modality are missing.
+        """
+        adj_dict = self.adjacency_dict(edge_index_dict, prepare=False)
+        return self._views(self._normalized(feature_dict), adj_dict)
+
+    def forward_with_views(
+        self,
+        feature_dict: Mapping[str, Tensor],
+        edge_index_dict: EdgeIndexDict,
+    ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+        r"""The output and the modality views, projecting features once."""
+        adj_dict = self.adjacency_dict(edge_index_dict, prepare=False)
+        feature = self._normalized(feature_dict)
+        return self._main(feature, adj_dict), self._views(feature, adj_dict)
+
+    def _normalized(
+        self,
+        feature_dict: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        return {
+            m: F.normalize(x, dim=-1)
+            for m, x in self.projected(feature_dict).items()
+        }
+
+    def _main(
+        self,
+        feature: Mapping[str, Tensor],
+        adj_dict: Mapping[EdgeType, BipartiteAdj],
+    ) -> dict[str, Tensor]:
+        h_user, h_item = self.conv.aggregate_modalities(
+            adj_dict, self.user_emb.weight, self.item_emb.weight, feature
+        )
+        z_user, z_item = self._propagate(
+            adj_dict[self.edge_type], h_user, h_item
+        )
+        return {
+            self.edge_type[0]: z_user
+            + self.residual_weight * F.normalize(h_user, dim=-1),
+            self.edge_type[2]: z_item
+            + self.residual_weight * F.normalize(h_item, dim=-1),
+        }
+
+    def _views(
+        self,
+        feature: Mapping[str, Tensor],
+        adj_dict: Mapping[EdgeType, BipartiteAdj],
+    ) -> dict[str, dict[str, Tensor]]:
+        check_keys(
+            'edge_index_dict',
+            adj_dict,
+            [self.conv.generated_edge_type(m) for m in self.modalities],
+        )
+        users, items = [], []
+        for m in self.modalities:
+            user, item = self.conv.step(
+                adj_dict[self.conv.generated_edge_type(m)],
+                self.user_emb.weight,
+                feature[m],
+            )
+            users.append(user)
+            items.append(item)
+        # The views go side by side through the observed graph.
+        user, item = self._propagate(
+            adj_dict[self.edge_type],
+            torch.cat(users, dim=-1),
+            torch.cat(items, dim=-1),
+        )
+        chunks = zip(
+            user.split(self.embedding_dim, dim=-1),
+            item.split(self.embedding_dim, dim=-1),
+        )
+        return {
+            m: {self.edge_type[0]: user, self.edge_type[2]: item}
+            for m, (user, item) in zip(self.modalities, chunks)
+        }
+
+    def _propagate(
+        self,
+        adj: BipartiteAdj,
+        user: Tensor,
+        item: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        out_user, out_item = user, item
+        for _ in range(self.num_layers):
+            user, item = self.conv.step(adj, user, item)
+            out_user, out_item = out_user + user, out_item + item
+        return out_user, out_item
+
+    def reg_loss(self) -> Tensor:
+        r"""The squared norm of the ID embeddings,
+        :math:`{\| \mathbf{E}_u \|}^2 + {\| \mathbf{E}_i \|}^2`.
+        """
+        return (
+            self.user_emb.weight.square().sum()
+            + self.item_emb.weight.square().sum()
+        )
+
+    @torch.no_grad()
+    def recommend(
+        self,
+        feature_dict: Mapping[str, Tensor],
+        edge_index_dict: EdgeIndexDict,
+        k: int,
+        exclude_edge_index: Tensor | None = None,
+        user_index: Tensor | None = None,
+    ) -> Tensor:
+        r"""The top-:math:`k` items of users.
+
+        Args:
+            feature_dict (dict[str, torch.Tensor]): The raw features.
+            edge_index_dict (dict): The observed and generated graphs.
+            k (int): The number of recommendations.
+            exclude_edge_index (torch.Tensor, optional): The interactions
+                (row 0 users, row 1 items) that are not to be recommended,
+                usually those observed. (default: :obj:`None`)
+            user_index (torch.Tensor, optional): The users to recommend to,
+                all of them if not given. (default: :obj:`None`)
+
+        Shapes:
+            - **exclude_edge_index:** :math:`(2, |\mathcal{E}|)`
+            - **user_index:** :math:`(B)`
+            - **output:** item indices :math:`(B, k)` by descending score;
+              :obj:`-1` where fewer than :math:`k` items are left
+        """
+        k = check_k(k, self.num_items)
+        exclude = None
+        if exclude_edge_index is not None:
+            exclude = exclusion_lists(
+                check_edge_index(
+                    'exclude_edge_index', exclude_edge_index, *self.size
+                ),
+                self.num_users,
+            )
+        if user_index is not None:
+            user_index = check_index('user_index', user_index, self.num_users)
+
+        out = self(feature_dict, edge_index_dict)
+        query = out[self.edge_type[0]]
+        if user_index is not None:
+            query = query[user_index]
+        return topk_items(
+            query, out[self.edge_type[2]], k, exclude=exclude, users=user_index
+        )
+
+    def load_official_state_dict(
+        self,
+        state_dict: Mapping[str, Tensor],
+    ) -> None:
+        r"""Loads the parameters of the authors' :obj:`Model`:
+        :obj:`uEmbeds`, :obj:`iEmbeds`, :obj:`modal_weight`, and for every
+        modality :obj:`{m}_trans.weight` and :obj:`{m}_trans.bias`
+        (:obj:`"linear"`) or :obj:`{m}_trans` (:obj:`"leaky_xavier"`).
+
+        Raises:
+            ValueError: If an entry is missing, unknown, or of another shape.
+        """
+        names = {
+            'uEmbeds': 'user_emb.weight',
+            'iEmbeds': 'item_emb.weight',
+            'modal_weight': 'conv.modality_weight',
+        }
+        for m in self.modalities:
+            ours = f'projections.{module_name(m)}'
+            names[f'{m}_trans'] = f'{ours}.weight'
+            names[f'{m}_trans.weight'] = f'{ours}.weight'
+            names[f'{m}_trans.bias'] = f'{ours}.bias'
+        renamed = {
+            names.get(key, key): torch.as_tensor(value).to(self.user_emb.weight)
+            for key, value in state_dict.items()
+        }
+        check_state_dict(renamed, self.state_dict())
+        self.load_state_dict(renamed)
+
+    def __repr__(self) -> str:
+        return (
+            f'{self.__class__.__name__}({self.num_users}, '
+            f'{self.num_items}, {self.modality_channels}, '
+            f'embedding_dim={self.embedding_dim}, '
+            f'num_layers={self.num_layers})'
+        )

@@ -1,0 +1,371 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torch_geometric.transforms as T
+from torch.testing import assert_close
+from torch_geometric.nn import LGConv
+
+from diffmm_geo.nn import (
+    BipartiteLGConv,
+    ModalityDiffusion,
+    MultiModalLightGCNConv,
+)
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.transforms import ModalityAwareGraphDiffusion
+
+U, I, C = 9, 7, 4
+SIZE = (U, I)
+OBSERVED = ('user', 'interacts', 'item')
+
+
+def generated(m):
+    return ('user', f'denoised_{m}', 'item')
+
+
+def inputs(random_edges, modalities=('image', 'text'), dtype=None):
+    x_dict = {
+        'user': torch.randn(U, C, dtype=dtype, requires_grad=True),
+        'item': torch.randn(I, C, dtype=dtype, requires_grad=True),
+    }
+    modality_dict = {
+        m: torch.randn(I, C, dtype=dtype, requires_grad=True)
+        for m in modalities
+    }
+    edge_index_dict = {OBSERVED: random_edges(U, I, 20)}
+    for m in modalities:
+        edge_index_dict[generated(m)] = random_edges(U, I, U)
+    return x_dict, edge_index_dict, modality_dict
+
+
+def joint(edge_index):
+    r"""The joint graph with self-loops."""
+    user, item = edge_index
+    loop = torch.arange(U + I)
+    return torch.stack(
+        [
+            torch.cat([user, item + U, loop]),
+            torch.cat([item + U, user, loop]),
+        ]
+    )
+
+
+def naive(conv, x_dict, edge_index_dict, modality_dict):
+    r"""The equations, a modality at a time, by PyG's own convolution."""
+    lg_conv, (user, _, item) = LGConv(), conv.edge_type
+    adj = joint(edge_index_dict[conv.edge_type])
+    x_user, x_item = x_dict[user], x_dict[item]
+    out = 0
+    for weight, m in zip(conv.modality_weight.softmax(0), conv.modalities):
+        feature = F.normalize(modality_dict[m], dim=-1)
+        p = lg_conv(torch.cat([x_user, feature]), adj)
+        q = lg_conv(torch.cat([p[:U], x_item]), adj)
+        h = p + q
+        if (user, f'denoised_{m}', item) in edge_index_dict:
+            graph = joint(edge_index_dict[user, f'denoised_{m}', item])
+            g = lg_conv(torch.cat([x_user, x_item]), graph)
+            h = h + conv.generated_weight * g
+        out = out + weight * h
+    return {user: out[:U], item: out[U:]}
+
+
+def with_gradients(function, conv, x_dict, modality_dict):
+    r"""Outputs, and gradients of all that is learned."""
+    out = function()
+    loss = out['user'].sin().sum() + out['item'].square().sum()
+    learned = [
+        *x_dict.values(),
+        *modality_dict.values(),
+        conv.modality_weight,
+    ]
+    return out, torch.autograd.grad(loss, learned)
+
+
+def make_conv(modalities=('image', 'text'), **kwargs):
+    conv = MultiModalLightGCNConv(modalities, **kwargs)
+    torch.nn.init.normal_(conv.modality_weight)
+    return conv
+
+
+def test_repr():
+    assert str(MultiModalLightGCNConv(['a'])) == (
+        "MultiModalLightGCNConv(['a'], generated_weight=0.2, "
+        "edge_type=('user', 'interacts', 'item'))"
+    )
+
+
+@pytest.mark.parametrize('num_modalities', [1, 2, 4])
+def test_equations(random_edges, num_modalities):
+    names = [f'm{n}' for n in range(num_modalities)]
+    conv = make_conv(names, generated_weight=0.7).double()
+    x, edges, features = inputs(random_edges, names, torch.double)
+    actual = with_gradients(lambda: conv(x, edges, features), conv, x, features)
+    expected = with_gradients(
+        lambda: naive(conv, x, edges, features), conv, x, features
+    )
+    assert actual[0]['user'].dtype == torch.double
+    assert_close(actual, expected, check_dtype=True)
+
+
+def test_adj_forms(adj_form, random_edges):
+    conv = make_conv()
+    x, edges, features = inputs(random_edges)
+    expected = with_gradients(
+        lambda: conv(x, edges, features), conv, x, features
+    )
+    forms = {key: adj_form(e, SIZE) for key, e in edges.items()}
+    actual = with_gradients(lambda: conv(x, forms, features), conv, x, features)
+    assert_close(actual, expected)
+
+
+def test_adj_forms_in_double(adj_form, random_edges):
+    conv = make_conv().double()
+    x, edges, features = inputs(random_edges, dtype=torch.double)
+    forms = {key: adj_form(e, SIZE) for key, e in edges.items()}
+    # An adjacency that was prepared in single precision has its digits.
+    out = conv(x, forms, features)
+    assert out['user'].dtype == out['item'].dtype == torch.double
+    assert_close(out, conv(x, edges, features), rtol=1e-5, atol=1e-6)
+
+
+def test_adj_forms_without_normalization(adj_form, random_edges):
+    conv = make_conv(normalize=False)
+    x, edges, features = inputs(random_edges)
+    forms = {key: adj_form(e, SIZE) for key, e in edges.items()}
+    if isinstance(forms[OBSERVED], BipartiteAdj):
+        forms = conv.adjacency_dict(edges, SIZE, prepare=True)
+    actual = with_gradients(lambda: conv(x, forms, features), conv, x, features)
+    expected = with_gradients(
+        lambda: conv(x, edges, features), conv, x, features
+    )
+    assert_close(actual, expected)
+
+
+def test_without_normalization(random_edges):
+    user, item = edge_index = random_edges(U, I, 20)
+    matrix = torch.zeros(U, I)
+    matrix[user, item] = 1
+    x = torch.randn(U, C), torch.randn(I, C)
+    out = BipartiteLGConv(normalize=False)(x, edge_index)
+    assert_close(out, (matrix @ x[1], matrix.t() @ x[0]))
+
+
+def test_static_graphs(adj_form, random_edges):
+    conv = make_conv()
+    _, edges, _ = inputs(random_edges)
+    forms = {key: adj_form(e, SIZE) for key, e in edges.items()}
+    x = {'user': torch.randn(2, 3, U, C), 'item': torch.randn(2, 3, I, C)}
+    features = {m: torch.randn(2, 3, I, C) for m in conv.modalities}
+    out = conv(x, forms, features)
+    assert out['user'].size() == (2, 3, U, C)
+    assert out['item'].size() == (2, 3, I, C)
+    for i in range(2):
+        for j in range(3):
+            one = conv(
+                {t: v[i, j] for t, v in x.items()},
+                edges,
+                {m: v[i, j] for m, v in features.items()},
+            )
+            assert_close({t: v[i, j] for t, v in out.items()}, one)
+
+
+def test_missing_generated_edges_contribute_nothing(random_edges):
+    conv = make_conv(generated_weight=2.0)
+    x, edges, features = inputs(random_edges)
+    del edges[generated('image')]
+    out = conv(x, edges, features)
+    assert_close(out, naive(conv, x, edges, features))
+    del edges[generated('text')]
+    out = conv(x, edges, features)
+    assert_close(out, naive(conv, x, edges, features))
+
+
+def test_parts_agree_with_lg_conv(random_edges):
+    # One modality whose features are the (unit) item embeddings themselves.
+    conv, lg_conv = MultiModalLightGCNConv(['image']), LGConv()
+    edge_index = random_edges(U, I, 20)
+    x = {'user': torch.randn(U, C), 'item': torch.randn(I, C)}
+    x['item'] = F.normalize(x['item'], dim=-1)
+    both = torch.cat([x['user'], x['item']])
+
+    p = lg_conv(both, joint(edge_index))
+    adj = conv.adjacency(edge_index, SIZE)
+    assert_close(torch.cat(conv.step(adj, x['user'], x['item'])), p)
+    q = lg_conv(torch.cat([p[:U], x['item']]), joint(edge_index))
+    assert_close(torch.cat(conv.step(adj, p[:U], x['item'])), q)
+    out = conv(x, {OBSERVED: edge_index}, {'image': x['item']})
+    assert_close(torch.cat([out['user'], out['item']]), p + q)
+
+
+def test_custom_names(random_edges):
+    x, edges, features = inputs(random_edges)
+    expected = MultiModalLightGCNConv(['image', 'text'])(x, edges, features)
+    conv = MultiModalLightGCNConv(
+        ['image', 'text'], edge_type=('customer', 'buys', 'product')
+    )
+    out = conv(
+        {'customer': x['user'], 'product': x['item']},
+        {
+            ('customer', 'buys', 'product'): edges[OBSERVED],
+            ('customer', 'denoised_image', 'product'): edges[
+                generated('image')
+            ],
+            ('customer', 'denoised_text', 'product'): edges[generated('text')],
+        },
+        features,
+    )
+    assert list(out) == ['customer', 'product']
+    assert_close(out['customer'], expected['user'])
+    assert_close(out['product'], expected['item'])
+
+
+def test_nodes_without_interactions(random_edges):
+    conv = make_conv()
+    x, edges, features = inputs(random_edges)
+    none = torch.empty(2, 0, dtype=torch.long)
+    for graphs in (edges, dict.fromkeys(edges, none)):
+        out, grads = with_gradients(
+            lambda graphs=graphs: conv(x, graphs, features), conv, x, features
+        )
+        for value in [*out.values(), *grads]:
+            assert value.isfinite().all()
+    # Without edges, a node only ever sees itself.
+    assert_close(out, naive(conv, x, dict.fromkeys(edges, none), features))
+
+
+def test_zero_features_are_finite(random_edges):
+    conv = make_conv()
+    x, edges, features = inputs(random_edges)
+    features['image'] = torch.zeros(I, C, requires_grad=True)
+    _, grads = with_gradients(
+        lambda: conv(x, edges, features), conv, x, features
+    )
+    assert all(grad.isfinite().all() for grad in grads)
+
+
+def test_reset_parameters():
+    conv = make_conv(['a', 'b', 'c', 'd'])
+    conv.reset_parameters()
+    assert_close(conv.modality_weight.softmax(0), torch.full((4,), 0.25))
+
+
+def test_compile(random_edges):
+    torch.compiler.reset()
+    conv = make_conv()
+    x, edges, features = inputs(random_edges)
+    compiled = torch.compile(conv, backend='aot_eager')
+    actual = with_gradients(
+        lambda: compiled(x, edges, features), conv, x, features
+    )
+    expected = with_gradients(
+        lambda: conv(x, edges, features), conv, x, features
+    )
+    assert_close(actual, expected)
+
+
+def test_link_neighbor_loader(planted):
+    pytest.importorskip('torch_sparse')
+    from torch_geometric.loader import LinkNeighborLoader
+
+    data = planted(200, 80, 16, modalities=['image'])
+    diffusion = ModalityDiffusion(80, ['image'], hidden_channels=8)
+    data = ModalityAwareGraphDiffusion(diffusion)(data)
+    for t in ('user', 'item'):
+        data[t].n_id = torch.arange(data[t].num_nodes)
+    # Items are reached from users, and users from items.
+    data = T.ToUndirected(merge=False)(data)
+    loader = LinkNeighborLoader(
+        data,
+        num_neighbors=[2, 2],
+        edge_label_index=(OBSERVED, data[OBSERVED].edge_index),
+        batch_size=2,
+        shuffle=True,
+    )
+    conv = MultiModalLightGCNConv(['image'])
+    user_emb, item_emb = torch.randn(200, C), torch.randn(80, C)
+    features = torch.randn(80, C)
+    batch = next(iter(loader))
+    user, item = batch['user'].n_id, batch['item'].n_id
+    assert user.numel() < 200
+    out = conv(
+        {'user': user_emb[user], 'item': item_emb[item]},
+        batch.edge_index_dict,
+        {'image': features[item]},
+    )
+    assert out['user'].size() == (user.numel(), C)
+    # The same as on the subgraph in the numbering of the whole graph.
+    adj = BipartiteLGConv()
+    edge_index = torch.stack(
+        [
+            user[batch[OBSERVED].edge_index[0]],
+            item[batch[OBSERVED].edge_index[1]],
+        ]
+    )
+    whole, _ = adj((user_emb, item_emb), edge_index)
+    part, _ = adj((user_emb[user], item_emb[item]), batch[OBSERVED].edge_index)
+    assert_close(part, whole[user])
+
+
+def nan(rows):
+    return torch.full((rows, C), math.nan)
+
+
+@pytest.mark.parametrize(
+    ('name', 'position', 'change'),
+    [
+        ('x_dict', 0, {'user': None}),
+        ('x_dict', 0, {'item': None}),
+        ("x_dict\\['user'\\]", 0, {'user': torch.ones(U, C).long()}),
+        ("x_dict\\['user'\\]", 0, {'user': torch.ones(U)}),
+        ("x_dict\\['item'\\]", 0, {'item': torch.ones(I, C + 1)}),
+        ('edge_index_dict', 1, {OBSERVED: None}),
+        ('edge_index', 1, {OBSERVED: torch.tensor([[U], [0]])}),
+        ('edge_index', 1, {OBSERVED: torch.tensor([[0], [I]])}),
+        ('edge_index', 1, {OBSERVED: torch.tensor([[-1], [0]])}),
+        ('edge_index', 1, {OBSERVED: torch.zeros(2, 3)}),
+        ('edge_index', 1, {OBSERVED: torch.zeros(3, 2).long()}),
+        ('edge_index', 1, {OBSERVED: 'edges'}),
+        ('edge_index', 1, {generated('text'): torch.tensor([[0], [I]])}),
+        ('adj_t', 1, {OBSERVED: torch.ones(U, I).to_sparse_coo()}),
+        ('modality_dict', 2, {'text': None}),
+        ("modality_dict\\['text'\\]", 2, {'text': torch.ones(I, C).long()}),
+        ("modality_dict\\['text'\\]", 2, {'text': torch.ones(I + 1, C)}),
+        ("modality_dict\\['text'\\]", 2, {'text': torch.ones(I, C + 1)}),
+        ("modality_dict\\['text'\\]", 2, {'text': nan(I)}),
+        ("modality_dict\\['text'\\]", 2, {'text': 1 / torch.zeros(I, C)}),
+    ],
+)
+def test_bad_input(random_edges, name, position, change):
+    args = inputs(random_edges)
+    for key, value in change.items():
+        if value is None:
+            del args[position][key]
+        else:
+            args[position][key] = value
+    with pytest.raises(ValueError, match=f'{name}'):
+        make_conv()(*args)
+
+
+def test_prepared_adjacency_of_other_size(random_edges):
+    x, edges, features = inputs(random_edges)
+    conv = make_conv()
+    adj_dict = conv.adjacency_dict(edges, (U + 1, I), prepare=True)
+    with pytest.raises(ValueError, match="'edge_index' needs to be a graph"):
+        conv(x, adj_dict, features)
+
+
+@pytest.mark.parametrize(
+    ('name', 'kwargs'),
+    [
+        ('modalities', {'modalities': []}),
+        ('modalities', {'modalities': 'image'}),
+        ('modalities', {'modalities': ['a', 'a']}),
+        ('generated_weight', {'generated_weight': math.inf}),
+        ('edge_type', {'edge_type': ('user', 'item')}),
+        ('edge_type', {'edge_type': ('user', 'knows', 'user')}),
+    ],
+)
+def test_bad_arguments(name, kwargs):
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        MultiModalLightGCNConv(**{'modalities': ['a'], **kwargs})

@@ -1,0 +1,119 @@
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from diffmm_geo.nn import GaussianDiffusion
+
+BUFFERS = [
+    'betas',
+    'alphas_cumprod',
+    'sqrt_alphas_cumprod',
+    'sqrt_one_minus_alphas_cumprod',
+    'posterior_variance',
+    'posterior_log_variance_clipped',
+    'posterior_mean_coef1',
+    'posterior_mean_coef2',
+    'elbo_weight',
+]
+
+
+@pytest.mark.parametrize(
+    'args', [(5, 0.1, 1e-4, 0.02), (20, 1.0, 1e-3, 0.9), (2, 0.5, 0.1, 0.1)]
+)
+def test_schedule(args):
+    num_steps, scale, low, high = args
+    process = GaussianDiffusion(*args)
+    noise = [
+        scale * (low + t / (num_steps - 1) * (high - low))
+        for t in range(num_steps)
+    ]
+    betas = [1e-4]
+    for t in range(1, num_steps):
+        betas.append(min(1 - (1 - noise[t]) / (1 - noise[t - 1]), 0.999))
+    bars, product = [], 1.0
+    for beta in betas:
+        product *= 1 - beta
+        bars.append(product)
+    snr = [bar / (1 - bar) for bar in bars]
+    previous = [1.0, *bars[:-1]]
+    expected = {
+        'betas': betas,
+        'alphas_cumprod': bars,
+        'elbo_weight': [1.0] + [a - b for a, b in zip(snr, snr[1:])],
+        'posterior_variance': [
+            b * (1 - p) / (1 - bar) for b, p, bar in zip(betas, previous, bars)
+        ],
+        'posterior_mean_coef1': [
+            b * math.sqrt(p) / (1 - bar)
+            for b, p, bar in zip(betas, previous, bars)
+        ],
+        'posterior_mean_coef2': [
+            (1 - p) * math.sqrt(1 - b) / (1 - bar)
+            for b, p, bar in zip(betas, previous, bars)
+        ],
+    }
+    for name, values in expected.items():
+        actual = getattr(process, name)
+        assert_close(actual, torch.tensor(values), rtol=1e-4, atol=1e-7)
+    for name in BUFFERS:
+        assert getattr(process, name).size() == (num_steps,)
+        assert getattr(process, name).isfinite().all()
+
+
+def test_last_step_of_the_reverse_process_is_the_prediction():
+    process = GaussianDiffusion()
+    x_start, x_t = torch.randn(3, 4), torch.randn(3, 4)
+    assert_close(process.posterior_mean(x_start, x_t, 0), x_start)
+
+
+def test_single_step():
+    process = GaussianDiffusion(num_steps=1)
+    assert all(getattr(process, name).isfinite().all() for name in BUFFERS)
+
+
+def test_q_sample():
+    process = GaussianDiffusion(20, 1.0, 1e-3, 0.5)
+    x_start, noise = torch.randn(6, 5), torch.randn(6, 5)
+    t = torch.tensor([0, 3, 3, 19, 1, 7])
+    out = process.q_sample(x_start, t, noise)
+    bar = process.alphas_cumprod[t].view(-1, 1)
+    assert_close(out, bar.sqrt() * x_start + (1 - bar).sqrt() * noise)
+    assert process.q_sample(x_start.double(), t).dtype == torch.double
+
+
+def test_q_sample_draws_standard_normal_noise():
+    process = GaussianDiffusion(5, 1.0, 1e-3, 0.5)
+    out = process.q_sample(torch.zeros(500, 100), torch.full((500,), 4))
+    assert_close(out.mean(), torch.tensor(0.0), atol=0.02, rtol=0)
+    expected = process.sqrt_one_minus_alphas_cumprod[4]
+    assert_close(out.std(), expected, atol=0.02, rtol=0)
+
+
+def test_buffers_are_saved():
+    assert sorted(GaussianDiffusion().state_dict()) == sorted(BUFFERS)
+
+
+@pytest.mark.parametrize(
+    ('name', 'kwargs'),
+    [
+        ('num_steps', {'num_steps': 0}),
+        ('num_steps', {'num_steps': 2.0}),
+        ('noise_scale', {'noise_scale': -0.1}),
+        ('noise_scale', {'noise_scale': 60.0}),
+        ('noise_min', {'noise_min': -1e-4}),
+        ('noise_max', {'noise_max': 1e-5}),
+        ('noise_max', {'noise_max': math.nan}),
+    ],
+)
+def test_bad_arguments(name, kwargs):
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        GaussianDiffusion(**kwargs)
+
+
+def test_repr():
+    assert str(GaussianDiffusion()) == (
+        'GaussianDiffusion(5, noise_scale=0.1, noise_min=0.0001, '
+        'noise_max=0.02)'
+    )

@@ -1,0 +1,278 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from diffmm_geo.nn import DiffMM
+
+U, I, D = 9, 7, 4
+CHANNELS = {'image': 3, 'text.bert': 5}
+OBSERVED = ('user', 'interacts', 'item')
+
+
+@pytest.fixture
+def features():
+    return {m: torch.randn(I, c) for m, c in CHANNELS.items()}
+
+
+@pytest.fixture
+def edges(random_edges):
+    out = {OBSERVED: random_edges(U, I, 20)}
+    for m in CHANNELS:
+        out['user', f'denoised_{m}', 'item'] = random_edges(U, I, U)
+    return out
+
+
+def with_gradients(model, features, edges, function=None):
+    out, views = (function or model.forward_with_views)(features, edges)
+    parts = [*out.values(), *(v for view in views.values()
+                              for v in view.values())]  # fmt: skip
+    loss = sum((n + 1) * part.sin().sum() for n, part in enumerate(parts))
+    return parts, torch.autograd.grad(loss, list(model.parameters()))
+
+
+def joint(edge_index):
+    out = torch.eye(U + I)
+    out[edge_index[0], U + edge_index[1]] = 1
+    out[U + edge_index[1], edge_index[0]] = 1
+    scale = out.sum(1).rsqrt()
+    return scale.view(-1, 1) * out * scale
+
+
+@pytest.mark.parametrize('projection', ['linear', 'leaky_xavier'])
+@pytest.mark.parametrize('num_layers', [0, 1, 3])
+def test_equations(features, edges, num_layers, projection):
+    model = DiffMM(
+        U,
+        I,
+        CHANNELS,
+        D,
+        num_layers,
+        generated_weight=0.3,
+        residual_weight=0.7,
+        projection=projection,
+    )
+    torch.nn.init.normal_(model.conv.modality_weight)
+    adj = joint(edges[OBSERVED])
+    user, item = model.user_emb.weight, model.item_emb.weight
+    h, expected_views = 0, {}
+    for w, m in zip(model.conv.modality_weight.softmax(0), CHANNELS):
+        feature = F.normalize(model.projected(features)[m], dim=-1)
+        generated = joint(edges['user', f'denoised_{m}', 'item'])
+        p = adj @ torch.cat([user, feature])
+        q = adj @ torch.cat([p[:U], item])
+        g = generated @ torch.cat([user, item])
+        h = h + w * (p + q + 0.3 * g)
+        view = generated @ torch.cat([user, feature])
+        expected_views[m] = sum(
+            torch.matrix_power(adj, n) @ view for n in range(num_layers + 1)
+        )
+    z = sum(torch.matrix_power(adj, n) @ h for n in range(num_layers + 1))
+    z = z + 0.7 * F.normalize(h, dim=-1)
+
+    out, views = model.forward_with_views(features, edges)
+    assert_close(torch.cat([out['user'], out['item']]), z)
+    assert_close(model(features, edges), out)
+    assert_close(model.modality_views(features, edges), views)
+    for m, view in views.items():
+        assert_close(torch.cat([view['user'], view['item']]), expected_views[m])
+
+
+def test_adj_forms(adj_form, features, edges):
+    model = DiffMM(U, I, CHANNELS, D)
+    expected = with_gradients(model, features, edges)
+    forms = {key: adj_form(e, (U, I)) for key, e in edges.items()}
+    assert_close(with_gradients(model, features, forms), expected)
+    prepared = model.adjacency_dict(forms)
+    assert_close(with_gradients(model, features, prepared), expected)
+
+
+def test_double(features, edges):
+    model = DiffMM(U, I, CHANNELS, D)
+    expected = model(features, edges)
+    out = model.double()({m: x.double() for m, x in features.items()}, edges)
+    assert out['user'].dtype == torch.double
+    assert_close(out, expected, check_dtype=False)
+
+
+def test_compile(features, edges):
+    torch.compiler.reset()
+    model = DiffMM(U, I, CHANNELS, D)
+    expected = with_gradients(model, features, edges)
+    compiled = torch.compile(model.forward_with_views, backend='aot_eager')
+    actual = with_gradients(model, features, edges, compiled)
+    assert_close(actual, expected)
+
+
+def test_missing_generated_edges(features, edges):
+    model = DiffMM(U, I, CHANNELS, D)
+    full = model(features, edges)
+    observed = {OBSERVED: edges[OBSERVED]}
+    out = model(features, observed)
+    assert not torch.allclose(out['user'], full['user'])
+    for function in (model.modality_views, model.forward_with_views):
+        with pytest.raises(ValueError, match="'edge_index_dict'"):
+            function(features, observed)
+
+
+def test_custom_names(features, edges):
+    edge_type = ('customer', 'buys', 'product')
+    model = DiffMM(U, I, CHANNELS, D, edge_type=edge_type)
+    other = DiffMM(U, I, CHANNELS, D)
+    other.load_state_dict(model.state_dict())
+    renamed = {
+        ('customer', r if r.startswith('denoised') else 'buys', 'product'): e
+        for (_, r, _), e in edges.items()
+    }
+    out = model(features, renamed)
+    expected = other(features, edges)
+    assert_close(out['customer'], expected['user'])
+    assert_close(out['product'], expected['item'])
+
+
+@pytest.mark.parametrize('name', ['keys', 'a.b', 'forward', '%2E', 'type'])
+def test_any_modality_name(edges, name):
+    model = DiffMM(U, I, {name: 2}, D)
+    out = model({name: torch.randn(I, 2)}, {OBSERVED: edges[OBSERVED]})
+    assert out['item'].size() == (I, D)
+
+
+def test_recommend(features, edges):
+    model = DiffMM(U, I, CHANNELS, D)
+    out = model(features, edges)
+    score = (out['user'] @ out['item'].t()).detach()
+    top = model.recommend(features, edges, 3)
+    assert top.equal(score.topk(3).indices)
+    observed = edges[OBSERVED]
+    score[observed[0], observed[1]] = -math.inf
+    users = torch.tensor([4, 0, 4])
+    expected = score.topk(I)
+    expected = expected.indices.masked_fill(expected.values == -math.inf, -1)
+    top = model.recommend(features, edges, I, observed)
+    assert top.equal(expected)
+    assert (top == -1).any()
+    top = model.recommend(features, edges, I, observed, users)
+    assert top.equal(expected[users])
+    for name, args in {
+        'k': (I + 1,),
+        'exclude_edge_index': (2, torch.tensor([[U], [0]])),
+        'user_index': (2, None, torch.tensor([U])),
+    }.items():
+        with pytest.raises(ValueError, match=f"'{name}'"):
+            model.recommend(features, edges, *args)
+
+
+def test_reg_loss():
+    model = DiffMM(U, I, CHANNELS, D)
+    expected = sum(
+        (e.weight**2).sum() for e in (model.user_emb, model.item_emb)
+    )
+    assert_close(model.reg_loss(), expected)
+
+
+def test_reset_parameters():
+    model = DiffMM(U, I, CHANNELS, D)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.reset_parameters()
+    after = model.state_dict()
+    for name in before:
+        same = name == 'conv.modality_weight'
+        assert before[name].equal(after[name]) == same, name
+
+
+def official(projection):
+    out = {
+        'uEmbeds': torch.randn(U, D),
+        'iEmbeds': torch.randn(I, D),
+        'modal_weight': torch.randn(2),
+    }
+    for m, c in CHANNELS.items():
+        if projection == 'linear':
+            out[f'{m}_trans.weight'] = torch.randn(D, c)
+            out[f'{m}_trans.bias'] = torch.randn(D)
+        else:
+            out[f'{m}_trans'] = torch.randn(c, D)
+    return out
+
+
+@pytest.mark.parametrize('projection', ['linear', 'leaky_xavier'])
+def test_load_official_state_dict(features, projection):
+    model = DiffMM(U, I, CHANNELS, D, projection=projection)
+    state = official(projection)
+    model.load_official_state_dict(state)
+    assert model.user_emb.weight.equal(state['uEmbeds'])
+    assert model.item_emb.weight.equal(state['iEmbeds'])
+    assert model.conv.modality_weight.equal(state['modal_weight'])
+    for m, x in features.items():
+        if projection == 'linear':
+            out = x @ state[f'{m}_trans.weight'].t() + state[f'{m}_trans.bias']
+        else:
+            out = F.leaky_relu(x @ state[f'{m}_trans'], 0.2)
+        assert_close(model.projected(features)[m], out)
+
+    for bad in (
+        {k: v for k, v in state.items() if k != 'uEmbeds'},
+        {**state, 'other': torch.zeros(1)},
+        {**state, 'iEmbeds': torch.zeros(I, D + 1)},
+    ):
+        with pytest.raises(ValueError, match="'state_dict'"):
+            model.load_official_state_dict(bad)
+
+
+@pytest.mark.parametrize(
+    'bad',
+    [
+        None,
+        torch.ones(I, 3).long(),
+        torch.randn(I + 1, 3),
+        torch.randn(I, 4),
+        torch.full((I, 3), math.nan),
+        torch.full((I, 3), math.inf),
+    ],
+)
+def test_bad_features(features, edges, bad):
+    features['image'] = bad
+    if bad is None:
+        del features['image']
+    with pytest.raises(ValueError, match='feature_dict'):
+        DiffMM(U, I, CHANNELS, D)(features, edges)
+
+
+def test_features_that_become_bad(features, edges):
+    # What was looked through once is looked through again once it changed.
+    model = DiffMM(U, I, CHANNELS, D)
+    model(features, edges)
+    features['image'][0, 0] = math.nan
+    with pytest.raises(ValueError, match='feature_dict'):
+        model(features, edges)
+
+
+@pytest.mark.parametrize(
+    ('name', 'kwargs'),
+    [
+        ('num_users', {'num_users': 0}),
+        ('num_items', {'num_items': 1.5}),
+        ('modality_channels', {'modality_channels': {'a': 0}}),
+        ('modality_channels', {'modality_channels': ['a']}),
+        ('modalities', {'modality_channels': {}}),
+        ('embedding_dim', {'embedding_dim': 0}),
+        ('num_layers', {'num_layers': -1}),
+        ('generated_weight', {'generated_weight': math.nan}),
+        ('residual_weight', {'residual_weight': 'x'}),
+        ('projection', {'projection': 'cubic'}),
+        ('projection', {'projection': {'image': 'linear'}}),
+        ('edge_type', {'edge_type': 'interacts'}),
+    ],
+)
+def test_bad_arguments(name, kwargs):
+    args = {'num_users': U, 'num_items': I, 'modality_channels': CHANNELS}
+    with pytest.raises(ValueError, match=f"'{name}"):
+        DiffMM(**{**args, **kwargs})
+
+
+def test_repr():
+    assert str(DiffMM(3, 4, {'a': 2}, 8)) == (
+        "DiffMM(3, 4, {'a': 2}, embedding_dim=8, num_layers=1)"
+    )
