@@ -1,0 +1,106 @@
+import math
+import sys
+
+import pytest
+import torch
+
+from diffmm_geo.evaluation import evaluate
+
+MODULE = sys.modules['diffmm_geo.evaluation']
+
+
+def reference(score, edge_label_index, exclude, k):
+    relevant, excluded = {}, set(zip(*exclude.tolist()))
+    for user, item in zip(*edge_label_index.tolist()):
+        relevant.setdefault(user, set()).add(item)
+    names = ['recall', 'precision', 'ndcg', 'hit_ratio', 'map', 'mrr']
+    total = dict.fromkeys(names, 0.0)
+    for user, items in relevant.items():
+        ranking = [i for i in range(score.size(1)) if (user, i) not in excluded]
+        ranking.sort(key=lambda i: -float(score[user, i]))
+        hits = [i in items for i in ranking[:k]]
+        best = min(k, len(items))
+        positions = [n for n, hit in enumerate(hits) if hit]
+        total['recall'] += sum(hits) / len(items)
+        total['precision'] += sum(hits) / k
+        total['hit_ratio'] += float(any(hits))
+        ideal = sum(1 / math.log2(n + 2) for n in range(best))
+        total['ndcg'] += sum(1 / math.log2(n + 2) for n in positions) / ideal
+        total['map'] += (
+            sum((m + 1) / (n + 1) for m, n in enumerate(positions)) / best
+        )
+        total['mrr'] += 1 / (positions[0] + 1) if positions else 0.0
+    return {f'{name}@{k}': v / len(relevant) for name, v in total.items()}
+
+
+def random_case(num_users=25, num_items=12):
+    user_emb, item_emb = torch.randn(num_users, 4), torch.randn(num_items, 4)
+    pairs = torch.randperm((num_users - 2) * num_items)
+    edges = torch.stack([pairs // num_items, pairs % num_items])
+    return user_emb, item_emb, edges[:, :60], edges[:, 60:160]
+
+
+@pytest.mark.parametrize('k', [1, 3, 12])
+@pytest.mark.parametrize('batch_size', [1, 7, 4096])
+def test_agrees_with_a_loop(monkeypatch, k, batch_size):
+    monkeypatch.setattr(MODULE, 'BATCH_SIZE', batch_size)
+    user_emb, item_emb, label, exclude = random_case()
+    out = evaluate(user_emb, item_emb, label, exclude, k)
+    expected = reference(user_emb @ item_emb.t(), label, exclude, k)
+    assert out == pytest.approx(expected, rel=1e-5)
+    none = torch.empty(2, 0, dtype=torch.long)
+    expected = reference(user_emb @ item_emb.t(), label, none, k)
+    for nothing in (None, none):
+        out = evaluate(user_emb, item_emb, label, nothing, k)
+        assert out == pytest.approx(expected, rel=1e-5)
+
+
+def test_duplicates_count_once():
+    user_emb, item_emb, label, exclude = random_case()
+    out = evaluate(user_emb, item_emb, label, exclude, 5)
+    twice = torch.cat([label, label[:, :20]], dim=1)
+    assert evaluate(user_emb, item_emb, twice, exclude, 5) == out
+    twice = torch.cat([exclude, exclude], dim=1)
+    assert evaluate(user_emb, item_emb, label, twice, 5) == out
+
+
+def test_user_with_everything_excluded():
+    item_emb = torch.eye(3)
+    user_emb = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
+    label = torch.tensor([[0, 1], [0, 0]])
+    exclude = torch.tensor([[1, 1, 1], [0, 1, 2]])
+    out = evaluate(user_emb, item_emb, label, exclude, 2)
+    assert out['recall@2'] == 0.5
+    assert out['precision@2'] == 0.25
+    assert out['ndcg@2'] == 0.5
+    assert out['mrr@2'] == 0.5
+
+
+@pytest.mark.parametrize(
+    ('name', 'change'),
+    [
+        ('k', {'k': 13}),
+        ('k', {'k': 0}),
+        ('user_emb', {'user_emb': torch.full((25, 4), math.nan)}),
+        ('item_emb', {'item_emb': torch.full((12, 4), math.inf)}),
+        ('item_emb', {'item_emb': torch.randn(12, 3)}),
+        ('edge_label_index', {'edge_label_index': torch.tensor([[25], [0]])}),
+        ('edge_label_index', {'edge_label_index': torch.tensor([[0], [12]])}),
+        ('edge_label_index', {'edge_label_index': torch.ones(2, 0).long()}),
+        (
+            'exclude_edge_index',
+            {'exclude_edge_index': torch.tensor([[0], [-1]])},
+        ),
+    ],
+)
+def test_bad_input(name, change):
+    user_emb, item_emb, label, exclude = random_case()
+    args = {
+        'user_emb': user_emb,
+        'item_emb': item_emb,
+        'edge_label_index': label,
+        'exclude_edge_index': exclude,
+        'k': 5,
+    }
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        evaluate(**{**args, **change})

@@ -1,0 +1,246 @@
+import pytest
+import torch
+import torch_geometric.transforms as T
+from torch_geometric.data import HeteroData
+
+from diffmm_geo.nn import ModalityDiffusion
+from diffmm_geo.transforms import ModalityAwareGraphDiffusion
+
+OBSERVED = ('user', 'interacts', 'item')
+FIT = {'embedding_dim': 4, 'num_epochs': 3, 'batch_size': 8}
+
+
+def make(num_items=24, **kwargs):
+    diffusion = ModalityDiffusion(
+        num_items, ['image', 'text'], hidden_channels=16, dropout=0.0
+    )
+    return ModalityAwareGraphDiffusion(diffusion, **kwargs)
+
+
+def loss(transform, data, item_emb, modality_emb):
+    edge_index, num_users = data[OBSERVED].edge_index, data['user'].num_nodes
+    x = torch.zeros(num_users, data['item'].num_nodes)
+    x[edge_index[0], edge_index[1]] = 1
+    torch.manual_seed(2)
+    total = 0.0
+    for m in transform.diffusion.modalities:
+        elbo, msi = transform.diffusion.loss(m, x, item_emb, modality_emb[m])
+        total += float(elbo.mean() + 0.1 * msi.mean())
+    return total
+
+
+def test_transform(planted):
+    data = planted()
+    transform = make(num_edges_per_user=2)
+    out = transform(data)
+    assert out.edge_types == [
+        OBSERVED,
+        ('user', 'denoised_image', 'item'),
+        ('user', 'denoised_text', 'item'),
+    ]
+    for m in ('image', 'text'):
+        expected = transform.diffusion.sample_edges(
+            m, data[OBSERVED].edge_index, 32, 2
+        )
+        actual = out['user', f'denoised_{m}', 'item'].edge_index
+        assert actual.equal(expected)
+    out.validate()
+    assert data.edge_types == [OBSERVED]
+
+
+def test_functional_name(planted):
+    datapipes = pytest.importorskip('torch_geometric.data.datapipes')
+    diffusion = make().diffusion
+    pipe = datapipes.DatasetAdapter([planted()])
+    (out,) = pipe.modality_aware_graph_diffusion(diffusion)
+    expected = ModalityAwareGraphDiffusion(diffusion)(planted())
+    assert out.edge_types == expected.edge_types
+
+
+def test_fit_lowers_the_loss(planted):
+    data, transform = planted(), make()
+    item_emb = torch.randn(24, 4)
+    modality_emb = {m: torch.randn(24, 4) for m in ('image', 'text')}
+    before = loss(transform, data, item_emb, modality_emb)
+    out = transform.fit(
+        data, item_emb, modality_emb, num_epochs=30, batch_size=8, lr=1e-2
+    )
+    assert out is transform
+    assert loss(transform, data, item_emb, modality_emb) < 0.7 * before
+
+
+def test_fit_finds_communities(planted):
+    torch.manual_seed(0)
+    data = planted()
+    transform = make(num_edges_per_user=3)
+
+    def hits(data):
+        edge_index = data['user', 'denoised_image', 'item'].edge_index
+        return float((edge_index[0] % 4 == edge_index[1] % 4).float().mean())
+
+    before = hits(transform(data))
+    transform.fit(data, num_epochs=60, batch_size=8, lr=1e-2, embedding_dim=4)
+    after = hits(transform(data))
+    assert before < 0.6
+    assert after > 0.9
+    assert data.edge_types == [OBSERVED]
+
+
+def test_fit_with_progress(planted):
+    pytest.importorskip('tqdm')
+    make().fit(planted(), progress=True, **FIT)
+
+
+def test_fit_features_in_double(planted):
+    data = planted()
+    for m in ('image', 'text'):
+        data['item'][f'x_{m}'] = data['item'][f'x_{m}'].double()
+    make().fit(data, **FIT)
+
+
+def test_compose_and_to_undirected(planted):
+    data, transform = planted(), make()
+    expected = transform(data)
+    out = T.Compose([transform, T.ToUndirected()])(data)
+    for m in ('image', 'text'):
+        edge_type = ('user', f'denoised_{m}', 'item')
+        edge_index = expected[edge_type].edge_index
+        assert out[edge_type].edge_index.equal(edge_index)
+        reverse = out['item', f'rev_denoised_{m}', 'user'].edge_index
+        pairs = set(zip(*edge_index.flip(0).tolist()))
+        assert set(zip(*reverse.tolist())) == pairs
+    # A reverse edge type does not take the place of the observed one.
+    again = transform(T.ToUndirected()(data))
+    for m in ('image', 'text'):
+        edge_type = ('user', f'denoised_{m}', 'item')
+        edge_index = expected[edge_type].edge_index
+        assert again[edge_type].edge_index.equal(edge_index)
+
+
+def test_after_to_sparse_tensor(planted):
+    pytest.importorskip('torch_sparse')
+    data, transform = planted(), make()
+    expected = transform(data)
+    # Held-out edges are no attributes that edges could be sorted with.
+    for split in ('val', 'test'):
+        del data[OBSERVED][f'{split}_edge_label_index']
+    out = transform(T.ToSparseTensor()(data))
+    edge_type = ('user', 'denoised_image', 'item')
+    assert out[edge_type].edge_index.equal(expected[edge_type].edge_index)
+
+
+def test_custom_edge_type(planted):
+    edge_type = ('customer', 'buys', 'product')
+    data = planted(edge_type=edge_type)
+    transform = make(edge_type=edge_type).fit(data, **FIT)
+    out = transform(data)
+    assert ('customer', 'denoised_image', 'product') in out.edge_types
+    assert ('customer', 'denoised_text', 'product') in out.edge_types
+
+
+def without(data, what):
+    if what == 'edges':
+        del data[OBSERVED]
+    elif what == 'item size':
+        data['item'].num_nodes = 25
+    elif what == 'range':
+        data[OBSERVED].edge_index[1, 0] = 24
+    elif what == 'users':
+        data['user'].num_nodes = 0
+    elif what == 'shape':
+        data[OBSERVED].edge_index = torch.zeros(3, 2).long()
+    return data
+
+
+@pytest.mark.parametrize(
+    ('what', 'name'),
+    [
+        ('edges', 'data'),
+        ('item size', 'data'),
+        ('range', 'edge_index'),
+        ('users', 'data'),
+        ('shape', 'edge_index'),
+    ],
+)
+def test_bad_data(planted, what, name):
+    data = without(planted(), what)
+    before = list(data.edge_types)
+    transform = make()
+    weight = transform.diffusion.denoisers['image'].item_weight.clone()
+    for function in (transform, transform.fit):
+        with pytest.raises(ValueError, match=f"'{name}'"):
+            function(data)
+    assert list(data.edge_types) == before
+    assert transform.diffusion.denoisers['image'].item_weight.equal(weight)
+
+
+def test_no_interactions(planted):
+    data, transform = planted(), make()
+    data[OBSERVED].edge_index = torch.empty(2, 0, dtype=torch.long)
+    with pytest.raises(ValueError, match='at least one interaction'):
+        transform.fit(data)
+
+
+@pytest.mark.parametrize(
+    ('name', 'kwargs'),
+    [
+        ('num_epochs', {'num_epochs': 0}),
+        ('batch_size', {'batch_size': 0}),
+        ('embedding_dim', {'embedding_dim': 0}),
+        ('lr', {'lr': 0.0}),
+        ('msi_weight', {'msi_weight': -1.0}),
+        ('item_emb', {'item_emb': torch.zeros(23, 4)}),
+        ('item_emb', {'item_emb': torch.full((24, 4), float('nan'))}),
+        ('modality_emb_dict', {'modality_emb_dict': {}}),
+        (
+            'modality_emb_dict',
+            {
+                'item_emb': torch.zeros(24, 4),
+                'modality_emb_dict': dict.fromkeys(
+                    ['image', 'text'], torch.zeros(24, 5)
+                ),
+            },
+        ),
+    ],
+)
+def test_bad_fit(planted, name, kwargs):
+    with pytest.raises(ValueError, match=f"'{name}"):
+        make().fit(planted(), **kwargs)
+
+
+def test_fit_needs_features(planted):
+    data = planted()
+    del data['item'].x_text
+    with pytest.raises(ValueError, match="'modalities'"):
+        make().fit(data)
+
+
+@pytest.mark.parametrize(
+    ('name', 'kwargs'),
+    [
+        ('edge_type', {'edge_type': 'interacts'}),
+        ('num_edges_per_user', {'num_edges_per_user': 0}),
+        ('num_edges_per_user', {'num_edges_per_user': 25}),
+        ('sampling_steps', {'sampling_steps': -1}),
+    ],
+)
+def test_bad_arguments(name, kwargs):
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        make(**kwargs)
+
+
+def test_bad_diffusion():
+    with pytest.raises(ValueError, match="'diffusion'"):
+        ModalityAwareGraphDiffusion(torch.nn.Linear(1, 1))
+
+
+def test_not_heterogeneous():
+    with pytest.raises(ValueError, match="'data'"):
+        make().fit({'user': HeteroData()})
+
+
+def test_repr():
+    assert str(make()) == (
+        "ModalityAwareGraphDiffusion(ModalityDiffusion(24, ['image', "
+        "'text']), num_edges_per_user=1)"
+    )
