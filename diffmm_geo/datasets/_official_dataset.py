@@ -1,0 +1,122 @@
+import os.path as osp
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+
+from ._archive import extract_member
+from ._checksum import sha256sum
+from ._download import download
+from ._modalities import select_modalities
+from ._npy import load_features
+from ._unpickle import SparsePattern, read_pattern
+from ._user_item_dataset import UserItemDataset
+
+
+class OfficialDataset(UserItemDataset):
+    r"""The base class of the datasets in the format of the authors of
+    DiffMM: three pickled SciPy matrices, and an array of features for each
+    modality.
+
+    Args:
+        root (str): Root directory where the dataset should be saved.
+        modalities (list[str]): The modalities to load.
+        transform (callable, optional): As in
+            :class:`~torch_geometric.data.InMemoryDataset`.
+            (default: :obj:`None`)
+        pre_transform (callable, optional): As in
+            :class:`~torch_geometric.data.InMemoryDataset`.
+            (default: :obj:`None`)
+        force_reload (bool, optional): Whether to re-process the dataset.
+            (default: :obj:`False`)
+    """
+
+    repository = (
+        'https://github.com/HKUDS/DiffMM/raw/'
+        'fae20e642aeeaad4284be6f7fb3432ebb551da8e/Datasets'
+    )
+    # Where the files are, if they can be downloaded:
+    url: str | None = None
+    # What there is:
+    known_modalities: Sequence[str] = ()
+    # The published SHA-256 of files, as far as known:
+    checksums: Mapping[str, str] = {}
+    # Zip archives that hold a file:
+    archives: Mapping[str, str] = {}
+
+    def __init__(
+        self,
+        root: str,
+        modalities: Sequence[str],
+        transform: Callable | None = None,
+        pre_transform: Callable | None = None,
+        force_reload: bool = False,
+    ) -> None:
+        super().__init__(
+            root,
+            select_modalities(modalities, self.known_modalities),
+            transform,
+            pre_transform,
+            force_reload,
+        )
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        matrices = ['trnMat.pkl', 'valMat.pkl', 'tstMat.pkl']
+        return matrices + [f'{name}_feat.npy' for name in self.modalities]
+
+    def download(self) -> None:
+        for name, path in zip(self.raw_file_names, self.raw_paths):
+            # What is there already may be the user's own.
+            if osp.exists(path):
+                continue
+            check = load_features if name.endswith('.npy') else read_pattern
+            archive = self.archives.get(name)
+            if archive is not None:
+                archive_path = osp.join(self.raw_dir, archive)
+                if not osp.exists(archive_path):
+                    download(f'{self.url}/{archive}', archive_path)
+                extract_member(archive_path, name, path, check)
+            else:
+                sha256 = self.checksums.get(name)
+                download(f'{self.url}/{name}', path, sha256, check)
+
+    def process(self) -> None:
+        differing = [
+            path
+            for name, path in zip(self.raw_file_names, self.raw_paths)
+            if name in self.checksums
+            and sha256sum(path) != self.checksums[name]
+        ]
+        try:
+            patterns = self._read_patterns()
+            num_users, num_items = patterns[0].shape
+            features = {
+                modality: load_features(path, num_items)
+                for modality, path in zip(self.modalities, self.raw_paths[3:])
+            }
+        except ValueError as error:
+            raise ValueError(
+                f'{error}. Replace the file by the published one'
+                + ('' if self.url is None else f" (from '{self.url}')")
+            ) from error
+        if differing:
+            warnings.warn(
+                f'{type(self).__name__} is not the published dataset: the '
+                f'SHA-256 of {differing} differs',
+                stacklevel=2,
+            )
+
+        splits = [pattern.edges for pattern in patterns]
+        data = self.build(num_users, num_items, splits, features)
+        self.save_processed(data)
+
+    def _read_patterns(self) -> list[SparsePattern]:
+        paths = self.raw_paths[:3]
+        patterns = [read_pattern(path) for path in paths]
+        for path, pattern in zip(paths, patterns):
+            if pattern.shape != patterns[0].shape:
+                raise ValueError(
+                    f"'{path}': expected a matrix of shape "
+                    f"{patterns[0].shape} as in '{paths[0]}', got "
+                    f'{pattern.shape}'
+                )
+        return patterns

@@ -1,0 +1,243 @@
+import io
+import pickle
+import pickletools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._edges import unique_edges
+
+
+class SparsePattern(NamedTuple):
+    r"""The shape and the sorted, distinct positions of the non-zeros of a
+    sparse matrix, the latter of shape :math:`[2, |\mathcal{E}|]`.
+    """
+
+    shape: tuple[int, int]
+    edges: np.ndarray
+
+
+def read_pattern(path: str) -> SparsePattern:
+    r"""Reads the non-zeros of a pickled SciPy matrix or array in COO, CSR or
+    CSC format, and never executes what the file says.
+
+    No class or function that the file names is ever imported or called:
+    the names that such a matrix needs stand for stubs which record their
+    arguments, and all other names are refused.
+    Shapes, data types and bytes are validated before NumPy sees them.
+
+    Args:
+        path (str): The file.
+    """
+    with open(path, 'rb') as f:
+        content = f.read()
+    try:
+        _check_opcodes(content)
+        return _to_pattern(_Unpickler(io.BytesIO(content)).load())
+    except Exception as error:  # Unpickling garbage raises nearly anything.
+        reason = f'{type(error).__name__}: {error}'[:200]
+        raise ValueError(
+            f"'{path}': expected a pickled SciPy sparse matrix (COO, CSR or "
+            f'CSC) of users and items, got a file of {len(content)} bytes '
+            f'that is none ({reason})'
+        ) from error
+
+
+class _Record:
+    # What a name in the file stands for: keeps what it is called with
+    # (`REDUCE`, `NEWOBJ`) and the state that it is given (`BUILD`).
+    args: tuple[Any, ...]
+    state: Any
+
+    def __new__(cls, *args: Any) -> '_Record':
+        self = super().__new__(cls)
+        self.args = args
+        self.state = None
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Array(_Record):
+    pass
+
+
+class _Buffer(_Record):
+    pass
+
+
+class _Dtype(_Record):
+    pass
+
+
+class _Encoded(_Record):
+    pass
+
+
+class _COO(_Record):
+    pass
+
+
+class _CSR(_Record):
+    pass
+
+
+class _CSC(_Record):
+    pass
+
+
+_STUBS: dict[tuple[str, str], type[_Record]] = {
+    ('numpy', 'ndarray'): _Array,
+    ('numpy', 'dtype'): _Dtype,
+    ('_codecs', 'encode'): _Encoded,  # Bytes in protocol 2.
+}
+for _core in ['numpy.core', 'numpy._core']:  # Before and since NumPy 2.
+    _STUBS[f'{_core}.multiarray', '_reconstruct'] = _Array
+    _STUBS[f'{_core}.numeric', '_frombuffer'] = _Buffer  # Protocol 5.
+for _format, _stub in [('coo', _COO), ('csr', _CSR), ('csc', _CSC)]:
+    for _prefix in ['', '_']:  # Before and since SciPy 1.8.
+        for _kind in ['matrix', 'array']:
+            _name = f'{_format}_{_kind}'
+            _STUBS[f'scipy.sparse.{_prefix}{_format}', _name] = _stub
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> type[_Record]:
+        try:
+            return _STUBS[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f"'{module}.{name}' is not allowed"
+            ) from None
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError('persistent references are not allowed')
+
+
+_OPCODES = frozenset(
+    'PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE '
+    'BININT BININT1 BININT2 LONG1 BINFLOAT '
+    'BINUNICODE SHORT_BINUNICODE BINUNICODE8 '
+    'BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 '
+    'EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT SETITEM SETITEMS '
+    'BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET '
+    'GLOBAL STACK_GLOBAL NEWOBJ REDUCE BUILD'.split()
+)
+
+
+def _check_opcodes(content: bytes) -> None:
+    # Scanning does not execute. It finds truncated values, and keeps the
+    # unpickler from allocating what a corrupt length or memo index says.
+    for opcode, arg, _ in pickletools.genops(content):
+        if opcode.name not in _OPCODES:
+            raise ValueError(f'opcode {opcode.name} is not allowed')
+        if opcode.name == 'LONG_BINPUT' and (arg or 0) > 2**16:
+            raise ValueError(f'memo index {arg} is too large')
+
+
+def _to_pattern(matrix: Any) -> SparsePattern:
+    if not isinstance(matrix, (_COO, _CSR, _CSC)):
+        raise ValueError(f'an object of type {type(matrix).__name__}')
+    state = matrix.state
+    if not isinstance(state, dict):
+        raise ValueError('a matrix without a state')
+
+    shape = state['_shape']
+    if not (isinstance(shape, tuple) and len(shape) == 2):
+        raise ValueError('a shape that is not a pair')
+    for size in shape:
+        if type(size) is not int or not 0 < size < 2**31:
+            raise ValueError('a shape that is not a pair of positive integers')
+    num_users, num_items = shape
+
+    if isinstance(matrix, _COO):
+        # `coords` since SciPy 1.13.
+        coords = state['coords'] if 'coords' in state else None
+        row, col = coords or (state['row'], state['col'])
+        user, item = _to_array(row), _to_array(col)
+    elif isinstance(matrix, _CSR):
+        item = _to_array(state['indices'])
+        user = _expand(_to_array(state['indptr']), num_users, len(item))
+    else:
+        user = _to_array(state['indices'])
+        item = _expand(_to_array(state['indptr']), num_items, len(user))
+    value = _to_array(state['data'])
+
+    if not len(user) == len(item) == len(value):
+        raise ValueError(
+            f'{len(user)} row indices, {len(item)} column indices and '
+            f'{len(value)} values'
+        )
+    for index, size in [(user, num_users), (item, num_items)]:
+        if index.dtype.kind not in 'iu':
+            raise ValueError(f'indices of type {index.dtype}')
+        if len(index) > 0 and not (index.min() >= 0 and index.max() < size):
+            raise ValueError(
+                f'indices from {index.min()} to {index.max()} in a dimension '
+                f'of size {size}'
+            )
+    if not np.isfinite(value).all():
+        raise ValueError('NaN or infinite values')
+
+    mask = value != 0
+    edges = unique_edges(user[mask], item[mask], num_items)
+    return SparsePattern((num_users, num_items), edges)
+
+
+def _expand(indptr: np.ndarray, size: int, num_values: int) -> np.ndarray:
+    if indptr.dtype.kind not in 'iu' or len(indptr) != size + 1:
+        raise ValueError(f'not {size + 1} integer offsets')
+    if indptr[0] != 0 or indptr[-1] != num_values:
+        raise ValueError(f'offsets that do not span {num_values} values')
+    # Compared, not subtracted: offsets may be unsigned.
+    if (indptr[1:] < indptr[:-1]).any():
+        raise ValueError('decreasing offsets')
+    return np.repeat(np.arange(size), np.diff(indptr))
+
+
+def _to_array(record: Any) -> np.ndarray:
+    if isinstance(record, _Array):
+        _, shape, dtype, _, content = record.state
+    elif isinstance(record, _Buffer):
+        content, dtype, shape, _ = record.args
+    else:
+        raise ValueError(f'{type(record).__name__} in place of an array')
+
+    if isinstance(content, _Encoded):
+        text, encoding = content.args
+        if encoding != 'latin1':
+            raise ValueError('bytes in an unknown encoding')
+        content = text.encode('latin1')
+    if not isinstance(content, (bytes, bytearray)):
+        raise ValueError(f'{type(content).__name__} in place of bytes')
+
+    dtype = _to_dtype(dtype)
+    length, remainder = divmod(len(content), dtype.itemsize)
+    if remainder != 0 or shape != (length,):
+        raise ValueError(
+            f'an array of {len(content)} bytes whose shape is not the '
+            f'one-dimensional ({length},)'
+        )
+    if length == 0:
+        return np.empty(0, dtype)
+    # Native byte order, and a copy that is writable.
+    return np.frombuffer(content, dtype).astype(dtype.newbyteorder('='))
+
+
+_DTYPES = [
+    *['b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8'],
+    *['f2', 'f4', 'f8'],
+]
+
+
+def _to_dtype(record: Any) -> np.dtype[Any]:
+    if not isinstance(record, _Dtype):
+        raise ValueError(f'{type(record).__name__} in place of a data type')
+    code = record.args[0]
+    if code not in _DTYPES:
+        raise ValueError('a data type that is not a plain number')
+    order = '=' if record.state is None else record.state[1]
+    if order not in ('<', '>', '|', '='):
+        raise ValueError('an unknown byte order')
+    return np.dtype(code).newbyteorder(order)

@@ -1,0 +1,150 @@
+import os
+import os.path as osp
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ._edges import unique_edges
+from ._modalities import select_modalities
+from ._npy import load_features
+from ._table import parse_column, parse_id, read_columns
+from ._user_item_dataset import UserItemDataset
+
+
+class MMRecDataset(UserItemDataset):
+    r"""Any dataset in the format of the `MMRec toolbox
+    <https://github.com/enoche/MMRec>`_ from the `"MMRec: Simplifying
+    Multimodal Recommendation" <https://arxiv.org/abs/2302.03497>`_ paper,
+    the common exchange format of multi-modal recommendation.
+
+    Expects in :obj:`root/raw`:
+
+    * :obj:`{name}.inter`: tab-separated interactions with a header. The
+      columns :obj:`userID`, :obj:`itemID` and :obj:`x_label` (:obj:`0` for
+      training, :obj:`1` for validation, :obj:`2` for testing) are found by
+      their names; others are ignored. Users and items are integers counted
+      from zero.
+    * :obj:`{modality}_feat.npy` for each modality, *e.g.*,
+      :obj:`image_feat.npy` and :obj:`text_feat.npy`: one row of features for
+      each item.
+
+    The number of users is the largest user plus one.
+    The number of items is the number of rows of the features, which may
+    exceed the largest item (such items have no interactions), or the largest
+    item plus one if there are no features.
+    Repeated interactions count once.
+
+    Args:
+        root (str): Root directory where the dataset should be saved.
+        name (str): The name of the dataset, *e.g.*, :obj:`"baby"`.
+        modalities (list[str], optional): The modalities to load.
+            If set to :obj:`None`, will load all that are in
+            :obj:`root/raw`.
+            An empty list loads the interactions only.
+            (default: :obj:`None`)
+        transform (callable, optional): A function/transform that takes in an
+            :class:`torch_geometric.data.HeteroData` object and returns a
+            transformed version. The data object will be transformed before
+            every access. (default: :obj:`None`)
+        pre_transform (callable, optional): A function/transform that takes in
+            an :class:`torch_geometric.data.HeteroData` object and returns a
+            transformed version. The data object will be transformed before
+            being saved to disk. (default: :obj:`None`)
+        force_reload (bool, optional): Whether to re-process the dataset.
+            (default: :obj:`False`)
+    """
+
+    columns = ('userID', 'itemID', 'x_label')
+
+    def __init__(
+        self,
+        root: str,
+        name: str,
+        modalities: Sequence[str] | None = None,
+        transform: Callable | None = None,
+        pre_transform: Callable | None = None,
+        force_reload: bool = False,
+    ) -> None:
+        if re.fullmatch(r'[\w.-]+', name) is None:
+            raise ValueError(
+                f"'name' is expected to be the name of a file without its "
+                f'extension, got {name!r}'
+            )
+        self.name = name
+
+        raw_dir = osp.join(osp.expanduser(root), 'raw')
+        if not osp.isfile(osp.join(raw_dir, f'{name}.inter')):
+            raise FileNotFoundError(
+                f"Expected the interactions '{name}.inter' in '{raw_dir}', "
+                f'got no such file. Put a dataset in the format of the MMRec '
+                f'toolbox (https://github.com/enoche/MMRec) there.'
+            )
+        names = os.listdir(raw_dir)
+        matches = [re.fullmatch(r'(\w+)_feat\.npy', name) for name in names]
+        known = sorted(match[1] for match in matches if match is not None)
+        if modalities is None:
+            modalities = known
+        super().__init__(
+            root,
+            select_modalities(
+                modalities, known, f" (for the '*_feat.npy' in '{raw_dir}')"
+            ),
+            transform,
+            pre_transform,
+            force_reload,
+        )
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        r"""The names of the raw files that are needed."""
+        features = [f'{modality}_feat.npy' for modality in self.modalities]
+        return [f'{self.name}.inter', *features]
+
+    @property
+    def processed_file_names(self) -> str:
+        r"""The name of the processed file of this variant."""
+        return f'{self.name}+{super().processed_file_names}'
+
+    def process(self) -> None:
+        r"""Builds the graph from the raw files and saves it."""
+        path = self.raw_paths[0]
+        columns = zip(self.columns, read_columns(path, self.columns))
+        parsers = [
+            (parse_id, 'an integer from 0 to 2^31 - 2'),
+            (parse_id, 'an integer from 0 to 2^31 - 2'),
+            ({'0': 0, '1': 1, '2': 2}.__getitem__, '0, 1 or 2'),
+        ]
+        user, item, label = (
+            np.array(parse_column(path, *column, *parser), dtype=np.int64)
+            for column, parser in zip(columns, parsers)
+        )
+        if len(user) == 0:
+            raise ValueError(f"'{path}': expected interactions, got none")
+
+        features = {
+            modality: load_features(path)
+            for modality, path in zip(self.modalities, self.raw_paths[1:])
+        }
+        num_items = int(item.max()) + 1
+        for feature_path, x in zip(self.raw_paths[1:], features.values()):
+            first = next(iter(features.values()))
+            if x.size(0) < num_items or x.size(0) != first.size(0):
+                raise ValueError(
+                    f"'{feature_path}': expected one row for each item, as "
+                    f'many as in the other features and at least {num_items} '
+                    f"(the largest item in '{path}' plus one), got "
+                    f'{x.size(0)}'
+                )
+        if features:
+            num_items = x.size(0)
+
+        splits = [
+            unique_edges(user[label == i], item[label == i], num_items)
+            for i in range(3)
+        ]
+        data = self.build(int(user.max()) + 1, num_items, splits, features)
+        self.save_processed(data)
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}({self.name})'

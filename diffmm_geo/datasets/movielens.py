@@ -1,0 +1,343 @@
+import math
+import numbers
+import os.path as osp
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._archive import extract_member
+from ._checksum import check_sha256
+from ._edges import unique_edges
+from ._modalities import select_modalities
+from ._pip import pip_download
+from ._table import parse_column, parse_id, read_columns
+from ._tfidf import tfidf, truncated_svd
+from ._user_item_dataset import UserItemDataset
+
+
+class MovieLens100K(UserItemDataset):
+    r"""The MovieLens 100K dataset from the `"The MovieLens Datasets: History
+    and Context" <https://doi.org/10.1145/2827872>`_ paper, with facts about
+    its movies from the `"KB4Rec: A Data Set for Linking Knowledge Bases with
+    Recommender Systems" <https://arxiv.org/abs/1807.11141>`_ paper.
+    The files are those that the `RecBole <https://recbole.io>`_ library
+    ships in its wheel on the package registry (:obj:`recbole==1.2.1`), which
+    is downloaded with :obj:`pip` and compared to its published SHA-256;
+    nothing of it is installed or run.
+
+    Each rating is an interaction.
+    Users and items are numbered from zero in the order of their numeric IDs
+    in the raw files.
+    Interactions are split at random into 80% for training, 10% for
+    validation and 10% for testing, for each user: of :math:`n` interactions,
+    :math:`\lfloor n / 10 + 1 / 2 \rfloor` are in each held-out set, so that
+    every user keeps one for training, and users of less than five have no
+    held-out ones.
+    Neither the order of the raw files nor the global random state matters.
+
+    The features of the movies are made of the same files:
+
+    * :obj:`"text"`: the title with its release year, as tf-idf of words and
+      of character n-grams, reduced by a truncated SVD.
+    * :obj:`"genre"`: multi-hot genres, in alphabetical order.
+    * :obj:`"knowledge"`: the facts about a movie, *e.g.*, its actors,
+      directors and subjects, as tf-idf of (relation, entity) pairs, reduced
+      by a truncated SVD. The rows of the 86 movies without facts that
+      another movie shares are zero.
+
+    .. warning::
+
+        The table that links movies to facts in the published files,
+        :obj:`ml-100k.link`, counts movies as MovieLens 1M does: of the 19
+        entities at the numbers of well-known animated movies there, all are
+        animated movies, but 3 of those at the 42 animated movies here.
+        So :obj:`"knowledge"` mostly describes other movies and tells next to
+        nothing about which movies go together. Leave it out for results.
+
+    For printing, :obj:`data.item_title` and :obj:`data.item_genre` hold the
+    title, *e.g.*, :obj:`"Toy Story (1995)"`, and the genres of each item as
+    lists of strings.
+    They belong to the graph rather than to :obj:`data['item']`, since PyG's
+    loaders fail on lists with one entry for each node.
+
+    Args:
+        root (str): Root directory where the dataset should be saved.
+        modalities (list[str], optional): The modalities to load, out of
+            :obj:`"text"`, :obj:`"genre"` and :obj:`"knowledge"`.
+            An empty list loads the interactions only.
+            (default: :obj:`("text", "genre", "knowledge")`)
+        min_rating (float, optional): If given, only ratings of at least this
+            value (out of 1 to 5) are interactions. All users and items are
+            kept. (default: :obj:`None`)
+        split_seed (int, optional): The seed of the random split.
+            (default: :obj:`0`)
+        transform (callable, optional): A function/transform that takes in an
+            :class:`torch_geometric.data.HeteroData` object and returns a
+            transformed version. The data object will be transformed before
+            every access. (default: :obj:`None`)
+        pre_transform (callable, optional): A function/transform that takes in
+            an :class:`torch_geometric.data.HeteroData` object and returns a
+            transformed version. The data object will be transformed before
+            being saved to disk. (default: :obj:`None`)
+        force_reload (bool, optional): Whether to re-process the dataset.
+            (default: :obj:`False`)
+
+    **STATS:**
+
+    .. list-table::
+        :widths: 15 15 20 20 20 20
+        :header-rows: 1
+
+        * - #users
+          - #items
+          - #train
+          - #val
+          - #test
+          - #channels
+        * - 943
+          - 1,682
+          - 79,926
+          - 10,037
+          - 10,037
+          - text 64, genre 19, knowledge 64
+    """
+
+    requirement = 'recbole==1.2.1'
+    wheel = 'recbole-1.2.1-py3-none-any.whl'
+    sha256 = '9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407'
+    folder = 'recbole/dataset_example/ml-100k'
+    known_modalities = ('text', 'genre', 'knowledge')
+
+    def __init__(
+        self,
+        root: str,
+        modalities: Sequence[str] = ('text', 'genre', 'knowledge'),
+        min_rating: float | None = None,
+        split_seed: int = 0,
+        transform: Callable | None = None,
+        pre_transform: Callable | None = None,
+        force_reload: bool = False,
+    ) -> None:
+        if min_rating is not None and not (
+            isinstance(min_rating, numbers.Real) and math.isfinite(min_rating)
+        ):
+            raise ValueError(
+                f"'min_rating' is expected to be a finite number or None, "
+                f'got {min_rating!r}'
+            )
+        if not (isinstance(split_seed, int) and 0 <= split_seed < 2**32):
+            raise ValueError(
+                f"'split_seed' is expected to be an integer from 0 to "
+                f'2^32 - 1, got {split_seed!r}'
+            )
+        self.min_rating = None if min_rating is None else float(min_rating)
+        self.split_seed = int(split_seed)
+        super().__init__(
+            root,
+            select_modalities(modalities, self.known_modalities),
+            transform,
+            pre_transform,
+            force_reload,
+        )
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        r"""The names of the raw files that are needed."""
+        return [
+            f'ml-100k.{name}'
+            for name in ['inter', 'item', 'kg', 'link', 'user']
+        ]
+
+    @property
+    def processed_file_names(self) -> str:
+        r"""The name of the processed file of this variant."""
+        name = super().processed_file_names
+        return f'rating={self.min_rating}+seed={self.split_seed}+{name}'
+
+    def download(self) -> None:
+        r"""Downloads the missing raw files."""
+        wheel = osp.join(self.raw_dir, self.wheel)
+        with tempfile.TemporaryDirectory(dir=self.raw_dir) as folder:
+            # A wheel that the user put there serves without a network.
+            if not osp.exists(wheel):
+                try:
+                    wheel = pip_download(self.requirement, self.wheel, folder)
+                except ConnectionError as error:
+                    raise ConnectionError(
+                        f"Could not download '{self.wheel}', which holds the "
+                        f'raw files. Get it by hand with `pip download '
+                        f'--no-deps {self.requirement}` and put it in '
+                        f"'{self.raw_dir}'. {error}"
+                    ) from error
+            check_sha256(wheel, self.sha256, source=wheel)
+            for name, path in zip(self.raw_file_names, self.raw_paths):
+                if not osp.exists(path):
+                    extract_member(wheel, f'{self.folder}/{name}', path)
+
+    def process(self) -> None:
+        r"""Builds the graph from the raw files and saves it."""
+        inter_path, item_path, _, _, user_path = self.raw_paths
+
+        user_ids = _read_ids(user_path, 'user_id:token')
+        item_ids = _read_ids(item_path, 'item_id:token')
+        user_index = {id: i for i, id in enumerate(sorted(user_ids))}
+        item_index = {id: i for i, id in enumerate(sorted(item_ids))}
+        edges = self._read_edges(inter_path, user_index, item_index)
+        if edges.shape[1] == 0:
+            raise ValueError(
+                f"'min_rating' is expected to leave interactions in "
+                f"'{inter_path}', got none with {self.min_rating}"
+            )
+
+        columns = ['movie_title:token_seq', 'release_year:token']
+        columns += ['class:token_seq']
+        rows = zip(item_ids, *read_columns(item_path, columns))
+        titles, genres = [], []
+        for _, title, year, genre in sorted(rows):
+            # Two movies have no release year.
+            titles.append(f'{title} ({year})' if year.isdigit() else title)
+            genres.append(genre.split())
+
+        features = {}
+        for modality in self.modalities:
+            if modality == 'text':
+                features[modality] = _text_features(titles)
+            elif modality == 'genre':
+                features[modality] = _genre_features(genres)
+            else:
+                features[modality] = self._knowledge_features(item_index)
+
+        data = self.build(
+            len(user_ids),
+            len(item_ids),
+            random_split(edges, len(user_ids), self.split_seed),
+            features,
+        )
+        data.item_title = titles
+        data.item_genre = [', '.join(genre) for genre in genres]
+        self.save_processed(data)
+
+    def _read_edges(
+        self,
+        path: str,
+        user_index: dict[int, int],
+        item_index: dict[int, int],
+    ) -> np.ndarray:
+        columns = ['user_id:token', 'item_id:token', 'rating:float']
+        users, items, ratings = read_columns(path, columns)
+        user = np.array(
+            parse_column(
+                path,
+                columns[0],
+                users,
+                lambda value: user_index[parse_id(value)],
+                "a user of 'ml-100k.user'",
+            ),
+            dtype=np.int64,
+        )
+        item = np.array(
+            parse_column(
+                path,
+                columns[1],
+                items,
+                lambda value: item_index[parse_id(value)],
+                "an item of 'ml-100k.item'",
+            ),
+            dtype=np.int64,
+        )
+        rating = np.array(
+            parse_column(path, columns[2], ratings, float, 'a number')
+        )
+        if self.min_rating is not None:
+            mask = rating >= self.min_rating
+            user, item = user[mask], item[mask]
+        return unique_edges(user, item, len(item_index))
+
+    def _knowledge_features(self, item_index: dict[int, int]) -> Tensor:
+        kg_path, link_path = self.raw_paths[2:4]
+
+        columns = ['item_id:token', 'entity_id:token']
+        items, entities = read_columns(link_path, columns)
+        linked = parse_column(
+            link_path,
+            columns[0],
+            items,
+            lambda value: item_index[parse_id(value)],
+            "an item of 'ml-100k.item'",
+        )
+        facts: dict[str, set[str]] = {entity: set() for entity in entities}
+
+        # Facts are listed from both sides; those that start at a movie hold
+        # all there is to know about it.
+        columns = ['head_id:token', 'relation_id:token', 'tail_id:token']
+        for head, relation, tail in zip(*read_columns(kg_path, columns)):
+            if head in facts:
+                facts[head].add(f'{relation} {tail}')
+
+        documents: list[list[str]] = [[] for _ in item_index]
+        for i, entity in zip(linked, entities):
+            documents[i] = sorted(facts[entity])
+        return truncated_svd(tfidf(documents), channels=64)
+
+
+def random_split(
+    edges: np.ndarray,
+    num_users: int,
+    seed: int,
+) -> list[np.ndarray]:
+    r"""Splits the interactions of each user at random into 80% for training,
+    10% for validation and 10% for testing.
+
+    Args:
+        edges (numpy.ndarray): The distinct interactions, sorted by user, of
+            shape :math:`[2, |\mathcal{E}|]`.
+        num_users (int): The number of users.
+        seed (int): The seed.
+    """
+    # `RandomState`, whose stream never changes between versions of NumPy.
+    key = np.random.RandomState(seed).random_sample(edges.shape[1])
+    perm = np.lexsort((key, edges[0]))
+    count = np.bincount(edges[0], minlength=num_users)
+    start = np.cumsum(count) - count
+
+    rank = np.empty(edges.shape[1], dtype=np.int64)
+    rank[perm] = np.arange(edges.shape[1]) - start[edges[0][perm]]
+    num_held_out = ((count + 5) // 10)[edges[0]]
+    test = rank < num_held_out
+    val = (rank < 2 * num_held_out) & ~test
+    return [edges[:, ~(val | test)], edges[:, val], edges[:, test]]
+
+
+def _read_ids(path: str, column: str) -> list[int]:
+    (values,) = read_columns(path, [column])
+    ids = parse_column(path, column, values, parse_id, 'a positive integer')
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"'{path}': expected distinct IDs, got repeated ones")
+    return ids
+
+
+def _text_features(titles: list[str]) -> Tensor:
+    documents = []
+    for title in titles:
+        words = re.findall(r'\w+', title.lower())
+        tokens = list(words)
+        for word in words:
+            # N-grams know where words start and end, as fastText's do.
+            word = f'<{word}>'
+            for n in range(3, 6):
+                grams = range(len(word) - n + 1)
+                tokens += [word[i : i + n] for i in grams]
+        documents.append(tokens)
+    return truncated_svd(tfidf(documents), channels=64)
+
+
+def _genre_features(genres: list[list[str]]) -> Tensor:
+    names = sorted({name for genre in genres for name in genre})
+    out = torch.zeros(len(genres), max(len(names), 1))
+    for i, genre in enumerate(genres):
+        out[i, [names.index(name) for name in genre]] = 1
+    return out

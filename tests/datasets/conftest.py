@@ -1,0 +1,54 @@
+import io
+import pickle
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+
+class _Renamer(pickle._Pickler):
+    # Writes a pickle as older versions of NumPy and SciPy did.
+    def save_global(self, obj, name=None):
+        module = obj.__module__
+        name = name or obj.__qualname__
+        for new, old in [
+            ('scipy.sparse._', 'scipy.sparse.'),
+            ('numpy._core.', 'numpy.core.'),
+        ]:
+            module = module.replace(new, old)
+        self.write(pickle.GLOBAL + f'{module}\n{name}\n'.encode())
+        self.memoize(obj)
+
+    dispatch = {**pickle._Pickler.dispatch, type: save_global}
+
+
+def _dump_old(matrix):
+    buffer = io.BytesIO()
+    _Renamer(buffer, protocol=3).dump(matrix)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def dump_old():
+    return _dump_old
+
+
+@pytest.fixture
+def official_raw(tmp_path):
+    r"""Raw files of 4 users and 5 items in the format of the authors."""
+    raw = tmp_path / 'raw'
+    raw.mkdir()
+    splits = {
+        'trnMat': [(0, 1), (0, 3), (1, 0), (3, 4)],
+        'valMat': [(0, 0), (1, 2)],
+        'tstMat': [(3, 2)],
+    }
+    for name, edges in splits.items():
+        row, col = np.array(edges).T
+        matrix = sparse.coo_matrix((np.ones(len(row)), (row, col)), (4, 5))
+        (raw / f'{name}.pkl').write_bytes(pickle.dumps(matrix, protocol=3))
+    rng = np.random.RandomState(0)
+    for name, channels in [('image', 3), ('text', 4), ('audio', 2)]:
+        x = rng.standard_normal((5, channels)).astype(np.float16)
+        np.save(raw / f'{name}_feat.npy', x)
+    return raw

@@ -1,0 +1,285 @@
+import hashlib
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+import torch_geometric.transforms as T
+from torch_geometric.loader.utils import filter_node_store_
+
+from diffmm_geo.datasets import MovieLens100K
+from diffmm_geo.datasets.movielens import random_split
+
+ITEMS = [
+    '10\tToy Story\t1995\tAnimation Comedy',
+    '2\tMisérables, Les\t1995\tDrama',
+    '3\tToy Soldiers\tunkonwn\tDrama War',
+    '1\tWar Story\t1997\tWar',
+]
+LINK = ['10\tm.a', '2\tm.b', '3\tm.c']
+KG = [
+    'm.a\tfilm.film.actor\tm.x',
+    'm.b\tfilm.film.actor\tm.x',
+    'm.b\tfilm.film.directed_by\tm.y',
+    'm.c\tfilm.film.directed_by\tm.y',
+    'm.y\tfilm.director.film\tm.b',
+]
+
+
+def table(*rows):
+    return ''.join(f'{row}\n' for row in rows)
+
+
+def raw_files():
+    users = [f'{i}\t20\tM\tother\t0' for i in [1, 10, 2]]
+    inter = [
+        f'{user}\t{item}\t{rating}\t0'
+        for user, item, rating in [
+            (1, 10, 5),
+            (1, 2, 3),
+            (2, 1, 4),
+            (10, 3, 2),
+        ]
+    ]
+    kg_header = 'head_id:token\trelation_id:token\ttail_id:token'
+    item_header = 'item_id:token\tmovie_title:token_seq'
+    item_header += '\trelease_year:token\tclass:token_seq'
+    inter_header = 'user_id:token\titem_id:token\trating:float'
+    user_header = 'user_id:token\tage:token\tgender:token\toccupation:token'
+    return {
+        'ml-100k.inter': table(inter_header + '\ttimestamp:float', *inter),
+        'ml-100k.item': table(item_header, *ITEMS),
+        'ml-100k.kg': table(kg_header, *KG),
+        'ml-100k.link': table('item_id:token\tentity_id:token', *LINK),
+        'ml-100k.user': table(user_header + '\tzip_code:token', *users),
+    }
+
+
+@pytest.fixture
+def raw(tmp_path):
+    (tmp_path / 'raw').mkdir()
+    for name, content in raw_files().items():
+        (tmp_path / 'raw' / name).write_text(content, encoding='utf-8')
+    return tmp_path / 'raw'
+
+
+def test_movielens(tmp_path, raw):
+    dataset = MovieLens100K(tmp_path)
+    assert str(dataset) == 'MovieLens100K()'
+    data = dataset[0]
+    data.validate()
+    assert data['user'].num_nodes == 3
+    assert data['item'].num_nodes == 4
+    store = data['user', 'interacts', 'item']
+    # In numeric order: users 1, 2, 10 and items 1, 2, 3, 10.
+    assert store.edge_index.tolist() == [[0, 0, 1, 2], [1, 3, 0, 2]]
+    assert store.val_edge_label_index.size() == (2, 0)
+    assert data.item_title == [
+        'War Story (1997)',
+        'Misérables, Les (1995)',
+        'Toy Soldiers',
+        'Toy Story (1995)',
+    ]
+    assert data.item_genre[3] == 'Animation, Comedy'
+    # Animation, Comedy, Drama, War:
+    assert data['item'].x_genre.tolist() == [
+        [0, 0, 0, 1],
+        [0, 0, 1, 0],
+        [0, 0, 1, 1],
+        [1, 1, 0, 0],
+    ]
+    for name in ['text', 'genre', 'knowledge']:
+        x = data['item'][f'x_{name}']
+        assert x.dtype == torch.float32 and x.isfinite().all()
+
+    # Similarity is that of the words, and of the facts:
+    x = data['item'].x_text
+    assert x[3] @ x[2] > x[1] @ x[2] + 0.1  # Toy
+    assert x[3] @ x[0] > x[1] @ x[0] + 0.1  # Story
+    x = data['item'].x_knowledge
+    assert (x @ x.t() > 0.1).tolist() == [
+        [False, False, False, False],  # Without a link.
+        [False, True, True, True],
+        [False, True, True, False],
+        [False, True, False, True],
+    ]
+    assert torch.equal(x[0], torch.zeros_like(x[0]))
+
+
+def test_options_share_a_root(tmp_path, raw):
+    data = MovieLens100K(tmp_path, modalities=['genre'])[0]
+    assert 'x_genre' in data['item'] and 'x_text' not in data['item']
+    for _ in range(2):  # Processed, then loaded.
+        data = MovieLens100K(tmp_path, min_rating=4)[0]
+        edge_index = data['user', 'interacts', 'item'].edge_index
+        assert edge_index.tolist() == [[0, 1], [3, 0]]
+        assert data['user'].num_nodes == 3 and data['item'].num_nodes == 4
+    data = MovieLens100K(tmp_path)[0]
+    assert data['user', 'interacts', 'item'].edge_index.size(1) == 4
+
+
+def test_titles_survive_what_pyg_does(tmp_path, raw):
+    transform = T.Compose([T.ToUndirected(), T.ToUndirected(merge=False)])
+    MovieLens100K(tmp_path)
+    dataset = MovieLens100K(tmp_path, transform=transform).copy()
+    data = dataset[0].to('cpu').clone()
+    assert data.item_title[3] == 'Toy Story (1995)'
+    out = data.subgraph({'item': torch.tensor([3])})
+    assert out['item'].num_nodes == 1
+    assert out.item_title == data.item_title
+    # What every loader does to each batch:
+    filter_node_store_(data['item'], out['item'], torch.tensor([2, 3]))
+    assert torch.equal(out['item'].x_genre, data['item'].x_genre[2:])
+
+
+def test_order_of_files_and_random_state_do_not_matter(tmp_path, raw):
+    np.random.seed(1)
+    data1 = MovieLens100K(tmp_path)[0]
+    for path in raw.iterdir():
+        header, *rows = path.read_text(encoding='utf-8').splitlines()
+        content = table(header, *reversed(rows))
+        path.write_text(content, encoding='utf-8')
+    np.random.seed(2)
+    data2 = MovieLens100K(tmp_path, force_reload=True)[0]
+    for store1, store2 in zip(data1.stores, data2.stores):
+        for key, value in store1.items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(value, store2[key]), key
+            else:
+                assert value == store2[key], key
+
+
+def test_random_split():
+    counts = [0, 1, 4, 5, 14, 15, 200]
+    user = np.repeat(np.arange(7), counts)
+    item = np.concatenate([np.arange(count) for count in counts])
+    edges = np.stack([user, item])
+    splits = random_split(edges, 7, seed=0)
+    train, val, test = splits
+    held_out = [0, 0, 0, 1, 1, 2, 20]
+    assert np.bincount(val[0], minlength=7).tolist() == held_out
+    assert np.bincount(test[0], minlength=7).tolist() == held_out
+    pairs = sorted(map(tuple, np.concatenate(splits, axis=1).T.tolist()))
+    assert pairs == list(map(tuple, edges.T.tolist()))
+    # Random, but the same each time:
+    np.random.seed(7)
+    for again, split in zip(random_split(edges, 7, seed=0), splits):
+        assert np.array_equal(again, split)
+    other = random_split(edges, 7, seed=1)
+    assert not np.array_equal(other[2], test)
+    largest = test[1][test[0] == 6]
+    assert largest.min() < 50 and largest.max() > 150
+    # Pinned, so that results stay comparable:
+    assert largest[:4].tolist() == [4, 28, 30, 36]
+
+
+@pytest.mark.parametrize(
+    'kwargs, match',
+    [
+        (dict(modalities=['image']), r"\['text', 'genre', 'knowledge'\]"),
+        (dict(min_rating='4'), "'min_rating' is expected"),
+        (dict(min_rating=float('nan')), "'min_rating' is expected"),
+        (dict(split_seed=-1), "'split_seed' is expected"),
+        (dict(split_seed=0.5), "'split_seed' is expected"),
+    ],
+)
+def test_invalid_arguments(tmp_path, kwargs, match):
+    with pytest.raises(ValueError, match=match):
+        MovieLens100K(tmp_path / 'root', **kwargs)
+    assert not (tmp_path / 'root').exists()
+
+
+def test_min_rating_that_leaves_nothing(tmp_path, raw):
+    with pytest.raises(ValueError, match='min_rating.*got none with 6.0'):
+        MovieLens100K(tmp_path, min_rating=6)
+
+
+@pytest.mark.parametrize(
+    'name, old, new, match',
+    [
+        ('inter', 'rating:float', 'x', 'ml-100k.inter.*rating:float'),
+        ('inter', '1\t10\t5', '1\t11\t5', "an item of.*got '11'"),
+        ('inter', '1\t10\t5', '7\t10\t5', "a user of.*got '7'"),
+        ('inter', '1\t10\t5', '1\t10\tx', "a number, got 'x'"),
+        ('item', '3\tToy', '2\tToy', 'ml-100k.item.*distinct'),
+        ('item', '\tWar\n', '\n', 'ml-100k.item.*line 5'),
+        ('link', '3\tm.c', '4\tm.c', 'ml-100k.link.*an item of'),
+        ('kg', 'm.y\n', '\n', None),
+    ],
+)
+def test_invalid_raw_file(tmp_path, raw, name, old, new, match):
+    path = raw / f'ml-100k.{name}'
+    content = path.read_text(encoding='utf-8')
+    assert old in content
+    path.write_text(content.replace(old, new), encoding='utf-8')
+    if match is None:
+        assert MovieLens100K(tmp_path)[0]['item'].num_nodes == 4
+        return
+    with pytest.raises(ValueError, match=match):
+        MovieLens100K(tmp_path)
+    assert list((tmp_path / 'processed').glob('*data*')) == []
+
+
+def write_wheel(folder):
+    folder.mkdir(exist_ok=True)
+    path = folder / MovieLens100K.wheel
+    with zipfile.ZipFile(path, 'w') as z:
+        for name, content in raw_files().items():
+            z.writestr(f'{MovieLens100K.folder}/{name}', content)
+        z.writestr('recbole/__init__.py', 'raise SystemExit')
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_wheel_put_there_by_hand(tmp_path, monkeypatch):
+    sha256 = write_wheel(tmp_path / 'raw')
+    monkeypatch.setattr(MovieLens100K, 'sha256', sha256)
+    assert MovieLens100K(tmp_path)[0]['item'].num_nodes == 4
+    names = {path.name for path in (tmp_path / 'raw').iterdir()}
+    assert names == {MovieLens100K.wheel, *raw_files()}
+
+
+def test_another_wheel(tmp_path):
+    write_wheel(tmp_path / 'raw')
+    with pytest.raises(ValueError, match='whl.*expected SHA-256 9c994820'):
+        MovieLens100K(tmp_path)
+    names = [path.name for path in (tmp_path / 'raw').iterdir()]
+    assert names == [MovieLens100K.wheel]
+
+
+def test_download_without_network(tmp_path, monkeypatch):
+    monkeypatch.setenv('PIP_NO_INDEX', '1')
+    monkeypatch.setenv('PIP_FIND_LINKS', str(tmp_path))
+    with pytest.raises(ConnectionError) as error:
+        MovieLens100K(tmp_path)
+    for part in [MovieLens100K.wheel, 'recbole==1.2.1', str(tmp_path / 'raw')]:
+        assert part in str(error.value)
+    assert list((tmp_path / 'raw').iterdir()) == []
+
+
+@pytest.mark.network
+def test_published_files(tmp_path, monkeypatch):
+    monkeypatch.setenv('PIP_RETRIES', '1')
+    monkeypatch.setenv('PIP_DEFAULT_TIMEOUT', '30')
+    try:
+        data = MovieLens100K(tmp_path)[0]
+    except ConnectionError as error:
+        pytest.skip(f'pip cannot get the wheel: {error}')
+    data.validate()
+    assert data['user'].num_nodes == 943
+    assert data['item'].num_nodes == 1682
+    assert data['item'].x_text.size() == (1682, 64)
+    assert data['item'].x_genre.size() == (1682, 19)
+    assert data['item'].x_knowledge.size() == (1682, 64)
+    assert data.item_title[0] == 'Toy Story (1995)'
+    store = data['user', 'interacts', 'item']
+    splits = [
+        store.edge_index,
+        store.val_edge_label_index,
+        store.test_edge_label_index,
+    ]
+    assert [split.size(1) for split in splits] == [79926, 10037, 10037]
+    key = torch.cat([user * 1682 + item for user, item in splits])
+    assert key.unique().numel() == 100000
+    assert store.edge_index[0].unique().numel() == 943
+    names = {path.name for path in (tmp_path / 'raw').iterdir()}
+    assert names == set(raw_files())

@@ -1,0 +1,244 @@
+import os
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from diffmm_geo.datasets._unpickle import read_pattern
+
+DENSE = np.array([[0, 2, 0, 1], [0, 0, 0, 0], [1, 0, 0, 3]], dtype=float)
+EDGES = [[0, 0, 2, 2], [1, 3, 0, 3]]
+FORMATS = ['coo', 'csr', 'csc']
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return str(path)
+
+
+def dump_state(path, **changes):
+    matrix = sparse.coo_matrix(DENSE)
+    state = {
+        '_shape': (3, 4),
+        'row': matrix.row,
+        'col': matrix.col,
+        'data': matrix.data,
+    }
+    state.update(changes)
+    state = {key: x for key, x in state.items() if x is not None}
+    matrix.__dict__.clear()
+    matrix.__dict__.update(state)
+    return write(path, pickle.dumps(matrix, protocol=3))
+
+
+@pytest.mark.parametrize('protocol', [2, 3, 4, 5])
+@pytest.mark.parametrize('kind', ['matrix', 'array'])
+@pytest.mark.parametrize('format', FORMATS)
+def test_read_pattern(tmp_path, format, kind, protocol):
+    matrix = getattr(sparse, f'{format}_{kind}')(DENSE)
+    path = write(tmp_path / 'a.pkl', pickle.dumps(matrix, protocol=protocol))
+    shape, edges = read_pattern(path)
+    assert shape == (3, 4)
+    assert edges.dtype == np.int64
+    assert edges.tolist() == EDGES
+
+
+@pytest.mark.parametrize('format', FORMATS)
+def test_read_pattern_of_old_module_names(tmp_path, dump_old, format):
+    content = dump_old(getattr(sparse, f'{format}_matrix')(DENSE))
+    assert f'cscipy.sparse.{format}\n'.encode() in content
+    assert b'numpy._core' not in content
+    path = write(tmp_path / 'a.pkl', content)
+    assert read_pattern(path).edges.tolist() == EDGES
+
+
+@pytest.mark.parametrize('index', ['i1', 'u2', '<i4', '>i4', 'i8', 'u8'])
+@pytest.mark.parametrize('value', ['b1', 'i8', 'f2', '>f4', 'f8'])
+def test_read_pattern_of_numeric_types(tmp_path, index, value):
+    row, col = DENSE.nonzero()
+    path = dump_state(
+        tmp_path / 'a.pkl',
+        row=row.astype(index),
+        col=col.astype(index),
+        data=DENSE[row, col].astype(value),
+    )
+    assert read_pattern(path).edges.tolist() == EDGES
+
+
+def test_read_pattern_coalesces_and_drops_explicit_zeros(tmp_path):
+    path = dump_state(
+        tmp_path / 'a.pkl',
+        row=np.array([2, 0, 2, 1], dtype=np.int32),
+        col=np.array([3, 1, 3, 2], dtype=np.int32),
+        data=np.array([1.0, 1.0, 1.0, 0.0]),
+    )
+    assert read_pattern(path).edges.tolist() == [[0, 2], [1, 3]]
+
+
+def test_read_pattern_of_an_empty_matrix(tmp_path):
+    content = pickle.dumps(sparse.coo_matrix((3, 4)), protocol=3)
+    shape, edges = read_pattern(write(tmp_path / 'a.pkl', content))
+    assert shape == (3, 4)
+    assert edges.shape == (2, 0)
+
+
+class Hostile:
+    def __init__(self, function, *args):
+        self.function, self.args = function, args
+
+    def __reduce__(self):
+        return self.function, self.args
+
+
+@pytest.mark.parametrize('protocol', [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize('nested', [False, True])
+@pytest.mark.parametrize('function', ['system', 'eval', 'open'])
+def test_hostile_pickle_is_not_executed(tmp_path, function, nested, protocol):
+    victim = tmp_path / 'victim'
+    hostile = {
+        'system': Hostile(os.system, f'touch {victim}'),
+        'eval': Hostile(eval, f'open({str(victim)!r}, "w").close()'),
+        'open': Hostile(open, str(victim), 'w'),
+    }[function]
+    if nested:
+        matrix = sparse.coo_matrix(DENSE)
+        matrix.data = hostile
+        hostile = matrix
+    content = pickle.dumps(hostile, protocol=protocol)
+    path = write(tmp_path / 'a.pkl', content)
+    with pytest.raises(ValueError, match='a.pkl.*not allowed'):
+        read_pattern(path)
+    assert not victim.exists()
+
+    if not nested:
+        pickle.loads(content)  # So the above would have noticed.
+        assert victim.exists()
+
+
+@pytest.mark.parametrize(
+    'changes, match',
+    [
+        (dict(row=np.array([0, 0, 2, 3])), 'indices from 0 to 3'),
+        (dict(col=np.array([1, 3, 0, -1])), 'indices from -1 to 3'),
+        (dict(col=np.array([1, 3, 0, 2**63], 'u8')), 'indices from 0 to'),
+        (dict(row=np.array([0.0, 0, 2, 2])), 'indices of type float64'),
+        (dict(row=np.array([0, 0, 2])), '3 row indices, 4 column'),
+        (dict(row=np.array([[0, 0], [2, 2]])), 'one-dimensional'),
+        (dict(row=np.array([0, 0, 2, 2], object)), 'not allowed'),
+        (dict(data=np.array(['a', 'b', 'c', 'd'])), 'not a plain number'),
+        (dict(data=np.array([1j, 1, 1, 1])), 'not a plain number'),
+        (dict(data=np.array([1, np.nan, 1, 1])), 'NaN or infinite'),
+        (dict(data=np.array([1, 1, 1, np.inf])), 'NaN or infinite'),
+        (dict(row=[0, 0, 2, 2]), 'not allowed'),
+        (dict(row=(0, 0, 2, 2)), 'tuple in place of an array'),
+        (dict(row=None), 'KeyError'),
+        (dict(_shape=None), 'KeyError'),
+        (dict(_shape=(3, 4, 1)), 'not a pair'),
+        (dict(_shape=(3.0, 4)), 'positive integers'),
+        (dict(_shape=(0, 4)), 'positive integers'),
+        (dict(_shape=(-3, 4)), 'positive integers'),
+        (dict(_shape=(3, 2**40)), 'positive integers'),
+    ],
+)
+def test_invalid_coo(tmp_path, changes, match):
+    path = dump_state(tmp_path / 'a.pkl', **changes)
+    with pytest.raises(ValueError, match=f'a.pkl.*{match}'):
+        read_pattern(path)
+
+
+@pytest.mark.parametrize(
+    'indptr, match',
+    [
+        ([0, 2, 2], 'not 4 integer offsets'),
+        ([0.0, 2.0, 2.0, 4.0], 'not 4 integer offsets'),
+        ([1, 2, 2, 4], 'do not span'),
+        ([0, 2, 2, 3], 'do not span'),
+        ([0, 3, 2, 4], 'decreasing'),
+    ],
+)
+def test_invalid_csr(tmp_path, indptr, match):
+    matrix = sparse.csr_matrix(DENSE)
+    matrix.indptr = np.array(indptr)
+    path = write(tmp_path / 'a.pkl', pickle.dumps(matrix, protocol=3))
+    with pytest.raises(ValueError, match=f'a.pkl.*{match}'):
+        read_pattern(path)
+
+
+@pytest.mark.parametrize(
+    'obj', [None, 1, 'x', (1, 2), {}, np.ones(3), np.dtype('f8')]
+)
+def test_other_objects(tmp_path, obj):
+    path = write(tmp_path / 'a.pkl', pickle.dumps(obj, protocol=3))
+    with pytest.raises(ValueError, match='a.pkl.*an object of type'):
+        read_pattern(path)
+
+
+def test_every_truncation(tmp_path):
+    content = pickle.dumps(sparse.coo_matrix(DENSE), protocol=3)
+    for size in range(len(content)):
+        path = write(tmp_path / 'a.pkl', content[:size])
+        with pytest.raises(ValueError, match=f'a.pkl.* {size} bytes'):
+            read_pattern(path)
+
+
+def test_corrupt_lengths_do_not_allocate(tmp_path):
+    contents = [
+        b'\x80\x03]r\xff\xff\xff\xff.',  # A memo index of 4 billion.
+        b'\x80\x03Nr\xff\xff\xff\xff.',
+        b'\x80\x05\x96' + (2**40).to_bytes(8, 'little') + b'.',
+        b'\x80\x04\x8e' + (2**40).to_bytes(8, 'little') + b'.',
+    ]
+    for content in contents:
+        path = write(tmp_path / 'a.pkl', content)
+        with pytest.raises(ValueError, match='a.pkl'):
+            read_pattern(path)
+
+
+MUTABLE = [
+    pickle.dumps(sparse.coo_matrix(DENSE), protocol=3),
+    pickle.dumps(sparse.csr_matrix(DENSE), protocol=5),
+]
+
+
+@given(
+    content=st.sampled_from(MUTABLE),
+    mutations=st.lists(
+        st.tuples(st.integers(0, 2**16), st.integers(0, 255)),
+        min_size=1,
+        max_size=4,
+    ),
+)
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_mutated_bytes(tmp_path, content, mutations):
+    content = bytearray(content)
+    for position, value in mutations:
+        content[position % len(content)] = value
+    path = write(tmp_path / 'a.pkl', bytes(content))
+    try:
+        (num_users, num_items), edges = read_pattern(path)
+    except ValueError as error:
+        assert 'a.pkl' in str(error)
+        return
+    # Otherwise it is a matrix, if another one.
+    assert edges.dtype == np.int64 and edges.shape[0] == 2
+    assert (edges >= 0).all()
+    assert (edges[0] < num_users).all() and (edges[1] < num_items).all()
+
+
+@given(content=st.binary(max_size=200))
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_garbage(tmp_path, content):
+    path = write(tmp_path / 'a.pkl', content)
+    with pytest.raises(ValueError, match='a.pkl'):
+        read_pattern(path)
