@@ -1,0 +1,43 @@
+from dataclasses import dataclass
+
+from diffmm_geo.utils.checks import check_int, check_number
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    r"""The settings that every model shares.
+
+    Args:
+        num_epochs (int, optional): The number of epochs at most.
+            (default: :obj:`1000`)
+        patience (int, optional): The number of epochs without a better
+            validation Recall after which training stops.
+            (default: :obj:`20`)
+        batch_size (int, optional): The number of interactions (and of users,
+            in the diffusion phase) a step. (default: :obj:`1024`)
+        lr (float, optional): The learning rate of Adam.
+            (default: :obj:`1e-3`)
+        reg_weight (float, optional): The weight of the squared norm of the
+            ID embeddings. (default: :obj:`1e-6`)
+        k (int, optional): The length of the ranking in evaluation.
+            (default: :obj:`20`)
+        seed (int, optional): The seed of everything random.
+            (default: :obj:`0`)
+    """
+
+    num_epochs: int = 1000
+    patience: int = 20
+    batch_size: int = 1024
+    lr: float = 1e-3
+    reg_weight: float = 1e-6
+    k: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_int('num_epochs', self.num_epochs)
+        check_int('patience', self.patience)
+        check_int('batch_size', self.batch_size)
+        check_number('lr', self.lr, 0.0, low_open=True)
+        check_number('reg_weight', self.reg_weight, 0.0)
+        check_int('k', self.k)
+        check_int('seed', self.seed, 0)

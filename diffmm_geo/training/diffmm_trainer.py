@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+from torch_geometric.data import HeteroData
+from torch_geometric.nn.models.lightgcn import BPRLoss
+from torch_geometric.typing import EdgeType
+
+from diffmm_geo.nn import (
+    CrossModalContrastiveLoss,
+    DiffMM,
+    GaussianDiffusion,
+    ModalityDiffusion,
+)
+from diffmm_geo.nn.diffusion.diffusion_training import train_diffusion_epoch
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.ops.topk import exclusion_lists
+from diffmm_geo.training.config import TrainingConfig
+from diffmm_geo.training.trainer import Trainer
+from diffmm_geo.utils.checks import check_int, check_number
+from diffmm_geo.utils.features import modality_features
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffMMConfig(TrainingConfig):
+    r"""The settings of :class:`DiffMMTrainer`; see
+    :class:`~diffmm_geo.nn.DiffMM`,
+    :class:`~diffmm_geo.nn.GaussianDiffusion`,
+    :class:`~diffmm_geo.nn.Denoiser` and
+    :class:`~diffmm_geo.nn.CrossModalContrastiveLoss` for those they hand on.
+
+    Args:
+        ssl_weight (float, optional): The weight of the contrastive loss.
+            (default: :obj:`1e-2`)
+        temperature (float, optional): Its temperature. (default: :obj:`0.5`)
+        anchor (str, optional): Its anchor. (default: :obj:`"main"`)
+        keep_rate (float, optional): The probability to keep an entry of a
+            generated graph in training. (default: :obj:`0.5`)
+        msi_weight (float, optional): The weight of the MSI term.
+            (default: :obj:`0.1`)
+        num_edges_per_user (int, optional): The number of interactions to
+            generate for each user and modality. (default: :obj:`1`)
+    """
+
+    ssl_weight: float = 1e-2
+    temperature: float = 0.5
+    anchor: str = 'main'
+    keep_rate: float = 0.5
+    msi_weight: float = 0.1
+    num_edges_per_user: int = 1
+    embedding_dim: int = 64
+    num_layers: int = 1
+    generated_weight: float = 0.2
+    residual_weight: float = 0.5
+    projection: str = 'linear'
+    num_steps: int = 5
+    noise_scale: float = 0.1
+    noise_min: float = 1e-4
+    noise_max: float = 0.02
+    hidden_channels: int | Sequence[int] = 1000
+    time_channels: int = 10
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number('ssl_weight', self.ssl_weight, 0.0)
+        check_number('keep_rate', self.keep_rate, 0.0, 1.0, low_open=True)
+        check_number('msi_weight', self.msi_weight, 0.0)
+        check_int('num_edges_per_user', self.num_edges_per_user)
+
+
+class DiffMMTrainer(Trainer):
+    r"""The training of the `"DiffMM: Multi-Modal Diffusion Model for
+    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper (Section 3.4).
+    An epoch is
+
+    1. a pass over users that trains the denoisers,
+    2. the generation of the graph of every modality,
+    3. a pass over interactions that trains the model on
+
+    .. math::
+        \mathcal{L} = \mathcal{L}_{\mathrm{BPR}} + \lambda_1 \left(
+        {\| \mathbf{E}_u \|}^2 + {\| \mathbf{E}_i \|}^2 \right) + \lambda_2
+        \left( \mathcal{L}_{\mathrm{cl}}^{\mathrm{user}} +
+        \mathcal{L}_{\mathrm{cl}}^{\mathrm{item}} \right).
+
+    Args:
+        data (HeteroData): The user-item graph with item features
+            :obj:`x_{m}`; see :class:`~diffmm_geo.training.Trainer`.
+        config (DiffMMConfig, optional): The settings.
+            (default: :class:`DiffMMConfig` with its defaults)
+        modalities (list[str], optional): The modalities to use, all that the
+            items have if not given. (default: :obj:`None`)
+        model (DiffMM, optional): A model to train in place of the one that
+            the settings describe. (default: :obj:`None`)
+        diffusion (ModalityDiffusion, optional): Its denoisers, likewise.
+            (default: :obj:`None`)
+        edge_type (tuple[str, str, str], optional): The edge type of observed
+            interactions. (default: :obj:`('user', 'interacts', 'item')`)
+        device (torch.device or str, optional): The device to train on.
+            (default: :obj:`'cpu'`)
+    """
+
+    config: DiffMMConfig
+
+    def __init__(
+        self,
+        data: HeteroData,
+        config: DiffMMConfig | None = None,
+        modalities: Sequence[str] | None = None,
+        model: DiffMM | None = None,
+        diffusion: ModalityDiffusion | None = None,
+        edge_type: EdgeType = ('user', 'interacts', 'item'),
+        device: torch.device | str = 'cpu',
+    ) -> None:
+        c = config or DiffMMConfig()
+        super().__init__(data, c, edge_type, device)
+        features = modality_features(
+            data[self.edge_type[2]], self.num_items, modalities
+        )
+        self.model = model or DiffMM(
+            self.num_users,
+            self.num_items,
+            {m: x.size(1) for m, x in features.items()},
+            c.embedding_dim,
+            c.num_layers,
+            c.generated_weight,
+            c.residual_weight,
+            c.projection,
+            self.edge_type,
+        )
+        self.diffusion = diffusion or ModalityDiffusion(
+            self.num_items,
+            list(features),
+            GaussianDiffusion(
+                c.num_steps, c.noise_scale, c.noise_min, c.noise_max
+            ),
+            hidden_channels=c.hidden_channels,
+            time_channels=c.time_channels,
+            dropout=c.dropout,
+        )
+        self.model.to(self.device)
+        self.diffusion.to(self.device)
+        self.feature_dict = {
+            m: x.to(self.model.item_emb.weight) for m, x in features.items()
+        }
+
+        fused = self.device.type in ('cpu', 'cuda')
+        self.optimizer = Adam(self.model.parameters(), lr=c.lr, fused=fused)
+        self.diffusion_optimizer = Adam(
+            self.diffusion.parameters(), lr=c.lr, fused=fused
+        )
+        self.bpr_loss = BPRLoss()
+        self.contrastive_loss = CrossModalContrastiveLoss(
+            c.temperature, c.anchor
+        )
+        self._interactions = exclusion_lists(
+            self.edge_index.unique(dim=1), self.num_users
+        )
+        self.edge_index_dict: dict[EdgeType, Tensor] = {
+            self.edge_type: self.edge_index
+        }
+        self._adj_dict: dict[EdgeType, BipartiteAdj] = {}
+        self._set_graphs(self.edge_index_dict)
+
+    @property
+    def num_steps(self) -> int:
+        return -(-self.num_users // self.config.batch_size) + super().num_steps
+
+    def train_epoch(self) -> dict[str, float]:
+        with self.phase('diffusion'):
+            diffusion_loss = self._train_diffusion()
+        with self.phase('generate'):
+            self._set_graphs(
+                {self.edge_type: self.edge_index, **self._generate()}
+            )
+        with self.phase('recommend'):
+            losses = self._train_recommendation()
+        return {
+            **{f'diffusion_{m}': v for m, v in diffusion_loss.items()},
+            **losses,
+        }
+
+    def _train_diffusion(self) -> dict[str, float]:
+        with torch.no_grad():
+            modality_emb = self.model.projected(self.feature_dict)
+        return train_diffusion_epoch(
+            self.diffusion,
+            self.diffusion_optimizer,
+            self._interactions,
+            self.model.item_emb.weight.detach(),
+            modality_emb,
+            self.config.msi_weight,
+            self.config.batch_size,
+            self._on_step,
+        )
+
+    def _generate(self) -> dict[EdgeType, Tensor]:
+        return {
+            self.model.conv.generated_edge_type(m): self.diffusion.sample_edges(
+                m,
+                self.edge_index,
+                self.num_users,
+                self.config.num_edges_per_user,
+            )
+            for m in self.model.modalities
+        }
+
+    def _set_graphs(self, edge_index_dict: dict[EdgeType, Tensor]) -> None:
+        self.edge_index_dict = edge_index_dict
+        # The observed graph stays the same, and is sorted only once.
+        graphs: dict[Any, Any] = {**edge_index_dict}
+        if self.edge_type in self._adj_dict:
+            graphs[self.edge_type] = self._adj_dict[self.edge_type]
+        self._adj_dict = self.model.adjacency_dict(graphs)
+
+    def _train_recommendation(self) -> dict[str, float]:
+        self.model.train()
+        keep_rate = self.config.keep_rate
+        adj_dict = {
+            edge_type: adj
+            if edge_type == self.edge_type
+            else adj.dropout(keep_rate)
+            for edge_type, adj in self._adj_dict.items()
+        }
+        terms = self.train_on_triples(
+            self.optimizer, partial(self._loss, adj_dict)
+        )
+        return dict(zip(('bpr', 'reg', 'contrastive'), terms))
+
+    def _loss(
+        self,
+        adj_dict: dict[EdgeType, BipartiteAdj],
+        user: Tensor,
+        positive: Tensor,
+        negative: Tensor,
+    ) -> Tensor:
+        c, (user_type, _, item_type) = self.config, self.edge_type
+        reg = c.reg_weight * self.model.reg_loss()
+        if c.ssl_weight > 0:
+            out, views = self.model.forward_with_views(
+                self.feature_dict, adj_dict
+            )
+            contrastive = sum(
+                self.contrastive_loss(
+                    {m: view[t] for m, view in views.items()}, index, out[t]
+                )
+                for t, index in ((user_type, user), (item_type, positive))
+            )
+        else:
+            out = self.model(self.feature_dict, adj_dict)
+            contrastive = torch.zeros_like(reg)
+
+        x_user, x_item = out[user_type][user], out[item_type]
+        bpr = self.bpr_loss(
+            (x_user * x_item[positive]).sum(dim=-1),
+            (x_user * x_item[negative]).sum(dim=-1),
+        )
+        return torch.stack([bpr, reg, c.ssl_weight * contrastive])
+
+    @torch.no_grad()
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        self.model.eval()
+        out = self.model(self.feature_dict, self._adj_dict)
+        return out[self.edge_type[0]], out[self.edge_type[2]]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            'model': self.model.state_dict(),
+            'diffusion': self.diffusion.state_dict(),
+            'edge_index_dict': self.edge_index_dict,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.model.load_state_dict(state_dict['model'])
+        self.diffusion.load_state_dict(state_dict['diffusion'])
+        self._set_graphs(state_dict['edge_index_dict'])

@@ -1,0 +1,70 @@
+import torch
+from torch import Tensor
+
+from diffmm_geo.utils.checks import check_edge_index
+
+
+class NegativeSampler:
+    r"""Draws items uniformly from those that a user has not interacted with,
+    all users at once.
+
+    Args:
+        edge_index (torch.Tensor): The observed interactions, row 0 users,
+            row 1 items.
+        num_users (int): The number of users.
+        num_items (int): The number of items.
+
+    Shapes:
+        - **edge_index:** :math:`(2, |\mathcal{E}|)`
+    """
+
+    def __init__(
+        self,
+        edge_index: Tensor,
+        num_users: int,
+        num_items: int,
+    ) -> None:
+        edge_index = check_edge_index(
+            'edge_index', edge_index, num_users, num_items
+        )
+        self.num_items = num_items
+        self._observed = torch.unique(edge_index[0] * num_items + edge_index[1])
+        count = torch.bincount(self._observed // num_items, minlength=num_users)
+        self._complete = count >= num_items
+
+    def has_negatives(self, users: Tensor) -> Tensor:
+        r"""Whether a user has any item left that was not interacted with."""
+        return ~self._complete[users]
+
+    def sample(self, users: Tensor) -> Tensor:
+        r"""One negative item for each entry of :obj:`users`.
+
+        Shapes:
+            - **users:** :math:`(B)`
+            - **output:** :math:`(B)`
+
+        Raises:
+            ValueError: If a user has interacted with all items.
+        """
+        if bool(self._complete[users].any()):
+            raise ValueError(
+                "'users' needs users with an item that they "
+                'have not interacted with (got one with none)'
+            )
+        items = torch.randint(self.num_items, users.size(), device=users.device)
+        left = self._is_observed(users, items).nonzero().view(-1)
+        while left.numel() > 0:
+            again = torch.randint(
+                self.num_items, left.size(), device=users.device
+            )
+            items[left] = again
+            left = left[self._is_observed(users[left], again)]
+        return items
+
+    def _is_observed(self, users: Tensor, items: Tensor) -> Tensor:
+        if self._observed.numel() == 0:
+            return torch.zeros_like(users, dtype=torch.bool)
+        key = users * self.num_items + items
+        position = torch.searchsorted(self._observed, key)
+        position.clamp_(max=self._observed.numel() - 1)
+        return self._observed[position] == key

@@ -1,0 +1,31 @@
+r"""The settings of the paper's authors for their data sets, and the
+library's own for any other.
+"""
+
+from diffmm_geo.training.diffmm_trainer import DiffMMConfig
+
+RECIPES: dict[str, DiffMMConfig] = {
+    'tiktok': DiffMMConfig(num_epochs=50, patience=50, reg_weight=1e-4),
+    'amazon-baby': DiffMMConfig(
+        num_epochs=50,
+        patience=50,
+        reg_weight=1e-5,
+        ssl_weight=1e-1,
+        keep_rate=1.0,
+        projection='leaky_xavier',
+        msi_weight=0.01,
+        anchor='modality',
+    ),
+    'amazon-sports': DiffMMConfig(
+        num_epochs=50,
+        patience=50,
+        reg_weight=1e-6,
+        ssl_weight=1e-2,
+        temperature=0.1,
+        residual_weight=0.1,
+        keep_rate=1.0,
+        msi_weight=0.5,
+        anchor='modality',
+    ),
+    'default': DiffMMConfig(),
+}

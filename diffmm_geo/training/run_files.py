@@ -1,0 +1,98 @@
+r"""The files of a training run."""
+
+import json
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+import torch
+import torch_geometric
+
+import diffmm_geo
+from diffmm_geo.training.trainer import Record, Trainer
+from diffmm_geo.utils.atomic import atomic_path
+
+
+def save_run(trainer: Trainer, folder: str | Path) -> None:
+    r"""Writes what came out of :meth:`Trainer.fit
+    <diffmm_geo.training.Trainer.fit>`, each file whole or not at all.
+
+    - :obj:`metrics.json`: :obj:`best_val` (the epoch chosen by validation)
+      and :obj:`best_test` (the best test epoch), :obj:`epoch_seconds` by
+      phase, the history, the configuration and versions.
+    - :obj:`model.pt`: the weights and graphs of the chosen epoch.
+    - :obj:`curves.png`: metrics and losses over epochs.
+
+    Args:
+        trainer (Trainer): A trainer with at least one epoch done.
+        folder (str or Path): Where to write; made if missing.
+
+    Raises:
+        ValueError: If no epoch is done.
+    """
+    if not trainer.history:
+        raise ValueError("'trainer' needs at least one epoch done (got none)")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(run_metrics(trainer), indent=2)
+
+    with atomic_path(str(folder / 'metrics.json')) as path:
+        Path(path).write_text(text + '\n')
+    with atomic_path(str(folder / 'model.pt')) as path:
+        torch.save(trainer.state_dict(), path)
+    with atomic_path(str(folder / 'curves.png')) as path:
+        plot_curves(trainer.history, trainer.metric, path)
+
+
+def run_metrics(trainer: Trainer) -> dict[str, Any]:
+    r"""The content of :obj:`metrics.json`."""
+    best = {'best_val': trainer.best_val}
+    if 'test' in trainer.edge_label_index:
+        best['best_test'] = trainer.best_test
+    return {
+        **{
+            name: {key: record.get(key) for key in ('epoch', 'val', 'test')}
+            for name, record in best.items()
+        },
+        'epoch_seconds': [record['seconds'] for record in trainer.history],
+        'history': trainer.history,
+        'config': asdict(trainer.config),
+        'versions': {
+            'diffmm_geo': diffmm_geo.__version__,
+            'torch': torch.__version__,
+            'torch_geometric': torch_geometric.__version__,
+            'numpy': np.__version__,
+            'scipy': scipy.__version__,
+            'python': platform.python_version(),
+        },
+        'device': str(trainer.device),
+    }
+
+
+def plot_curves(history: list[Record], metric: str, path: str) -> None:
+    r"""Draws metrics and losses over epochs."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(10, 4), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    epochs = [record['epoch'] for record in history]
+    for split, label in (('val', 'validation'), ('test', 'test')):
+        if split in history[0]:
+            values = [record[split][metric] for record in history]
+            left.plot(epochs, values, marker='.', label=label)
+    chosen = max(history, key=lambda record: record['val'][metric])['epoch']
+    left.axvline(chosen, color='grey', linestyle=':', label='chosen epoch')
+    left.set(xlabel='Epoch', ylabel=metric.capitalize())
+    left.legend()
+    for name in history[0]['loss']:
+        values = [record['loss'][name] for record in history]
+        right.plot(epochs, values, marker='.', label=name.replace('_', ' '))
+    right.set(xlabel='Epoch', ylabel='Mean loss', yscale='log')
+    right.legend()
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.savefig(path, dpi=120, format='png')

@@ -1,0 +1,59 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffmm_geo.training import NegativeSampler
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.integers(1, 6),
+    st.integers(1, 6),
+    st.integers(0, 40),
+    st.integers(0, 2**16),
+)
+def test_negatives_are_never_observed(num_users, num_items, edges, seed):
+    torch.manual_seed(seed)
+    edge_index = torch.stack(
+        [torch.randint(num_users, (edges,)), torch.randint(num_items, (edges,))]
+    )
+    sampler = NegativeSampler(edge_index, num_users, num_items)
+    observed = set(zip(*edge_index.tolist()))
+    users = torch.arange(num_users)
+    left = sampler.has_negatives(users)
+    for user in range(num_users):
+        count = sum(u == user for u, _ in observed)
+        assert bool(left[user]) == (count < num_items)
+    users = users[left].repeat_interleave(20)
+    items = sampler.sample(users)
+    assert items.size() == users.size()
+    assert ((items >= 0) & (items < num_items)).all()
+    assert observed.isdisjoint(zip(users.tolist(), items.tolist()))
+
+
+def test_negatives_are_uniform():
+    edge_index = torch.tensor([[0, 0, 0, 1], [0, 1, 2, 4]])
+    sampler = NegativeSampler(edge_index, 2, 7)
+    items = sampler.sample(torch.zeros(8000).long())
+    count = torch.bincount(items, minlength=7)
+    assert count[:3].sum() == 0
+    assert (count[3:] > 1850).all() and (count[3:] < 2150).all()
+
+
+def test_user_with_everything():
+    edge_index = torch.tensor([[0, 0, 1], [0, 1, 1]])
+    sampler = NegativeSampler(edge_index, 2, 2)
+    assert sampler.has_negatives(torch.tensor([0, 1])).tolist() == [False, True]
+    assert sampler.sample(torch.tensor([1, 1])).tolist() == [0, 0]
+    with pytest.raises(ValueError, match="'users'"):
+        sampler.sample(torch.tensor([1, 0]))
+
+
+@pytest.mark.parametrize(
+    'edge_index',
+    [torch.tensor([[2], [0]]), torch.tensor([[0], [3]]), torch.zeros(2, 1)],
+)
+def test_bad_edges(edge_index):
+    with pytest.raises(ValueError, match="'edge_index'"):
+        NegativeSampler(edge_index, 2, 3)
