@@ -1,0 +1,114 @@
+r"""Trains DiffMM, with the recipe of the paper's authors where there is one.
+
+    python examples/diffmm.py --dataset movielens-100k
+    python examples/diffmm.py --dataset tiktok --root data/tiktok \
+        --modalities image audio --seed 0 --output runs/tiktok
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from diffmm_geo.datasets import (
+    AmazonBaby,
+    AmazonSports,
+    MMRecDataset,
+    MovieLens100K,
+    TikTok,
+)
+from diffmm_geo.training import RECIPES, DiffMMTrainer, save_run
+
+DATASETS = {
+    'amazon-baby': AmazonBaby,
+    'amazon-sports': AmazonSports,
+    'movielens-100k': MovieLens100K,
+    'tiktok': TikTok,
+}
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        '--dataset',
+        default='movielens-100k',
+        help=f'one of {", ".join(DATASETS)}, or the NAME of NAME.inter in '
+        "MMRec's format under ROOT/raw (default: %(default)s)",
+    )
+    parser.add_argument(
+        '--root', help='where the data set is (default: data/DATASET)'
+    )
+    parser.add_argument(
+        '--modalities', nargs='+', help='default: all of the data set'
+    )
+    parser.add_argument('--epochs', type=int, help='at most (default: recipe)')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument(
+        '--output', help='folder for results (default: runs/DATASET)'
+    )
+    return parser.parse_args()
+
+
+def load(name, root, modalities):
+    kwargs = {} if modalities is None else {'modalities': modalities}
+    if name in DATASETS:
+        return DATASETS[name](root, **kwargs)[0]
+    if not Path(root, 'raw', f'{name}.inter').exists():
+        raise ValueError(
+            f"'--dataset' needs to be one of {list(DATASETS)} or the name of "
+            f'a file NAME.inter in {Path(root, "raw")} (got {name!r})'
+        )
+    return MMRecDataset(root, name, **kwargs)[0]
+
+
+def show(record):
+    metrics = ', '.join(
+        f'{split} recall@20 {record[split]["recall@20"]:.4f}'
+        for split in ('val', 'test')
+        if split in record
+    )
+    seconds = sum(record['seconds'].values())
+    print(f'Epoch {record["epoch"]:3d}: {metrics} ({seconds:.1f} s)')
+
+
+def main():
+    args = parse_args()
+    data = load(
+        args.dataset, args.root or f'data/{args.dataset}', args.modalities
+    )
+    config = RECIPES.get(args.dataset, RECIPES['default'])
+    config = replace(config, seed=args.seed)
+    if args.epochs is not None:
+        config = replace(config, num_epochs=args.epochs)
+
+    trainer = DiffMMTrainer(data, config, args.modalities, device=args.device)
+    try:
+        trainer.fit(progress=sys.stderr.isatty(), callback=show)
+    except KeyboardInterrupt:
+        print(f'Interrupted after {len(trainer.history)} epochs.')
+    if not trainer.history:
+        sys.exit(130)
+
+    output = args.output or f'runs/{args.dataset}'
+    save_run(trainer, output)
+    for name, best in (
+        ('Chosen by validation', trainer.best_val),
+        ('Best test epoch', trainer.best_test),
+    ):
+        values = ', '.join(
+            f'{metric} {best["test"][metric]:.4f}'
+            for metric in ('recall@20', 'precision@20', 'ndcg@20')
+        )
+        print(f'{name} (epoch {best["epoch"]}): test {values}')
+    print(f'metrics.json, curves.png and model.pt are in {output}')
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
