@@ -8,23 +8,9 @@ r"""Trains DiffMM, with the recipe of the paper's authors where there is one.
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 
-from diffmm_geo.datasets import (
-    AmazonBaby,
-    AmazonSports,
-    MMRecDataset,
-    MovieLens100K,
-    TikTok,
-)
+from diffmm_geo.datasets import DATASETS, load_dataset
 from diffmm_geo.training import RECIPES, DiffMMTrainer, save_run
-
-DATASETS = {
-    'amazon-baby': AmazonBaby,
-    'amazon-sports': AmazonSports,
-    'movielens-100k': MovieLens100K,
-    'tiktok': TikTok,
-}
 
 
 def parse_args():
@@ -53,18 +39,6 @@ def parse_args():
     return parser.parse_args()
 
 
-def load(name, root, modalities):
-    kwargs = {} if modalities is None else {'modalities': modalities}
-    if name in DATASETS:
-        return DATASETS[name](root, **kwargs)[0]
-    if not Path(root, 'raw', f'{name}.inter').exists():
-        raise ValueError(
-            f"'--dataset' needs to be one of {list(DATASETS)} or the name of "
-            f'a file NAME.inter in {Path(root, "raw")} (got {name!r})'
-        )
-    return MMRecDataset(root, name, **kwargs)[0]
-
-
 def show(record):
     metrics = ', '.join(
         f'{split} recall@20 {record[split]["recall@20"]:.4f}'
@@ -77,7 +51,7 @@ def show(record):
 
 def main():
     args = parse_args()
-    data = load(
+    data = load_dataset(
         args.dataset, args.root or f'data/{args.dataset}', args.modalities
     )
     config = RECIPES.get(args.dataset, RECIPES['default'])

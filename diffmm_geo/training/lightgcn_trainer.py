@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +9,24 @@ from torch.optim import Adam
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import LightGCN
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
-from torch_geometric.typing import EdgeType
+from torch_geometric.typing import EdgeType, OptTensor
 
+from diffmm_geo.ops import SparseMatrix, spmm
 from diffmm_geo.training.config import TrainingConfig
 from diffmm_geo.training.trainer import Trainer
 from diffmm_geo.utils.checks import check_int
+
+
+class _Propagation(torch.nn.Module):
+    # What LGConv computes. Its backward pass would sort the adjacency in each
+    # step anew.
+    def forward(
+        self,
+        x: Tensor,
+        matrix: SparseMatrix,
+        edge_weight: OptTensor = None,
+    ) -> Tensor:
+        return spmm(matrix, x)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,26 +85,23 @@ class LightGCNTrainer(Trainer):
             c.num_layers,
             normalize=False,  # `_joint_graph` has done so.
         ).to(self.device)
-        self.optimizer = Adam(self.model.parameters(), lr=c.lr)
+        for n in range(c.num_layers):
+            self.model.convs[n] = _Propagation()
+        fused = self.device.type in ('cpu', 'cuda')
+        self.optimizer = Adam(self.model.parameters(), lr=c.lr, fused=fused)
         self._joint = self._joint_graph()
 
-    def _joint_graph(self) -> Tensor:
-        # Users first. Normalised once, where LGConv would do so in each step,
-        # and in CSR form, the fastest that it takes.
+    def _joint_graph(self) -> SparseMatrix:
+        # Users first. Normalised once, where LGConv would do so in each step.
         user, item = self.edge_index.unique(dim=1)
         item = item + self.num_users
         num_nodes = self.num_users + self.num_items
-        index, value = gcn_norm(
+        (row, col), value = gcn_norm(
             torch.stack([torch.cat([user, item]), torch.cat([item, user])]),
             num_nodes=num_nodes,
             add_self_loops=False,
         )
-        coo = torch.sparse_coo_tensor(
-            index, value, (num_nodes, num_nodes), check_invariants=False
-        )
-        with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', '.*Sparse CSR tensor support.*')
-            return coo.to_sparse_csr()
+        return SparseMatrix.from_coo(row, col, value, (num_nodes, num_nodes))
 
     def train_epoch(self) -> dict[str, float]:
         self.model.train()

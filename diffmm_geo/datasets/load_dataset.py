@@ -1,0 +1,49 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch_geometric.data import HeteroData
+
+from diffmm_geo.datasets.amazon import AmazonBaby, AmazonSports
+from diffmm_geo.datasets.mmrec import MMRecDataset
+from diffmm_geo.datasets.movielens import MovieLens100K
+from diffmm_geo.datasets.tiktok import TikTok
+
+DATASETS: dict[str, Any] = {
+    'amazon-baby': AmazonBaby,
+    'amazon-sports': AmazonSports,
+    'movielens-100k': MovieLens100K,
+    'tiktok': TikTok,
+}
+
+
+def load_dataset(
+    name: str,
+    root: str | Path,
+    modalities: Sequence[str] | None = None,
+) -> HeteroData:
+    r"""Loads the graph of a data set by name.
+
+    Args:
+        name (str): One of :obj:`"amazon-baby"`, :obj:`"amazon-sports"`,
+            :obj:`"movielens-100k"` and :obj:`"tiktok"`, or the
+            :obj:`{name}` of a file :obj:`{name}.inter` in MMRec's format in
+            :obj:`{root}/raw`.
+        root (str): The root directory of the data set.
+        modalities (list[str], optional): The modalities to load, those that
+            the data set has by default if not given. (default: :obj:`None`)
+
+    Raises:
+        ValueError: If there is no such data set.
+    """
+    kwargs: dict[str, Any] = (
+        {} if modalities is None else {'modalities': modalities}
+    )
+    if name in DATASETS:
+        return DATASETS[name](str(root), **kwargs)[0]
+    if not Path(root, 'raw', f'{name}.inter').exists():
+        raise ValueError(
+            f"'name' needs to be one of {list(DATASETS)} or that of a file "
+            f'{{name}}.inter in {Path(root, "raw")} (got {name!r})'
+        )
+    return MMRecDataset(str(root), name, **kwargs)[0]

@@ -1,0 +1,117 @@
+r"""DiffMM with the library's settings against PyG's LightGCN, whose number of
+layers and regularisation are chosen by validation.
+
+python examples/lightgcn_comparison.py --dataset movielens-100k
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from itertools import product
+from statistics import mean, stdev
+
+from diffmm_geo.datasets import DATASETS, load_dataset
+from diffmm_geo.training import (
+    RECIPES,
+    DiffMMTrainer,
+    LightGCNConfig,
+    LightGCNTrainer,
+)
+from diffmm_geo.utils.atomic import atomic_path
+
+METRICS = ('recall@20', 'precision@20', 'ndcg@20')
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        '--dataset',
+        default='movielens-100k',
+        help=f'one of {", ".join(DATASETS)}, or the NAME of NAME.inter in '
+        "MMRec's format under ROOT/raw (default: %(default)s)",
+    )
+    parser.add_argument('--root', help='default: data/DATASET')
+    parser.add_argument('--modalities', nargs='+')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    parser.add_argument('--layers', nargs='+', type=int, default=[1, 2, 3])
+    parser.add_argument(
+        '--reg-weights', nargs='+', type=float, default=[1e-4, 1e-3, 1e-2]
+    )
+    parser.add_argument('--epochs', type=int, help='at most')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--output', default='comparison.json')
+    return parser.parse_args()
+
+
+def train(name, trainer):
+    trainer.fit(progress=sys.stderr.isatty())
+    best = trainer.best_val
+    print(
+        f'{name}: epoch {best["epoch"]} of {len(trainer.history)}, recall@20 '
+        f'validation {best["val"]["recall@20"]:.4f}, '
+        f'test {best["test"]["recall@20"]:.4f}',
+        flush=True,
+    )
+    return best
+
+
+def main():
+    args = parse_args()
+    data = load_dataset(
+        args.dataset, args.root or f'data/{args.dataset}', args.modalities
+    )
+    limit = {} if args.epochs is None else {'num_epochs': args.epochs}
+
+    def light_gcn(num_layers, reg_weight, seed):
+        config = LightGCNConfig(
+            num_layers=num_layers, reg_weight=reg_weight, seed=seed, **limit
+        )
+        name = f'LightGCN, {num_layers} layers, reg {reg_weight}, seed {seed}'
+        return train(name, LightGCNTrainer(data, config, device=args.device))
+
+    first, *others = args.seeds
+    grid = {
+        setting: light_gcn(*setting, first)
+        for setting in product(args.layers, args.reg_weights)
+    }
+    chosen = max(grid, key=lambda s: grid[s]['val']['recall@20'])
+    recipe = RECIPES.get(args.dataset, RECIPES['default'])
+    runs = {
+        'LightGCN': [grid[chosen], *(light_gcn(*chosen, s) for s in others)],
+        'DiffMM': [
+            train(
+                f'DiffMM, seed {seed}',
+                DiffMMTrainer(
+                    data,
+                    replace(recipe, seed=seed, **limit),
+                    args.modalities,
+                    device=args.device,
+                ),
+            )
+            for seed in args.seeds
+        ],
+    }
+
+    print(f'\nLightGCN: {chosen[0]} layers, reg {chosen[1]}, by validation.')
+    print(f'Test, epoch chosen by validation, seeds {args.seeds}:')
+    for name, bests in runs.items():
+        for metric in METRICS:
+            values = [best['test'][metric] for best in bests]
+            spread = stdev(values) if len(values) > 1 else 0.0
+            print(f'{name:10}{metric:14}{mean(values):.4f} ± {spread:.4f}')
+    with atomic_path(args.output) as path, open(path, 'w') as file:
+        json.dump({'chosen': chosen, **runs}, file, indent=2)
+    print(f'All runs are in {args.output}')
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit('Interrupted.')
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
