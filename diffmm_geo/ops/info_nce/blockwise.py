@@ -24,6 +24,7 @@ class _InfoNCE(torch.autograd.Function):
         query: Tensor,
         candidate: Tensor,
         index: Tensor,
+        weight: Tensor,
         max_logit: float,
     ) -> Tensor:
         needs_query, needs_candidate = ctx.needs_input_grad[:2]
@@ -41,6 +42,7 @@ class _InfoNCE(torch.autograd.Function):
         for start in range(0, num_queries, height):
             rows = slice(start, start + height)
             q, positive = query[rows], candidate[index[rows]]
+            w = weight[rows].unsqueeze(1)
             # exp(logit - shift), whose row sums are `norm`. A single block is
             # kept for the gradients, several are computed once more.
             shift = _shift(q, candidate, blocks, max_logit)
@@ -49,12 +51,12 @@ class _InfoNCE(torch.autograd.Function):
                 prob = _exp(q, candidate[block], shift)
                 norm += prob.sum(dim=1, keepdim=True)
             log_norm = norm.log() if shift is None else norm.log() + shift
-            total += log_norm.sum() - (q * positive).sum()
+            total += (w * (log_norm - (q * positive).sum(1, True))).sum()
             if not needs_grad:
                 continue
 
             # The division by `norm` is left to the narrow operands.
-            scaled, grad_q = q / norm, torch.zeros_like(q)
+            scaled, grad_q = q * (w / norm), torch.zeros_like(q)
             for block in blocks:
                 c = candidate[block]
                 if len(blocks) > 1:
@@ -64,26 +66,25 @@ class _InfoNCE(torch.autograd.Function):
                 if grad_candidate is not None:
                     grad_candidate[block].addmm_(prob.t(), scaled)
             if grad_query is not None:
-                grad_query[rows] = grad_q / norm - positive
+                grad_query[rows] = w * (grad_q / norm - positive)
         if grad_candidate is not None:
+            query = query * weight.unsqueeze(1)
             grad_candidate.index_add_(0, index, query, alpha=-1)
 
-        for grad in (grad_query, grad_candidate):
-            if grad is not None:
-                grad.div_(num_queries)
         ctx.save_for_backward(grad_query, grad_candidate)
-        return total / num_queries
+        return total
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any,
         grad: Tensor,
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         grad_query, grad_candidate = ctx.saved_tensors
         return (
             None if grad_query is None else grad_query * grad,
             None if grad_candidate is None else grad_candidate * grad,
+            None,
             None,
             None,
         )
@@ -118,6 +119,11 @@ def info_nce_blockwise(
     dtype = torch.promote_types(anchor.dtype, candidate.dtype)
     # Sums over all nodes need more digits than half precision has.
     compute = torch.promote_types(dtype, torch.float)
+    weight = anchor.new_full(index.size(), 1 / index.numel(), dtype=compute)
+    if not index.is_cuda:  # Where it would wait for the device.
+        # A node that comes more than once is computed once.
+        index, inverse = index.unique(return_inverse=True)
+        weight = weight.new_zeros(index.size()).index_add_(0, inverse, weight)
     # The temperature is folded into the anchors: a pass over [B, F], not
     # one over [B, N].
     query = F.normalize(anchor[index].to(compute), dim=-1) / temperature
@@ -125,6 +131,7 @@ def info_nce_blockwise(
         query,
         F.normalize(candidate.to(compute), dim=-1),
         index,
+        weight,
         1.0 / temperature,
     )
     return loss.to(dtype)
