@@ -26,7 +26,7 @@ def parse_args():
     )
     parser.add_argument('--root', default='data')
     parser.add_argument('--output', default='runs/demo')
-    parser.add_argument('--epochs', type=int, default=200, help='at most')
+    parser.add_argument('--epochs', type=int, default=60, help='at most')
     parser.add_argument('--seed', type=int, default=0)
     return parser.parse_args()
 
@@ -75,7 +75,13 @@ def main():
     data = dataset[0]
     print(data)
 
-    settings = {'num_epochs': args.epochs, 'seed': args.seed}
+    # A few minutes on two cores.
+    settings = {
+        'num_epochs': args.epochs,
+        'patience': 10,
+        'lr': 5e-3,
+        'seed': args.seed,
+    }
     trainers = {
         'LightGCN': LightGCNTrainer(data, LightGCNConfig(**settings)),
         'DiffMM': DiffMMTrainer(data, DiffMMConfig(**settings)),

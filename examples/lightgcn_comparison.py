@@ -20,6 +20,7 @@ from diffmm_geo.training import (
 )
 from diffmm_geo.utils.atomic import atomic_path
 
+MODELS = ('LightGCN', 'DiffMM')
 METRICS = ('recall@20', 'precision@20', 'ndcg@20')
 
 
@@ -36,6 +37,7 @@ def parse_args():
     )
     parser.add_argument('--root', help='default: data/DATASET')
     parser.add_argument('--modalities', nargs='+')
+    parser.add_argument('--models', nargs='+', choices=MODELS, default=MODELS)
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--layers', nargs='+', type=int, default=[1, 2, 3])
     parser.add_argument(
@@ -73,38 +75,38 @@ def main():
         name = f'LightGCN, {num_layers} layers, reg {reg_weight}, seed {seed}'
         return train(name, LightGCNTrainer(data, config, device=args.device))
 
-    first, *others = args.seeds
-    grid = {
-        setting: light_gcn(*setting, first)
-        for setting in product(args.layers, args.reg_weights)
-    }
-    chosen = max(grid, key=lambda s: grid[s]['val']['recall@20'])
-    recipe = RECIPES.get(args.dataset, RECIPES['default'])
-    runs = {
-        'LightGCN': [grid[chosen], *(light_gcn(*chosen, s) for s in others)],
-        'DiffMM': [
-            train(
-                f'DiffMM, seed {seed}',
-                DiffMMTrainer(
-                    data,
-                    replace(recipe, seed=seed, **limit),
-                    args.modalities,
-                    device=args.device,
-                ),
-            )
-            for seed in args.seeds
-        ],
-    }
+    def diffmm(seed):
+        recipe = RECIPES.get(args.dataset, RECIPES['default'])
+        config = replace(recipe, seed=seed, **limit)
+        trainer = DiffMMTrainer(
+            data, config, args.modalities, device=args.device
+        )
+        return train(f'DiffMM, seed {seed}', trainer)
 
-    print(f'\nLightGCN: {chosen[0]} layers, reg {chosen[1]}, by validation.')
-    print(f'Test, epoch chosen by validation, seeds {args.seeds}:')
+    runs = {}
+    if 'LightGCN' in args.models:
+        first, *others = args.seeds
+        grid = {
+            setting: light_gcn(*setting, first)
+            for setting in product(args.layers, args.reg_weights)
+        }
+        chosen = max(grid, key=lambda s: grid[s]['val']['recall@20'])
+        print(f'LightGCN: {chosen[0]} layers, reg {chosen[1]} by validation')
+        runs['LightGCN'] = [
+            grid[chosen],
+            *(light_gcn(*chosen, seed) for seed in others),
+        ]
+    if 'DiffMM' in args.models:
+        runs['DiffMM'] = [diffmm(seed) for seed in args.seeds]
+
+    print(f'\nTest, epoch chosen by validation, seeds {args.seeds}:')
     for name, bests in runs.items():
         for metric in METRICS:
             values = [best['test'][metric] for best in bests]
             spread = stdev(values) if len(values) > 1 else 0.0
             print(f'{name:10}{metric:14}{mean(values):.4f} ± {spread:.4f}')
     with atomic_path(args.output) as path, open(path, 'w') as file:
-        json.dump({'chosen': chosen, **runs}, file, indent=2)
+        json.dump(runs, file, indent=2)
     print(f'All runs are in {args.output}')
 
 

@@ -36,6 +36,8 @@ class DiffMMConfig(TrainingConfig):
     :class:`~diffmm_geo.nn.CrossModalContrastiveLoss` for those they hand on.
 
     Args:
+        diffusion_lr (float, optional): The learning rate of the denoisers.
+            (default: :obj:`1e-3`)
         ssl_weight (float, optional): The weight of the contrastive loss.
             (default: :obj:`1e-2`)
         temperature (float, optional): Its temperature. (default: :obj:`0.5`)
@@ -48,6 +50,7 @@ class DiffMMConfig(TrainingConfig):
             generate for each user and modality. (default: :obj:`1`)
     """
 
+    diffusion_lr: float = 1e-3
     ssl_weight: float = 1e-2
     temperature: float = 0.5
     anchor: str = 'main'
@@ -69,6 +72,7 @@ class DiffMMConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_number('diffusion_lr', self.diffusion_lr, 0.0, low_open=True)
         check_number('ssl_weight', self.ssl_weight, 0.0)
         check_number('keep_rate', self.keep_rate, 0.0, 1.0, low_open=True)
         check_number('msi_weight', self.msi_weight, 0.0)
@@ -154,7 +158,7 @@ class DiffMMTrainer(Trainer):
         fused = self.device.type in ('cpu', 'cuda')
         self.optimizer = Adam(self.model.parameters(), lr=c.lr, fused=fused)
         self.diffusion_optimizer = Adam(
-            self.diffusion.parameters(), lr=c.lr, fused=fused
+            self.diffusion.parameters(), lr=c.diffusion_lr, fused=fused
         )
         self.bpr_loss = BPRLoss()
         self.contrastive_loss = CrossModalContrastiveLoss(

@@ -92,7 +92,7 @@ def plot_curves(history: list[Record], metric: str, path: str) -> None:
         values = [record['loss'][name] for record in history]
         right.plot(epochs, values, marker='.', label=name.replace('_', ' '))
     right.set(xlabel='Epoch', ylabel='Mean loss', yscale='log')
-    right.legend()
+    right.legend(loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.savefig(path, dpi=120, format='png')
