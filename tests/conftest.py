@@ -1,11 +1,23 @@
+import os
+
 import pytest
 import torch
+
+# Before any kernel is defined: without a GPU, they are interpreted.
+if not torch.cuda.is_available():
+    os.environ['TRITON_INTERPRET'] = '1'
+
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 
 pytest.register_assert_rewrite('tests.training.trainer_protocol')
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker('gpu') and not torch.cuda.is_available():
+        pytest.skip('needs a CUDA device')
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,21 @@ r"""Differentiable operations: an op is a folder with its readable reference
 """
 
 from .info_nce import info_nce
-from .spmm import SparseMatrix, spmm
+from .spmm import (
+    SparseMatrix,
+    available_backends,
+    backend,
+    default_backend,
+    spmm,
+)
 from .topk import topk_items
 
-__all__ = ['SparseMatrix', 'info_nce', 'spmm', 'topk_items']
+__all__ = [
+    'SparseMatrix',
+    'available_backends',
+    'backend',
+    'default_backend',
+    'info_nce',
+    'spmm',
+    'topk_items',
+]

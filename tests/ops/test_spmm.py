@@ -2,11 +2,25 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from diffmm_geo.ops.spmm import SparseMatrix, spmm, spmm_naive
+from diffmm_geo.ops.spmm import (
+    BACKENDS,
+    SparseMatrix,
+    available_backends,
+    backend,
+    default_backend,
+    spmm,
+)
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def name(request):
+    if request.param not in available_backends():
+        pytest.skip(f"'{request.param}' is not installed")
+    return request.param
 
 
 def random_matrix(num_rows, num_cols, num_entries, dtype=torch.double):
@@ -21,31 +35,130 @@ def random_matrix(num_rows, num_cols, num_entries, dtype=torch.double):
 
 def dense(matrix):
     out = matrix.value.new_zeros(matrix.size)
-    return out.index_put(
-        (matrix.row, matrix.col), matrix.value, accumulate=True
-    )
+    index = matrix.pattern.row, matrix.pattern.col
+    return out.index_put(index, matrix.value, accumulate=True)
 
 
-@settings(deadline=None, max_examples=50)
-@given(
-    st.integers(1, 8),
-    st.integers(1, 8),
-    st.integers(0, 30),
-    st.integers(1, 4),
-    st.integers(0, 2**16),
+def forward_and_backward(matrix, x, weight, **kwargs):
+    value = matrix.value.clone().requires_grad_()
+    x = x.clone().requires_grad_()
+    out = spmm(matrix.set_value(value), x, **kwargs)
+    return out, *torch.autograd.grad((out * weight).sum(), [value, x])
+
+
+@settings(
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_spmm_agrees_with_naive(num_rows, num_cols, entries, channels, seed):
+@given(
+    num_rows=st.integers(1, 8),
+    num_cols=st.integers(1, 8),
+    entries=st.integers(0, 30),
+    giant_row=st.integers(0, 200),
+    channels=st.integers(1, 300),
+    strided=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_backend_agrees_with_naive(
+    name, num_rows, num_cols, entries, giant_row, channels, strided, seed
+):
     torch.manual_seed(seed)
-    matrix = random_matrix(num_rows, num_cols, entries)
-    x = torch.randn(num_cols, channels).double().requires_grad_()
+    # Duplicates and empty rows come by themselves.
+    row = torch.randint(num_rows, (entries,))
+    row = torch.cat([row, row.new_full((giant_row,), num_rows - 1)])
+    col = torch.randint(num_cols, row.size())
+    value = torch.randn(row.size(), dtype=torch.double)
+    matrix = SparseMatrix.from_coo(row, col, value, (num_rows, num_cols))
+    x = torch.randn(num_cols, channels).double()
     weight = torch.randn(num_rows, channels).double()
+    if strided:
+        x, weight = x.t().contiguous().t(), weight.t().contiguous().t()
 
-    out, expected = spmm(matrix, x), spmm_naive(matrix, x)
-    assert_close(out, expected)
-    assert_close(out, dense(matrix) @ x)
-    (grad,) = torch.autograd.grad((out * weight).sum(), x)
-    (expected_grad,) = torch.autograd.grad((expected * weight).sum(), x)
-    assert_close(grad, expected_grad)
+    got = forward_and_backward(matrix, x, weight, backend=name)
+    expected = forward_and_backward(matrix, x, weight, backend='naive')
+    for a, b in zip(got, expected):
+        assert_close(a, b)
+    assert_close(got[0], dense(matrix) @ x)
+    assert_close(got[2], dense(matrix).t() @ weight)
+    full = (weight @ x.t())[matrix.pattern.row, matrix.pattern.col]
+    assert_close(got[1], full)
+
+
+def test_gradient_reaches_values_through_the_transpose(name):
+    matrix = random_matrix(5, 7, 20)
+    value = matrix.value.clone().requires_grad_()
+    x, weight = torch.randn(5, 3).double(), torch.randn(7, 3).double()
+    out = spmm(matrix.set_value(value).t(), x, backend=name)
+    (grad,) = torch.autograd.grad((out * weight).sum(), value)
+    expected = (x @ weight.t())[matrix.pattern.row, matrix.pattern.col]
+    assert_close(grad, expected)
+
+
+def test_values_in_blocks(monkeypatch):
+    module = sys.modules['diffmm_geo.ops.spmm.sampled_product']
+    matrix = random_matrix(5, 7, 20)
+    x, weight = torch.randn(7, 3).double(), torch.randn(5, 3).double()
+    expected = forward_and_backward(matrix, x, weight)
+    monkeypatch.setattr(module, 'BLOCK_SIZE', 9)
+    for a, b in zip(forward_and_backward(matrix, x, weight), expected):
+        assert_close(a, b)
+
+
+def test_backend_is_chosen_by_argument_then_context(monkeypatch):
+    used = []
+    for name, b in BACKENDS.items():
+        monkeypatch.setattr(
+            b, 'matmul', lambda p, v, x, n=name: used.append(n) or x[:4]
+        )
+    matrix, x = random_matrix(4, 6, 15), torch.randn(6, 2).double()
+    spmm(matrix, x)
+    with backend('naive'):
+        spmm(matrix, x)
+        with backend('edge_index'):
+            spmm(matrix, x)
+        spmm(matrix, x, backend='torch_csr')
+        spmm(matrix, x)
+    spmm(matrix, x)
+    assert used == [
+        'torch_csr',
+        'naive',
+        'edge_index',
+        'torch_csr',
+        'naive',
+        'torch_csr',
+    ]
+
+
+def test_backward_uses_the_backend_of_forward(monkeypatch):
+    matrix = random_matrix(4, 6, 15)
+    x = torch.randn(6, 2).double().requires_grad_()
+    with backend('naive'):
+        out = spmm(matrix, x)
+    monkeypatch.delattr(type(BACKENDS['torch_csr']), 'matmul')
+    out.sum().backward()
+    assert_close(x.grad, dense(matrix).sum(0).view(-1, 1).expand(-1, 2))
+
+
+def test_what_is_derived_from_the_pattern_outlives_the_values():
+    matrix = random_matrix(4, 6, 15)
+    edge_index = matrix.pattern.edge_index
+    other = matrix.set_value(torch.randn(15).double()).t().t()
+    assert other.to(dtype=torch.float).pattern.edge_index is edge_index
+
+
+def test_unknown_or_missing_backend(monkeypatch):
+    matrix, x = random_matrix(4, 6, 15), torch.randn(6, 2).double()
+    with pytest.raises(ValueError, match="'backend' .* 'cublas'"):
+        spmm(matrix, x, backend='cublas')
+    with pytest.raises(ValueError, match="'backend' .* 'cublas'"):
+        with backend('cublas'):
+            pass
+    monkeypatch.setattr('torch_geometric.typing.WITH_TORCH_SPARSE', False)
+    assert 'torch_sparse' not in available_backends()
+    with pytest.raises(ValueError, match="available on 'cpu'"):
+        spmm(matrix, x, backend='torch_sparse')
+    assert default_backend('cuda') == 'torch_csr'
 
 
 def test_transpose():
@@ -107,12 +220,41 @@ def test_no_entries(size):
 
 
 @pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16])
-def test_half_precision(dtype):
-    matrix = random_matrix(4, 6, 15, torch.float)
-    x = torch.randn(6, 3)
-    out = spmm(matrix, x.to(dtype))
-    assert out.dtype == dtype
-    assert_close(out.float(), spmm(matrix, x), rtol=5e-2, atol=5e-2)
+def test_half_precision_sums_in_float(name, dtype):
+    # 4096 ones: in half precision the sum stops where one more is lost.
+    entries = 4096
+    row = torch.zeros(entries, dtype=torch.long)
+    matrix = SparseMatrix.from_coo(
+        row, torch.arange(entries), torch.ones(entries), (1, entries)
+    )
+    x = torch.ones(entries, 3, dtype=dtype, requires_grad=True)
+    out = spmm(matrix, x, backend=name)
+    assert out.equal(torch.full((1, 3), 4096, dtype=dtype))
+    out.sum().backward()
+    assert x.grad.equal(torch.ones_like(x))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('dtype', [torch.float, torch.half, torch.bfloat16])
+@pytest.mark.parametrize('name', sorted(BACKENDS))
+def test_gpu_agrees_with_cpu(name, dtype):
+    if name not in available_backends('cuda'):
+        pytest.skip(f"'{name}' is not installed")
+    matrix = random_matrix(300, 200, 5000, torch.float)
+    x = torch.randn(200, 40, dtype=dtype)
+    weight = torch.randn(300, 40, dtype=dtype)
+    expected = forward_and_backward(
+        matrix.to(dtype=torch.double), x.double(), weight.double()
+    )
+    got = forward_and_backward(
+        matrix.to('cuda'), x.cuda(), weight.cuda(), backend=name
+    )
+    tolerance = 1e-4 if dtype == torch.float else 5e-2
+    for a, b in zip(got, expected):
+        scale = float(b.abs().max())
+        assert_close(
+            a.cpu().double(), b, rtol=tolerance, atol=tolerance * scale
+        )
 
 
 def test_wrong_rows():

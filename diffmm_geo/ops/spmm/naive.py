@@ -1,10 +1,13 @@
 from torch import Tensor
 
-from .sparse_matrix import SparseMatrix
+from .backend import Backend
+from .csr_pattern import CSRPattern
 
 
-def spmm_naive(matrix: SparseMatrix, x: Tensor) -> Tensor:
+class Naive(Backend):
     r"""The readable truth: gather, multiply, add up."""
-    message = matrix.value.view(-1, 1) * x[matrix.col]
-    out = message.new_zeros(matrix.size[0], x.size(1))
-    return out.index_add(0, matrix.row, message)
+
+    def matmul(self, pattern: CSRPattern, value: Tensor, x: Tensor) -> Tensor:
+        message = value.view(-1, 1) * x[pattern.col]
+        out = message.new_zeros(pattern.size[0], x.size(1))
+        return out.index_add(0, pattern.row, message)

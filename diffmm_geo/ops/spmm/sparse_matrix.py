@@ -5,35 +5,29 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .csr_pattern import CSRPattern
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class SparseMatrix:
     r"""A sparse matrix in CSR form together with the CSR form of its
     transpose, so that both directions of a multiplication, forward and
     backward, read their rows one after the other.
 
     Args:
-        rowptr (torch.Tensor): The row pointers, :obj:`[N + 1]`.
-        col (torch.Tensor): The column indices, :obj:`[E]`.
+        pattern (CSRPattern): Where the entries are.
         value (torch.Tensor): The values, :obj:`[E]`.
-        rowptr_t (torch.Tensor): The row pointers of the transpose,
-            :obj:`[M + 1]`.
-        col_t (torch.Tensor): The column indices of the transpose,
-            :obj:`[E]`.
+        pattern_t (CSRPattern): Where those of the transpose are.
         value_t (torch.Tensor): The values of the transpose, :obj:`[E]`.
         perm (torch.Tensor): The permutation with
             :obj:`value_t = value[perm]`.
-        size (tuple): The size :math:`(N, M)`.
     """
 
-    rowptr: Tensor
-    col: Tensor
+    pattern: CSRPattern
     value: Tensor
-    rowptr_t: Tensor
-    col_t: Tensor
+    pattern_t: CSRPattern
     value_t: Tensor
     perm: Tensor
-    size: tuple[int, int]
 
     @classmethod
     def from_coo(
@@ -48,17 +42,20 @@ class SparseMatrix:
         """
         order = _lexsort(row, col, size)
         row, col, value = row[order], col[order], value[order]
-        perm = _lexsort(col, row, (size[1], size[0]))
+        size_t = (size[1], size[0])
+        perm = _lexsort(col, row, size_t)
         return cls(
-            _rowptr(row, size[0]),
-            col,
+            CSRPattern.from_sorted(row, col, size),
             value,
-            _rowptr(col, size[1]),
-            row[perm],
+            CSRPattern.from_sorted(col[perm], row[perm], size_t),
             value[perm],
             perm,
-            size,
         )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        r"""The size :math:`(N, M)`."""
+        return self.pattern.size
 
     def t(self) -> SparseMatrix:
         r"""The transpose. Nothing is sorted."""
@@ -67,14 +64,7 @@ class SparseMatrix:
             self.perm.numel(), device=self.perm.device
         )
         return SparseMatrix(
-            self.rowptr_t,
-            self.col_t,
-            self.value_t,
-            self.rowptr,
-            self.col,
-            self.value,
-            inverse,
-            (self.size[1], self.size[0]),
+            self.pattern_t, self.value_t, self.pattern, self.value, inverse
         )
 
     def set_value(self, value: Tensor) -> SparseMatrix:
@@ -88,54 +78,19 @@ class SparseMatrix:
     ) -> SparseMatrix:
         r"""Moves to a device and/or casts the values."""
         value = self.value.to(device=device, dtype=dtype)
-        moved = {
-            name: getattr(self, name).to(value.device)
-            for name in ('rowptr', 'col', 'rowptr_t', 'col_t', 'perm')
-        }
         return SparseMatrix(
-            value=value,
-            value_t=self.value_t.to(device=device, dtype=dtype),
-            size=self.size,
-            **moved,
+            self.pattern.to(value.device),
+            value,
+            self.pattern_t.to(value.device),
+            self.value_t.to(device=device, dtype=dtype),
+            self.perm.to(value.device),
         )
-
-    def csr(self) -> Tensor:
-        r"""The matrix as a :obj:`torch.sparse_csr` tensor."""
-        return _csr(self.rowptr, self.col, self.value, self.size)
-
-    def csr_t(self) -> Tensor:
-        r"""The transpose as a :obj:`torch.sparse_csr` tensor."""
-        return _csr(
-            self.rowptr_t,
-            self.col_t,
-            self.value_t,
-            (self.size[1], self.size[0]),
-        )
-
-    @property
-    def row(self) -> Tensor:
-        r"""The row indices in CSR order, :obj:`[E]`."""
-        return torch.arange(
-            self.size[0], device=self.rowptr.device
-        ).repeat_interleave(self.rowptr.diff())
 
     def __repr__(self) -> str:
         return (
             f'{self.__class__.__name__}(size={self.size}, '
-            f'nnz={self.col.numel()})'
+            f'nnz={self.pattern.nnz})'
         )
-
-
-def _csr(
-    rowptr: Tensor,
-    col: Tensor,
-    value: Tensor,
-    size: tuple[int, int],
-) -> Tensor:
-    # Invariants hold by construction; checking them is a pass of its own.
-    return torch.sparse_csr_tensor(
-        rowptr, col, value, size, check_invariants=False
-    )
 
 
 def _lexsort(row: Tensor, col: Tensor, size: tuple[int, int]) -> Tensor:
@@ -143,9 +98,3 @@ def _lexsort(row: Tensor, col: Tensor, size: tuple[int, int]) -> Tensor:
         return (row * size[1] + col).argsort(stable=True)
     order = col.argsort(stable=True)
     return order[row[order].argsort(stable=True)]
-
-
-def _rowptr(row: Tensor, size: int) -> Tensor:
-    rowptr = row.new_zeros(size + 1)
-    torch.cumsum(torch.bincount(row, minlength=size), 0, out=rowptr[1:])
-    return rowptr

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+
+from diffmm_geo.utils.checks import check_choice
+
+from .backend import Backend
+from .edge_index import EdgeIndexMatmul
+from .naive import Naive
+from .scatter import Scatter
+from .torch_csr import TorchCSR
+from .torch_sparse import TorchSparse
+from .triton import Triton
+
+BACKENDS: dict[str, Backend] = {
+    'naive': Naive(),
+    'scatter': Scatter(),
+    'torch_sparse': TorchSparse(),
+    'torch_csr': TorchCSR(),
+    'edge_index': EdgeIndexMatmul(),
+    'triton': Triton(),
+}
+
+_chosen: ContextVar[str | None] = ContextVar('backend', default=None)
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    r"""A context in which :meth:`~diffmm_geo.ops.spmm` uses the backend of
+    that name, unless it is told otherwise by its argument.
+
+    Args:
+        name (str): One of :obj:`available_backends(device)`.
+
+    Raises:
+        ValueError: If there is no backend of that name.
+    """
+    token = _chosen.set(check_choice('backend', name, BACKENDS))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def available_backends(device: torch.device | str = 'cpu') -> list[str]:
+    r"""The names of the backends that can be used on a device."""
+    device = torch.device(device)
+    return [n for n, b in BACKENDS.items() if b.is_available(device)]
+
+
+def default_backend(device: torch.device | str = 'cpu') -> str:
+    r"""The backend that is used on a device where none is asked for."""
+    device = torch.device(device)
+    order = ['torch_csr']
+    if device.type == 'cuda':
+        order = ['torch_sparse', 'torch_csr']
+    return next(n for n in order if BACKENDS[n].is_available(device))
+
+
+def find_backend(name: str | None, device: torch.device) -> Backend:
+    r"""The backend by its name, by the context, or by default."""
+    name = name or _chosen.get() or default_backend(device)
+    found = BACKENDS[check_choice('backend', name, BACKENDS)]
+    if not found.is_available(device):
+        raise ValueError(
+            f"'backend' needs to be one of those available on '{device}', "
+            f'{available_backends(device)} (got {name!r})'
+        )
+    return found

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class RowSegments:
+    r"""The rows of a CSR form in segments of bounded length, longest first,
+    so that neither a user of everything nor a popular item holds up the
+    others, and neighbouring segments are about equally long. The sums of a
+    row in several segments go to a buffer, and are added up afterwards, in
+    order: the result is always the same.
+
+    Args:
+        start (torch.Tensor): The first entry of each segment, :obj:`[S]`.
+        length (torch.Tensor): Its number of entries, :obj:`[S]`.
+        target (torch.Tensor): Its row; where its row has several segments,
+            :obj:`N` plus its place in the buffer, :obj:`[S]`.
+        split_row (torch.Tensor): The rows of several segments, :obj:`[R]`.
+        split_ptr (torch.Tensor): Where their sums begin in the buffer,
+            :obj:`[R + 1]`.
+    """
+
+    start: Tensor
+    length: Tensor
+    target: Tensor
+    split_row: Tensor
+    split_ptr: Tensor
+
+    @classmethod
+    def from_rowptr(cls, rowptr: Tensor, max_length: int) -> RowSegments:
+        r"""Splits the rows."""
+        degree = rowptr.diff()
+        # A row without entries has a segment, too, which writes its zeros.
+        count = degree.add(max_length - 1).div(
+            max_length, rounding_mode='floor'
+        )
+        count = count.clamp(min=1)
+        row = torch.arange(degree.numel(), device=rowptr.device)
+        row = row.repeat_interleave(count)
+        first = count.cumsum(0) - count
+        place = torch.arange(row.numel(), device=rowptr.device) - first[row]
+        start = rowptr[row] + place * max_length
+        length = (rowptr[row + 1] - start).clamp(max=max_length)
+
+        split = count > 1
+        split_row = split.nonzero().view(-1)
+        split_ptr = rowptr.new_zeros(split_row.numel() + 1)
+        torch.cumsum(count[split_row], 0, out=split_ptr[1:])
+        target = row.clone()
+        in_buffer = split[row]
+        target[in_buffer] = degree.numel() + torch.arange(
+            int(split_ptr[-1]), device=rowptr.device
+        )
+        order = length.argsort(descending=True, stable=True)
+        return cls(
+            start[order], length[order], target[order], split_row, split_ptr
+        )
