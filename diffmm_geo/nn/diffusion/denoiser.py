@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Linear, ModuleList, Parameter
 
+from diffmm_geo.ops.dropout import dropout
 from diffmm_geo.utils.checks import check_int, check_number, check_state_dict
 
 
@@ -138,7 +139,8 @@ class Denoiser(torch.nn.Module):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         if self.normalize:
             x_t = F.normalize(x_t, dim=-1)
-        x_t = F.dropout(x_t, self.dropout, self.training)
+        if self.training:
+            x_t = dropout(x_t, self.dropout)
         return self.lin_out(self.hidden(x_t @ self.item_weight, t))
 
     def load_official_state_dict(
