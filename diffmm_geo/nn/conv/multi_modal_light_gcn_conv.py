@@ -40,8 +40,11 @@ class MultiModalLightGCNConv(BipartiteLGConv):
     :math:`\mathbf{\hat{A}}` and the generated graphs
     :math:`\mathbf{\hat{A}}_m`, both symmetrically normalised with self-loops.
 
-    The sums over modalities are taken before propagating, as all of this is
-    linear in :math:`\mathbf{\bar{F}}_m`: any number of modalities costs four
+    All of this is linear, and sums are taken before propagating: with
+    :math:`\mathbf{\bar{F}} = \sum_m {\mathrm{softmax}(\mathbf{w})}_m
+    \mathbf{\bar{F}}_m` and :math:`\mathbf{P}` its propagation, the first two
+    terms are :math:`\mathbf{\hat{A}} \, [\mathbf{E}_u + \mathbf{P}_u;
+    \mathbf{\bar{F}} + \mathbf{E}_i]`. Any number of modalities costs three
     sparse products over the observed graph.
 
     Args:
@@ -173,11 +176,9 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         feature = torch.stack([feature_dict[m] for m in self.modalities])
         feature = torch.einsum('m...,m->...', feature, weight)
 
-        # P: item features to users, user embeddings to items.
-        p_user, p_item = self.step(adj, x_user, feature)
-        # Q: the same with P's users and the item embeddings.
-        q_user, q_item = self.step(adj, p_user, x_item)
-        out_user, out_item = p_user + q_user, p_item + q_item
+        # P's users; then P + Q = A [E_u; F] + A [P_u; E_i] in one step.
+        p_user = self.to_user(adj, x_user, feature)
+        out_user, out_item = self.step(adj, x_user + p_user, feature + x_item)
 
         for n, m in enumerate(self.modalities):
             generated = adj_dict.get(self.generated_edge_type(m))

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from diffmm_geo.utils.checks import (
 )
 
 EdgeIndexDict = Mapping[EdgeType, Adj | BipartiteAdj]
+NodePair = tuple[Tensor, Tensor]  # Of users and items.
 
 
 class DiffMM(torch.nn.Module):
@@ -181,7 +182,9 @@ class DiffMM(torch.nn.Module):
         edge_index_dict: EdgeIndexDict,
     ) -> dict[str, Tensor]:
         adj_dict = self.adjacency_dict(edge_index_dict, prepare=False)
-        return self._main(self._normalized(feature_dict), adj_dict)
+        h = self._aggregate(self._normalized(feature_dict), adj_dict)
+        (z,) = self._propagate(adj_dict, [h])
+        return self._output(h, z)
 
     def modality_views(
         self,
@@ -202,7 +205,10 @@ class DiffMM(torch.nn.Module):
             ValueError: If the generated edges of a modality are missing.
         """
         adj_dict = self.adjacency_dict(edge_index_dict, prepare=False)
-        return self._views(self._normalized(feature_dict), adj_dict)
+        feature = self._normalized(feature_dict)
+        return self._view_dict(
+            self._propagate(adj_dict, self._generated(feature, adj_dict))
+        )
 
     def forward_with_views(
         self,
@@ -212,7 +218,12 @@ class DiffMM(torch.nn.Module):
         r"""The output and the modality views, projecting features once."""
         adj_dict = self.adjacency_dict(edge_index_dict, prepare=False)
         feature = self._normalized(feature_dict)
-        return self._main(feature, adj_dict), self._views(feature, adj_dict)
+        h = self._aggregate(feature, adj_dict)
+        # All go through the observed graph side by side.
+        z, *views = self._propagate(
+            adj_dict, [h, *self._generated(feature, adj_dict)]
+        )
+        return self._output(h, z), self._view_dict(views)
 
     def _normalized(
         self,
@@ -223,69 +234,62 @@ class DiffMM(torch.nn.Module):
             for m, x in self.projected(feature_dict).items()
         }
 
-    def _main(
+    def _aggregate(
         self,
         feature: Mapping[str, Tensor],
         adj_dict: Mapping[EdgeType, BipartiteAdj],
-    ) -> dict[str, Tensor]:
-        h_user, h_item = self.conv.aggregate_modalities(
+    ) -> NodePair:
+        return self.conv.aggregate_modalities(
             adj_dict, self.user_emb.weight, self.item_emb.weight, feature
         )
-        z_user, z_item = self._propagate(
-            adj_dict[self.edge_type], h_user, h_item
-        )
-        return {
-            self.edge_type[0]: z_user
-            + self.residual_weight * F.normalize(h_user, dim=-1),
-            self.edge_type[2]: z_item
-            + self.residual_weight * F.normalize(h_item, dim=-1),
-        }
 
-    def _views(
+    def _generated(
         self,
         feature: Mapping[str, Tensor],
         adj_dict: Mapping[EdgeType, BipartiteAdj],
-    ) -> dict[str, dict[str, Tensor]]:
-        check_keys(
-            'edge_index_dict',
-            adj_dict,
-            [self.conv.generated_edge_type(m) for m in self.modalities],
-        )
-        users, items = [], []
-        for m in self.modalities:
-            user, item = self.conv.step(
-                adj_dict[self.conv.generated_edge_type(m)],
-                self.user_emb.weight,
-                feature[m],
-            )
-            users.append(user)
-            items.append(item)
-        # The views go side by side through the observed graph.
-        user, item = self._propagate(
-            adj_dict[self.edge_type],
-            torch.cat(users, dim=-1),
-            torch.cat(items, dim=-1),
-        )
-        chunks = zip(
-            user.split(self.embedding_dim, dim=-1),
-            item.split(self.embedding_dim, dim=-1),
-        )
-        return {
-            m: {self.edge_type[0]: user, self.edge_type[2]: item}
-            for m, (user, item) in zip(self.modalities, chunks)
-        }
+    ) -> list[NodePair]:
+        r"""What the views are before they are propagated."""
+        edge_types = [self.conv.generated_edge_type(m) for m in self.modalities]
+        check_keys('edge_index_dict', adj_dict, edge_types)
+        return [
+            self.conv.step(adj_dict[t], self.user_emb.weight, feature[m])
+            for m, t in zip(self.modalities, edge_types)
+        ]
 
     def _propagate(
         self,
-        adj: BipartiteAdj,
-        user: Tensor,
-        item: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+        adj_dict: Mapping[EdgeType, BipartiteAdj],
+        starts: Sequence[NodePair],
+    ) -> list[NodePair]:
+        r"""The sum of all powers of the observed graph, of each start."""
+        adj = adj_dict[self.edge_type]
+        user, item = (torch.cat(x, dim=-1) for x in zip(*starts))
         out_user, out_item = user, item
         for _ in range(self.num_layers):
             user, item = self.conv.step(adj, user, item)
             out_user, out_item = out_user + user, out_item + item
-        return out_user, out_item
+        return list(
+            zip(
+                out_user.split(self.embedding_dim, dim=-1),
+                out_item.split(self.embedding_dim, dim=-1),
+            )
+        )
+
+    def _output(self, h: NodePair, z: NodePair) -> dict[str, Tensor]:
+        user, item = (
+            z_t + self.residual_weight * F.normalize(h_t, dim=-1)
+            for h_t, z_t in zip(h, z)
+        )
+        return {self.edge_type[0]: user, self.edge_type[2]: item}
+
+    def _view_dict(
+        self,
+        views: Sequence[NodePair],
+    ) -> dict[str, dict[str, Tensor]]:
+        return {
+            m: {self.edge_type[0]: user, self.edge_type[2]: item}
+            for m, (user, item) in zip(self.modalities, views)
+        }
 
     def reg_loss(self) -> Tensor:
         r"""The squared norm of the ID embeddings,
