@@ -7,6 +7,8 @@ from torch import Tensor
 from .backend import Backend
 from .csr_pattern import CSRPattern
 
+WITH_TRITON = find_spec('triton') is not None
+
 
 class Triton(Backend):
     r"""Our own kernel: rows in segments of bounded length, summed up in
@@ -15,10 +17,8 @@ class Triton(Backend):
     """
 
     def is_available(self, device: torch.device) -> bool:
-        if find_spec('triton') is None:
-            return False
         interpreted = os.environ.get('TRITON_INTERPRET') == '1'
-        return device.type == 'cuda' or interpreted
+        return WITH_TRITON and (device.type == 'cuda' or interpreted)
 
     def sums_half_in_float(self, device: torch.device) -> bool:
         return True
