@@ -13,7 +13,7 @@ from torch_geometric.metrics import (
 )
 
 from diffmm_geo.ops import topk_items
-from diffmm_geo.ops.topk import exclusion_lists
+from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.utils.checks import check_edge_index, check_k, check_matrix
 
 METRICS = {
@@ -79,7 +79,7 @@ def evaluate(
         )
     exclude = None
     if exclude_edge_index is not None:
-        exclude = exclusion_lists(
+        exclude = ItemLists.from_edge_index(
             check_edge_index(
                 'exclude_edge_index', exclude_edge_index, num_users, num_items
             ),
@@ -102,7 +102,10 @@ def evaluate(
         )
         label = torch.searchsorted(batch, row[edges]), col[edges]
         index = topk_items(
-            user_emb[batch], item_emb, k, exclude=exclude, users=batch
+            user_emb[batch],
+            item_emb,
+            k,
+            exclude=None if exclude is None else exclude.take(batch),
         )
         # An item that is none matches no label, unlike -1.
         index.masked_fill_(index < 0, num_items)

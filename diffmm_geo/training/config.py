@@ -1,6 +1,8 @@
 from dataclasses import dataclass
 
-from diffmm_geo.utils.checks import check_int, check_number
+from diffmm_geo.utils.checks import check_choice, check_int, check_number
+
+PRECISIONS = ('fp32', 'bf16')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,10 @@ class TrainingConfig:
             ID embeddings. (default: :obj:`1e-6`)
         k (int, optional): The length of the ranking in evaluation.
             (default: :obj:`20`)
+        precision (str, optional): The type of large products:
+            :obj:`"fp32"`, or :obj:`"bf16"`, through autocast. Weights,
+            sums and everything else stay in single precision.
+            (default: :obj:`"fp32"`)
         seed (int, optional): The seed of everything random.
             (default: :obj:`0`)
     """
@@ -31,6 +37,7 @@ class TrainingConfig:
     lr: float = 1e-3
     reg_weight: float = 1e-6
     k: int = 20
+    precision: str = 'fp32'
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -40,4 +47,5 @@ class TrainingConfig:
         check_number('lr', self.lr, 0.0, low_open=True)
         check_number('reg_weight', self.reg_weight, 0.0)
         check_int('k', self.k)
+        check_choice('precision', self.precision, PRECISIONS)
         check_int('seed', self.seed, 0)

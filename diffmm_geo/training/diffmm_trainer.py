@@ -19,11 +19,12 @@ from diffmm_geo.nn import (
     ModalityDiffusion,
 )
 from diffmm_geo.nn.diffusion.diffusion_training import train_diffusion_epoch
+from diffmm_geo.nn.diffusion.forms import FORMS
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
-from diffmm_geo.ops.topk import exclusion_lists
+from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.training.config import TrainingConfig
 from diffmm_geo.training.trainer import Trainer
-from diffmm_geo.utils.checks import check_int, check_number
+from diffmm_geo.utils.checks import check_choice, check_int, check_number
 from diffmm_geo.utils.features import modality_features
 
 
@@ -48,6 +49,13 @@ class DiffMMConfig(TrainingConfig):
             (default: :obj:`0.1`)
         num_edges_per_user (int, optional): The number of interactions to
             generate for each user and modality. (default: :obj:`1`)
+        diffusion_form (str, optional): How the denoisers' products with all
+            items are trained; see
+            :meth:`~diffmm_geo.nn.ModalityDiffusion.batch_loss`.
+            (default: :obj:`"auto"`)
+        num_candidates (int, optional): The number of candidates of the
+            contrastive loss that is drawn in each step, all nodes if not
+            given. (default: :obj:`None`)
     """
 
     diffusion_lr: float = 1e-3
@@ -57,6 +65,8 @@ class DiffMMConfig(TrainingConfig):
     keep_rate: float = 0.5
     msi_weight: float = 0.1
     num_edges_per_user: int = 1
+    diffusion_form: str = 'auto'
+    num_candidates: int | None = None
     embedding_dim: int = 64
     num_layers: int = 1
     generated_weight: float = 0.2
@@ -77,6 +87,9 @@ class DiffMMConfig(TrainingConfig):
         check_number('keep_rate', self.keep_rate, 0.0, 1.0, low_open=True)
         check_number('msi_weight', self.msi_weight, 0.0)
         check_int('num_edges_per_user', self.num_edges_per_user)
+        check_choice('diffusion_form', self.diffusion_form, FORMS)
+        if self.num_candidates is not None:
+            check_int('num_candidates', self.num_candidates)
 
 
 class DiffMMTrainer(Trainer):
@@ -162,9 +175,9 @@ class DiffMMTrainer(Trainer):
         )
         self.bpr_loss = BPRLoss()
         self.contrastive_loss = CrossModalContrastiveLoss(
-            c.temperature, c.anchor
+            c.temperature, c.anchor, c.num_candidates
         )
-        self._interactions = exclusion_lists(
+        self._interactions = ItemLists.from_edge_index(
             self.edge_index.unique(dim=1), self.num_users
         )
         self.edge_index_dict: dict[EdgeType, Tensor] = {
@@ -178,12 +191,12 @@ class DiffMMTrainer(Trainer):
         return -(-self.num_users // self.config.batch_size) + super().num_steps
 
     def train_epoch(self) -> dict[str, float]:
-        with self.phase('diffusion'):
+        with self.phase('diffusion'), self.autocast():
             diffusion_loss = self._train_diffusion()
         with self.phase('generate'):
-            self._set_graphs(
-                {self.edge_type: self.edge_index, **self._generate()}
-            )
+            with self.autocast():
+                generated = self._generate()
+            self._set_graphs({self.edge_type: self.edge_index, **generated})
         with self.phase('recommend'):
             losses = self._train_recommendation()
         return {
@@ -202,6 +215,7 @@ class DiffMMTrainer(Trainer):
             modality_emb,
             self.config.msi_weight,
             self.config.batch_size,
+            self.config.diffusion_form,
             self._on_step,
         )
 
@@ -251,12 +265,13 @@ class DiffMMTrainer(Trainer):
             out, views = self.model.forward_with_views(
                 self.feature_dict, adj_dict
             )
-            contrastive = sum(
-                self.contrastive_loss(
-                    {m: view[t] for m, view in views.items()}, index, out[t]
+            with self.autocast():
+                contrastive = sum(
+                    self.contrastive_loss(
+                        {m: view[t] for m, view in views.items()}, index, out[t]
+                    )
+                    for t, index in ((user_type, user), (item_type, positive))
                 )
-                for t, index in ((user_type, user), (item_type, positive))
-            )
         else:
             out = self.model(self.feature_dict, adj_dict)
             contrastive = torch.zeros_like(reg)

@@ -198,6 +198,14 @@ class Trainer(ABC):
         # The first of equals.
         return max(self.history, key=lambda r: r[split][self.metric])
 
+    def autocast(self) -> torch.autocast:
+        r"""The type that large products are taken in."""
+        return torch.autocast(
+            self.device.type,
+            torch.bfloat16,
+            enabled=self.config.precision == 'bf16',
+        )
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         r"""Counts the seconds of a phase of the epoch."""

@@ -14,7 +14,7 @@ from torch_geometric.typing import EdgeType
 from diffmm_geo.nn import ModalityDiffusion
 from diffmm_geo.nn.diffusion.diffusion_training import train_diffusion_epoch
 from diffmm_geo.ops.bipartite_adj import to_coo
-from diffmm_geo.ops.topk import exclusion_lists
+from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.utils.checks import (
     check_edge_type,
     check_int,
@@ -165,7 +165,7 @@ class ModalityAwareGraphDiffusion(BaseTransform):
         }
 
         optimizer = Adam(self.diffusion.parameters(), lr=lr)
-        interactions = exclusion_lists(edge_index, num_users)
+        interactions = ItemLists.from_edge_index(edge_index, num_users)
         for _ in _epochs(num_epochs, progress):
             train_diffusion_epoch(
                 self.diffusion,

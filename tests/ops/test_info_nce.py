@@ -2,6 +2,7 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
@@ -45,7 +46,7 @@ def test_agrees_with_naive(
 ):
     torch.manual_seed(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BLOCKWISE, 'BLOCK_SIZE', block)
+        patch.setattr(BLOCKWISE, 'BLOCK_BYTES', 8 * block)
         patch.setattr(BLOCKWISE, 'MAX_CANDIDATES', width)
         compare(num_nodes, batch_size, channels, temperature)
 
@@ -85,6 +86,82 @@ def test_low_temperature_does_not_overflow(temperature):
     assert anchor.grad.isfinite().all()
 
 
+@pytest.mark.parametrize('temperature', [0.02, 0.5])
+def test_drawn_candidates(temperature):
+    torch.manual_seed(1)
+    views = [torch.randn(40, 3).double().requires_grad_() for _ in range(2)]
+    index = torch.tensor([0, 3, 3, 39])
+    exact = info_nce(*views, index, temperature)
+    for number in (40, 50):
+        assert info_nce(*views, index, temperature, number).equal(exact)
+
+    # As an estimate of the sum over nodes it is without bias.
+    anchor, candidate = (F.normalize(v.detach(), dim=-1) for v in views)
+    logits = anchor[index[:1]] @ candidate.t() / temperature
+    norm = logits.exp().sum()
+    drawn = torch.stack(
+        [
+            (info_nce(anchor, candidate, index[:1], temperature, 20)).exp()
+            * logits[0, 0].exp()
+            for _ in range(4000)
+        ]
+    )
+    assert_close(drawn.mean(), norm, rtol=0.1, atol=0.0)
+    assert float(drawn.std()) > 0
+    # No fewer than the positive itself.
+    assert bool((drawn >= logits[0, 0].exp() * 0.999).all())
+
+
+@pytest.mark.parametrize('temperature', [0.01, 0.5])
+def test_gradient_of_drawn_candidates(monkeypatch, temperature):
+    views = sys.modules['diffmm_geo.ops.info_nce.views']
+    drawn = torch.tensor([2, 5, 0, 6])
+    monkeypatch.setattr(views, '_draw', lambda *_: drawn)
+    monkeypatch.setattr(BLOCKWISE, 'MAX_CANDIDATES', 3)
+    x = torch.randn(7, 3).double().requires_grad_()
+    y = torch.randn(7, 3).double().requires_grad_()
+    index = torch.tensor([0, 6, 6, 3])
+
+    def expected(x, y):
+        x, y = F.normalize(x, dim=-1), F.normalize(y, dim=-1)
+        total = 0
+        for n in index.tolist():
+            others = [int(j) for j in drawn if j != n]
+            logits = x[n] @ y.t() / temperature
+            scale = torch.tensor(6 / len(others)).log()
+            terms = torch.stack(
+                [logits[n], *(logits[j] + scale for j in others)]
+            )
+            total = total + terms.logsumexp(0) - logits[n]
+        return total / index.numel()
+
+    loss, exact = info_nce(x, y, index, temperature, 4), expected(x, y)
+    assert_close(loss, exact)
+    assert_close(
+        torch.autograd.grad(loss, [x, y]), torch.autograd.grad(exact, [x, y])
+    )
+
+
+def test_single_node_has_no_others():
+    x = torch.randn(1, 3, requires_grad=True)
+    loss = info_nce(x, x, torch.tensor([0]), 0.5, 1)
+    assert_close(loss, torch.tensor(0.0))
+
+
+def test_autocast():
+    x, y = torch.randn(300, 16), torch.randn(300, 16)
+    x.requires_grad_()
+    index = torch.arange(0, 300, 3)
+    expected = info_nce(x, y, index)
+    (exact,) = torch.autograd.grad(expected, x)
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = info_nce(x, y, index)
+    (grad,) = torch.autograd.grad(loss, x)
+    assert loss.dtype == grad.dtype == torch.float
+    assert_close(loss, expected, rtol=1e-3, atol=1e-3)
+    assert float((grad - exact).norm() / exact.norm()) < 2e-2
+
+
 def test_zero_rows_are_finite():
     x = torch.zeros(4, 3, requires_grad=True)
     loss = info_nce(x, x, torch.arange(4), 0.5)
@@ -121,6 +198,7 @@ def test_half_precision():
         ('index', {'index': torch.tensor([0.5])}),
         ('temperature', {'temperature': 0.0}),
         ('temperature', {'temperature': float('nan')}),
+        ('num_candidates', {'num_candidates': 0}),
     ],
 )
 def test_bad_input(name, change):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import diffmm_geo.ops.topk  # noqa: F401
 from diffmm_geo.ops import topk_items
-from diffmm_geo.ops.topk import exclusion_lists
+from diffmm_geo.ops.item_lists import ItemLists
 
 MODULE = sys.modules['diffmm_geo.ops.topk.topk_items']
 
@@ -28,9 +28,10 @@ def reference(score, k, excluded):
     st.integers(0, 60),
     st.booleans(),
     st.integers(1, 50),
+    st.integers(1, 9),
     st.data(),
 )
-def test_agrees_with_sorting(users, items, edges, biased, block, data):
+def test_agrees_with_sorting(users, items, edges, biased, block, width, data):
     k = data.draw(st.integers(1, items))
     torch.manual_seed(data.draw(st.integers(0, 2**16)))
     query, item = torch.randn(users, 3), torch.randn(items, 3)
@@ -42,34 +43,43 @@ def test_agrees_with_sorting(users, items, edges, biased, block, data):
     score = query @ item.t() + (bias if biased else 0)
     excluded = set(zip(*edge_index.tolist()))
     expected = reference(score, k, excluded)
-    exclude = exclusion_lists(edge_index, users)
+    exclude = ItemLists.from_edge_index(edge_index, users)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MODULE, 'BLOCK_SIZE', block)
+        patch.setattr(MODULE, 'MAX_BLOCK_ITEMS', width)
         out = topk_items(query, item, k, bias, exclude)
         assert out.equal(expected)
         # Some of the users only, one twice.
         some = torch.randint(users, (4,))
-        out = topk_items(query[some], item, k, bias, exclude, some)
+        out = topk_items(query[some], item, k, bias, exclude.take(some))
         assert out.equal(expected[some])
         out = topk_items(query, item, k, bias)
         assert out.equal(reference(score, k, set()))
 
 
 def test_nothing_left():
-    exclude = exclusion_lists(torch.tensor([[0, 0], [0, 1]]), 2)
+    exclude = ItemLists.from_edge_index(torch.tensor([[0, 0], [0, 1]]), 2)
     for k in (1, 2):
         out = topk_items(torch.randn(2, 3), torch.randn(2, 3), k, None, exclude)
         assert (out[0] == -1).all()
         assert (out[1] >= 0).all()
 
 
-def test_exclusion_lists_of_users():
-    exclude = exclusion_lists(torch.tensor([[2, 0, 2], [5, 1, 3]]), 4)
-    row, item = exclude.of(torch.tensor([2, 1, 0, 2]))
-    assert row.tolist() == [0, 0, 2, 3, 3]
-    assert item.tolist() == [5, 3, 1, 5, 3]
-
-
 def test_k_too_large():
     with pytest.raises(ValueError, match="'k' needs to be at most"):
         topk_items(torch.randn(2, 3), torch.randn(4, 3), 5)
+
+
+def test_equal_scores_keep_the_order_of_items(monkeypatch):
+    # In one block and in several, for the first as for the first few.
+    query, item = torch.ones(2, 1), torch.ones(9, 1)
+    monkeypatch.setattr(MODULE, 'MAX_BLOCK_ITEMS', 2)
+    assert topk_items(query, item, 1).equal(torch.zeros(2, 1).long())
+
+
+def test_autocast():
+    query, item = torch.randn(50, 40), torch.randn(30, 40)
+    with torch.autocast('cpu', torch.bfloat16):
+        out = topk_items(query, item, 1)
+    score = query.bfloat16() @ item.bfloat16().t()
+    assert out.view(-1).equal(score.max(dim=1).indices)

@@ -131,7 +131,27 @@ class Denoiser(torch.nn.Module):
             - **t:** :math:`(B)`, or :math:`(1)` for all rows alike
             - **output:** :math:`(B, H^{\prime})`
         """
-        h = z + self.time_lin(self.time_emb(self.time_encoding(t)))
+        return self.last_hidden(z + self.time_shift(t))
+
+    def time_shift(self, t: Tensor) -> Tensor:
+        r"""The step's share of the first layer, its bias included.
+
+        Shapes:
+            - **t:** :math:`(B)`
+            - **output:** :math:`(B, H)`
+        """
+        out = self.time_lin(self.time_emb(self.time_encoding(t)))
+        assert isinstance(out, Tensor)
+        return out
+
+    def last_hidden(self, h: Tensor) -> Tensor:
+        r"""The last hidden layer from what the first one passes on, before
+        its activation.
+
+        Shapes:
+            - **h:** :math:`(B, H)`
+            - **output:** :math:`(B, H^{\prime})`
+        """
         for lin in [*self.encoder, *self.decoder[:-1]]:
             h = lin(h.tanh())
         return h.tanh()

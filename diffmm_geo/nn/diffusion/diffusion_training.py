@@ -5,17 +5,18 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from diffmm_geo.nn.diffusion.modality_diffusion import ModalityDiffusion
-from diffmm_geo.ops.topk import ExclusionLists
+from diffmm_geo.ops.item_lists import ItemLists
 
 
 def train_diffusion_epoch(
     diffusion: ModalityDiffusion,
     optimizer: Optimizer,
-    interactions: ExclusionLists,
+    interactions: ItemLists,
     item_emb: Tensor,
     modality_emb_dict: Mapping[str, Tensor],
     msi_weight: float = 0.1,
     batch_size: int = 1024,
+    form: str = 'auto',
     on_step: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     r"""One pass over all users that trains the denoisers of all modalities.
@@ -23,7 +24,7 @@ def train_diffusion_epoch(
     Args:
         diffusion (ModalityDiffusion): The denoisers.
         optimizer (torch.optim.Optimizer): Their optimiser.
-        interactions (ExclusionLists): The items of each user.
+        interactions (ItemLists): The items of each user.
         item_emb (torch.Tensor): The item embeddings.
         modality_emb_dict (dict[str, torch.Tensor]): The projected features of
             each modality.
@@ -31,6 +32,9 @@ def train_diffusion_epoch(
             (default: :obj:`0.1`)
         batch_size (int, optional): The number of users a step.
             (default: :obj:`1024`)
+        form (str, optional): How products with all items are taken; see
+            :meth:`~diffmm_geo.nn.ModalityDiffusion.batch_loss`.
+            (default: :obj:`"auto"`)
         on_step (callable, optional): Called after each step.
             (default: :obj:`None`)
 
@@ -39,21 +43,18 @@ def train_diffusion_epoch(
     """
     diffusion.train()
     device = item_emb.device
-    num_users = interactions.rowptr.numel() - 1
+    num_users = interactions.num_rows
     total = {m: item_emb.new_zeros(()) for m in diffusion.modalities}
     order = torch.randperm(num_users, device=device)
-    for users in order.split(batch_size):
-        # Rows become dense a batch at a time.
-        x_start = item_emb.new_zeros(users.numel(), diffusion.num_items)
-        x_start[interactions.of(users)] = 1.0
+    for _, batch in interactions.take(order).blocks(batch_size):
         optimizer.zero_grad()
         for m in diffusion.modalities:
-            elbo, msi = diffusion.loss(
-                m, x_start, item_emb, modality_emb_dict[m], msi_weight
+            elbo, msi = diffusion.batch_loss(
+                m, batch, item_emb, modality_emb_dict[m], msi_weight, form
             )
             loss = elbo.mean() + msi_weight * msi.mean()
             loss.backward()
-            total[m] += loss.detach() * (users.numel() / num_users)
+            total[m] += loss.detach() * (batch.num_rows / num_users)
         optimizer.step()
         if on_step is not None:
             on_step()

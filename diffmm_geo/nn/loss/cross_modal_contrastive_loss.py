@@ -1,12 +1,13 @@
 from collections.abc import Mapping
-from itertools import combinations
 
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops import info_nce
+from diffmm_geo.ops.info_nce import info_nce_views
 from diffmm_geo.utils.checks import (
     check_choice,
+    check_index,
+    check_int,
     check_keys,
     check_matrix,
     check_number,
@@ -40,6 +41,9 @@ class CrossModalContrastiveLoss(torch.nn.Module):
         anchor (str, optional): What the views are held against: each other
             (:obj:`"modality"`) or the main view (:obj:`"main"`).
             (default: :obj:`"modality"`)
+        num_candidates (int, optional): If given, sums over all nodes are
+            estimated from so many; see :func:`~diffmm_geo.nn.info_nce`.
+            (default: :obj:`None`)
 
     Shapes:
         - **views:** :math:`(N, F)` for every modality
@@ -56,12 +60,16 @@ class CrossModalContrastiveLoss(torch.nn.Module):
         self,
         temperature: float = 0.5,
         anchor: str = 'modality',
+        num_candidates: int | None = None,
     ) -> None:
         super().__init__()
         self.temperature = check_number(
             'temperature', temperature, 0.0, low_open=True
         )
         self.anchor = check_choice('anchor', anchor, ANCHORS)
+        if num_candidates is not None:
+            check_int('num_candidates', num_candidates)
+        self.num_candidates = num_candidates
 
     def forward(
         self,
@@ -78,9 +86,13 @@ class CrossModalContrastiveLoss(torch.nn.Module):
                     "'main' needs to be given where the anchor "
                     "is 'main' (got None)"
                 )
-            pairs = [(main, view) for view in views.values()]
+            passes = [(main, list(views.values()))]
         else:
-            pairs = list(combinations(views.values(), 2))
+            # Each view against all those after it.
+            order = list(views.values())
+            passes = [
+                (view, order[n:]) for n, view in enumerate(order[:-1], start=1)
+            ]
         first = next(iter(views.values()))
         for name, view in views.items():
             check_matrix(
@@ -91,10 +103,23 @@ class CrossModalContrastiveLoss(torch.nn.Module):
                 finite=False,
             )
 
+        index = check_index('index', index, first.size(0))
+        if index.numel() == 0:
+            raise ValueError("'index' needs at least one node (got none)")
+        if main is not None:
+            check_matrix(
+                'main', main, first.size(0), first.size(1), finite=False
+            )
         return sum(
             (
-                info_nce(anchor, candidate, index, self.temperature)
-                for anchor, candidate in pairs
+                info_nce_views(
+                    anchor,
+                    candidates,
+                    index,
+                    self.temperature,
+                    self.num_candidates,
+                )
+                for anchor, candidates in passes
             ),
             first.new_zeros(()),
         )

@@ -11,7 +11,7 @@ from diffmm_geo.nn.modality_name import module_name
 from diffmm_geo.nn.models.projection import PROJECTIONS
 from diffmm_geo.ops import topk_items
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
-from diffmm_geo.ops.topk import exclusion_lists
+from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.utils.checks import (
     check_choice,
     check_edge_index,
@@ -330,7 +330,7 @@ class DiffMM(torch.nn.Module):
         k = check_k(k, self.num_items)
         exclude = None
         if exclude_edge_index is not None:
-            exclude = exclusion_lists(
+            exclude = ItemLists.from_edge_index(
                 check_edge_index(
                     'exclude_edge_index', exclude_edge_index, *self.size
                 ),
@@ -343,9 +343,8 @@ class DiffMM(torch.nn.Module):
         query = out[self.edge_type[0]]
         if user_index is not None:
             query = query[user_index]
-        return topk_items(
-            query, out[self.edge_type[2]], k, exclude=exclude, users=user_index
-        )
+            exclude = None if exclude is None else exclude.take(user_index)
+        return topk_items(query, out[self.edge_type[2]], k, exclude=exclude)
 
     def load_official_state_dict(
         self,

@@ -2,12 +2,17 @@ r"""The InfoNCE loss of one view against another."""
 
 from torch import Tensor
 
-from diffmm_geo.utils.checks import check_index, check_matrix, check_number
+from diffmm_geo.utils.checks import (
+    check_index,
+    check_int,
+    check_matrix,
+    check_number,
+)
 
-from .blockwise import info_nce_blockwise
 from .naive import info_nce_naive
+from .views import info_nce_views
 
-__all__ = ['info_nce', 'info_nce_blockwise', 'info_nce_naive']
+__all__ = ['info_nce', 'info_nce_naive', 'info_nce_views']
 
 
 def info_nce(
@@ -15,6 +20,7 @@ def info_nce(
     candidate: Tensor,
     index: Tensor,
     temperature: float = 0.5,
+    num_candidates: int | None = None,
 ) -> Tensor:
     r"""The InfoNCE loss between two views of the same nodes
 
@@ -34,6 +40,10 @@ def info_nce(
             more than once.
         temperature (float, optional): The temperature :math:`\tau`.
             (default: :obj:`0.5`)
+        num_candidates (int, optional): If given, the sum over all nodes but
+            :math:`n` is estimated from so many, drawn uniformly in each call,
+            each of which stands for as many as were left out.
+            (default: :obj:`None`, the sum itself)
 
     Shapes:
         - **anchor:** :math:`(N, F)`
@@ -43,7 +53,8 @@ def info_nce(
 
     Raises:
         ValueError: If shapes or types do not fit, :obj:`index` is empty or
-            out of range, or :obj:`temperature` is not positive.
+            out of range, or :obj:`temperature` or :obj:`num_candidates` is
+            not positive.
     """
     check_number('temperature', temperature, 0.0, low_open=True)
     check_matrix('anchor', anchor, finite=False)
@@ -53,4 +64,8 @@ def info_nce(
     index = check_index('index', index, anchor.size(0))
     if index.numel() == 0:
         raise ValueError("'index' needs at least one node (got none)")
-    return info_nce_blockwise(anchor, candidate, index, temperature)
+    if num_candidates is not None:
+        check_int('num_candidates', num_candidates)
+    return info_nce_views(
+        anchor, [candidate], index, temperature, num_candidates
+    )

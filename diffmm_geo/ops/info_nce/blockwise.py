@@ -1,14 +1,15 @@
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Cosines in flight at a time: 4 MiB in float32, which stays in cache.
-BLOCK_SIZE = 2**20
-MAX_CANDIDATES = 2**14
+from diffmm_geo.ops.product import compute_dtype, matmul
 
+# Cosines in flight at a time: 4 MiB, which stays in cache.
+BLOCK_BYTES = 2**22
+MAX_CANDIDATES = 2**14
 
 # Logits up to here are exponentiated as they are: sums over 10^9 candidates
 # stay far from the ends of float32.
@@ -21,117 +22,192 @@ class _InfoNCE(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        query: Tensor,
-        candidate: Tensor,
-        index: Tensor,
         weight: Tensor,
+        place: Tensor,
+        scale: Tensor | None,
         max_logit: float,
+        query: Tensor,
+        *views: Tensor,
     ) -> Tensor:
-        needs_query, needs_candidate = ctx.needs_input_grad[:2]
-        needs_grad = needs_query or needs_candidate
-        grad_query = torch.empty_like(query) if needs_query else None
-        grad_candidate = None
-        if needs_candidate:
-            grad_candidate = torch.zeros_like(candidate)
-
-        num_queries, num_candidates = query.size(0), candidate.size(0)
-        width = min(num_candidates, MAX_CANDIDATES)
-        height = max(1, BLOCK_SIZE // width)
-        blocks = [slice(i, i + width) for i in range(0, num_candidates, width)]
+        candidates, positives = views[::2], views[1::2]
+        # Products in the type of autocast, sums in that of the inputs.
+        low = compute_dtype(query)
+        grads = _Gradients(query, views, ctx.needs_input_grad[4:], low)
         total = query.new_zeros(())
-        for start in range(0, num_queries, height):
-            rows = slice(start, start + height)
-            q, positive = query[rows], candidate[index[rows]]
-            w = weight[rows].unsqueeze(1)
-            # exp(logit - shift), whose row sums are `norm`. A single block is
-            # kept for the gradients, several are computed once more.
-            shift = _shift(q, candidate, blocks, max_logit)
-            norm = q.new_zeros(q.size(0), 1)
-            for block in blocks:
-                prob = _exp(q, candidate[block], shift)
-                norm += prob.sum(dim=1, keepdim=True)
-            log_norm = norm.log() if shift is None else norm.log() + shift
-            total += (w * (log_norm - (q * positive).sum(1, True))).sum()
-            if not needs_grad:
-                continue
-
-            # The division by `norm` is left to the narrow operands.
-            scaled, grad_q = q * (w / norm), torch.zeros_like(q)
-            for block in blocks:
-                c = candidate[block]
-                if len(blocks) > 1:
-                    prob = _exp(q, c, shift)
-                if needs_query:
-                    grad_q.addmm_(prob, c)
-                if grad_candidate is not None:
-                    grad_candidate[block].addmm_(prob.t(), scaled)
-            if grad_query is not None:
-                grad_query[rows] = w * (grad_q / norm - positive)
-        if grad_candidate is not None:
-            query = query * weight.unsqueeze(1)
-            grad_candidate.index_add_(0, index, query, alpha=-1)
-
-        ctx.save_for_backward(grad_query, grad_candidate)
+        for view, (candidate, positive) in enumerate(
+            zip(candidates, positives)
+        ):
+            columns = candidate.to(low)
+            width = min(columns.size(0), MAX_CANDIDATES)
+            size = columns.element_size() * width
+            height = max(1, BLOCK_BYTES // size)
+            for start in range(0, query.size(0), height):
+                rows = slice(start, start + height)
+                total += _rows(
+                    grads,
+                    view,
+                    rows,
+                    weight[rows].unsqueeze(1),
+                    place[rows],
+                    None if scale is None else scale[rows].unsqueeze(1),
+                    max_logit,
+                    query[rows],
+                    positive[rows],
+                    columns,
+                    width,
+                )
+        ctx.save_for_backward(*grads.finish())
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any,
-        grad: Tensor,
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        grad_query, grad_candidate = ctx.saved_tensors
-        return (
-            None if grad_query is None else grad_query * grad,
-            None if grad_candidate is None else grad_candidate * grad,
-            None,
-            None,
-            None,
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        made = (
+            None if saved is None else saved * grad
+            for saved in ctx.saved_tensors
         )
+        return None, None, None, None, *made
 
 
-def _shift(
-    q: Tensor,
-    candidate: Tensor,
-    blocks: list[slice],
+def _rows(
+    grads: '_Gradients',
+    view: int,
+    rows: slice,
+    weight: Tensor,
+    place: Tensor,
+    scale: Tensor | None,
     max_logit: float,
-) -> Tensor | None:
-    if max_logit <= MAX_LOGIT:
-        return None
-    peaks = [(q @ candidate[block].t()).amax(dim=1) for block in blocks]
-    return torch.stack(peaks).amax(dim=0).unsqueeze(1)
+    query: Tensor,
+    positive: Tensor,
+    candidate: Tensor,
+    width: int,
+) -> Tensor:
+    r"""The loss of a block of anchors against all candidates."""
+    q = query.to(candidate.dtype)
+    blocks = [slice(i, i + width) for i in range(0, candidate.size(0), width)]
+    logit = (query * positive).sum(dim=1, keepdim=True)
+    shift = None
+    if max_logit > MAX_LOGIT:
+        peaks = [matmul(q, candidate[b].t()).amax(1, True) for b in blocks]
+        shift = torch.cat([logit.to(q.dtype), *peaks], dim=1).amax(1, True)
 
+    def exp(block: slice) -> Tensor:
+        out = matmul(q, candidate[block].t())
+        if shift is not None:
+            out.sub_(shift)
+        out.exp_()
+        if scale is not None:
+            # What is drawn stands for the nodes that are no positive.
+            inside = (place >= block.start) & (place < block.stop)
+            column = (place - block.start).clamp(0, out.size(1) - 1)
+            row = torch.arange(out.size(0), device=out.device)
+            out[row, column] *= ~inside
+        return out
 
-def _exp(q: Tensor, c: Tensor, shift: Tensor | None) -> Tensor:
-    logits = q @ c.t()
+    # The sum of exp(logit - shift) over all nodes. A single block is kept for
+    # the gradients, several are computed once more.
+    norm = torch.zeros_like(logit)
+    for block in blocks:
+        prob = exp(block)
+        norm += prob.sum(dim=1, keepdim=True)
+    log_norm, share = norm.log(), torch.zeros_like(norm)
+    if scale is not None:
+        own = (logit if shift is None else logit - shift).exp()
+        norm = own + scale * norm
+        log_norm, share = norm.log(), own / norm
+        norm = norm / scale
     if shift is not None:
-        logits.sub_(shift)
-    return logits.exp_()
+        log_norm = log_norm + shift
+    loss = (weight * (log_norm - logit)).sum()
+    if not grads.needed:
+        return loss
+
+    # The division by `norm` is left to the narrow operands.
+    scaled = (query * (weight / norm)).to(q.dtype)
+    grad_query = torch.zeros_like(query)
+    for block in blocks:
+        if len(blocks) > 1:
+            prob = exp(block)
+        if grads.of_query is not None:
+            grad_query += matmul(prob, candidate[block])
+        grad_candidate = grads.of_candidate[view]
+        if grad_candidate is not None:
+            grad_candidate[:, block] += matmul(scaled.t(), prob)
+    pull = weight * (share - 1)
+    if grads.of_query is not None:
+        grads.of_query[rows] += weight / norm * grad_query + pull * positive
+    grad_positive = grads.of_positive[view]
+    if grad_positive is not None:
+        grad_positive[rows] = pull * query
+    return loss
+
+
+class _Gradients:
+    r"""Where the gradients to anchors, candidates (transposed: the product is
+    the faster for it) and positives add up.
+    """
+
+    def __init__(
+        self,
+        query: Tensor,
+        views: Sequence[Tensor],
+        needs: Sequence[bool],
+        dtype: torch.dtype,
+    ) -> None:
+        self.needed = any(needs)
+        self.of_query = torch.zeros_like(query) if needs[0] else None
+        self.of_candidate = [
+            view.new_zeros(view.size(1), view.size(0)) if need else None
+            for view, need in zip(views[::2], needs[1::2])
+        ]
+        self.of_positive = [
+            torch.empty_like(view) if need else None
+            for view, need in zip(views[1::2], needs[2::2])
+        ]
+
+    def finish(self) -> list[Tensor | None]:
+        out = [self.of_query]
+        for candidate, positive in zip(self.of_candidate, self.of_positive):
+            out += [None if candidate is None else candidate.t(), positive]
+        return out
 
 
 def info_nce_blockwise(
-    anchor: Tensor,
-    candidate: Tensor,
-    index: Tensor,
-    temperature: float,
+    query: Tensor,
+    candidates: Sequence[Tensor],
+    positives: Sequence[Tensor],
+    weight: Tensor,
+    place: Tensor,
+    scale: Tensor | None,
+    max_logit: float,
 ) -> Tensor:
-    r"""InfoNCE in blocks of cosines, never holding all of them."""
-    dtype = torch.promote_types(anchor.dtype, candidate.dtype)
-    # Sums over all nodes need more digits than half precision has.
-    compute = torch.promote_types(dtype, torch.float)
-    weight = anchor.new_full(index.size(), 1 / index.numel(), dtype=compute)
-    if not index.is_cuda:  # Where it would wait for the device.
-        # A node that comes more than once is computed once.
-        index, inverse = index.unique(return_inverse=True)
-        weight = weight.new_zeros(index.size()).index_add_(0, inverse, weight)
-    # The temperature is folded into the anchors: a pass over [B, F], not
-    # one over [B, N].
-    query = F.normalize(anchor[index].to(compute), dim=-1) / temperature
-    loss = _InfoNCE.apply(
-        query,
-        F.normalize(candidate.to(compute), dim=-1),
-        index,
-        weight,
-        1.0 / temperature,
-    )
-    return loss.to(dtype)
+    r"""InfoNCE of several views against one anchor in blocks of cosines,
+    never holding all of them.
+
+    Args:
+        query (torch.Tensor): The anchors, normalised and divided by the
+            temperature.
+        candidates (list[torch.Tensor]): The candidates of each view,
+            normalised.
+        positives (list[torch.Tensor]): The positive of each anchor in each
+            view, normalised.
+        weight (torch.Tensor): The weight of each anchor.
+        place (torch.Tensor): Where among the candidates its positive is, if
+            it is.
+        scale (torch.Tensor, optional): How many nodes a candidate stands for
+            that is not the anchor's positive; the positive then counts by
+            itself, whether it is among the candidates or not. If not given,
+            candidates are all nodes. (default: :obj:`None`)
+        max_logit (float): The largest product possible.
+
+    Shapes:
+        - **query:** :math:`(B, F)`
+        - **candidates:** :math:`(S, F)`
+        - **positives:** :math:`(B, F)`
+        - **weight, place, scale:** :math:`(B)`
+        - **output:** scalar
+    """
+    views = [x for pair in zip(candidates, positives) for x in pair]
+    out = _InfoNCE.apply(weight, place, scale, max_logit, query, *views)
+    assert isinstance(out, Tensor)
+    return out

@@ -1,5 +1,5 @@
 r"""The top-:math:`k` items of every query, with exclusions."""
 
-from .topk_items import ExclusionLists, exclusion_lists, topk_items
+from .topk_items import topk_items
 
-__all__ = ['ExclusionLists', 'exclusion_lists', 'topk_items']
+__all__ = ['topk_items']

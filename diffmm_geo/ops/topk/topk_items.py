@@ -1,52 +1,28 @@
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
+from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.ops.product import compute_dtype, matmul
 from diffmm_geo.utils.checks import check_k
 
 # Scores in flight at a time: 16 MiB in float32.
 BLOCK_SIZE = 2**22
+# Items in a block of scores, so that it is high enough for a fast product.
+MAX_BLOCK_ITEMS = 2**14
 
 
-class ExclusionLists(NamedTuple):
-    r"""The items that each user must not get: those of user :math:`u` are
-    :obj:`item[rowptr[u]:rowptr[u + 1]]`.
-    """
-
-    rowptr: Tensor
-    item: Tensor
-
-    def of(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        r"""The positions in :obj:`users` and the items excluded there."""
-        start = self.rowptr[users]
-        count = self.rowptr[users + 1] - start
-        row = torch.arange(users.numel(), device=users.device)
-        row = row.repeat_interleave(count)
-        first = count.cumsum(0) - count
-        offset = torch.arange(row.numel(), device=users.device) - first[row]
-        return row, self.item[start[row] + offset]
-
-
-def exclusion_lists(edge_index: Tensor, num_users: int) -> ExclusionLists:
-    r"""Groups the items of :obj:`edge_index` by user."""
-    user, order = edge_index[0].sort(stable=True)
-    rowptr = user.new_zeros(num_users + 1)
-    torch.cumsum(torch.bincount(user, minlength=num_users), 0, out=rowptr[1:])
-    return ExclusionLists(rowptr, edge_index[1][order])
-
-
+@torch.no_grad()
 def topk_items(
     query: Tensor,
     item: Tensor,
     k: int,
     bias: Tensor | None = None,
-    exclude: ExclusionLists | None = None,
-    users: Tensor | None = None,
+    exclude: ItemLists | None = None,
 ) -> Tensor:
     r"""The items with the :math:`k` highest scores
     :math:`\mathbf{Q} \mathbf{X}^{\top} + \mathbf{b}` of every query, in blocks
-    of queries, so that the matrix of all scores is never held.
+    of queries and items, so that the matrix of all scores is never held.
+    Products are in the type of autocast.
 
     Args:
         query (torch.Tensor): The queries :math:`\mathbf{Q}`.
@@ -54,11 +30,8 @@ def topk_items(
         k (int): The number of items for each query.
         bias (torch.Tensor, optional): A bias :math:`\mathbf{b}` for each
             item. (default: :obj:`None`)
-        exclude (ExclusionLists, optional): The items that must not be
-            returned. (default: :obj:`None`)
-        users (torch.Tensor, optional): The user of each query in
-            :obj:`exclude`; query :math:`n` is of user :math:`n` if not
-            given. (default: :obj:`None`)
+        exclude (ItemLists, optional): The items that must not be returned,
+            for each query. (default: :obj:`None`)
 
     Shapes:
         - **query:** :math:`(B, F)`
@@ -70,28 +43,86 @@ def topk_items(
     Raises:
         ValueError: If :obj:`k` is larger than the number of items.
     """
-    num_items = item.size(0)
+    num_queries, num_items = query.size(0), item.size(0)
     check_k(k, num_items)
-    if users is None and exclude is not None:
-        users = torch.arange(query.size(0), device=query.device)
+    dtype = compute_dtype(query)
+    item = item.to(dtype)
+    bias = None if bias is None else bias.to(dtype)
 
-    out = torch.empty(query.size(0), k, dtype=torch.long, device=query.device)
-    item_t = item.t()
-    height = max(1, BLOCK_SIZE // max(num_items, 1))
-    for start in range(0, query.size(0), height):
+    out = torch.empty(num_queries, k, dtype=torch.long, device=query.device)
+    width = min(num_items, max(MAX_BLOCK_ITEMS, k))
+    height = max(1, BLOCK_SIZE // width)
+    lists = exclude.blocks(height) if exclude is not None else None
+    for start in range(0, num_queries, height):
         rows = slice(start, start + height)
-        if bias is None:
-            score = query[rows] @ item_t
-        else:
-            score = torch.addmm(bias, query[rows], item_t)
-        if exclude is not None:
-            assert users is not None
-            score[exclude.of(users[rows])] = float('-inf')
-        if k == 1:  # A reduction is faster than a selection.
-            value, index = score.max(dim=1, keepdim=True)
-        else:
-            value, index = score.topk(k, dim=1)
-        if exclude is not None:
-            index.masked_fill_(value == float('-inf'), -1)
-        out[rows] = index
+        excluded = None
+        if lists is not None:
+            _, block = next(lists)
+            excluded = block.row, block.item
+        out[rows] = _topk(query[rows].to(dtype), item, k, bias, excluded, width)
     return out
+
+
+def _topk(
+    query: Tensor,
+    item: Tensor,
+    k: int,
+    bias: Tensor | None,
+    excluded: tuple[Tensor, Tensor] | None,
+    width: int,
+) -> Tensor:
+    r"""The top items of a block of queries, one block of items after the
+    other.
+    """
+    best: tuple[Tensor, Tensor] | None = None
+    for start in range(0, item.size(0), width):
+        stop = min(start + width, item.size(0))
+        score = matmul(
+            query,
+            item[start:stop].t(),
+            None if bias is None else bias[start:stop],
+        )
+        if excluded is not None:
+            _exclude(score, *excluded, start, item.size(0))
+        found = _select(score, min(k, stop - start))
+        found = found[0], found[1] + start
+        if best is not None:
+            # The first of equals stays first.
+            value, index = (torch.cat(x, 1) for x in zip(best, found))
+            value, order = value.sort(dim=1, descending=True, stable=True)
+            order = order[:, :k]
+            found = value[:, :k], index.gather(1, order)
+        best = found
+    assert best is not None
+    value, index = best
+    if excluded is not None:
+        index = index.masked_fill(value == float('-inf'), -1)
+    return index
+
+
+def _select(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    if k == 1:  # A reduction is faster than a selection.
+        value, index = score.max(dim=1, keepdim=True)
+    else:
+        value, index = score.topk(k, dim=1)
+    return value, index
+
+
+def _exclude(
+    score: Tensor,
+    row: Tensor,
+    item: Tensor,
+    start: int,
+    num_items: int,
+) -> None:
+    width = score.size(1)
+    if width == num_items:
+        score[row, item] = float('-inf')
+        return
+    # Those outside of the block change nothing, and nothing is waited for to
+    # count those inside.
+    inside = (item >= start) & (item < start + width)
+    column = (item - start).clamp_(0, width - 1)
+    mask = torch.zeros(score.size(), dtype=torch.bool, device=score.device)
+    mask.view(-1).index_add_(0, row * width + column, inside)
+    score.masked_fill_(mask, float('-inf'))

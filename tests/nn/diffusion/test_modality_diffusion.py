@@ -6,7 +6,8 @@ from torch.testing import assert_close
 
 from diffmm_geo.nn import GaussianDiffusion, ModalityDiffusion
 from diffmm_geo.nn.diffusion import modality_diffusion, train_diffusion_epoch
-from diffmm_geo.ops.topk import exclusion_lists
+from diffmm_geo.nn.diffusion.forms import input_form, output_form
+from diffmm_geo.ops.item_lists import ItemLists
 
 U, I, F = 10, 8, 3
 
@@ -171,6 +172,85 @@ def test_any_modality_name(edge_index, name):
     assert diffusion.sample_edges(name, edge_index, U).size() == (2, U)
 
 
+@pytest.mark.parametrize('form', ['auto', 'dense', 'gram'])
+@pytest.mark.parametrize('hidden_channels', [5, [4, 6]])
+def test_batch_loss_agrees_with_loss(edge_index, form, hidden_channels):
+    # Without noise, all that is random is the step.
+    process = GaussianDiffusion(4, 1.0, 0.0, 0.0)
+    process.sqrt_one_minus_alphas_cumprod.zero_()
+    diffusion = make(
+        process=process, dropout=0.0, hidden_channels=hidden_channels
+    ).double()
+    lists = ItemLists.from_edge_index(edge_index, U)
+    x, t = rows(edge_index).double(), torch.randint(4, (U,))
+    emb = torch.randn(I, F).double(), torch.randn(I, F).double()
+    scale = torch.rand(2, U).double()
+
+    def run(loss):
+        out = torch.stack(loss)
+        parameters = list(diffusion.denoisers['text'].parameters())
+        return out, *torch.autograd.grad((out * scale).sum(), parameters)
+
+    noise = torch.zeros(U, I).double()
+    expected = run(diffusion.loss('text', x, *emb, 0.1, t, noise))
+    out = run(diffusion.batch_loss('text', lists, *emb, 0.1, form, t))
+    for got, exact in zip(out, expected):
+        assert_close(got, exact)
+
+
+@pytest.mark.parametrize('normalize', [False, True])
+@pytest.mark.parametrize('form', ['auto', 'dense', 'gram', 'sampled'])
+def test_forms_of_batch_loss(edge_index, form, normalize):
+    r"""The mean loss of each form is that of the plain one."""
+    process = GaussianDiffusion(4, 1.0, 0.01, 0.3)
+    diffusion = make(process=process, dropout=0.3, normalize=normalize)
+    repeats = 400
+    edges = edge_index.repeat(1, repeats)
+    shift = torch.arange(repeats).repeat_interleave(edge_index.size(1)) * U
+    edges[0] += shift
+    lists = ItemLists.from_edge_index(edges, U * repeats)
+    emb = torch.randn(I, F), torch.randn(I, F)
+    with torch.no_grad():
+        out = diffusion.batch_loss('text', lists, *emb, 0.1, form)
+        x = rows(edge_index).repeat(repeats, 1)
+        expected = diffusion.loss('text', x, *emb, 0.1)
+    for got, exact in zip(out, expected):
+        assert got.size() == (U * repeats,)
+        # Few rows of noise serve all in the sampled form.
+        tolerance = 0.2 if form == 'sampled' else 0.05
+        assert float(got.mean()) == pytest.approx(
+            float(exact.mean()), rel=tolerance
+        )
+
+
+def test_sampled_form_is_trained_on_as_many_rows_as_there_are(edge_index):
+    diffusion = make()
+    lists = ItemLists.from_edge_index(edge_index, U)
+    emb = torch.randn(I, F)
+    elbo, msi = diffusion.batch_loss('text', lists, emb, emb, 0.0, 'sampled')
+    (elbo.mean() + msi.mean()).backward()
+    assert msi.equal(torch.zeros(U))
+    grad = diffusion.denoisers['text'].item_weight.grad
+    assert grad.isfinite().all() and grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ('batch_size', 'num_items', 'hidden', 'dropout', 'expected'),
+    [
+        (1024, 6710, 1000, 0.5, ('dense', 'gram')),
+        (1024, 6710, 64, 0.5, ('gram', 'gram')),
+        (64, 6710, 1000, 0.0, ('dense', 'dense')),
+        (1024, 200, 64, 0.5, ('dense', 'gram')),
+        (1024, 200, 64, 0.0, ('gram', 'gram')),
+    ],
+)
+def test_auto_form(batch_size, num_items, hidden, dropout, expected):
+    assert expected == (
+        input_form(batch_size, num_items, hidden, dropout),
+        output_form(batch_size, num_items, hidden),
+    )
+
+
 def test_train_diffusion_epoch(edge_index):
     diffusion = make()
     optimizer = torch.optim.SGD(diffusion.parameters(), lr=0.0)
@@ -178,13 +258,13 @@ def test_train_diffusion_epoch(edge_index):
     args = (
         diffusion,
         optimizer,
-        exclusion_lists(edge_index, U),
+        ItemLists.from_edge_index(edge_index, U),
         emb,
         {'image': emb, 'text': emb},
     )
     seen = []
-    loss = diffusion.loss
-    diffusion.loss = lambda m, x, *a: seen.append(x) or loss(m, x, *a)
+    loss = diffusion.batch_loss
+    diffusion.batch_loss = lambda m, x, *a: seen.append(x) or loss(m, x, *a)
     out = train_diffusion_epoch(
         *args, batch_size=3, on_step=lambda: steps.append(1)
     )
@@ -192,7 +272,10 @@ def test_train_diffusion_epoch(edge_index):
     assert all(math.isfinite(v) and v > 0 for v in out.values())
     assert len(steps) == 4
     # Every user's row, once a modality.
-    actual = torch.cat(seen[::2]).tolist()
+    actual = []
+    for lists in seen[::2]:
+        pairs = torch.stack([lists.row, lists.item])
+        actual += rows(pairs)[: lists.num_rows].tolist()
     assert sorted(actual) == sorted(rows(edge_index).tolist())
 
 

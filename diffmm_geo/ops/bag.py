@@ -1,0 +1,44 @@
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffmm_geo.ops.item_lists import ItemLists
+
+
+def bag(
+    lists: ItemLists,
+    weight: Tensor,
+    value: Tensor | None = None,
+) -> Tensor:
+    r"""The sum of rows of :obj:`weight` over each list, weighted by
+    :obj:`value` if given.
+
+    Shapes:
+        - **weight:** :math:`(I, H)`
+        - **value:** :math:`(E)`
+        - **output:** :math:`(B, H)`
+    """
+    with torch.autocast(weight.device.type, enabled=False):
+        return F.embedding_bag(
+            lists.item,
+            weight,
+            lists.rowptr,
+            mode='sum',
+            per_sample_weights=value,
+            include_last_offset=True,
+        )
+
+
+def add_bag_grad_(
+    grad_weight: Tensor,
+    lists: ItemLists,
+    grad: Tensor,
+    value: Tensor | None = None,
+) -> Tensor:
+    r"""Adds the gradient of :meth:`bag` to that of :obj:`weight`, in place:
+    only rows that are in a list change.
+    """
+    grad = grad[lists.row]
+    if value is not None:
+        grad = grad * value.view(-1, 1)
+    return grad_weight.index_add_(0, lists.item, grad)

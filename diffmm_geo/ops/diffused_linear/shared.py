@@ -1,0 +1,65 @@
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from diffmm_geo.ops.bag import add_bag_grad_, bag
+from diffmm_geo.ops.dropout import dropout
+from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.ops.product import compute_dtype, matmul
+
+
+class _SharedNoise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight: Tensor,
+        lists: ItemLists,
+        value: Tensor,
+        noise: Tensor,
+        noise_scale: Tensor,
+        own: Tensor,
+    ) -> Tensor:
+        low = compute_dtype(weight)
+        noise = noise.to(low)
+        ctx.lists = lists
+        ctx.save_for_backward(value, noise, noise_scale, own)
+        shared = matmul(noise, weight.to(low)).to(weight.dtype)
+        out = bag(lists, weight, value)
+        return out.addcmul_(noise_scale.view(-1, 1), shared[own])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        value, noise, noise_scale, own = ctx.saved_tensors
+        shared = grad.new_zeros(noise.size(0), grad.size(1))
+        shared.index_add_(0, own, grad * noise_scale.view(-1, 1))
+        out = matmul(noise.t(), shared.to(noise.dtype)).to(grad.dtype)
+        add_bag_grad_(out, ctx.lists, grad, value)
+        return out, None, None, None, None, None
+
+
+def diffused_linear_shared(
+    lists: ItemLists,
+    weight: Tensor,
+    signal: Tensor,
+    noise_scale: Tensor,
+    p: float,
+    num_noises: int,
+) -> Tensor:
+    r"""The same with common random numbers: :obj:`num_noises` rows of noise
+    and dropout are drawn and multiplied, and each serves every
+    :obj:`num_noises`-th row of the batch. Each row's law is that of
+    :func:`diffused_linear_dense`, whose other arguments these are, so the
+    expected loss is the same, and its gradient; rows are no longer
+    independent of each other.
+    """
+    count = min(num_noises, lists.num_rows)
+    keep = dropout(weight.new_ones(count, weight.size(0)), p)
+    noise = torch.randn_like(keep).mul_(keep)
+    own = torch.arange(lists.num_rows, device=weight.device) % count
+    value = signal[lists.row] * keep[own[lists.row], lists.item]
+    out = _SharedNoise.apply(weight, lists, value, noise, noise_scale, own)
+    assert isinstance(out, Tensor)
+    return out

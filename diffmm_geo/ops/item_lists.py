@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch_geometric.index import index2ptr
+
+
+@dataclass(frozen=True, eq=False)
+class ItemLists:
+    r"""A list of items a row (a user, for one): those of row :math:`u` are
+    :obj:`item[rowptr[u]:rowptr[u + 1]]`.
+
+    Args:
+        rowptr (torch.Tensor): Where lists begin, :obj:`[N + 1]`.
+        item (torch.Tensor): The items, :obj:`[E]`.
+    """
+
+    rowptr: Tensor
+    item: Tensor
+
+    @classmethod
+    def from_edge_index(cls, edge_index: Tensor, num_users: int) -> ItemLists:
+        r"""Groups the items of interactions by user."""
+        user, order = edge_index[0].sort(stable=True)
+        return cls(index2ptr(user, num_users), edge_index[1][order])
+
+    @property
+    def num_rows(self) -> int:
+        r"""The number of rows."""
+        return self.rowptr.numel() - 1
+
+    @cached_property
+    def row(self) -> Tensor:
+        r"""The row of each item, :obj:`[E]`."""
+        return torch.arange(
+            self.num_rows, device=self.item.device
+        ).repeat_interleave(self.rowptr.diff(), output_size=self.item.numel())
+
+    def take(self, rows: Tensor) -> ItemLists:
+        r"""The lists of some rows, in their order."""
+        start = self.rowptr[rows]
+        count = self.rowptr[rows + 1] - start
+        rowptr = count.new_zeros(rows.numel() + 1)
+        torch.cumsum(count, 0, out=rowptr[1:])
+        shift = (start - rowptr[:-1]).repeat_interleave(count)
+        place = torch.arange(shift.numel(), device=shift.device)
+        return ItemLists(rowptr, self.item[place + shift])
+
+    def blocks(self, height: int) -> Iterator[tuple[slice, ItemLists]]:
+        r"""The lists of :obj:`height` rows at a time. A device is waited for
+        once, before the first.
+        """
+        ends = self.rowptr[::height].tolist()
+        if (self.num_rows % height) != 0:
+            ends.append(self.item.numel())
+        for n, (first, last) in enumerate(zip(ends[:-1], ends[1:])):
+            start = n * height
+            stop = min(start + height, self.num_rows)
+            rowptr = self.rowptr[start : stop + 1] - first
+            yield slice(start, stop), ItemLists(rowptr, self.item[first:last])

@@ -1,0 +1,37 @@
+from torch import Tensor
+
+from diffmm_geo.ops.item_lists import ItemLists
+
+
+def reconstruction_naive(
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    lists: ItemLists,
+    feature: Tensor,
+) -> tuple[Tensor, Tensor]:
+    r"""The readable truth: with :math:`\mathbf{\hat{a}} = \mathbf{W}
+    \mathbf{h} + \mathbf{b}`, of each row
+
+    .. math::
+        {\| \mathbf{a}_0 - \mathbf{\hat{a}} \|}^2 \qquad
+        \mathbf{\hat{a}} \, \mathbf{F}.
+
+    Args:
+        h (torch.Tensor): The hidden layer :math:`\mathbf{h}`.
+        weight (torch.Tensor): The weight :math:`\mathbf{W}`.
+        bias (torch.Tensor): The bias :math:`\mathbf{b}`.
+        lists (ItemLists): The interactions :math:`\mathbf{a}_0`, none twice.
+        feature (torch.Tensor): The features :math:`\mathbf{F}`.
+
+    Shapes:
+        - **h:** :math:`(B, H)`
+        - **weight:** :math:`(I, H)`
+        - **bias:** :math:`(I)`
+        - **feature:** :math:`(I, F)`
+        - **output:** :math:`(B)`, :math:`(B, F)`
+    """
+    out = h @ weight.t() + bias
+    target = out.new_zeros(out.size())
+    target[lists.row, lists.item] = 1.0
+    return (out - target).square().sum(dim=1), out @ feature

@@ -1,0 +1,125 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from diffmm_geo.ops.diffused_linear import (
+    diffused_linear_dense,
+    diffused_linear_gram,
+    diffused_linear_shared,
+)
+from diffmm_geo.ops.item_lists import ItemLists
+
+ROWS, ITEMS, HIDDEN = 6, 40, 3
+
+
+def shared(*args):
+    return diffused_linear_shared(*args, num_noises=4)
+
+
+def shared_by_few(*args):
+    return diffused_linear_shared(*args, num_noises=30011)
+
+
+@pytest.fixture
+def inputs():
+    edge_index = torch.stack(
+        [torch.randint(ROWS - 1, (20,)), torch.randint(ITEMS, (20,))]
+    ).unique(dim=1)
+    return (
+        ItemLists.from_edge_index(edge_index, ROWS),
+        torch.randn(ITEMS, HIDDEN).double().requires_grad_(),
+        torch.rand(ROWS).double() + 0.5,
+        torch.rand(ROWS).double() + 0.5,
+    )
+
+
+def dense_rows(lists):
+    x = torch.zeros(lists.num_rows, ITEMS).double()
+    x[lists.row, lists.item] = 1.0
+    return x
+
+
+def test_dense_with_given_noise(inputs):
+    lists, weight, signal, noise_scale = inputs
+    noise = torch.randn(ROWS, ITEMS).double()
+    before = noise.clone()
+    out = diffused_linear_dense(*inputs, 0.0, noise)
+    x = signal.view(-1, 1) * dense_rows(lists) + noise_scale.view(-1, 1) * noise
+    assert_close(out, x @ weight)
+    assert noise.equal(before)
+    (grad,) = torch.autograd.grad(out.sum(), weight)
+    assert_close(grad, x.sum(0).view(-1, 1).expand(-1, HIDDEN))
+
+
+@pytest.mark.parametrize('function', [diffused_linear_gram, shared_by_few])
+@pytest.mark.parametrize('p', [0.0, 0.5])
+def test_without_noise(inputs, function, p):
+    lists, weight, signal, _ = inputs
+    quiet = torch.zeros(ROWS).double()
+    torch.manual_seed(0)
+    out = function(lists, weight, signal, quiet, p)
+    expected = (signal.view(-1, 1) * dense_rows(lists) @ weight).detach()
+    if p == 0:
+        assert_close(out, expected)
+        (grad,) = torch.autograd.grad((out * expected).sum(), weight)
+        x = signal.view(-1, 1) * dense_rows(lists)
+        assert_close(grad, x.t() @ expected)
+        return
+    mean = many(function, inputs[:1] + (weight, signal, quiet, p))[0]
+    assert float((mean - expected).norm() / expected.norm()) < 0.05
+
+
+def many(function, args, repeats=20000):
+    r"""Mean and second moments of each row, and the gradient of a quadratic
+    function of them, over many rows that are alike.
+    """
+    lists, weight, signal, noise_scale, p = args
+    rows = torch.arange(ROWS).repeat(repeats)
+    out = function(
+        lists.take(rows), weight, signal[rows], noise_scale[rows], p
+    ).view(repeats, ROWS, HIDDEN)
+    mean = out.mean(dim=0)
+    second = torch.einsum('nbi,nbj->bij', out, out) / repeats
+    loss = (mean * mean.new_tensor([1.0, -2.0, 0.5])).sum() + second.sum()
+    (grad,) = torch.autograd.grad(loss, weight)
+    return mean.detach(), second.detach(), grad
+
+
+@pytest.mark.parametrize('function', [diffused_linear_gram, shared_by_few])
+@pytest.mark.parametrize('p', [0.0, 0.5])
+def test_same_law_as_dense(inputs, function, p):
+    args = *inputs, p
+    for got, expected in zip(
+        many(function, args), many(diffused_linear_dense, args)
+    ):
+        assert float((got - expected).norm() / expected.norm()) < 0.1
+
+
+def test_rows_share_noise(inputs):
+    lists, weight, signal, noise_scale = inputs
+    none = ItemLists(torch.zeros(ROWS + 1).long(), torch.empty(0).long())
+    ones = torch.ones(ROWS).double()
+    out = shared(none, weight, signal, ones, 0.5)
+    assert_close(out[:2], out[4:])
+    assert not out[0].equal(out[1])
+    # Each row for itself where there are as many.
+    out = diffused_linear_shared(none, weight, signal, ones, 0.5, 99)
+    assert out.unique(dim=0).size(0) == ROWS
+
+
+@pytest.mark.parametrize(
+    'function', [diffused_linear_dense, diffused_linear_gram, shared]
+)
+def test_autocast(inputs, function):
+    lists, weight, signal, noise_scale = inputs
+    weight = weight.detach().float().requires_grad_()
+    args = lists, weight, signal.float(), noise_scale.float(), 0.5
+    torch.manual_seed(1)
+    expected = function(*args)
+    torch.manual_seed(1)
+    with torch.autocast('cpu', torch.bfloat16):
+        out = function(*args)
+    assert out.dtype == torch.float
+    assert float((out - expected).norm() / expected.norm()) < 2e-2
+    (grad,) = torch.autograd.grad(out.sum(), weight)
+    assert grad.dtype == torch.float and grad.isfinite().all()

@@ -1,0 +1,60 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffmm_geo.ops.item_lists import ItemLists
+
+
+def lists_of(rows):
+    edge_index = torch.tensor(
+        [[u, i] for u, items in enumerate(rows) for i in items]
+    )
+    edge_index = edge_index.view(-1, 2).t().long()
+    order = torch.randperm(edge_index.size(1)).sort().values
+    return ItemLists.from_edge_index(edge_index[:, order], len(rows))
+
+
+def rows_of(lists):
+    items = lists.item.split(lists.rowptr.diff().tolist())
+    out = [x.tolist() for x in items]
+    # `row` says the same.
+    for n, row in enumerate(out):
+        assert lists.item[lists.row == n].tolist() == row
+    return out
+
+
+ROWS = st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=9)
+
+
+@given(ROWS)
+def test_from_edge_index(rows):
+    lists = lists_of(rows)
+    assert lists.num_rows == len(rows)
+    assert rows_of(lists) == rows
+
+
+def test_from_edge_index_in_any_order():
+    edge_index = torch.tensor([[2, 0, 2], [5, 1, 3]])
+    assert rows_of(ItemLists.from_edge_index(edge_index, 4)) == [
+        [1],
+        [],
+        [5, 3],
+        [],
+    ]
+
+
+@given(ROWS, st.lists(st.integers(0, 8), max_size=12))
+def test_take(rows, chosen):
+    chosen = [n for n in chosen if n < len(rows)]
+    out = lists_of(rows).take(torch.tensor(chosen, dtype=torch.long))
+    assert rows_of(out) == [rows[n] for n in chosen]
+
+
+@given(ROWS, st.integers(1, 11))
+def test_blocks(rows, height):
+    seen = []
+    for block, lists in lists_of(rows).blocks(height):
+        assert rows_of(lists) == rows[block]
+        assert lists.num_rows == height or block.stop == len(rows)
+        seen += rows_of(lists)
+    assert seen == rows
