@@ -96,7 +96,7 @@ def test_gradient_reaches_values_through_the_transpose(name):
 
 
 def test_values_in_blocks(monkeypatch):
-    module = sys.modules['diffmm_geo.ops.spmm.sampled_product']
+    module = sys.modules['diffmm_geo.ops.spmm.sampled_product.blockwise']
     matrix = random_matrix(5, 7, 20)
     x, weight = torch.randn(7, 3).double(), torch.randn(5, 3).double()
     expected = forward_and_backward(matrix, x, weight)
