@@ -8,7 +8,6 @@ from torch import Tensor
 from diffmm_geo.ops.spmm.block_shape import block_shape
 from diffmm_geo.ops.spmm.triton_kernels import (
     REDUCE_BYTES,
-    UNROLL,
     accumulator,
     new_buffer,
     sum_parts,
@@ -63,7 +62,6 @@ def propagate_kernel(
     num_items,
     NUM_CHANNELS: tl.constexpr,
     ACC: tl.constexpr,
-    UNROLL: tl.constexpr,
     BLOCK_S: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
@@ -92,7 +90,6 @@ def propagate_kernel(
             num_users,
             NUM_CHANNELS,
             ACC,
-            UNROLL,
             BLOCK_S,
             BLOCK_C,
         )
@@ -115,7 +112,6 @@ def propagate_kernel(
             num_items,
             NUM_CHANNELS,
             ACC,
-            UNROLL,
             BLOCK_S,
             BLOCK_C,
         )
@@ -234,7 +230,6 @@ def propagate_triton(
         item.pattern.size[0],
         NUM_CHANNELS=num_channels,
         ACC=acc,
-        UNROLL=UNROLL,
         BLOCK_S=block_s,
         BLOCK_C=block_c,
     )

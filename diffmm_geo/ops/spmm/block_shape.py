@@ -16,10 +16,11 @@ def block_shape(
       the fewest lanes idle (192 channels in single precision are three times
       64, not one and a half times 128), and of equal ones the widest, as
       every block of channels reads the indices again.
-    - As many rows as give each of 128 lanes two loads at a time, times the
-      entries in a round: enough bytes in flight for the latency of the L2
-      cache, in which embeddings of a user-item graph stay. More would need
-      more registers than leave room for other blocks.
+    - As many rows as give each of 128 lanes eight sums (in single precision,
+      of four entries at a time: 64 to 128 bytes in flight a lane). So
+      compiled, a lane needs 40 to 80 registers on Hopper, which leaves room
+      for six to twelve blocks, 70 to 100 KB in flight, on a multiprocessor:
+      several times what the latency of its L2 cache asks for.
     """
     vector = VECTOR_BYTES // element_size
     widths = [lanes * vector for lanes in (32, 16, 8)]
@@ -27,5 +28,5 @@ def block_shape(
         width = 1 << (num_channels - 1).bit_length()
     else:
         width = min(widths, key=lambda w: -(-num_channels // w) * w)
-    rows = block_bytes // (width * element_size)
+    rows = block_bytes // (width * max(4, element_size))
     return min(rows, MAX_ROWS), width

@@ -10,8 +10,8 @@ from torch_geometric import EdgeIndex
 from .narrow import narrow
 from .row_segments import RowSegments
 
-# The longest segments are what a small graph waits for: at 32, four or eight
-# round trips to memory. The sums of split rows are then 1/32 of what is read.
+# The longest segments are what a small graph waits for: 32 entries are eight
+# round trips to memory. Sums of split rows are then 1/32 of what is read.
 MAX_SEGMENT_LENGTH = 32
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from .block_shape import block_shape
 from .csr_pattern import CSRPattern
 
-UNROLL = 4
 REDUCE_BYTES = 16384
 
 
@@ -41,8 +40,7 @@ def mask_rows(
 
 
 @triton.jit
-def add_self_loops(
-    total,
+def self_loops(
     row,
     is_row,
     channel,
@@ -51,27 +49,63 @@ def add_self_loops(
     scale_ptr,
     x_ptr,
     NUM_CHANNELS: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK_C: tl.constexpr,
 ):
-    r"""Ends a sum of :math:`\mathbf{A} \mathbf{X}_{\mathrm{src}}`: adds
-    :math:`\mathbf{l} \mathbf{X}_{\mathrm{dst}}`; or, where entries were
-    scaled at the other end only, :math:`\mathbf{s}
-    \mathbf{X}_{\mathrm{dst}}`, and scales all that by :math:`\mathbf{s}`.
+    r"""What a sum of :math:`\mathbf{A} \mathbf{X}_{\mathrm{src}}` begins
+    with, and what it is multiplied by in the end: :math:`\mathbf{l}
+    \mathbf{X}_{\mathrm{dst}}` and one; or, where entries are scaled at their
+    other end only, :math:`\mathbf{s} \mathbf{X}_{\mathrm{dst}}` and
+    :math:`\mathbf{s}`.
     """
+    total = tl.zeros([row.shape[0], BLOCK_C], dtype=ACC)
+    scale = tl.full([row.shape[0], 1], 1.0, dtype=ACC)
     if scale_ptr is not None:
+        scale = tl.load(scale_ptr + row, mask=is_row, other=1.0)
+        scale = scale.to(ACC)[:, None]
         x = load_rows(x_ptr, row, channel, mask, NUM_CHANNELS)
-        scale = tl.load(scale_ptr + row, mask=is_row, other=0.0)
-        scale = scale.to(total.dtype)[:, None]
-        total = scale * tl.fma(
-            tl.broadcast_to(scale, total.shape), x.to(total.dtype), total
-        )
+        total = scale * x.to(ACC)
     elif loop_ptr is not None:
-        x = load_rows(x_ptr, row, channel, mask, NUM_CHANNELS)
         loop = tl.load(loop_ptr + row, mask=is_row, other=0.0)
-        loop = loop.to(total.dtype)[:, None]
-        total = tl.fma(
-            tl.broadcast_to(loop, total.shape), x.to(total.dtype), total
-        )
-    return total
+        x = load_rows(x_ptr, row, channel, mask, NUM_CHANNELS)
+        total = loop.to(ACC)[:, None] * x.to(ACC)
+    return total, scale
+
+
+@triton.jit
+def load_entry(
+    i,
+    col,
+    start,
+    length,
+    value_ptr,
+    col_scale_ptr,
+    x_ptr,
+    channel,
+    NUM_CHANNELS: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    r"""The row of :math:`\mathbf{X}_{\mathrm{src}}` that an entry of each
+    segment reads, and its weight.
+    """
+    is_entry = i < length
+    mask = mask_rows(is_entry, channel, NUM_CHANNELS, BLOCK_C)
+    x = load_rows(x_ptr, col, channel, mask, NUM_CHANNELS)
+    if value_ptr is not None:
+        value = tl.load(value_ptr + start + i, mask=is_entry, other=0.0)
+    elif col_scale_ptr is not None:
+        value = tl.load(col_scale_ptr + col, mask=is_entry, other=0.0)
+    else:
+        value = is_entry
+    return x, value.to(ACC)
+
+
+@triton.jit
+def add_entry(total, x, value):
+    r"""Adds a weighted row."""
+    value = tl.broadcast_to(value[:, None], total.shape)
+    return tl.fma(value, x.to(total.dtype), total)
 
 
 @triton.jit
@@ -93,7 +127,6 @@ def sum_segments(
     num_rows,
     NUM_CHANNELS: tl.constexpr,
     ACC: tl.constexpr,
-    UNROLL: tl.constexpr,
     BLOCK_S: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
@@ -103,55 +136,74 @@ def sum_segments(
     graph are short, and lanes that shared the entries of a row would mostly
     have none. Segments are sorted by length, so that those of a block end at
     about the same time.
+
+    A round takes four entries, whose rows are all asked for before the first
+    is used. Their indices are read a round ahead: else, every row would wait
+    for its index first, and a load after it in line would wait as well.
     """
     segment = block * BLOCK_S + tl.arange(0, BLOCK_S)
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     is_segment = segment < num_segments
-    start = tl.load(start_ptr + segment, mask=is_segment, other=0)
-    length = tl.load(length_ptr + segment, mask=is_segment, other=0)
     longest = tl.load(length_ptr + block * BLOCK_S)
-
-    total = tl.zeros([BLOCK_S, BLOCK_C], dtype=ACC)
-    for begin in range(0, longest, UNROLL):
-        for i in tl.static_range(UNROLL):
-            is_entry = begin + i < length
-            entry = start + begin + i
-            col = tl.load(col_ptr + entry, mask=is_entry, other=0)
-            mask = mask_rows(is_entry, channel, NUM_CHANNELS, BLOCK_C)
-            x = load_rows(x_ptr, col, channel, mask, NUM_CHANNELS).to(ACC)
-            if value_ptr is not None:
-                value = tl.load(value_ptr + entry, mask=is_entry, other=0.0)
-                value = tl.broadcast_to(value.to(ACC)[:, None], total.shape)
-                total = tl.fma(value, x, total)
-            elif col_scale_ptr is not None:
-                value = tl.load(col_scale_ptr + col, mask=is_entry, other=0.0)
-                value = tl.broadcast_to(value.to(ACC)[:, None], total.shape)
-                total = tl.fma(value, x, total)
-            else:
-                total += x
-
+    length = tl.load(length_ptr + segment, mask=is_segment, other=0)
+    start = tl.load(start_ptr + segment, mask=is_segment, other=0)
     target = tl.load(target_ptr + segment, mask=is_segment, other=0)
+
+    ptr = col_ptr + start
+    col_0 = tl.load(ptr, mask=0 < length, other=0)
+    col_1 = tl.load(ptr + 1, mask=1 < length, other=0)
+    col_2 = tl.load(ptr + 2, mask=2 < length, other=0)
+    col_3 = tl.load(ptr + 3, mask=3 < length, other=0)
     is_row = is_segment & (target < num_rows)
-    if buffer_ptr is not None:
-        mask = mask_rows(
-            is_segment & (target >= num_rows), channel, NUM_CHANNELS, BLOCK_C
-        )
-        store_rows(
-            buffer_ptr, target - num_rows, channel, total, mask, NUM_CHANNELS
-        )
-    mask = mask_rows(is_row, channel, NUM_CHANNELS, BLOCK_C)
-    total = add_self_loops(
-        total,
+    row_mask = mask_rows(is_row, channel, NUM_CHANNELS, BLOCK_C)
+    total, scale = self_loops(
         target,
         is_row,
         channel,
-        mask,
+        row_mask,
         loop_ptr,
         row_scale_ptr,
         x_dst_ptr,
         NUM_CHANNELS,
+        ACC,
+        BLOCK_C,
     )
-    store_rows(out_ptr, target, channel, total, mask, NUM_CHANNELS)
+    for i in range(0, longest, 4):
+        # fmt: off
+        x_0, value_0 = load_entry(
+            i, col_0, start, length, value_ptr, col_scale_ptr, x_ptr, channel,
+            NUM_CHANNELS, ACC, BLOCK_C,
+        )
+        x_1, value_1 = load_entry(
+            i + 1, col_1, start, length, value_ptr, col_scale_ptr, x_ptr,
+            channel, NUM_CHANNELS, ACC, BLOCK_C,
+        )
+        x_2, value_2 = load_entry(
+            i + 2, col_2, start, length, value_ptr, col_scale_ptr, x_ptr,
+            channel, NUM_CHANNELS, ACC, BLOCK_C,
+        )
+        x_3, value_3 = load_entry(
+            i + 3, col_3, start, length, value_ptr, col_scale_ptr, x_ptr,
+            channel, NUM_CHANNELS, ACC, BLOCK_C,
+        )
+        # fmt: on
+        ptr += 4
+        col_0 = tl.load(ptr, mask=i + 4 < length, other=0)
+        col_1 = tl.load(ptr + 1, mask=i + 5 < length, other=0)
+        col_2 = tl.load(ptr + 2, mask=i + 6 < length, other=0)
+        col_3 = tl.load(ptr + 3, mask=i + 7 < length, other=0)
+        total = add_entry(total, x_0, value_0)
+        total = add_entry(total, x_1, value_1)
+        total = add_entry(total, x_2, value_2)
+        total = add_entry(total, x_3, value_3)
+
+    if buffer_ptr is not None:
+        is_part = is_segment & (target >= num_rows)
+        mask = mask_rows(is_part, channel, NUM_CHANNELS, BLOCK_C)
+        part = target - num_rows
+        store_rows(buffer_ptr, part, channel, total, mask, NUM_CHANNELS)
+    total *= scale
+    store_rows(out_ptr, target, channel, total, row_mask, NUM_CHANNELS)
 
 
 @triton.jit
@@ -173,28 +225,28 @@ def sum_parts(
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     begin = tl.load(split_ptr + split)
     end = tl.load(split_ptr + split + 1)
+    row = tl.load(split_row_ptr + split) + tl.arange(0, 1)
+    is_row = row >= 0
+    row_mask = mask_rows(is_row, channel, NUM_CHANNELS, BLOCK_C)
+    total, scale = self_loops(
+        row,
+        is_row,
+        channel,
+        row_mask,
+        loop_ptr,
+        row_scale_ptr,
+        x_dst_ptr,
+        NUM_CHANNELS,
+        ACC,
+        BLOCK_C,
+    )
     parts = tl.zeros([BLOCK_P, BLOCK_C], dtype=ACC)
     for first in range(begin, end, BLOCK_P):
         part = first + tl.arange(0, BLOCK_P)
         mask = mask_rows(part < end, channel, NUM_CHANNELS, BLOCK_C)
         parts += load_rows(buffer_ptr, part, channel, mask, NUM_CHANNELS)
-    total = tl.sum(parts, axis=0)[None, :]
-
-    row = tl.load(split_row_ptr + split) + tl.arange(0, 1)
-    is_row = row >= 0
-    mask = mask_rows(is_row, channel, NUM_CHANNELS, BLOCK_C)
-    total = add_self_loops(
-        total,
-        row,
-        is_row,
-        channel,
-        mask,
-        loop_ptr,
-        row_scale_ptr,
-        x_dst_ptr,
-        NUM_CHANNELS,
-    )
-    store_rows(out_ptr, row, channel, total, mask, NUM_CHANNELS)
+    total = scale * (total + tl.sum(parts, axis=0)[None, :])
+    store_rows(out_ptr, row, channel, total, row_mask, NUM_CHANNELS)
 
 
 @triton.jit(do_not_specialize=['num_segments', 'num_rows'])
@@ -213,7 +265,6 @@ def spmm_kernel(
     num_rows,
     NUM_CHANNELS: tl.constexpr,
     ACC: tl.constexpr,
-    UNROLL: tl.constexpr,
     BLOCK_S: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
@@ -236,7 +287,6 @@ def spmm_kernel(
         num_rows,
         NUM_CHANNELS,
         ACC,
-        UNROLL,
         BLOCK_S,
         BLOCK_C,
     )
@@ -315,7 +365,6 @@ def spmm_triton(
         pattern.size[0],
         NUM_CHANNELS=num_channels,
         ACC=acc,
-        UNROLL=UNROLL,
         BLOCK_S=block_s,
         BLOCK_C=block_c,
     )

@@ -9,7 +9,7 @@ from ..block_shape import block_shape
 from ..csr_pattern import CSRPattern
 from ..triton_kernels import accumulator, load_rows, mask_rows
 
-# Two rows an entry, and nothing that one load waits for in another.
+# Two rows an entry are in flight, and sums stay as they are.
 BLOCK_BYTES = 8192
 
 
