@@ -30,7 +30,8 @@ def _aggregate(
     x_dst: Tensor,
 ) -> Tensor:
     dtype = torch.promote_types(x_src.dtype, torch.float)
-    message = x_src[..., matrix.pattern.col, :].to(dtype)
+    # Before the gather, so that its backward sums up in this type, too.
+    message = x_src.to(dtype)[..., matrix.pattern.col, :]
     if matrix.value is not None:
         message = matrix.value.to(dtype).view(-1, 1) * message
     size = (*x_src.size()[:-2], matrix.size[0], x_src.size(-1))
