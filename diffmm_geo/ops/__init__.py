@@ -3,6 +3,7 @@ r"""Differentiable operations: an op is a folder with its readable reference
 """
 
 from .info_nce import info_nce
+from .propagate import propagate
 from .spmm import (
     SparseMatrix,
     available_backends,
@@ -18,6 +19,7 @@ __all__ = [
     'backend',
     'default_backend',
     'info_nce',
+    'propagate',
     'spmm',
     'topk_items',
 ]

@@ -40,6 +40,12 @@ class BipartiteAdj:
             (default: :obj:`None`)
         item_loop (torch.Tensor, optional): The self-loop weights of items.
             (default: :obj:`None`)
+        user_scale (torch.Tensor, optional): :math:`1 / \sqrt{d_u + 1}`, if
+            the values of the two prepared matrices are products of it and
+            :obj:`item_scale`, and self-loops its squares: a kernel may then
+            read it instead. (default: :obj:`None`)
+        item_scale (torch.Tensor, optional): :math:`1 / \sqrt{d_i + 1}`,
+            likewise. (default: :obj:`None`)
     """
 
     to_user: Adj | SparseMatrix
@@ -47,6 +53,8 @@ class BipartiteAdj:
     weight: Tensor | None = None
     user_loop: Tensor | None = None
     item_loop: Tensor | None = None
+    user_scale: Tensor | None = None
+    item_scale: Tensor | None = None
 
     @classmethod
     def from_adj(
@@ -84,8 +92,9 @@ class BipartiteAdj:
         user, item, weight = to_coo(adj, size)
         weight = None if weight is None else weight.to(dtype)
 
-        user_loop = item_loop = None
+        user_loop = item_loop = user_scale = item_scale = None
         if normalize:
+            unweighted = weight is None
             if weight is None:
                 weight = torch.ones(
                     user.numel(), dtype=dtype, device=user.device
@@ -93,6 +102,8 @@ class BipartiteAdj:
             user_loop = 1.0 / (scatter(weight, user, 0, size[0]) + 1.0)
             item_loop = 1.0 / (scatter(weight, item, 0, size[1]) + 1.0)
             weight = (user_loop[user] * item_loop[item]).sqrt() * weight
+            if unweighted:
+                user_scale, item_scale = user_loop.sqrt(), item_loop.sqrt()
 
         if isinstance(adj, SparseTensor) and not prepare:
             to_item = adj
@@ -100,12 +111,16 @@ class BipartiteAdj:
                 to_item = adj.set_value(weight, layout='coo')
             return cls(to_item.t(), to_item, None, user_loop, item_loop)
         if prepare or is_torch_sparse_tensor(adj):
-            if weight is None:
-                weight = torch.ones(
-                    user.numel(), dtype=dtype, device=user.device
-                )
             to_user = SparseMatrix.from_coo(user, item, weight, size)
-            return cls(to_user, to_user.t(), None, user_loop, item_loop)
+            return cls(
+                to_user,
+                to_user.t(),
+                None,
+                user_loop,
+                item_loop,
+                user_scale,
+                item_scale,
+            )
         return cls(
             torch.stack([item, user]),
             torch.stack([user, item]),
@@ -146,6 +161,13 @@ class BipartiteAdj:
                 "that was made with 'prepare=False')"
             )
 
+        def drop_entries(matrix: SparseMatrix) -> SparseMatrix:
+            value = matrix.value
+            if value is None:
+                dtype = torch.get_default_dtype()
+                value = matrix.pattern.ones(dtype)
+            return matrix.set_value(drop(value))
+
         def drop(value: Tensor) -> Tensor:
             keep = (
                 torch.rand(
@@ -156,8 +178,8 @@ class BipartiteAdj:
             return value * keep / keep_rate
 
         return BipartiteAdj(
-            to_user=self.to_user.set_value(drop(self.to_user.value)),
-            to_item=self.to_item.set_value(drop(self.to_item.value)),
+            to_user=drop_entries(self.to_user),
+            to_item=drop_entries(self.to_item),
             user_loop=None if self.user_loop is None else drop(self.user_loop),
             item_loop=None if self.item_loop is None else drop(self.item_loop),
         )
@@ -184,6 +206,8 @@ class BipartiteAdj:
             None,
             move(self.user_loop),
             move(self.item_loop),
+            move(self.user_scale),
+            move(self.item_scale),
         )
 
 

@@ -11,6 +11,8 @@ def test_segments_cover_every_row_once(degrees, max_length):
     segments = RowSegments.from_rowptr(rowptr, max_length)
     assert bool((segments.length <= max_length).all())
     assert bool((segments.length.diff() <= 0).all())
+    assert segments.start.dtype == segments.target.dtype == torch.int32
+    assert segments.num_segments == segments.length.numel()
 
     # Rows in one segment are written to directly.
     is_row = segments.target < len(degrees)
@@ -20,6 +22,7 @@ def test_segments_cover_every_row_once(degrees, max_length):
     long = [n for n, d in enumerate(degrees) if d > max_length]
     assert segments.split_row.tolist() == long
 
+    assert segments.num_parts == segments.num_segments - len(short)
     # The others are in the buffer, in order and without a gap.
     pieces = {
         int(target): range(start, start + length)

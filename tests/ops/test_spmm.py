@@ -85,6 +85,46 @@ def test_backend_agrees_with_naive(
     assert_close(got[1], full)
 
 
+@pytest.mark.parametrize('dtype', [torch.float, torch.double, torch.half])
+def test_unweighted(name, dtype):
+    row, col = torch.randint(5, (100,)), torch.randint(7, (100,))
+    matrix = SparseMatrix.from_coo(row, col, None, (5, 7))
+    ones = SparseMatrix.from_coo(row, col, torch.ones(100), (5, 7))
+    assert matrix.value is None and matrix.t().value_t is None
+    assert matrix.to(dtype=torch.half).value is None
+    full = dense(ones).double()
+    x = torch.randn(7, 3).to(dtype).requires_grad_()
+    weight = torch.randn(5, 3).to(dtype)
+    out = spmm(matrix, x, backend=name)
+    (out * weight).sum().backward()
+    tolerance = {'rtol': 1e-3, 'atol': 1e-2} if dtype == torch.half else {}
+    assert_close(out, (full @ x.detach().double()).to(dtype), **tolerance)
+    expected = (full.t() @ weight.double()).to(dtype)
+    assert_close(x.grad, expected, **tolerance)
+
+
+def test_ones_are_made_once():
+    row, col = torch.randint(5, (20,)), torch.randint(7, (20,))
+    matrix = SparseMatrix.from_coo(row, col, None, (5, 7))
+    ones = matrix.pattern.ones(torch.float)
+    assert matrix.to(dtype=torch.half).pattern.ones(torch.float) is ones
+
+
+def test_values_of_another_type(name):
+    matrix = random_matrix(5, 7, 60)
+    value = matrix.value.float().requires_grad_()
+    x, weight = torch.randn(7, 4).half(), torch.randn(5, 4).half()
+    out = spmm(matrix.set_value(value), x, backend=name)
+    (grad,) = torch.autograd.grad((out * weight).sum(), value)
+    assert out.dtype == torch.half and grad.dtype == torch.float
+    full = dense(matrix).float() @ x.float()
+    assert_close(out.float(), full, rtol=1e-3, atol=1e-2)
+    expected = (weight.float() @ x.float().t())[
+        matrix.pattern.row, matrix.pattern.col
+    ]
+    assert_close(grad, expected)
+
+
 def test_gradient_reaches_values_through_the_transpose(name):
     matrix = random_matrix(5, 7, 20)
     value = matrix.value.clone().requires_grad_()
@@ -96,7 +136,7 @@ def test_gradient_reaches_values_through_the_transpose(name):
 
 
 def test_values_in_blocks(monkeypatch):
-    module = sys.modules['diffmm_geo.ops.spmm.sampled_product']
+    module = sys.modules['diffmm_geo.ops.spmm.sampled_product.blockwise']
     matrix = random_matrix(5, 7, 20)
     x, weight = torch.randn(7, 3).double(), torch.randn(5, 3).double()
     expected = forward_and_backward(matrix, x, weight)
@@ -232,6 +272,18 @@ def test_half_precision_sums_in_float(name, dtype):
     assert out.equal(torch.full((1, 3), 4096, dtype=dtype))
     out.sum().backward()
     assert x.grad.equal(torch.ones_like(x))
+
+
+@pytest.mark.gpu
+def test_gpu_unweighted():
+    row, col = torch.randint(300, (9000,)), torch.randint(200, (9000,))
+    row[:2000] = 0
+    matrix = SparseMatrix.from_coo(row, col, None, (300, 200))
+    x = torch.randn(200, 64)
+    expected = spmm(matrix, x.double(), backend='naive')
+    for name in available_backends('cuda'):
+        out = spmm(matrix.to('cuda'), x.cuda(), backend=name)
+        assert_close(out.cpu().double(), expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.gpu

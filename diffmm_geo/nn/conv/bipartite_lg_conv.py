@@ -7,6 +7,7 @@ from torch_geometric.typing import Adj, OptTensor, SparseTensor
 from torch_geometric.utils import spmm as pyg_spmm
 
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.ops.propagate import propagate as propagate_both
 from diffmm_geo.ops.spmm import SparseMatrix, spmm
 
 
@@ -76,6 +77,13 @@ class BipartiteLGConv(MessagePassing):
         x_item: Tensor,
     ) -> tuple[Tensor, Tensor]:
         r"""One propagation step over a normalised adjacency."""
+        if (
+            isinstance(adj.to_user, SparseMatrix)
+            and isinstance(adj.to_item, SparseMatrix)
+            and x_user.size(-1) == x_item.size(-1)
+            and x_user.dtype == x_item.dtype
+        ):
+            return propagate_both(adj, x_user, x_item)
         return (
             self.to_user(adj, x_user, x_item),
             self.to_item(adj, x_user, x_item),

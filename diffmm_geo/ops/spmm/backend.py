@@ -1,9 +1,12 @@
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
 from .csr_pattern import CSRPattern
+from .sampled_product import sampled_product
 
 
 class Backend(ABC):
@@ -18,17 +21,50 @@ class Backend(ABC):
         return False
 
     @abstractmethod
-    def matmul(self, pattern: CSRPattern, value: Tensor, x: Tensor) -> Tensor:
-        r"""The product of a matrix that has entries with a contiguous
-        :math:`\mathbf{X}` of its dtype.
+    def matmul(
+        self,
+        pattern: CSRPattern,
+        value: Tensor | None,
+        x: Tensor,
+    ) -> Tensor:
+        r"""The product of a matrix that has entries (all ones if there are
+        no values) with a contiguous :math:`\mathbf{X}` of its dtype.
         """
 
-    def __call__(self, pattern: CSRPattern, value: Tensor, x: Tensor) -> Tensor:
-        r"""The product with :math:`\mathbf{X}`, for any matrix."""
-        if pattern.size[0] == 0 or pattern.nnz == 0 or x.size(1) == 0:
-            return x.new_zeros(pattern.size[0], x.size(1))
-        half = x.dtype in (torch.float16, torch.bfloat16)
+    def sampled_product(
+        self,
+        pattern: CSRPattern,
+        a: Tensor,
+        b: Tensor,
+    ) -> Tensor:
+        r"""The gradient with respect to the values,
+        :meth:`~diffmm_geo.ops.spmm.sampled_product.sampled_product`.
+        """
+        return sampled_product(pattern, a, b)
+
+    def __call__(
+        self,
+        pattern: CSRPattern,
+        value: Tensor | None,
+        x: Tensor,
+        loop: Tensor | None = None,
+        x_dst: Tensor | None = None,
+    ) -> Tensor:
+        r"""The product :math:`\mathbf{A} \mathbf{X}` for any matrix, plus
+        :math:`\mathrm{diag}(\mathbf{l}) \mathbf{X}_{\mathrm{dst}}` if
+        there are self-loops.
+        """
+        dtype = x.dtype
+        half = dtype in (torch.float16, torch.bfloat16)
         if half and not self.sums_half_in_float(x.device):
-            out = self.matmul(pattern, value.float(), x.float())
-            return out.to(x.dtype)
-        return self.matmul(pattern, value, x)
+            x = x.float()
+        if pattern.size[0] == 0 or pattern.nnz == 0 or x.size(1) == 0:
+            out = x.new_zeros(pattern.size[0], x.size(1))
+        else:
+            value = None if value is None else value.to(x.dtype)
+            out = self.matmul(pattern, value, x)
+        if loop is not None:
+            assert x_dst is not None
+            weight = loop.to(out.dtype).view(-1, 1)
+            out.addcmul_(weight, x_dst.to(out.dtype))
+        return out.to(dtype)

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
 
+from .narrow import narrow
 from .row_segments import RowSegments
 
-MAX_SEGMENT_LENGTH = 128
+# The longest segments are what a small graph waits for: 32 entries are eight
+# round trips to memory. Sums of split rows are then 1/32 of what is read.
+MAX_SEGMENT_LENGTH = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,7 @@ class CSRPattern:
     rowptr: Tensor
     col: Tensor
     size: tuple[int, int]
+    _ones: dict[torch.dtype, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_sorted(
@@ -59,6 +63,24 @@ class CSRPattern:
         )
         edge_index._indptr = self.rowptr
         return edge_index
+
+    @cached_property
+    def narrow_row(self) -> Tensor:
+        r"""The row indices, in 32 bits where they fit."""
+        return narrow(self.row, self.size[0])
+
+    @cached_property
+    def narrow_col(self) -> Tensor:
+        r"""The column indices, in 32 bits where they fit."""
+        return narrow(self.col, self.size[1])
+
+    def ones(self, dtype: torch.dtype) -> Tensor:
+        r"""The values of a matrix without, for a library that asks."""
+        if dtype not in self._ones:
+            self._ones[dtype] = torch.ones(
+                self.nnz, dtype=dtype, device=self.col.device
+            )
+        return self._ones[dtype]
 
     @cached_property
     def segments(self) -> RowSegments:

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from torch import Tensor
 
 from .backend import Backend
@@ -7,7 +9,14 @@ from .csr_pattern import CSRPattern
 class Naive(Backend):
     r"""The readable truth: gather, multiply, add up."""
 
-    def matmul(self, pattern: CSRPattern, value: Tensor, x: Tensor) -> Tensor:
-        message = value.view(-1, 1) * x[pattern.col]
+    def matmul(
+        self,
+        pattern: CSRPattern,
+        value: Tensor | None,
+        x: Tensor,
+    ) -> Tensor:
+        message = x[pattern.col]
+        if value is not None:
+            message = value.view(-1, 1) * message
         out = message.new_zeros(pattern.size[0], x.size(1))
         return out.index_add(0, pattern.row, message)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .narrow import narrow
+
 
 @dataclass(frozen=True, eq=False)
 class RowSegments:
@@ -12,7 +14,8 @@ class RowSegments:
     so that neither a user of everything nor a popular item holds up the
     others, and neighbouring segments are about equally long. The sums of a
     row in several segments go to a buffer, and are added up afterwards, in
-    order: the result is always the same.
+    order: the result is always the same. All indices are in 32 bits where
+    they fit.
 
     Args:
         start (torch.Tensor): The first entry of each segment, :obj:`[S]`.
@@ -22,6 +25,7 @@ class RowSegments:
         split_row (torch.Tensor): The rows of several segments, :obj:`[R]`.
         split_ptr (torch.Tensor): Where their sums begin in the buffer,
             :obj:`[R + 1]`.
+        num_rows (int): The number of rows :math:`N`.
     """
 
     start: Tensor
@@ -29,6 +33,18 @@ class RowSegments:
     target: Tensor
     split_row: Tensor
     split_ptr: Tensor
+    num_rows: int
+
+    @property
+    def num_segments(self) -> int:
+        r"""The number of segments :math:`S`."""
+        return self.start.numel()
+
+    @property
+    def num_parts(self) -> int:
+        r"""The number of sums in the buffer."""
+        num_whole = self.num_rows - self.split_row.numel()
+        return self.num_segments - num_whole
 
     @classmethod
     def from_rowptr(cls, rowptr: Tensor, max_length: int) -> RowSegments:
@@ -56,6 +72,12 @@ class RowSegments:
             int(split_ptr[-1]), device=rowptr.device
         )
         order = length.argsort(descending=True, stable=True)
+        end = max(int(rowptr[-1]), degree.numel() + row.numel()) + 1
         return cls(
-            start[order], length[order], target[order], split_row, split_ptr
+            narrow(start[order], end),
+            narrow(length[order], end),
+            narrow(target[order], end),
+            narrow(split_row, end),
+            narrow(split_ptr, end),
+            degree.numel(),
         )

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import torch
 import torch_geometric.typing
 from torch import Tensor
@@ -15,6 +17,13 @@ class Scatter(Backend):
         installed = torch_geometric.typing.WITH_TORCH_SCATTER
         return installed and runs_on(torch.ops.torch_scatter, device)
 
-    def matmul(self, pattern: CSRPattern, value: Tensor, x: Tensor) -> Tensor:
-        message = value.view(-1, 1) * x[pattern.col]
+    def matmul(
+        self,
+        pattern: CSRPattern,
+        value: Tensor | None,
+        x: Tensor,
+    ) -> Tensor:
+        message = x[pattern.col]
+        if value is not None:
+            message = value.view(-1, 1) * message
         return torch_scatter.segment_csr(message, pattern.rowptr, reduce='sum')

@@ -16,17 +16,19 @@ class SparseMatrix:
 
     Args:
         pattern (CSRPattern): Where the entries are.
-        value (torch.Tensor): The values, :obj:`[E]`.
+        value (torch.Tensor, optional): The values, :obj:`[E]`; all are one
+            if there are none.
         pattern_t (CSRPattern): Where those of the transpose are.
-        value_t (torch.Tensor): The values of the transpose, :obj:`[E]`.
+        value_t (torch.Tensor, optional): The values of the transpose,
+            :obj:`[E]`.
         perm (torch.Tensor): The permutation with
             :obj:`value_t = value[perm]`.
     """
 
     pattern: CSRPattern
-    value: Tensor
+    value: Tensor | None
     pattern_t: CSRPattern
-    value_t: Tensor
+    value_t: Tensor | None
     perm: Tensor
 
     @classmethod
@@ -34,21 +36,22 @@ class SparseMatrix:
         cls,
         row: Tensor,
         col: Tensor,
-        value: Tensor,
+        value: Tensor | None,
         size: tuple[int, int],
     ) -> SparseMatrix:
         r"""Builds both forms from coordinates in any order. Duplicates stay
         what they are: two entries that add up.
         """
         order = _lexsort(row, col, size)
-        row, col, value = row[order], col[order], value[order]
+        row, col = row[order], col[order]
+        value = None if value is None else value[order]
         size_t = (size[1], size[0])
         perm = _lexsort(col, row, size_t)
         return cls(
             CSRPattern.from_sorted(row, col, size),
             value,
             CSRPattern.from_sorted(col[perm], row[perm], size_t),
-            value[perm],
+            None if value is None else value[perm],
             perm,
         )
 
@@ -67,9 +70,10 @@ class SparseMatrix:
             self.pattern_t, self.value_t, self.pattern, self.value, inverse
         )
 
-    def set_value(self, value: Tensor) -> SparseMatrix:
+    def set_value(self, value: Tensor | None) -> SparseMatrix:
         r"""The same pattern with other values (in CSR order)."""
-        return replace(self, value=value, value_t=value[self.perm])
+        value_t = None if value is None else value[self.perm]
+        return replace(self, value=value, value_t=value_t)
 
     def to(
         self,
@@ -77,13 +81,21 @@ class SparseMatrix:
         dtype: torch.dtype | None = None,
     ) -> SparseMatrix:
         r"""Moves to a device and/or casts the values."""
-        value = self.value.to(device=device, dtype=dtype)
+        if device is None:
+            device = self.perm.device
+
+        def move(value: Tensor | None) -> Tensor | None:
+            if value is None:
+                return None
+            return value.to(device=device, dtype=dtype)
+
+        perm = self.perm.to(device)
         return SparseMatrix(
-            self.pattern.to(value.device),
-            value,
-            self.pattern_t.to(value.device),
-            self.value_t.to(device=device, dtype=dtype),
-            self.perm.to(value.device),
+            self.pattern.to(perm.device),
+            move(self.value),
+            self.pattern_t.to(perm.device),
+            move(self.value_t),
+            perm,
         )
 
     def __repr__(self) -> str:

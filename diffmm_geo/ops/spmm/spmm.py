@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from typing import Any
 
 import torch
@@ -5,8 +7,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .backend import Backend
+from .leading_dims import back_in_front, side_by_side
 from .registry import find_backend
-from .sampled_product import sampled_product
 from .sparse_matrix import SparseMatrix
 
 
@@ -41,24 +43,22 @@ def spmm(
             f'by a matrix of size {list(matrix.size)} '
             f'(got shape {list(x.size())})'
         )
-    if matrix.value.dtype != x.dtype:
-        matrix = matrix.to(dtype=x.dtype)
     found = find_backend(backend, x.device)
     if x.dim() == 2:
         return _spmm(found, matrix, x)
-    # Static graphs: the same matrix for every leading index of `x`, whose
-    # channels are put side by side.
-    batch = x.size()[:-2]
-    flat = x.reshape(-1, *x.size()[-2:]).transpose(0, 1)
-    out = _spmm(found, matrix, flat.reshape(x.size(-2), -1))
-    out = out.view(matrix.size[0], -1, x.size(-1)).transpose(0, 1)
-    return out.reshape(*batch, matrix.size[0], x.size(-1))
+    out = _spmm(found, matrix, side_by_side(x))
+    return back_in_front(out, x.size())
 
 
 def _spmm(backend: Backend, matrix: SparseMatrix, x: Tensor) -> Tensor:
     out = _SpMM.apply(backend, matrix, matrix.value, x.contiguous())
     assert isinstance(out, Tensor)
     return out
+
+
+def detach(value: Tensor | None) -> Tensor | None:
+    r"""A tensor without its history, if there is one."""
+    return None if value is None else value.detach()
 
 
 class _SpMM(torch.autograd.Function):
@@ -70,12 +70,12 @@ class _SpMM(torch.autograd.Function):
         ctx: Any,
         backend: Backend,
         matrix: SparseMatrix,
-        value: Tensor,
+        value: Tensor | None,
         x: Tensor,
     ) -> Tensor:
         ctx.backend, ctx.matrix = backend, matrix
         ctx.save_for_backward(x if ctx.needs_input_grad[2] else None)
-        return backend(matrix.pattern, value.detach(), x.detach())
+        return backend(matrix.pattern, detach(value), x.detach())
 
     @staticmethod
     @once_differentiable
@@ -87,8 +87,9 @@ class _SpMM(torch.autograd.Function):
         matrix, grad = ctx.matrix, grad.contiguous()
         grad_value = grad_x = None
         if ctx.needs_input_grad[2]:
-            grad_value = sampled_product(matrix.pattern, grad, x)
+            grad_value = ctx.backend.sampled_product(matrix.pattern, grad, x)
+            grad_value = grad_value.to(matrix.value.dtype)
         if ctx.needs_input_grad[3]:
-            value_t = matrix.value_t.detach()
+            value_t = detach(matrix.value_t)
             grad_x = ctx.backend(matrix.pattern_t, value_t, grad)
         return None, None, grad_value, grad_x

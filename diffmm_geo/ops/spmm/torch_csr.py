@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 
@@ -15,8 +17,15 @@ class TorchCSR(Backend):
         # MKL knows single and double precision only.
         return device.type == 'cuda'
 
-    def matmul(self, pattern: CSRPattern, value: Tensor, x: Tensor) -> Tensor:
+    def matmul(
+        self,
+        pattern: CSRPattern,
+        value: Tensor | None,
+        x: Tensor,
+    ) -> Tensor:
         silence_sparse_csr_warnings()
+        if value is None:
+            value = pattern.ones(x.dtype)
         # Invariants hold by construction; to check them costs a pass.
         matrix = torch.sparse_csr_tensor(
             pattern.rowptr,

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import torch
 import torch_geometric.typing
 from torch import Tensor
@@ -14,7 +16,12 @@ class TorchSparse(Backend):
         installed = torch_geometric.typing.WITH_TORCH_SPARSE
         return installed and runs_on(torch.ops.torch_sparse, device)
 
-    def matmul(self, pattern: CSRPattern, value: Tensor, x: Tensor) -> Tensor:
+    def matmul(
+        self,
+        pattern: CSRPattern,
+        value: Tensor | None,
+        x: Tensor,
+    ) -> Tensor:
         return torch.ops.torch_sparse.spmm_sum(
             None, pattern.rowptr, pattern.col, value, None, None, x
         )

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import os
 from importlib.util import find_spec
 
@@ -20,10 +22,35 @@ class Triton(Backend):
         interpreted = os.environ.get('TRITON_INTERPRET') == '1'
         return WITH_TRITON and (device.type == 'cuda' or interpreted)
 
-    def sums_half_in_float(self, device: torch.device) -> bool:
-        return True
+    def matmul(
+        self,
+        pattern: CSRPattern,
+        value: Tensor | None,
+        x: Tensor,
+    ) -> Tensor:
+        return self(pattern, value, x)
 
-    def matmul(self, pattern: CSRPattern, value: Tensor, x: Tensor) -> Tensor:
+    def sampled_product(
+        self,
+        pattern: CSRPattern,
+        a: Tensor,
+        b: Tensor,
+    ) -> Tensor:
+        from .sampled_product.triton_kernels import sampled_product_triton
+
+        return sampled_product_triton(pattern, a, b)
+
+    def __call__(
+        self,
+        pattern: CSRPattern,
+        value: Tensor | None,
+        x: Tensor,
+        loop: Tensor | None = None,
+        x_dst: Tensor | None = None,
+    ) -> Tensor:
+        # Values and self-loops are read in whatever precision they have.
+        if pattern.size[0] == 0 or x.size(1) == 0:
+            return x.new_zeros(pattern.size[0], x.size(1))
         from .triton_kernels import spmm_triton
 
-        return spmm_triton(pattern, value, x)
+        return spmm_triton(pattern, value, x, loop, x_dst)

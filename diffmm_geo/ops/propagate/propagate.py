@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.ops.spmm import SparseMatrix
+from diffmm_geo.ops.spmm.backend import Backend
+from diffmm_geo.ops.spmm.leading_dims import back_in_front, side_by_side
+from diffmm_geo.ops.spmm.naive import Naive
+from diffmm_geo.ops.spmm.registry import find_backend
+from diffmm_geo.ops.spmm.triton import Triton
+
+from .half_step import HalfStep
+from .naive import propagate_naive
+
+
+def propagate(
+    adj: BipartiteAdj,
+    x_user: Tensor,
+    x_item: Tensor,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""One step of light graph convolution over a user-item graph, both ways
+    at once
+
+    .. math::
+        \mathbf{X}^{\prime}_u = \mathbf{A}_u \mathbf{X}_i +
+        \mathrm{diag}(\mathbf{l}_u) \mathbf{X}_u
+        \qquad
+        \mathbf{X}^{\prime}_i = \mathbf{A}_i \mathbf{X}_u +
+        \mathrm{diag}(\mathbf{l}_i) \mathbf{X}_i
+
+    with :math:`\mathbf{A}_i = \mathbf{A}_u^{\top}`, unless dropout has drawn
+    them apart. Its backward pass is such a step with the transposes, and
+    keeps no features, unless a gradient with respect to values or self-loops
+    is asked for.
+
+    Args:
+        adj (BipartiteAdj): A prepared adjacency.
+        x_user (torch.Tensor): The features of users.
+        x_item (torch.Tensor): The features of items, of the same type.
+        backend (str, optional): The name of the backend, as of
+            :meth:`~diffmm_geo.ops.spmm`. With :obj:`'triton'`, the step is
+            one kernel. (default: :obj:`None`)
+
+    Shapes:
+        - **x_user:** :math:`(*, |\mathcal{U}|, F)`,
+          **x_item:** :math:`(*, |\mathcal{I}|, F)`
+        - **output:** the shapes of :obj:`x_user` and :obj:`x_item`
+
+    Raises:
+        ValueError: If the adjacency is not prepared, features do not fit it
+            or one another, or the backend is unknown or not available.
+    """
+    to_user, to_item = adj.to_user, adj.to_item
+    if not isinstance(to_user, SparseMatrix) or not isinstance(
+        to_item, SparseMatrix
+    ):
+        raise ValueError(
+            "'adj' needs to be prepared (got one that was made with "
+            "'prepare=False')"
+        )
+    for name, x, rows in (
+        ('x_user', x_user, to_user.size[0]),
+        ('x_item', x_item, to_user.size[1]),
+    ):
+        if x.dim() < 2 or x.size(-2) != rows:
+            raise ValueError(
+                f"'{name}' needs {rows} rows (got shape {list(x.size())})"
+            )
+    if x_user.size(-1) != x_item.size(-1) or x_user.dtype != x_item.dtype:
+        raise ValueError(
+            f"'x_user' and 'x_item' need the same type and number of channels "
+            f'(got {x_user.dtype}, {x_user.size(-1)} and '
+            f'{x_item.dtype}, {x_item.size(-1)})'
+        )
+    batch = torch.broadcast_shapes(x_user.size()[:-2], x_item.size()[:-2])
+    x_user = x_user.expand(*batch, *x_user.size()[-2:])
+    x_item = x_item.expand(*batch, *x_item.size()[-2:])
+    found = find_backend(backend, x_user.device)
+    if isinstance(found, Naive):
+        return propagate_naive(adj, x_user, x_item)
+    out_user, out_item = _Propagate.apply(
+        found,
+        adj,
+        to_user.value,
+        to_item.value,
+        adj.user_loop,
+        adj.item_loop,
+        side_by_side(x_user).contiguous(),
+        side_by_side(x_item).contiguous(),
+    )
+    return (
+        back_in_front(out_user, x_user.size()),
+        back_in_front(out_item, x_item.size()),
+    )
+
+
+def _step(
+    backend: Backend,
+    user: HalfStep,
+    item: HalfStep,
+    x_user: Tensor,
+    x_item: Tensor,
+) -> tuple[Tensor, Tensor]:
+    if isinstance(backend, Triton):
+        from .triton_kernels import propagate_triton
+
+        return propagate_triton(user, item, x_user, x_item)
+    return (
+        backend(user.pattern, user.value, x_item, user.loop, x_user),
+        backend(item.pattern, item.value, x_user, item.loop, x_item),
+    )
+
+
+class _Propagate(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        backend: Backend,
+        adj: BipartiteAdj,
+        user_value: Tensor | None,
+        item_value: Tensor | None,
+        user_loop: Tensor | None,
+        item_loop: Tensor | None,
+        x_user: Tensor,
+        x_item: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.backend, ctx.adj = backend, adj
+        keeps = any(ctx.needs_input_grad[2:6])
+        ctx.save_for_backward(*((x_user, x_item) if keeps else ()))
+        return _step(
+            backend,
+            HalfStep.of(adj.to_user, user_loop, adj.user_scale),
+            HalfStep.of(adj.to_item, item_loop, adj.item_scale),
+            x_user.detach(),
+            x_item.detach(),
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any,
+        grad_user: Tensor,
+        grad_item: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        adj, needs = ctx.adj, ctx.needs_input_grad
+        grad_user, grad_item = grad_user.contiguous(), grad_item.contiguous()
+        out: list[Tensor | None] = [None] * 8
+        if any(needs[2:6]):
+            x_user, x_item = ctx.saved_tensors
+            sampled = ctx.backend.sampled_product
+            for n, matrix, grad, x in (
+                (2, adj.to_user, grad_user, x_item),
+                (3, adj.to_item, grad_item, x_user),
+            ):
+                if needs[n]:
+                    value = sampled(matrix.pattern, grad, x)
+                    out[n] = value.to(matrix.value.dtype)
+            for n, loop, grad, x in (
+                (4, adj.user_loop, grad_user, x_user),
+                (5, adj.item_loop, grad_item, x_item),
+            ):
+                if needs[n]:
+                    out[n] = (grad.to(loop.dtype) * x).sum(-1).to(loop.dtype)
+
+        # Users are reached by the transpose of what carried them to items.
+        user = HalfStep.of_transpose(adj.to_item, adj.user_loop, adj.user_scale)
+        item = HalfStep.of_transpose(adj.to_user, adj.item_loop, adj.item_scale)
+        if needs[6] and needs[7]:
+            out[6:] = _step(ctx.backend, user, item, grad_user, grad_item)
+        elif needs[6]:
+            out[6] = ctx.backend(
+                user.pattern, user.value, grad_item, user.loop, grad_user
+            )
+        elif needs[7]:
+            out[7] = ctx.backend(
+                item.pattern, item.value, grad_user, item.loop, grad_item
+            )
+        return tuple(out)

@@ -1,0 +1,344 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from diffmm_geo.nn import BipartiteLGConv
+from diffmm_geo.ops import available_backends, backend, propagate
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.ops.propagate import propagate_naive
+from diffmm_geo.ops.spmm import BACKENDS
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def name(request):
+    if request.param not in available_backends():
+        pytest.skip(f"'{request.param}' is not installed")
+    return request.param
+
+
+def random_adj(
+    num_users=6,
+    num_items=5,
+    num_edges=20,
+    popular=0,
+    kind='normalized',
+    dtype=torch.double,
+):
+    # Duplicates and nodes without edges come by themselves.
+    user = torch.randint(num_users, (num_edges + popular,))
+    item = torch.randint(num_items, (num_edges + popular,))
+    item[num_edges:] = 0
+    adj = BipartiteAdj.from_adj(
+        torch.stack([user, item]),
+        (num_users, num_items),
+        normalize=kind != 'unweighted',
+        dtype=dtype,
+        prepare=True,
+    )
+    return adj.dropout(0.5) if kind == 'dropout' else adj
+
+
+def trainable(adj):
+    r"""An adjacency with values and self-loops of its own, which are to be
+    learned.
+    """
+    params = [
+        value.clone().requires_grad_()
+        for value in (
+            adj.to_user.value,
+            adj.to_item.value,
+            adj.user_loop,
+            adj.item_loop,
+        )
+    ]
+    adj = replace(
+        adj,
+        to_user=adj.to_user.set_value(params[0]),
+        to_item=adj.to_item.set_value(params[1]),
+        user_loop=params[2],
+        item_loop=params[3],
+    )
+    return adj, params
+
+
+def forward_and_backward(adj, x, weight, params=(), **kwargs):
+    x = [x_t.clone().requires_grad_() for x_t in x]
+    out = propagate(adj, *x, **kwargs)
+    loss = sum((o * w).sum() for o, w in zip(out, weight))
+    return *out, *torch.autograd.grad(loss, [*x, *params])
+
+
+def random_features(adj, channels, dtype=torch.double):
+    return [torch.randn(n, channels, dtype=dtype) for n in adj.size]
+
+
+@settings(
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    num_users=st.integers(1, 8),
+    num_items=st.integers(1, 8),
+    num_edges=st.integers(0, 30),
+    popular=st.integers(0, 100),
+    kind=st.sampled_from(['normalized', 'dropout', 'unweighted']),
+    channels=st.integers(1, 300),
+    strided=st.booleans(),
+    learned=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_backend_agrees_with_naive(
+    name,
+    num_users,
+    num_items,
+    num_edges,
+    popular,
+    kind,
+    channels,
+    strided,
+    learned,
+    seed,
+):
+    torch.manual_seed(seed)
+    adj = random_adj(num_users, num_items, num_edges, popular, kind)
+    params = []
+    if learned and kind != 'unweighted':
+        adj, params = trainable(adj)
+    x, weight = random_features(adj, channels), random_features(adj, channels)
+    if strided:
+        x = [x_t.t().contiguous().t() for x_t in x]
+        weight = [w.t().contiguous().t() for w in weight]
+    got = forward_and_backward(adj, x, weight, params, backend=name)
+    expected = forward_and_backward(adj, x, weight, params, backend='naive')
+    for a, b in zip(got, expected):
+        assert_close(a, b)
+
+
+@pytest.mark.parametrize('kind', ['normalized', 'dropout', 'unweighted'])
+def test_naive_is_the_equation(kind):
+    adj = random_adj(kind=kind)
+    x_user, x_item = random_features(adj, 3)
+    eye = torch.eye(5).double()
+    to_user, _ = propagate_naive(adj, torch.zeros(6, 5).double(), eye)
+    expected = to_user @ x_item
+    if adj.user_loop is not None:
+        expected = expected + adj.user_loop.view(-1, 1) * x_user
+    assert_close(propagate_naive(adj, x_user, x_item)[0], expected)
+
+
+def test_one_side_needs_a_gradient(name):
+    adj = random_adj(kind='dropout')
+    x, weight = random_features(adj, 4), random_features(adj, 4)
+    *_, grad_user, grad_item = forward_and_backward(
+        adj, x, weight, backend='naive'
+    )
+    for side, expected in enumerate((grad_user, grad_item)):
+        features = [x_t.clone() for x_t in x]
+        features[side].requires_grad_()
+        out = propagate(adj, *features, backend=name)
+        loss = sum((o * w).sum() for o, w in zip(out, weight))
+        loss.backward()
+        assert_close(features[side].grad, expected)
+        assert features[1 - side].grad is None
+
+
+def test_one_output_is_used(name):
+    adj = random_adj()
+    x_user, x_item = (x.requires_grad_() for x in random_features(adj, 4))
+    out = propagate(adj, x_user, x_item, backend=name)[0].sum()
+    got = torch.autograd.grad(out, [x_user, x_item])
+    out = propagate(adj, x_user, x_item, backend='naive')[0].sum()
+    for a, b in zip(got, torch.autograd.grad(out, [x_user, x_item])):
+        assert_close(a, b)
+
+
+def test_keeps_no_features(name):
+    if name == 'naive':
+        pytest.skip('leaves it to autograd')
+    adj = random_adj()
+    x_user, x_item = (x.requires_grad_() for x in random_features(adj, 4))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda t: t):
+        propagate(adj, x_user, x_item, backend=name)
+    assert len(kept) == 0
+
+
+def test_learned_values_are_what_counts(name):
+    # The scales of the normalisation no longer hold.
+    adj, params = trainable(random_adj())
+    with torch.no_grad():
+        for param in params:
+            param.mul_(2)
+    doubled = replace(
+        adj,
+        to_user=adj.to_user.set_value(params[0]),
+        to_item=adj.to_item.set_value(params[1]),
+    )
+    x = random_features(adj, 3)
+    with torch.no_grad():
+        got = propagate(doubled, *x, backend=name)
+    for a, b in zip(got, propagate_naive(doubled, *x)):
+        assert_close(a, b)
+
+
+def test_scales_are_those_of_the_normalisation():
+    adj = random_adj()
+    row, col = adj.to_user.pattern.row, adj.to_user.pattern.col
+    assert_close(adj.to_user.value, adj.user_scale[row] * adj.item_scale[col])
+    assert_close(adj.user_loop, adj.user_scale.square())
+    assert adj.to(dtype=torch.float).item_scale.dtype == torch.float
+    assert adj.dropout(0.5).user_scale is None
+    assert random_adj(kind='unweighted').user_scale is None
+    weighted = torch.eye(5).to_sparse_coo()
+    assert BipartiteAdj.from_adj(weighted, (5, 5)).user_scale is None
+
+
+def test_scales_replace_values_in_triton():
+    if 'triton' not in available_backends():
+        pytest.skip("'triton' is not installed")
+    adj = random_adj(popular=70)
+    wrong = replace(adj, to_user=adj.to_user.set_value(None), user_loop=None)
+    x = random_features(adj, 5)
+    for a, b in zip(propagate(wrong, *x, backend='triton'), propagate(adj, *x)):
+        assert_close(a, b)
+
+
+def test_leading_dimensions(name):
+    adj = random_adj()
+    x_user = torch.randn(2, 3, 6, 4).double()
+    x_item = torch.randn(3, 5, 4).double()
+    out_user, out_item = propagate(adj, x_user, x_item, backend=name)
+    assert out_user.size() == (2, 3, 6, 4)
+    assert out_item.size() == (2, 3, 5, 4)
+    for i in range(2):
+        for j in range(3):
+            expected = propagate_naive(adj, x_user[i, j], x_item[j])
+            assert_close(out_user[i, j], expected[0])
+            assert_close(out_item[i, j], expected[1])
+
+
+@pytest.mark.parametrize('size', [(0, 3), (3, 0), (0, 0), (3, 3)])
+def test_no_edges(name, size):
+    none = torch.empty(2, 0, dtype=torch.long)
+    adj = BipartiteAdj.from_adj(none, size, prepare=True)
+    x = [torch.randn(n, 2, requires_grad=True) for n in size]
+    out = propagate(adj, *x, backend=name)
+    (out[0].sum() + out[1].sum()).backward()
+    for x_t, out_t in zip(x, out):
+        assert out_t.equal(x_t)
+        assert x_t.grad.equal(torch.ones_like(x_t))
+
+
+def test_no_channels(name):
+    adj = random_adj()
+    out = propagate(adj, *random_features(adj, 0), backend=name)
+    assert [o.size() for o in out] == [(6, 0), (5, 0)]
+
+
+@pytest.mark.parametrize('kind', ['normalized', 'dropout'])
+@pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16])
+def test_half_precision(name, dtype, kind):
+    adj = random_adj(popular=100, kind=kind, dtype=torch.float)
+    x = random_features(adj, 16, dtype)
+    weight = random_features(adj, 16, dtype)
+    got = forward_and_backward(adj, x, weight, backend=name)
+    expected = forward_and_backward(
+        adj.to(dtype=torch.double),
+        [x_t.double() for x_t in x],
+        [w.double() for w in weight],
+        backend='naive',
+    )
+    tolerance = 2 * torch.finfo(dtype).eps
+    for a, b in zip(got, expected):
+        assert a.dtype == dtype
+        assert_close(a.double(), b, rtol=tolerance, atol=tolerance)
+
+
+def test_triton_gives_the_same_bits_again():
+    if 'triton' not in available_backends():
+        pytest.skip("'triton' is not installed")
+    adj = random_adj(popular=100, dtype=torch.float)
+    x = random_features(adj, 7, torch.float)
+    first = forward_and_backward(adj, x, x, backend='triton')
+    again = forward_and_backward(adj, x, x, backend='triton')
+    for a, b in zip(first, again):
+        assert a.equal(b)
+
+
+def test_layer_takes_the_step(name):
+    adj = random_adj()
+    x = random_features(adj, 3)
+    conv = BipartiteLGConv()
+    with backend(name):
+        step = conv.step(adj, *x)
+        halves = conv.to_user(adj, *x), conv.to_item(adj, *x)
+    for a, b in zip(step, halves):
+        assert_close(a, b)
+
+
+def test_wrong_arguments():
+    adj = random_adj()
+    x_user, x_item = random_features(adj, 3)
+    with pytest.raises(ValueError, match="'x_user' needs 6 rows"):
+        propagate(adj, x_item, x_item)
+    with pytest.raises(ValueError, match="'x_item' needs 5 rows"):
+        propagate(adj, x_user, x_user)
+    with pytest.raises(ValueError, match='number of channels'):
+        propagate(adj, x_user, x_item[:, :2])
+    with pytest.raises(ValueError, match='same type'):
+        propagate(adj, x_user, x_item.float())
+    with pytest.raises(ValueError, match="'backend'"):
+        propagate(adj, x_user, x_item, backend='cublas')
+    edge_index = torch.tensor([[0], [0]])
+    with pytest.raises(ValueError, match="'adj' needs to be prepared"):
+        propagate(BipartiteAdj.from_adj(edge_index, (6, 5)), x_user, x_item)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('kind', ['normalized', 'dropout', 'unweighted'])
+@pytest.mark.parametrize('dtype', [torch.float, torch.half, torch.bfloat16])
+@pytest.mark.parametrize('channels', [1, 50, 64, 192, 300])
+@pytest.mark.parametrize('name', sorted(BACKENDS))
+def test_gpu_agrees_with_cpu(name, channels, dtype, kind):
+    if name not in available_backends('cuda'):
+        pytest.skip(f"'{name}' is not installed")
+    adj = random_adj(300, 200, 5000, 2000, kind, torch.float)
+    x = random_features(adj, channels, dtype)
+    weight = random_features(adj, channels, dtype)
+    expected = forward_and_backward(
+        adj.to(dtype=torch.double),
+        [x_t.double() for x_t in x],
+        [w.double() for w in weight],
+        backend='naive',
+    )
+    got = forward_and_backward(
+        adj.to('cuda'),
+        [x_t.cuda() for x_t in x],
+        [w.cuda() for w in weight],
+        backend=name,
+    )
+    tolerance = 1e-4 if dtype == torch.float else 5e-2
+    for a, b in zip(got, expected):
+        scale = float(b.abs().max())
+        assert_close(
+            a.cpu().double(), b, rtol=tolerance, atol=tolerance * scale
+        )
+
+
+@pytest.mark.gpu
+def test_gpu_gives_the_same_bits_again():
+    if 'triton' not in available_backends('cuda'):
+        pytest.skip("'triton' is not installed")
+    adj = random_adj(300, 200, 5000, 2000, dtype=torch.float)
+    adj, params = trainable(adj.to('cuda'))
+    x = [x_t.cuda() for x_t in random_features(adj, 64, torch.float)]
+    first = forward_and_backward(adj, x, x, params, backend='triton')
+    for _ in range(5):
+        again = forward_and_backward(adj, x, x, params, backend='triton')
+        for a, b in zip(first, again):
+            assert a.equal(b)
