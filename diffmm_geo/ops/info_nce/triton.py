@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from diffmm_geo.utils.checks import check_choice
+
 from .blockwise import MAX_LOGIT
 
+PRECISIONS = ['ieee', 'tf32x3']
 WITH_TRITON = find_spec('triton') is not None
 
 
@@ -30,11 +33,12 @@ class _InfoNCE(torch.autograd.Function):
         online: bool,
         precision: str,
     ) -> Tensor:
-        from .triton_kernels import log_sum_exp
+        from .triton_kernels import info_nce_forward
 
-        loss, lse = log_sum_exp(
-            query, candidates, index, weight, online, precision
-        )
+        with torch.cuda.device_of(query):
+            loss, lse = info_nce_forward(
+                query, candidates, index, weight, online, precision
+            )
         ctx.save_for_backward(query, candidates, index, weight, lse)
         ctx.precision = precision
         return loss
@@ -44,7 +48,7 @@ class _InfoNCE(torch.autograd.Function):
     def backward(
         ctx: Any, scale: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
-        from .triton_kernels import grad
+        from .triton_kernels import info_nce_backward
 
         query, candidates, index, weight, lse = ctx.saved_tensors
         if query.dtype == torch.half:
@@ -55,8 +59,8 @@ class _InfoNCE(torch.autograd.Function):
         args = query, candidates, index, weight, lse, scale, ctx.precision
         needs_query, needs_candidates = ctx.needs_input_grad[:2]
         return (
-            grad(True, *args) if needs_query else None,
-            grad(False, *args) if needs_candidates else None,
+            info_nce_backward(True, *args) if needs_query else None,
+            info_nce_backward(False, *args) if needs_candidates else None,
             None,
             None,
             None,
@@ -96,16 +100,18 @@ def info_nce_triton(
             :obj:`MAX_LOGIT`, they are exponentiated as they are; above it,
             relative to a running maximum.
         precision (str, optional): How single precision is multiplied:
-            :obj:`"ieee"`, or on tensor cores as :obj:`"tf32x3"` (nearly as
-            exact) or :obj:`"tf32"`. (default: :obj:`"ieee"`)
+            exactly (:obj:`"ieee"`), or up to 64 channels on tensor cores,
+            which is nearly as exact (:obj:`"tf32x3"`).
+            (default: :obj:`"ieee"`)
 
     Shapes:
-        - **query:** :math:`(B, F)`
+        - **query:** :math:`(B, F)`, where :math:`F \leq 512`
         - **candidates:** :math:`(V, N, F)`
         - **index:** :math:`(B)`
         - **weight:** :math:`(B)`
         - **output:** scalar, in single precision for inputs in half
     """
+    check_choice('precision', precision, PRECISIONS)
     dtype = torch.promote_types(query.dtype, candidates.dtype)
     query, candidates = query.to(dtype), candidates.to(dtype)
     weight = weight.detach().to(torch.promote_types(dtype, torch.float))

@@ -2,7 +2,7 @@ r"""Needs :obj:`triton`, and is imported where it is used."""
 
 from __future__ import annotations
 
-import math
+import os
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +16,12 @@ LN2 = tl.constexpr(0.6931471805599453)
 # Probabilities of 1e-6 are below the normal numbers of float16, so they are
 # taken times 2^14 there.
 GAIN = 14
-FINISH_BLOCK = 16
+OPERANDS = {
+    torch.half: tl.float16,
+    torch.bfloat16: tl.bfloat16,
+    torch.float: tl.float32,
+    torch.double: tl.float64,
+}
 
 
 @triton.jit
@@ -49,6 +54,7 @@ def _sum_exp(
     num_candidates,
     span,
     NUM_CHANNELS: tl.constexpr,
+    OPERAND: tl.constexpr,
     ACC: tl.constexpr,
     ONLINE: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -66,7 +72,7 @@ def _sum_exp(
         NUM_CHANNELS,
         BLOCK_B,
         BLOCK_F,
-    )
+    ).to(OPERAND)
 
     peak = tl.full([BLOCK_B], float('-inf'), ACC)
     norm = tl.zeros([BLOCK_B], ACC)
@@ -79,7 +85,7 @@ def _sum_exp(
             NUM_CHANNELS,
             BLOCK_N,
             BLOCK_F,
-        )
+        ).to(OPERAND)
         is_candidate = start + tl.arange(0, BLOCK_N) < num_candidates
         outside = tl.where(is_candidate, 0.0, float('-inf')).to(ACC)
         logit = tl.dot(q, c.T, input_precision=PRECISION, out_dtype=ACC)
@@ -112,6 +118,7 @@ def _finish(
     num_splits,
     NUM_CHANNELS: tl.constexpr,
     ACC: tl.constexpr,
+    BLOCK_S: tl.constexpr,
     BLOCK_B: tl.constexpr,
     BLOCK_F: tl.constexpr,
 ):
@@ -123,11 +130,19 @@ def _finish(
 
     peak = tl.full([BLOCK_B], float('-inf'), ACC)
     norm = tl.zeros([BLOCK_B], ACC)
-    for split in range(num_splits):
-        place = (split * num_views + view) * num_anchors + anchor
-        part = tl.load(partial_ptr + place, mask=is_anchor, other=0.0)
-        new_peak = tl.maximum(peak, part)
-        norm = norm * tl.exp2(peak - new_peak) + tl.exp2(part - new_peak)
+    for start_split in range(0, num_splits, BLOCK_S):
+        split = start_split + tl.arange(0, BLOCK_S)
+        is_split = (split < num_splits)[:, None]
+        place = (split * num_views + view)[:, None] * num_anchors
+        part = tl.load(
+            partial_ptr + place + anchor[None, :],
+            mask=is_split & is_anchor[None, :],
+            other=0.0,
+        )
+        part = tl.where(is_split, part, float('-inf'))
+        new_peak = tl.maximum(peak, tl.max(part, 0))
+        norm *= tl.exp2(peak - new_peak)
+        norm += tl.sum(tl.exp2(part - new_peak[None, :]), 0)
         peak = new_peak
     lse = peak + tl.log2(norm)
 
@@ -171,6 +186,7 @@ def _grad(
     OF_QUERY: tl.constexpr,
     GAIN: tl.constexpr,
     NUM_CHANNELS: tl.constexpr,
+    OPERAND: tl.constexpr,
     ACC: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_OWN: tl.constexpr,
@@ -193,18 +209,19 @@ def _grad(
         factor = tl.full([BLOCK_OWN], 1.0, ACC)
     x = _load_rows(
         own_ptr, own_start, num_own, NUM_CHANNELS, BLOCK_OWN, BLOCK_F
-    )
+    ).to(OPERAND)
 
     total = tl.zeros([BLOCK_OWN, BLOCK_F], ACC)
     begin = split * span
     for start in range(begin, min(begin + span, num_other), BLOCK_OTHER):
         y = _load_rows(
             other_ptr, start, num_other, NUM_CHANNELS, BLOCK_OTHER, BLOCK_F
-        )
+        ).to(OPERAND)
         other = start + tl.arange(0, BLOCK_OTHER)
         is_other = other < num_other
         logit = tl.dot(x, y.T, input_precision=PRECISION, out_dtype=ACC)
-        # Columns past the end get probability zero.
+        # Columns past the end get probability zero. Rows past the end may get
+        # anything: they are not stored.
         if OF_QUERY:
             outside = tl.where(is_other, 0.0, float('-inf')).to(ACC)
             shift = outside[None, :] + (GAIN - lse)[:, None]
@@ -220,7 +237,7 @@ def _grad(
             grad = tl.where(is_positive, grad - 2.0**GAIN, grad)
             grad *= weight[None, :]
         total = tl.dot(
-            grad.to(y.dtype),
+            grad.to(other_ptr.dtype.element_ty).to(OPERAND),
             y,
             total,
             input_precision=PRECISION,
@@ -237,43 +254,99 @@ def _grad(
     )
 
 
-class Config(NamedTuple):
-    r"""Sizes of blocks, fixed by the channels and the type of the data."""
+class Blocks(NamedTuple):
+    r"""How the work is cut: rows of a program's own side, rows of the other
+    side at a time, and how a program runs.
+    """
 
-    block_own: int
-    block_other: int
-    block_f: int
-    acc: tl.dtype
-    options: dict[str, Any]
+    own: int
+    other: int
+    num_warps: int
+    num_stages: int
 
-    @classmethod
-    def of(cls, query: Tensor, precision: str) -> Config:
-        r"""The sizes for a query."""
-        block_f = max(16, triton.next_power_of_2(query.size(1)))
-        acc = tl.float64 if query.dtype == torch.double else tl.float32
-        options = dict(num_warps=4, num_stages=3, enable_fp_fusion=True)
-        return cls(64, 64, block_f, acc, options)
+
+# By the largest number of channels. Each compiles for sm_90 without spills,
+# in less than 99 KiB of shared memory, so that smaller GPUs have it, too:
+# - half: 64 rows are what a warpgroup of four warps multiplies at a time.
+#   Blocks of 64 x 64 leave room for three or more programs an SM, whose
+#   products then overlap with the exponentials of others. A gradient of 512
+#   channels fits into registers only in blocks of 32 rows.
+# - tf32x3: both operands are split into registers, which ends at 64 channels.
+# - ieee: products without tensor cores, unrolled over all channels.
+BLOCKS = {
+    'half': {
+        128: Blocks(64, 64, 4, 3),
+        256: Blocks(64, 32, 4, 2),
+        512: Blocks(32, 32, 8, 2),
+    },
+    'tf32x3': {64: Blocks(64, 32, 4, 3)},
+    'ieee_sum': {
+        64: Blocks(64, 32, 4, 2),
+        128: Blocks(32, 32, 4, 2),
+        512: Blocks(32, 16, 8, 2),
+    },
+    'ieee_grad': {
+        128: Blocks(32, 32, 4, 2),
+        256: Blocks(32, 16, 8, 2),
+        512: Blocks(16, 16, 4, 2),
+    },
+    'double': {512: Blocks(16, 16, 4, 2)},
+}
+FINISH_BLOCK = 16
+
+
+def _config(
+    query: Tensor, precision: str, of_grad: bool
+) -> tuple[Blocks, dict[str, Any]]:
+    num_channels = query.size(1)
+    kind = {torch.double: 'double', torch.float: precision}.get(
+        query.dtype, 'half'
+    )
+    if kind == 'tf32x3' and num_channels > max(BLOCKS[kind]):
+        kind = precision = 'ieee'
+    if kind == 'ieee':
+        kind = 'ieee_grad' if of_grad else 'ieee_sum'
+    sizes = [size for size in BLOCKS[kind] if size >= num_channels]
+    if not sizes:
+        raise ValueError(
+            f"'query' needs to have at most {max(BLOCKS[kind])} channels "
+            f'(got {num_channels})'
+        )
+    blocks = BLOCKS[kind][min(sizes)]
+    operand = OPERANDS[query.dtype]
+    if operand == tl.bfloat16 and os.environ.get('TRITON_INTERPRET') == '1':
+        operand = tl.float32  # The interpreter multiplies its bits.
+    return blocks, dict(
+        NUM_CHANNELS=num_channels,
+        OPERAND=operand,
+        ACC=tl.float64 if kind == 'double' else tl.float32,
+        PRECISION=precision,
+        BLOCK_F=max(16, triton.next_power_of_2(num_channels)),
+        num_warps=blocks.num_warps,
+        num_stages=blocks.num_stages,
+        enable_fp_fusion=True,
+    )
 
 
 def _split(
-    num_other: int, block: int, num_programs: int, like: Tensor
+    num_rows: int, block: int, num_programs: int, device: torch.device
 ) -> tuple[int, int]:
-    r"""Into how many ranges, and of which length, to split a side so that
-    there is about a program for each that the device runs at a time.
+    r"""Into how many ranges, and how long ones, to split rows that are read
+    by a number of programs, so that they fill the device.
     """
-    blocks = triton.cdiv(num_other, block)
-    wanted = triton.cdiv(_num_programs(like.device), num_programs)
-    span = triton.cdiv(blocks, min(wanted, blocks))
+    blocks = triton.cdiv(num_rows, block)
+    splits = min(triton.cdiv(_num_programs(device), num_programs), blocks)
+    span = triton.cdiv(blocks, splits)
     return triton.cdiv(blocks, span), span * block
 
 
 def _num_programs(device: torch.device) -> int:
     if device.type != 'cuda':
         return 8
-    return 2 * torch.cuda.get_device_properties(device).multi_processor_count
+    return 4 * torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def log_sum_exp(
+def info_nce_forward(
     query: Tensor,
     candidates: Tensor,
     index: Tensor,
@@ -283,33 +356,31 @@ def log_sum_exp(
 ) -> tuple[Tensor, Tensor]:
     r"""The loss, and the log-sum-exp of each row, :obj:`[V, B]`, in base 2.
 
-    Partial sums over ranges of candidates are written by a program each, and
-    put together in order by a second kernel.
+    Each program writes its log-sum-exp over a range of candidates, which a
+    second kernel puts together in order.
     """
-    num_anchors, num_channels = query.size()
-    num_views, num_candidates, _ = candidates.size()
-    config = Config.of(query, precision)
-    block_b, block_n = config.block_own, config.block_other
-    blocks = triton.cdiv(num_anchors, block_b)
-    splits, span = _split(num_candidates, block_n, blocks * num_views, query)
+    num_anchors, num_views = query.size(0), candidates.size(0)
+    num_candidates = candidates.size(1)
+    blocks, config = _config(query, precision, of_grad=False)
+    num_blocks = triton.cdiv(num_anchors, blocks.own)
+    splits, span = _split(
+        num_candidates, blocks.other, num_blocks * num_views, query.device
+    )
     partial = weight.new_empty(splits, num_views, num_anchors)
-    _sum_exp[blocks, splits, num_views](
+    _sum_exp[num_blocks, splits, num_views](
         query,
         candidates,
         partial,
         num_anchors,
         num_candidates,
         span,
-        NUM_CHANNELS=num_channels,
-        ACC=config.acc,
         ONLINE=online,
-        PRECISION=precision,
-        BLOCK_B=block_b,
-        BLOCK_N=block_n,
-        BLOCK_F=config.block_f,
-        **config.options,
+        BLOCK_B=blocks.own,
+        BLOCK_N=blocks.other,
+        **config,
     )
-    lse, loss = weight.new_empty(2, num_views, num_anchors)
+    lse = weight.new_empty(num_views, num_anchors)
+    loss = torch.empty_like(lse)
     _finish[triton.cdiv(num_anchors, FINISH_BLOCK), num_views](
         query,
         candidates,
@@ -321,15 +392,16 @@ def log_sum_exp(
         num_anchors,
         num_candidates,
         splits,
-        NUM_CHANNELS=num_channels,
-        ACC=config.acc,
+        NUM_CHANNELS=config['NUM_CHANNELS'],
+        ACC=config['ACC'],
+        BLOCK_S=32,
         BLOCK_B=FINISH_BLOCK,
-        BLOCK_F=config.block_f,
+        BLOCK_F=config['BLOCK_F'],
     )
     return loss.sum(), lse
 
 
-def grad(
+def info_nce_backward(
     of_query: bool,
     query: Tensor,
     candidates: Tensor,
@@ -339,43 +411,40 @@ def grad(
     scale: Tensor,
     precision: str,
 ) -> Tensor:
-    r"""The gradient, times :obj:`scale`, of one of the two sides.
+    r"""The gradient of one of the two sides, times :obj:`scale`.
 
-    Where the blocks of that side are too few programs, the other side is
-    split, too, and partial sums are added up in order.
+    Where blocks of that side are too few programs, the other side is split,
+    too, and partial sums are added up in order.
     """
-    num_views, num_candidates, num_channels = candidates.size()
-    num_anchors, config = query.size(0), Config.of(query, precision)
-    own, other = num_candidates, num_anchors
-    if of_query:
-        own, other = other, own
-    blocks = triton.cdiv(own, config.block_own)
-    splits, span = _split(other, config.block_other, blocks * num_views, query)
-    sums = (0, 1) if of_query else (0,)
-    shape = (splits, num_views, own, num_channels)
-    is_partial = math.prod(shape[i] for i in sums) > 1
-    out = (weight if is_partial else query).new_empty(shape)
-    _grad[blocks, splits, num_views](
-        query if of_query else candidates,
-        candidates if of_query else query,
+    own, other = (query, candidates) if of_query else (candidates, query)
+    num_own, num_other = own.size(-2), other.size(-2)
+    num_views = candidates.size(0)
+    blocks, config = _config(query, precision, of_grad=True)
+    num_blocks = triton.cdiv(num_own, blocks.own)
+    splits, span = _split(
+        num_other, blocks.other, num_blocks * num_views, query.device
+    )
+    is_sum = splits > 1 or (of_query and num_views > 1)
+    out = (weight if is_sum else query).new_empty(
+        splits, num_views, num_own, query.size(1)
+    )
+    _grad[num_blocks, splits, num_views](
+        own,
+        other,
         index,
         weight,
         lse,
         scale,
         out,
-        own,
-        other,
+        num_own,
+        num_other,
         span,
         OF_QUERY=of_query,
         GAIN=GAIN if query.dtype == torch.half else 0,
-        NUM_CHANNELS=num_channels,
-        ACC=config.acc,
-        PRECISION=precision,
-        BLOCK_OWN=config.block_own,
-        BLOCK_OTHER=config.block_other,
-        BLOCK_F=config.block_f,
-        **config.options,
+        BLOCK_OWN=blocks.own,
+        BLOCK_OTHER=blocks.other,
+        **config,
     )
-    if is_partial:
-        return out.sum(sums).to(query.dtype)
-    return out.view(shape[len(sums) :])
+    if is_sum:
+        out = out.sum((0, 1) if of_query else 0)
+    return out.view_as(own).to(query.dtype)
