@@ -1,0 +1,127 @@
+import os
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from diffmm_geo.utils.checks import check_choice
+
+from .blockwise import MAX_LOGIT
+
+PRECISIONS = ['ieee', 'tf32x3']
+WITH_TRITON = find_spec('triton') is not None
+
+
+def is_available(device: torch.device) -> bool:
+    r"""Whether :meth:`info_nce_triton` can be used on a device: a GPU, or any
+    under Triton's interpreter (:obj:`TRITON_INTERPRET=1`), to be tested.
+    """
+    interpreted = os.environ.get('TRITON_INTERPRET') == '1'
+    return WITH_TRITON and (device.type == 'cuda' or interpreted)
+
+
+class _InfoNCE(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        candidates: Tensor,
+        index: Tensor,
+        weight: Tensor,
+        online: bool,
+        precision: str,
+    ) -> Tensor:
+        from .triton_kernels import info_nce_forward
+
+        with torch.cuda.device_of(query):
+            loss, lse = info_nce_forward(
+                query, candidates, index, weight, online, precision
+            )
+        ctx.save_for_backward(query, candidates, index, weight, lse)
+        ctx.precision = precision
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, scale: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
+        from .triton_kernels import info_nce_backward
+
+        query, candidates, index, weight, lse = ctx.saved_tensors
+        if query.dtype == torch.half:
+            # Weights are like 1 / B. Relative to their largest, they do not
+            # push probabilities out of float16.
+            peak = weight.abs().amax().clamp(min=torch.finfo().tiny)
+            weight, scale = weight / peak, scale * peak
+        args = query, candidates, index, weight, lse, scale, ctx.precision
+        needs_query, needs_candidates = ctx.needs_input_grad[:2]
+        return (
+            info_nce_backward(True, *args) if needs_query else None,
+            info_nce_backward(False, *args) if needs_candidates else None,
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+def info_nce_triton(
+    query: Tensor,
+    candidates: Tensor,
+    index: Tensor,
+    weight: Tensor,
+    max_logit: float,
+    precision: str = 'ieee',
+) -> Tensor:
+    r"""The InfoNCE loss of anchors against several views in one launch
+
+    .. math::
+        \mathcal{L} = \sum_{v=1}^{V} \sum_{b=1}^{B} w_b \left( \log
+        \sum_{j=1}^{N} \exp(\mathbf{q}_b^{\top} \mathbf{c}_{vj}) -
+        \mathbf{q}_b^{\top} \mathbf{c}_{v, \mathrm{index}_b} \right)
+
+    by our own kernels, which never hold a :obj:`[B, N]` matrix: the backward
+    pass computes the logits once more, block by block, from the log-sum-exps
+    that the forward pass saves. All sums are taken in an order that does not
+    change from run to run on a device.
+
+    Args:
+        query (torch.Tensor): The anchors, normalised, and divided by the
+            temperature.
+        candidates (torch.Tensor): The views, normalised.
+        index (torch.Tensor): The candidate that belongs to each anchor; it
+            may come more than once. Not checked.
+        weight (torch.Tensor): The weights of the anchors, which get no
+            gradient.
+        max_logit (float): A bound of the absolute logits. Up to
+            :obj:`MAX_LOGIT`, they are exponentiated as they are; above it,
+            relative to a running maximum.
+        precision (str, optional): How single precision is multiplied:
+            exactly (:obj:`"ieee"`), or up to 64 channels on tensor cores,
+            which is nearly as exact (:obj:`"tf32x3"`).
+            (default: :obj:`"ieee"`)
+
+    Shapes:
+        - **query:** :math:`(B, F)`, where :math:`F \leq 512`
+        - **candidates:** :math:`(V, N, F)`
+        - **index:** :math:`(B)`
+        - **weight:** :math:`(B)`
+        - **output:** scalar, in single precision for inputs in half
+    """
+    check_choice('precision', precision, PRECISIONS)
+    dtype = torch.promote_types(query.dtype, candidates.dtype)
+    query, candidates = query.to(dtype), candidates.to(dtype)
+    weight = weight.detach().to(torch.promote_types(dtype, torch.float))
+    if index.numel() == 0 or candidates.size(0) == 0:
+        return (query.sum() + candidates.sum()).to(weight.dtype) * 0
+    return _InfoNCE.apply(
+        query.contiguous(),
+        candidates.contiguous(),
+        index.contiguous(),
+        weight.contiguous(),
+        max_logit > MAX_LOGIT,
+        precision,
+    )

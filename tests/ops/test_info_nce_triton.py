@@ -1,0 +1,386 @@
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from diffmm_geo.ops.info_nce.triton import info_nce_triton, is_available
+
+triton = pytest.importorskip('triton')
+
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+ROOT = Path(__file__).parents[2]
+DTYPES = [torch.half, torch.bfloat16, torch.float, torch.double]
+
+
+def naive(query, candidates, index, weight):
+    logits = torch.einsum('bf,vnf->vbn', query, candidates)
+    positive = logits[:, torch.arange(index.numel()), index]
+    return (weight * (logits.logsumexp(-1) - positive)).sum()
+
+
+def make(batch_size, num_nodes, channels, views, max_logit, dtype):
+    query = F.normalize(torch.randn(batch_size, channels), dim=-1)
+    candidates = F.normalize(torch.randn(views, num_nodes, channels), dim=-1)
+    # A few anchors find themselves: probabilities near one.
+    index = torch.randint(num_nodes, (batch_size,))
+    query[::3] = candidates[0, index[::3]]
+    weight = torch.rand(batch_size) / batch_size
+    return (
+        (query * max_logit).to(DEVICE, dtype).requires_grad_(),
+        candidates.to(DEVICE, dtype).requires_grad_(),
+        index.to(DEVICE),
+        weight.to(DEVICE, torch.promote_types(dtype, torch.float)),
+    )
+
+
+def compare(
+    query, candidates, index, weight, max_logit, precision='ieee', scale=3.0
+):
+    dtype, inputs = query.dtype, (query, candidates)
+    loss = info_nce_triton(*inputs, index, weight, max_logit, precision)
+    grads = torch.autograd.grad(scale * loss, inputs)
+    q, c = (x.detach().double().requires_grad_() for x in inputs)
+    w = weight.double()
+    expected = naive(q, c, index, w)
+    expected_grads = torch.autograd.grad(scale * expected, [q, c])
+
+    # Gradients are sums that cancel: errors are those of their terms. These
+    # are rounded, as are the logits, which are exponentiated.
+    eps = 16 * torch.finfo(loss.dtype).eps * (1 + max_logit)
+    bound = scale * (2 * torch.finfo(dtype).eps + eps)
+    # Beside what is below the smallest numbers.
+    tiny = torch.finfo(dtype).tiny * torch.finfo(dtype).eps + 1e-30
+    term = torch.einsum('bf,vnf->vbn', q, c).softmax(-1)
+    term = term + F.one_hot(index, c.size(1))
+    term = term * w.view(-1, 1)
+    bounds = [
+        torch.einsum('vbn,vnf->bf', term, c.abs()),
+        torch.einsum('vbn,bf->vnf', term, q.abs()),
+    ]
+    assert loss.dtype == weight.dtype
+    assert_close(
+        loss.double(), expected, rtol=0.0, atol=eps * len(c) * float(w.sum())
+    )
+    for grad, out, size in zip(grads, expected_grads, bounds):
+        assert grad.dtype == dtype
+        error = (grad.double() - out).abs()
+        assert (error <= bound * size + tiny).all(), (grad, out)
+
+
+@pytest.fixture
+def few_programs(monkeypatch):
+    set_programs(monkeypatch, 3)
+
+
+def set_programs(patch, number):
+    from diffmm_geo.ops.info_nce import triton_kernels
+
+    patch.setattr(triton_kernels, '_num_programs', lambda device: number)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    batch_size=st.integers(1, 70),
+    num_nodes=st.integers(1, 150),
+    channels=st.integers(1, 70),
+    views=st.integers(1, 3),
+    max_logit=st.sampled_from([0.5, 2.0, 200.0]),
+    dtype=st.sampled_from(DTYPES),
+    programs=st.integers(1, 50),
+    seed=st.integers(0, 2**16),
+)
+def test_agrees_with_naive(
+    batch_size, num_nodes, channels, views, max_logit, dtype, programs, seed
+):
+    torch.manual_seed(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        set_programs(patch, programs)
+        inputs = make(batch_size, num_nodes, channels, views, max_logit, dtype)
+        compare(*inputs, max_logit)
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('channels', [128, 200, 300])
+def test_many_channels(channels, dtype):
+    compare(*make(40, 50, channels, 2, 10.0, dtype), 10.0)
+
+
+@pytest.mark.parametrize('channels', [64, 65])
+def test_tf32x3(channels):
+    inputs = make(40, 50, channels, 1, 10.0, torch.float)
+    compare(*inputs, 10.0, 'tf32x3')
+
+
+def test_many_splits(monkeypatch):
+    # More partial sums than the second kernel takes at a time.
+    set_programs(monkeypatch, 50)
+    compare(*make(3, 16 * 45, 4, 1, 2.0, torch.double), 2.0)
+
+
+def test_all_anchors_alike():
+    query, candidates, index, weight = make(20, 9, 5, 2, 5.0, torch.double)
+    compare(query, candidates, torch.full_like(index, 8), weight, 5.0)
+
+
+def test_not_contiguous():
+    query, candidates, index, weight = (
+        x.detach() for x in make(20, 30, 6, 2, 5.0, torch.double)
+    )
+    compare(
+        query.t().contiguous().t().requires_grad_(),
+        candidates.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+        .requires_grad_(),
+        index.repeat_interleave(2)[::2],
+        weight.repeat_interleave(2)[::2],
+        5.0,
+    )  # fmt: skip
+
+
+def test_mixed_types():
+    query, candidates, index, weight = make(5, 6, 4, 1, 2.0, torch.float)
+    half = query.detach().half().requires_grad_()
+    loss = info_nce_triton(half, candidates, index, weight, 2.0)
+    grad = torch.autograd.grad(loss, [half, candidates])
+    assert loss.dtype == torch.float
+    assert [g.dtype for g in grad] == [torch.half, torch.float]
+
+
+def test_small_probabilities_in_half_precision():
+    # Most are below the normal numbers of float16, all the more so times
+    # their weights. The scale is one of a gradient scaler.
+    inputs = make(64, 512, 16, 1, 6.0, torch.half)
+    compare(*inputs, 6.0, scale=2.0**18)
+
+
+@pytest.mark.parametrize('which', [0, 1])
+def test_gradient_of_one_side_only(monkeypatch, which):
+    from diffmm_geo.ops.info_nce import triton_kernels
+
+    inputs = list(make(12, 20, 6, 2, 5.0, torch.double))
+    expected = torch.autograd.grad(naive(*inputs), inputs[which])
+    inputs[1 - which] = inputs[1 - which].detach()
+    backward, sides = triton_kernels.info_nce_backward, []
+
+    def spy(of_query, *args):
+        sides.append(of_query)
+        return backward(of_query, *args)
+
+    monkeypatch.setattr(triton_kernels, 'info_nce_backward', spy)
+    loss = info_nce_triton(*inputs, 5.0)
+    assert_close(torch.autograd.grad(loss, inputs[which]), expected)
+    assert sides == [which == 0]
+
+
+def test_weights_get_no_gradient():
+    query, candidates, index, weight = make(4, 5, 3, 1, 2.0, torch.double)
+    weight.requires_grad_()
+    loss = info_nce_triton(query, candidates, index, weight, 2.0)
+    (grad,) = torch.autograd.grad(loss, [weight], allow_unused=True)
+    assert grad is None
+
+
+def test_only_once_differentiable():
+    query, *rest = make(4, 5, 3, 1, 2.0, torch.double)
+    loss = info_nce_triton(query, *rest, 2.0)
+    (grad,) = torch.autograd.grad(loss.square(), query, create_graph=True)
+    with pytest.raises(RuntimeError, match='once_differentiable'):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize('max_logit', [2.0, 200.0])
+def test_zero_weights_and_no_anchors(max_logit):
+    query, candidates, index, weight = make(4, 5, 3, 1, 2.0, torch.half)
+    for chosen in (slice(None), slice(0)):
+        loss = info_nce_triton(
+            query[chosen],
+            candidates,
+            index[chosen],
+            torch.zeros_like(weight[chosen]),
+            max_logit,
+        )
+        for grad in torch.autograd.grad(loss, [query, candidates]):
+            assert_close(grad, torch.zeros_like(grad))
+        assert loss == 0
+
+
+def test_same_from_run_to_run(few_programs):
+    inputs = make(70, 150, 20, 2, 5.0, torch.float)
+    runs = []
+    for _ in range(2):
+        loss = info_nce_triton(*inputs, 5.0)
+        runs.append([loss, *torch.autograd.grad(loss, inputs[:2])])
+    assert_close(*runs, rtol=0.0, atol=0.0)
+
+
+def test_bad_input():
+    inputs = make(2, 3, 513, 1, 2.0, torch.float)
+    with pytest.raises(ValueError, match="'query'"):
+        info_nce_triton(*inputs, 2.0)
+    with pytest.raises(ValueError, match="'precision'"):
+        info_nce_triton(*inputs, 2.0, precision='tf32')
+
+
+def test_is_available(monkeypatch):
+    monkeypatch.setenv('TRITON_INTERPRET', '1')
+    assert is_available(torch.device('cpu'))
+    monkeypatch.delenv('TRITON_INTERPRET')
+    assert not is_available(torch.device('cpu'))
+    assert is_available(torch.device('cuda'))
+
+
+class Compiled:
+    r"""Stands in for a kernel: compiles for sm_90 what would be launched."""
+
+    def __init__(self, kernel, facts):
+        self.kernel, self.facts = kernel, facts
+
+    def __getitem__(self, grid):
+        return self
+
+    def __call__(self, *args, **kwargs):
+        from triton.backends.compiler import GPUTarget
+        from triton.compiler import ASTSource
+
+        names = self.kernel.arg_names
+        constants = {k: v for k, v in kwargs.items() if k in names}
+        types = {
+            torch.half: '*fp16',
+            torch.bfloat16: '*bf16',
+            torch.float: '*fp32',
+            torch.double: '*fp64',
+            torch.long: '*i64',
+        }
+        signature, divisible = {}, {}
+        for i, name in enumerate(names):
+            if name in constants:
+                signature[name] = 'constexpr'
+            elif isinstance(args[i], torch.Tensor):
+                signature[name] = types[args[i].dtype]
+                divisible[(i,)] = [['tt.divisibility', 16]]
+            else:
+                signature[name] = 'i32'
+        log = io.StringIO()
+        with contextlib.redirect_stdout(log):
+            out = triton.compile(
+                ASTSource(self.kernel, signature, constants, divisible),
+                target=GPUTarget('cuda', 90, 32),
+                options={k: v for k, v in kwargs.items() if k not in names},
+            )
+        spills = re.search(r'(\d+) bytes spill stores', log.getvalue())
+        registers = re.search(r'Used (\d+) registers', log.getvalue())
+        self.facts.append(
+            {
+                'name': self.kernel.__name__,
+                'wgmma': 'wgmma.mma_async' in out.asm['ptx'],
+                'mma': 'mma.sync' in out.asm['ptx'],
+                'spills': int(spills[1]),
+                'registers': int(registers[1]),
+                'shared': out.metadata.shared,
+            }
+        )
+
+
+def compile_kernels(dtype, channels, precision):
+    r"""Runs where kernels are not interpreted, in a process of its own."""
+    from diffmm_geo.ops.info_nce import triton_kernels
+
+    facts, inputs = [], make(70, 150, channels, 2, 2.0, getattr(torch, dtype))
+    for name in ('_sum_exp', '_finish', '_grad'):
+        kernel = getattr(triton_kernels, name)
+        setattr(triton_kernels, name, Compiled(kernel, facts))
+    inputs = [x.detach() for x in inputs]
+    for online in (False, True):
+        _, lse = triton_kernels.info_nce_forward(*inputs, online, precision)
+    scale = lse.new_ones(())
+    for of_query in (False, True):
+        triton_kernels.info_nce_backward(
+            of_query, *inputs, lse, scale, precision
+        )
+    print(json.dumps(facts))
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'channels', 'precision'),
+    [
+        ('bfloat16', 64, 'ieee'),
+        ('float16', 64, 'ieee'),
+        ('float32', 64, 'ieee'),
+        ('float32', 64, 'tf32x3'),
+        ('float64', 64, 'ieee'),
+        ('bfloat16', 256, 'ieee'),
+        ('bfloat16', 300, 'ieee'),
+        ('float32', 256, 'ieee'),
+    ],
+)
+def test_compiles_for_hopper(tmp_path, dtype, channels, precision):
+    env = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
+    env['TRITON_CACHE_DIR'] = str(tmp_path)
+    env['TRITON_ALWAYS_COMPILE'] = '1'
+    env['TRITON_DUMP_PTXAS_LOG'] = '1'
+    code = (
+        'from tests.ops.test_info_nce_triton import compile_kernels as run; '
+        f'run({dtype!r}, {channels}, {precision!r})'
+    )
+    out = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert out.returncode == 0, out.stderr
+    facts = json.loads(out.stdout.splitlines()[-1])
+    assert [f['name'] for f in facts] == [
+        *['_sum_exp', '_finish'] * 2,
+        *['_grad'] * 2,
+    ]
+    for fact in facts:
+        assert fact['spills'] == 0, facts
+        assert fact['shared'] < 99 * 1024 or dtype == 'float64', facts
+        if fact['name'] == '_finish' or dtype == 'float64':
+            continue
+        if dtype != 'float32' and channels > 256:
+            assert fact['mma'], facts
+        elif dtype != 'float32' or precision == 'tf32x3':
+            assert fact['wgmma'], facts
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('max_logit', [2.0, 200.0])
+@pytest.mark.parametrize('channels', [3, 64, 300])
+def test_gpu_agrees_with_naive(dtype, max_logit, channels):
+    compare(*make(333, 5000, channels, 2, max_logit, dtype), max_logit)
+
+
+@pytest.mark.gpu
+def test_gpu_tf32x3():
+    inputs = make(333, 5000, 64, 2, 10.0, torch.float)
+    compare(*inputs, 10.0, 'tf32x3')
+
+
+@pytest.mark.gpu
+def test_gpu_memory():
+    inputs = make(1024, 100_000, 64, 1, 2.0, torch.float)
+
+    def peak(loss):
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        torch.autograd.grad(loss(), inputs[:2])
+        return torch.cuda.max_memory_allocated() - before
+
+    info_nce_triton(*inputs, 2.0)  # Compiles.
+    ours = peak(lambda: info_nce_triton(*inputs, 2.0))
+    assert ours < 0.1 * peak(lambda: naive(*inputs))
