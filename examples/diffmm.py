@@ -3,6 +3,8 @@ r"""Trains DiffMM, with the recipe of the paper's authors where there is one.
     python examples/diffmm.py --dataset movielens-100k
     python examples/diffmm.py --dataset tiktok --root data/tiktok \
         --modalities image audio --seed 0 --output runs/tiktok
+    python examples/diffmm.py --precision bf16 --diffusion-form sampled \
+        --num-candidates 2048  # the fastest
 """
 
 import argparse
@@ -10,7 +12,8 @@ import sys
 from dataclasses import replace
 
 from diffmm_geo.datasets import DATASETS, load_dataset
-from diffmm_geo.training import RECIPES, DiffMMTrainer, save_run
+from diffmm_geo.nn.diffusion import FORMS
+from diffmm_geo.training import PRECISIONS, RECIPES, DiffMMTrainer, save_run
 
 
 def parse_args():
@@ -34,6 +37,23 @@ def parse_args():
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--device', default='cpu')
     parser.add_argument(
+        '--precision',
+        choices=PRECISIONS,
+        help='of large products (default: recipe)',
+    )
+    parser.add_argument(
+        '--diffusion-form',
+        choices=FORMS,
+        help='how denoisers are trained; sampled is the fastest '
+        '(default: recipe)',
+    )
+    parser.add_argument(
+        '--num-candidates',
+        type=int,
+        help='candidates of the contrastive loss drawn in each step '
+        '(default: all nodes)',
+    )
+    parser.add_argument(
         '--output', help='folder for results (default: runs/DATASET)'
     )
     return parser.parse_args()
@@ -55,9 +75,16 @@ def main():
         args.dataset, args.root or f'data/{args.dataset}', args.modalities
     )
     config = RECIPES.get(args.dataset, RECIPES['default'])
-    config = replace(config, seed=args.seed)
-    if args.epochs is not None:
-        config = replace(config, num_epochs=args.epochs)
+    changes = {
+        'seed': args.seed,
+        'num_epochs': args.epochs,
+        'precision': args.precision,
+        'diffusion_form': args.diffusion_form,
+        'num_candidates': args.num_candidates,
+    }
+    config = replace(
+        config, **{k: v for k, v in changes.items() if v is not None}
+    )
 
     trainer = DiffMMTrainer(data, config, args.modalities, device=args.device)
     try:

@@ -1,6 +1,6 @@
 r"""Training of the whole model and of a baseline under the same protocol."""
 
-from .config import TrainingConfig
+from .config import PRECISIONS, TrainingConfig
 from .diffmm_trainer import DiffMMConfig, DiffMMTrainer
 from .lightgcn_trainer import LightGCNConfig, LightGCNTrainer
 from .negative_sampler import NegativeSampler
@@ -9,6 +9,7 @@ from .run_files import save_run
 from .trainer import Trainer
 
 __all__ = [
+    'PRECISIONS',
     'RECIPES',
     'DiffMMConfig',
     'DiffMMTrainer',

@@ -23,6 +23,7 @@ from diffmm_geo.utils.checks import (
     check_edge_type,
     check_k,
 )
+from diffmm_geo.utils.memory import release_memory
 
 Record = dict[str, Any]
 SPLITS = ('val', 'test')
@@ -157,6 +158,7 @@ class Trainer(ABC):
             optimizer.step()
             total = total + terms.detach() * (batch.size(1) / order.numel())
             self._on_step()
+        optimizer.zero_grad()
         assert isinstance(total, Tensor)
         return total.tolist()
 
@@ -213,6 +215,8 @@ class Trainer(ABC):
         yield
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
+        elif self.device.type == 'cpu':
+            release_memory()
         seconds = time.perf_counter() - start
         self._clock[name] = self._clock.get(name, 0.0) + seconds
 

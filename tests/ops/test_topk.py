@@ -47,6 +47,7 @@ def test_agrees_with_sorting(users, items, edges, biased, block, width, data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MODULE, 'BLOCK_SIZE', block)
         patch.setattr(MODULE, 'MAX_BLOCK_ITEMS', width)
+        patch.setattr(MODULE, 'MAX_BLOCK_ITEMS_TOP_1', width)
         out = topk_items(query, item, k, bias, exclude)
         assert out.equal(expected)
         # Some of the users only, one twice.
@@ -73,7 +74,7 @@ def test_k_too_large():
 def test_equal_scores_keep_the_order_of_items(monkeypatch):
     # In one block and in several, for the first as for the first few.
     query, item = torch.ones(2, 1), torch.ones(9, 1)
-    monkeypatch.setattr(MODULE, 'MAX_BLOCK_ITEMS', 2)
+    monkeypatch.setattr(MODULE, 'MAX_BLOCK_ITEMS_TOP_1', 2)
     assert topk_items(query, item, 1).equal(torch.zeros(2, 1).long())
 
 

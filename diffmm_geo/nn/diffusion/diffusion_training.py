@@ -58,4 +58,5 @@ def train_diffusion_epoch(
         optimizer.step()
         if on_step is not None:
             on_step()
+    optimizer.zero_grad()  # Gradients are as large as the denoisers.
     return {m: float(loss) for m, loss in total.items()}

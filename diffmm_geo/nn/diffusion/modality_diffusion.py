@@ -38,8 +38,8 @@ from diffmm_geo.utils.checks import (
     check_number,
 )
 
-# Hidden states in flight at a time: 4 MiB in float32, which stays in cache.
-BLOCK_SIZE = 2**20
+# Hidden states in flight at a time: 8 MiB in float32, which stays in cache.
+BLOCK_SIZE = 2**21
 
 # Rows of noise, and rows whose outputs are squared, a batch where users are
 # sampled.

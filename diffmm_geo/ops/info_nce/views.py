@@ -4,7 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffmm_geo.ops.product import compute_dtype
+
 from .blockwise import info_nce_blockwise
+from .triton import info_nce_triton, is_available
 
 
 def info_nce_views(
@@ -15,7 +18,7 @@ def info_nce_views(
     num_candidates: int | None = None,
 ) -> Tensor:
     r"""The sum of the losses of several views against one anchor, in one
-    pass.
+    pass: blocks of cosines, or on a GPU, our own kernels.
     """
     dtype = torch.promote_types(anchor.dtype, candidates[0].dtype)
     # Sums over all nodes need more digits than half precision has.
@@ -27,24 +30,45 @@ def info_nce_views(
         weight = weight.new_zeros(index.size()).index_add_(0, inverse, weight)
     # The temperature is folded into the anchors: a pass over [B, F], not
     # one over [B, N].
-    query = F.normalize(anchor[index].to(compute), dim=-1) / temperature
-    views = [F.normalize(c.to(compute), dim=-1) for c in candidates]
-    positives = [view[index] for view in views]
+    query = _unit(anchor.index_select(0, index), compute) / temperature
+    max_logit, num_nodes = 1.0 / temperature, anchor.size(0)
 
-    place, scale = index, None
-    num_nodes = anchor.size(0)
-    if num_candidates is not None and num_candidates < num_nodes:
+    if num_candidates is None or num_candidates >= num_nodes:
+        views = [_unit(view, compute) for view in candidates]
+        if index.is_cuda and is_available(index.device):
+            low = compute_dtype(query)
+            loss = info_nce_triton(
+                query.to(low),
+                torch.stack(views).to(low),
+                index,
+                weight,
+                max_logit,
+            )
+            return loss.to(dtype)
+        positives = [view.index_select(0, index) for view in views]
+        place, scale = index, None
+    else:
         drawn = _draw(num_nodes, num_candidates, index.device)
-        views = [view[drawn] for view in views]
+        rows = torch.cat([index, drawn])
+        sizes = [index.numel(), num_candidates]
+        positives, views = [], []
+        for view in candidates:
+            x = _unit(view.index_select(0, rows), compute)
+            for out, part in zip((positives, views), x.split(sizes)):
+                out.append(part)
         place = index.new_full((num_nodes,), -1)
         place[drawn] = torch.arange(num_candidates, device=index.device)
         place = place[index]
         others = num_candidates - (place >= 0).to(compute)
         scale = (num_nodes - 1) / others.clamp(min=1)
     loss = info_nce_blockwise(
-        query, views, positives, weight, place, scale, 1.0 / temperature
+        query, views, positives, weight, place, scale, max_logit
     )
     return loss.to(dtype)
+
+
+def _unit(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return F.normalize(x.to(dtype), dim=-1)
 
 
 def _draw(num_nodes: int, size: int, device: torch.device) -> Tensor:

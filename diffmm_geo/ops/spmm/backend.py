@@ -62,7 +62,9 @@ class Backend(ABC):
             out = x.new_zeros(pattern.size[0], x.size(1))
         else:
             value = None if value is None else value.to(x.dtype)
-            out = self.matmul(pattern, value, x)
+            # Sums over neighbours need their type, whatever autocast says.
+            with torch.autocast(x.device.type, enabled=False):
+                out = self.matmul(pattern, value, x)
         if loop is not None:
             assert x_dst is not None
             weight = loop.to(out.dtype).view(-1, 1)

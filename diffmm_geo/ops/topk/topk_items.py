@@ -8,7 +8,9 @@ from diffmm_geo.utils.checks import check_k
 # Scores in flight at a time: 16 MiB in float32.
 BLOCK_SIZE = 2**22
 # Items in a block of scores, so that it is high enough for a fast product.
+# To select several of them costs more than to find the highest.
 MAX_BLOCK_ITEMS = 2**14
+MAX_BLOCK_ITEMS_TOP_1 = 2**11
 
 
 @torch.no_grad()
@@ -50,7 +52,8 @@ def topk_items(
     bias = None if bias is None else bias.to(dtype)
 
     out = torch.empty(num_queries, k, dtype=torch.long, device=query.device)
-    width = min(num_items, max(MAX_BLOCK_ITEMS, k))
+    width = MAX_BLOCK_ITEMS_TOP_1 if k == 1 else max(MAX_BLOCK_ITEMS, k)
+    width = min(num_items, width)
     height = max(1, BLOCK_SIZE // width)
     lists = exclude.blocks(height) if exclude is not None else None
     for start in range(0, num_queries, height):
