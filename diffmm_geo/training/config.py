@@ -27,6 +27,9 @@ class TrainingConfig:
             :obj:`"fp32"`, or :obj:`"bf16"`, through autocast. Weights,
             sums and everything else stay in single precision.
             (default: :obj:`"fp32"`)
+        cuda_graphs (bool, optional): Whether to record a step as a CUDA
+            graph in each epoch and to replay it.
+            (default: :obj:`False`)
         seed (int, optional): The seed of everything random.
             (default: :obj:`0`)
     """
@@ -38,6 +41,7 @@ class TrainingConfig:
     reg_weight: float = 1e-6
     k: int = 20
     precision: str = 'fp32'
+    cuda_graphs: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.models.lightgcn import BPRLoss
 from torch_geometric.typing import EdgeType
@@ -56,6 +55,9 @@ class DiffMMConfig(TrainingConfig):
         num_candidates (int, optional): The number of candidates of the
             contrastive loss that is drawn in each step, all nodes if not
             given. (default: :obj:`None`)
+        num_generated_from (int, optional): The number of items, drawn in
+            each epoch, that interactions are generated from, all if not
+            given. (default: :obj:`None`)
     """
 
     diffusion_lr: float = 1e-3
@@ -67,6 +69,7 @@ class DiffMMConfig(TrainingConfig):
     num_edges_per_user: int = 1
     diffusion_form: str = 'auto'
     num_candidates: int | None = None
+    num_generated_from: int | None = None
     embedding_dim: int = 64
     num_layers: int = 1
     generated_weight: float = 0.2
@@ -88,8 +91,9 @@ class DiffMMConfig(TrainingConfig):
         check_number('msi_weight', self.msi_weight, 0.0)
         check_int('num_edges_per_user', self.num_edges_per_user)
         check_choice('diffusion_form', self.diffusion_form, FORMS)
-        if self.num_candidates is not None:
-            check_int('num_candidates', self.num_candidates)
+        for name in ('num_candidates', 'num_generated_from'):
+            if getattr(self, name) is not None:
+                check_int(name, getattr(self, name))
 
 
 class DiffMMTrainer(Trainer):
@@ -168,10 +172,9 @@ class DiffMMTrainer(Trainer):
             m: x.to(self.model.item_emb.weight) for m, x in features.items()
         }
 
-        fused = self.device.type in ('cpu', 'cuda')
-        self.optimizer = Adam(self.model.parameters(), lr=c.lr, fused=fused)
-        self.diffusion_optimizer = Adam(
-            self.diffusion.parameters(), lr=c.diffusion_lr, fused=fused
+        self.optimizer = self.adam(self.model.parameters(), c.lr)
+        self.diffusion_optimizer = self.adam(
+            self.diffusion.parameters(), c.diffusion_lr
         )
         self.bpr_loss = BPRLoss()
         self.contrastive_loss = CrossModalContrastiveLoss(
@@ -220,12 +223,17 @@ class DiffMMTrainer(Trainer):
         )
 
     def _generate(self) -> dict[EdgeType, Tensor]:
+        candidates, count = None, self.config.num_generated_from
+        if count is not None and count < self.num_items:
+            order = torch.randperm(self.num_items, device=self.device)
+            candidates = order[:count]
         return {
             self.model.conv.generated_edge_type(m): self.diffusion.sample_edges(
                 m,
                 self.edge_index,
                 self.num_users,
                 self.config.num_edges_per_user,
+                candidates=candidates,
             )
             for m in self.model.modalities
         }
@@ -261,20 +269,18 @@ class DiffMMTrainer(Trainer):
     ) -> Tensor:
         c, (user_type, _, item_type) = self.config, self.edge_type
         reg = c.reg_weight * self.model.reg_loss()
+        contrastive = torch.zeros_like(reg)
         if c.ssl_weight > 0:
             out, views = self.model.forward_with_views(
                 self.feature_dict, adj_dict
             )
             with self.autocast():
-                contrastive = sum(
-                    self.contrastive_loss(
-                        {m: view[t] for m, view in views.items()}, index, out[t]
+                for t, index in ((user_type, user), (item_type, positive)):
+                    contrastive = contrastive + self.contrastive_loss.contrast(
+                        [view[t] for view in views.values()], index, out[t]
                     )
-                    for t, index in ((user_type, user), (item_type, positive))
-                )
         else:
             out = self.model(self.feature_dict, adj_dict)
-            contrastive = torch.zeros_like(reg)
 
         x_user, x_item = out[user_type][user], out[item_type]
         bpr = self.bpr_loss(

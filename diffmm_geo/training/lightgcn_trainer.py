@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import LightGCN
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
@@ -87,8 +86,7 @@ class LightGCNTrainer(Trainer):
         ).to(self.device)
         for n in range(c.num_layers):
             self.model.convs[n] = _Propagation()
-        fused = self.device.type in ('cpu', 'cuda')
-        self.optimizer = Adam(self.model.parameters(), lr=c.lr, fused=fused)
+        self.optimizer = self.adam(self.model.parameters(), c.lr)
         self._joint = self._joint_graph()
 
     def _joint_graph(self) -> SparseMatrix:

@@ -3,19 +3,20 @@ from __future__ import annotations
 import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
 from diffmm_geo.evaluation import evaluate
 from diffmm_geo.training.config import TrainingConfig
+from diffmm_geo.training.graphed_step import GraphedStep, Step
 from diffmm_geo.training.negative_sampler import NegativeSampler
 from diffmm_geo.utils.checks import (
     check_device,
@@ -67,6 +68,10 @@ class Trainer(ABC):
         self.config = config
         self.edge_type = check_edge_type(edge_type)
         self.device = check_device(device)
+        if config.cuda_graphs and self.device.type != 'cuda':
+            raise ValueError(
+                f"'cuda_graphs' needs a CUDA device (got '{self.device}')"
+            )
         if self.edge_type not in data.edge_types:
             raise ValueError(
                 f"'data' needs edges of type {self.edge_type} "
@@ -150,13 +155,21 @@ class Trainer(ABC):
                 self._negative_sampler.sample(self._positives[0, order]),
             ]
         )
-        total: Tensor | float = 0.0
-        for batch in triples.split(self.config.batch_size, dim=1):
+
+        def step(batch: Sequence[Tensor]) -> Tensor:
             optimizer.zero_grad()
             terms = loss_fn(*batch)
             terms.sum().backward()
             optimizer.step()
-            total = total + terms.detach() * (batch.size(1) / order.numel())
+            return terms.detach()
+
+        take_step: Step = step
+        if self.config.cuda_graphs:
+            take_step = GraphedStep(step)
+        total: Tensor | float = 0.0
+        for batch in triples.split(self.config.batch_size, dim=1):
+            terms = take_step(batch.unbind())
+            total = total + terms * (batch.size(1) / order.numel())
             self._on_step()
         optimizer.zero_grad()
         assert isinstance(total, Tensor)
@@ -206,6 +219,19 @@ class Trainer(ABC):
             self.device.type,
             torch.bfloat16,
             enabled=self.config.precision == 'bf16',
+        )
+
+    def adam(
+        self,
+        parameters: Iterator[torch.nn.Parameter],
+        lr: float,
+    ) -> Adam:
+        r"""Adam in its fused form where there is one."""
+        return Adam(
+            parameters,
+            lr=lr,
+            fused=self.device.type in ('cpu', 'cuda'),
+            capturable=self.config.cuda_graphs,
         )
 
     @contextmanager

@@ -54,6 +54,58 @@ class TestDiffMMTrainer(Protocol):
         out = trainer.model(trainer.feature_dict, trainer.edge_index_dict)
         assert_close(trainer.embeddings(), (out['user'], out['item']))
 
+    @pytest.mark.parametrize(
+        'settings',
+        [
+            {'precision': 'bf16'},
+            {'diffusion_form': 'dense'},
+            {'diffusion_form': 'gram'},
+            {'diffusion_form': 'sampled'},
+            {'num_candidates': 8},
+            {'num_generated_from': 5},
+        ],
+    )
+    def test_faster_ways_learn_communities(self, planted, settings):
+        trainer = self.make(planted(), num_epochs=40, lr=2e-2, **settings)
+        trainer.fit()
+        assert trainer.evaluate('val')['recall@3'] > 0.75
+        if 'num_generated_from' in settings:
+            generated = trainer.edge_index_dict[
+                'user', 'denoised_image', 'item'
+            ]
+            assert generated[1].unique().numel() <= 5
+
+    def test_only_large_products_are_in_low_precision(self, planted):
+        exact = self.make(planted(), num_epochs=1).fit()[0]
+        trainer = self.make(planted(), num_epochs=1, precision='bf16')
+        record = trainer.fit()[0]
+        for name, value in record['loss'].items():
+            assert value == pytest.approx(exact['loss'][name], rel=0.05)
+        assert record['loss'] != exact['loss']
+        modules = trainer.model, trainer.diffusion
+        for p in (p for module in modules for p in module.parameters()):
+            assert p.dtype == torch.float
+
+    def test_cuda_graphs_need_cuda(self, planted):
+        with pytest.raises(ValueError, match="'cuda_graphs'"):
+            self.make(planted(), cuda_graphs=True)
+
+    @pytest.mark.gpu
+    def test_cuda_graphs(self, planted):
+        losses = []
+        for cuda_graphs in (False, True):
+            config = DiffMMConfig(
+                num_epochs=3,
+                batch_size=8,
+                embedding_dim=8,
+                hidden_channels=8,
+                k=3,
+                cuda_graphs=cuda_graphs,
+            )
+            trainer = DiffMMTrainer(planted(), config, device='cuda')
+            losses.append([r['loss']['bpr'] for r in trainer.fit()])
+        assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
     def test_state_dict_holds_the_graphs(self, planted):
         trainer = self.make(planted(), num_epochs=2)
         trainer.fit()

@@ -31,6 +31,7 @@ from diffmm_geo.ops.reconstruction.square import (
 from diffmm_geo.utils.checks import (
     check_choice,
     check_edge_index,
+    check_index,
     check_int,
     check_k,
     check_matrix,
@@ -326,6 +327,7 @@ class ModalityDiffusion(torch.nn.Module):
         num_edges_per_user: int = 1,
         sampling_steps: int = 0,
         sampling_noise: bool = False,
+        candidates: Tensor | None = None,
     ) -> Tensor:
         r"""Generates the interactions of every user: the items with the
         highest scores at the end of the reverse process, in chunks of users.
@@ -358,15 +360,23 @@ class ModalityDiffusion(torch.nn.Module):
                 (default: :obj:`0`)
             sampling_noise (bool, optional): As in :meth:`sample`.
                 (default: :obj:`False`)
+            candidates (torch.Tensor, optional): The items to choose from,
+                none twice, where to score all is too much.
+                (default: :obj:`None`, all)
 
         Shapes:
             - **edge_index:** :math:`(2, |\mathcal{E}|)`
+            - **candidates:** :math:`(C)`
             - **output:** :math:`(2, |\mathcal{U}| \cdot k)`, sorted by user,
               then by descending score
         """
         denoiser = self._denoiser(modality)
         check_int('num_users', num_users, 0)
-        k = check_k(num_edges_per_user, self.num_items, 'num_edges_per_user')
+        num_candidates = self.num_items
+        if candidates is not None:
+            candidates = check_index('candidates', candidates, self.num_items)
+            num_candidates = candidates.numel()
+        k = check_k(num_edges_per_user, num_candidates, 'num_edges_per_user')
         self._check_steps(sampling_steps)
         edge_index = check_edge_index(
             'edge_index', edge_index, num_users, self.num_items
@@ -384,6 +394,8 @@ class ModalityDiffusion(torch.nn.Module):
         lin = denoiser.lin_out
         low = compute_dtype(lin.weight)
         weight, bias = lin.weight.to(low), lin.bias.to(low)
+        if candidates is not None:
+            weight, bias = weight[candidates], bias[candidates]
         device = edge_index.device
         out = torch.empty(num_users, k, dtype=torch.long, device=device)
         for rows, lists in interactions.blocks(height):
@@ -395,11 +407,15 @@ class ModalityDiffusion(torch.nn.Module):
                 score = self.sample(
                     modality, x_start, sampling_steps, sampling_noise
                 )
+                if candidates is not None:
+                    score = score[:, candidates]
                 out[rows] = score.topk(k, dim=1).indices
             else:
                 h = reverse(bag(lists, denoiser.item_weight))
                 out[rows] = topk_items(h, weight, k, bias)
 
+        if candidates is not None:
+            out = candidates[out]
         users = torch.arange(num_users, device=device)
         return torch.stack([users.repeat_interleave(k), out.view(-1)])
 

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -80,49 +80,48 @@ class CrossModalContrastiveLoss(torch.nn.Module):
         check_keys('views', views, [])
         if len(views) == 0:
             raise ValueError("'views' needs at least one view (got none)")
-        if self.anchor == 'main':
-            if main is None:
-                raise ValueError(
-                    "'main' needs to be given where the anchor "
-                    "is 'main' (got None)"
-                )
-            passes = [(main, list(views.values()))]
-        else:
-            # Each view against all those after it.
-            order = list(views.values())
-            passes = [
-                (view, order[n:]) for n, view in enumerate(order[:-1], start=1)
-            ]
-        first = next(iter(views.values()))
-        for name, view in views.items():
-            check_matrix(
-                f"views['{name}']",
-                view,
-                first.size(0),
-                first.size(1),
-                finite=False,
+        if self.anchor == 'main' and main is None:
+            raise ValueError(
+                "'main' needs to be given where the anchor is 'main' (got None)"
             )
-
+        first = next(iter(views.values()))
+        named = {f"views['{name}']": view for name, view in views.items()}
+        if main is not None:
+            named['main'] = main
+        for name, view in named.items():
+            check_matrix(name, view, first.size(0), first.size(1), finite=False)
         index = check_index('index', index, first.size(0))
         if index.numel() == 0:
             raise ValueError("'index' needs at least one node (got none)")
-        if main is not None:
-            check_matrix(
-                'main', main, first.size(0), first.size(1), finite=False
+        return self.contrast(list(views.values()), index, main)
+
+    def contrast(
+        self,
+        views: Sequence[Tensor],
+        index: Tensor,
+        main: Tensor | None = None,
+    ) -> Tensor:
+        r"""The loss of views that are known to be valid. Nothing is checked,
+        and so a device is not waited for.
+        """
+        if self.anchor == 'main':
+            assert main is not None
+            passes = [(main, views)]
+        else:
+            # Each view against all those after it.
+            passes = [
+                (view, views[n:]) for n, view in enumerate(views[:-1], start=1)
+            ]
+        total = views[0].new_zeros(())
+        for anchor, candidates in passes:
+            total = total + info_nce_views(
+                anchor,
+                candidates,
+                index,
+                self.temperature,
+                self.num_candidates,
             )
-        return sum(
-            (
-                info_nce_views(
-                    anchor,
-                    candidates,
-                    index,
-                    self.temperature,
-                    self.num_candidates,
-                )
-                for anchor, candidates in passes
-            ),
-            first.new_zeros(()),
-        )
+        return total
 
     def __repr__(self) -> str:
         return (

@@ -165,6 +165,23 @@ def test_double(edge_index):
     assert out[1].view(U, 2).equal(expected.topk(2).indices)
 
 
+@pytest.mark.parametrize('normalize', [False, True])
+def test_candidates(edge_index, normalize):
+    diffusion = make(normalize=normalize)
+    candidates = torch.tensor([6, 1, 4])
+    out = diffusion.sample_edges(
+        'text', edge_index, U, 2, candidates=candidates
+    )
+    score = diffusion.sample('text', rows(edge_index))[:, candidates]
+    expected = candidates[score.topk(2, dim=1).indices]
+    assert out[1].view(U, 2).equal(expected)
+    # In another order, the same.
+    other = diffusion.sample_edges(
+        'text', edge_index, U, 2, candidates=candidates.flip(0)
+    )
+    assert other.equal(out)
+
+
 @pytest.mark.parametrize('name', ['keys', 'a.b', 'a%2Eb', 'type'])
 def test_any_modality_name(edge_index, name):
     diffusion = make([name, 'a.b' if name != 'a.b' else 'other'])
@@ -290,6 +307,12 @@ def test_train_diffusion_epoch(edge_index):
         ('num_edges_per_user', {'num_edges_per_user': 0}),
         ('sampling_steps', {'sampling_steps': 6}),
         ('sampling_steps', {'sampling_steps': -1}),
+        ('candidates', {'candidates': torch.tensor([I])}),
+        ('candidates', {'candidates': torch.tensor([0.5])}),
+        (
+            'num_edges_per_user',
+            {'candidates': torch.tensor([1]), 'num_edges_per_user': 2},
+        ),
     ],
 )
 def test_bad_sample_edges(edge_index, name, args):
