@@ -44,6 +44,7 @@ def measure_epoch(session: Session, graph: str, mode: str) -> Record:
         'device': str(options.device),
         'epochs': options.epochs,
         'seed': options.seed,
+        'threads': options.threads,
     }
     limit = LIMIT * (options.epochs + 1)
     try:

@@ -105,6 +105,7 @@ def measure_size(session: Session, record: Record) -> None:
         'device': str(options.device),
         'epochs': SETTINGS['epochs'],
         'seed': options.seed,
+        'threads': options.threads,
     }
     # Evaluation, and a graph to make, come on top of the epochs.
     limit = 3 * (SETTINGS['epochs'] + 1) * options.max_seconds

@@ -46,9 +46,8 @@ def plot_channels(records: Sequence[Record], _: Ceilings) -> Figure | None:
         _lines(ax, chosen, 'channels', 'gb_per_s')
         edges = chosen[0].labels['edges']
         ax.set(title=f'{graph}, {edges:,} edges', xlabel='channels')
-        ax.set_xscale('log', base=2)
-        ax.set_xticks(_distinct(chosen, 'channels'))
-        ax.xaxis.set_major_formatter('{x:.0f}')
+        _log_x(ax, _distinct(chosen, 'channels'))
+        ax.set_yscale('log')
     return _finish(figure, axes, 'GB/s of compulsory bytes')
 
 
@@ -61,7 +60,8 @@ def plot_edges(records: Sequence[Record], _: Ceilings) -> Figure | None:
     _lines(axes[0], records, 'edges', 'edges_per_s', 1e-6)
     channels = records[0].labels['channels']
     axes[0].set(title=f'{channels} channels', xlabel='edges')
-    axes[0].set_xscale('log')
+    axes[0].set_yscale('log')
+    _log_x(axes[0], _distinct(records, 'edges'))
     return _finish(figure, axes, 'million edges a second')
 
 
@@ -72,55 +72,58 @@ def plot_roofline(
     records = [r for r in records if 'flop_per_byte' in r.metrics]
     if not records:
         return None
-    import numpy as np
-
-    figure, axes = _panels(1)
-    ax = axes[0]
+    directions = list(dict.fromkeys(r.labels.get('direction') for r in records))
+    figure, axes = _panels(len(directions), sharey=True)
     x = [r.metrics['flop_per_byte'] for r in records]
-    x = np.geomspace(min(x) / 3, max(max(x) * 3, 100), 200)
+    ends = min(x) / 2, max(*x, 50) * 2
+    for ax, direction in zip(axes, directions):
+        _roofs(ax, ceilings, *ends)
+        for backend, style in _styles(records).items():
+            chosen = [
+                r
+                for r in records
+                if r.labels['backend'] == backend
+                and r.labels.get('direction') == direction
+            ]
+            ax.scatter(
+                [r.metrics['flop_per_byte'] for r in chosen],
+                [r.metrics['gflop_per_s'] for r in chosen],
+                s=34 if backend == 'ours' else 14,
+                alpha=1 if backend == 'ours' else 0.7,
+                linewidths=0,
+                color=style['color'],
+                marker=style['marker'],
+                label=backend,
+                zorder=3 if backend == 'ours' else 2,
+            )
+        ax.set(
+            title=direction or '',
+            xlabel='FLOP a compulsory byte',
+            xscale='log',
+            yscale='log',
+        )
+    return _finish(figure, axes, 'GFLOP/s')
+
+
+def _roofs(ax: Axes, ceilings: Ceilings, low: float, high: float) -> None:
+    copy, color = ceilings['copy'], '#888888'
+    label = f'copy, {copy / 1e9:.0f} GB/s'
     for name, rate in ceilings.items():
         if name == 'copy':
             continue
-        roof = np.minimum(x * ceilings['copy'], rate) / 1e9
-        ax.plot(x, roof, color='#888888', linewidth=1, zorder=1)
-        label = f'matrix product, {name.removeprefix("matmul_")}'
+        knee = rate / copy
+        x = [low, min(max(knee, low), high), high]
+        y = [min(copy * value, rate) / 1e9 for value in x]
+        ax.plot(x, y, color=color, linewidth=1, zorder=1, label=label)
         ax.annotate(
-            label,
-            (x[-1], roof[-1]),
+            f'matmul, {name.removeprefix("matmul_")}',
+            (high, y[-1]),
             xytext=(0, 3),
             textcoords='offset points',
             ha='right',
             fontsize=8,
             color='#666666',
         )
-    low = x[:40].mean()
-    ax.annotate(
-        f'copy, {ceilings["copy"] / 1e9:.0f} GB/s',
-        (low, low * ceilings['copy'] / 1e9),
-        xytext=(-4, 6),
-        textcoords='offset points',
-        ha='right',
-        fontsize=8,
-        color='#666666',
-    )
-    for backend, style in _styles(records).items():
-        chosen = [r for r in records if r.labels['backend'] == backend]
-        ax.scatter(
-            [r.metrics['flop_per_byte'] for r in chosen],
-            [r.metrics['gflop_per_s'] for r in chosen],
-            s=34 if backend == 'ours' else 16,
-            color=style['color'],
-            marker=style['marker'],
-            label=backend,
-            zorder=3 if backend == 'ours' else 2,
-        )
-    ax.set(
-        title='all graphs, types and directions',
-        xlabel='FLOP a compulsory byte',
-        xscale='log',
-        yscale='log',
-    )
-    return _finish(figure, axes, 'GFLOP/s')
 
 
 def plot_nodes(records: Sequence[Record], _: Ceilings) -> Figure | None:
@@ -138,7 +141,8 @@ def plot_nodes(records: Sequence[Record], _: Ceilings) -> Figure | None:
         ):
             _lines(ax, chosen, 'nodes', metric, scale)
             ax.set(title=f'{direction}: {what}', xlabel='nodes')
-            ax.set(xscale='log', yscale='log')
+            ax.set_yscale('log')
+            _log_x(ax, _distinct(chosen, 'nodes'))
     return _finish(figure, axes, '')
 
 
@@ -159,11 +163,15 @@ def plot_phases(records: Sequence[Record], _: Ceilings) -> Figure | None:
         peak = record.metrics['peak_bytes'] / 1e9
         text = f' {record.metrics["epoch_s"]:.1f} s, {peak:.2f} GB'
         ax.text(left[i], i, text, va='center', fontsize=9)
-    ax.set(xlabel='seconds (labels: without evaluation)', ylim=(None, None))
-    ax.set_xlim(0, 1.35 * max(left))
-    ax.margins(y=0.2)
-    ax.invert_yaxis()
-    return _finish(figure, axes, '')
+    ax.set(
+        title='an epoch, and its peak of memory',
+        xlabel='seconds (in numbers: without evaluation)',
+        xlim=(0, 1.4 * max(left)),
+        ylim=(len(records) - 0.2, -0.8),
+    )
+    figure = _finish(figure, axes, '')
+    ax.grid(visible=False, axis='y')
+    return figure
 
 
 def plot_growth(records: Sequence[Record], _: Ceilings) -> Figure | None:
@@ -185,7 +193,8 @@ def plot_growth(records: Sequence[Record], _: Ceilings) -> Figure | None:
     axes[1].plot(edges, y, 'o-', color='black')
     axes[1].set(title='bytes held at the peak per edge')
     for ax in axes:
-        ax.set(xlabel='edges', xscale='log', yscale='log')
+        ax.set(xlabel='edges', ylim=(0, None))
+        _log_x(ax, edges)
     return _finish(figure, axes, '')
 
 
@@ -239,12 +248,8 @@ def _styles(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     for i, name in enumerate(peers):
         out[name] = {'color': COLOURS[i % 8], 'linestyle': ':', 'marker': 's'}
     if 'ours' in names:
-        out['ours'] = {
-            'color': 'black',
-            'linestyle': '-',
-            'marker': 'o',
-            'linewidth': 2.5,
-        }
+        style = {'color': 'black', 'linestyle': '-', 'marker': 'o'}
+        out = {'ours': {**style, 'linewidth': 2.5, 'zorder': 3}, **out}
     return out
 
 
@@ -267,7 +272,31 @@ def _lines(
         ax.plot(x, y, **{'markersize': 4, **style}, label=backend)
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
+def _log_x(ax: Axes, values: Sequence[int]) -> None:
+    # Ticks where something was measured, unless they would touch.
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    ticks: list[int] = []
+    for value in sorted(values):
+        if not ticks or value >= 1.9 * ticks[-1]:
+            ticks.append(value)
+    if len(ticks) > 6:
+        ticks = ticks[::2]
+    ax.set_xscale('log')
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(lambda value, _: short(value))
+
+
+def short(value: float) -> str:
+    """59541 as 59.5k."""
+    for size, unit in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
+        if value >= size:
+            return f'{value / size:.3g}{unit}'
+    return f'{value:.3g}'
+
+
+def _panels(count: int, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     from matplotlib import pyplot
 
     columns = min(count, 3 if count != 4 else 2)
@@ -277,6 +306,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
         columns,
         figsize=(7 if count == 1 else 4.6 * columns, 4 * rows),
         squeeze=False,
+        sharey=sharey,
         layout='constrained',
     )
     for ax in axes.flat[count:]:

@@ -8,7 +8,9 @@ python benchmarks/run.py epoch --root data --modes fp32 bf16
 import argparse
 import importlib
 import shlex
+import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -20,6 +22,7 @@ from benchmarks.graphs import check_name
 from benchmarks.plots import draw
 from benchmarks.registry import FAMILIES, Record
 from benchmarks.session import Options, Session, failures, progress
+from benchmarks.timing import memory_limit
 from diffmm_geo.utils.atomic import atomic_path
 
 for name in (
@@ -45,7 +48,13 @@ def parse_args(argv: list[str] | None = None) -> tuple[list[str], Options]:
     parser.add_argument('--root', default='data', help='holds NAME/raw/')
     parser.add_argument('--output', help='default: runs/bench/FAMILY')
     parser.add_argument('--quick', action='store_true', help='about a minute')
-    parser.add_argument('--graphs', nargs='+', metavar='GRAPH')
+    parser.add_argument(
+        '--graphs',
+        nargs='+',
+        metavar='GRAPH',
+        help='tiktok, amazon-baby, movielens-100k, power-1e5 to power-1e8, '
+        'power-USERSxITEMSxEDGES',
+    )
     parser.add_argument('--backends', nargs='+', metavar='BACKEND')
     parser.add_argument('--channels', nargs='+', type=positive)
     parser.add_argument('--dtypes', nargs='+', metavar='DTYPE')
@@ -68,6 +77,9 @@ def parse_args(argv: list[str] | None = None) -> tuple[list[str], Options]:
         help='a call, or an epoch of growth, at most',
     )
     parser.add_argument('--memory', type=float, default=20.0, help='GB at most')
+    parser.add_argument(
+        '--threads', type=positive, help="PyTorch's, where others are busy"
+    )
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)
 
@@ -135,6 +147,7 @@ def to_options(args: argparse.Namespace) -> Options:
         modes=many('modes'),
         sizes=many('sizes'),
         hidden=args.hidden,
+        threads=args.threads,
         epochs=1 if args.quick else args.epochs,
         seconds=min(args.seconds, 0.02) if args.quick else args.seconds,
         memory=1e9 * args.memory,
@@ -175,12 +188,18 @@ def write_reports(session: Session, name: str, records: list[Record]) -> None:
 def main(argv: list[str] | None = None) -> int:
     names, options = parse_args(argv)
     options.output.mkdir(parents=True, exist_ok=True)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     arguments = sys.argv[1:] if argv is None else argv
     session = Session(options, shlex.join(['benchmarks/run.py', *arguments]))
     progress(report.header(session.environment, session.ceilings))
+    # A GPU's driver reserves more addresses than there is memory.
+    on_cpu = options.device.type == 'cpu'
+    guard = memory_limit(session.memory) if on_cpu else nullcontext()
     try:
-        for name in names:
-            run_family(session, name)
+        with guard:
+            for name in names:
+                run_family(session, name)
         session.complete = True
         session.write()
     except KeyboardInterrupt:
@@ -197,4 +216,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    # A job that is ended leaves what it has, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

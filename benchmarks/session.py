@@ -30,6 +30,7 @@ class Options:
     directions: tuple[str, ...] | None = None
     modes: tuple[str, ...] | None = None
     hidden: int | None = None
+    threads: int | None = None
     sizes: tuple[int, ...] | None = None
     epochs: int = 5
     seconds: float = 0.5
@@ -95,7 +96,10 @@ class Session:
             return list(names)
         if self.options.quick:
             return [GENERATED[0]]
-        names = default or (*REAL, *GENERATED)
+        # On a CPU, larger ones take hours.
+        is_cpu = self.options.device.type == 'cpu'
+        generated = GENERATED[:2] if is_cpu else GENERATED
+        names = default or (*REAL, *generated)
         return [n for n in names if self._is_at_hand(n)]
 
     def _is_at_hand(self, name: str) -> bool:

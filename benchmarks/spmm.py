@@ -122,7 +122,10 @@ class Problem:
             fn = partial(grad_value, kernel)
         edges = self.matrix.pattern.nnz
         size = max(4, self.dtype.itemsize)
-        messages = 2 * edges * self.channels * size if kernel.gathers else 0
+        extra = 2 * edges * self.channels * size if kernel.gathers else 0
+        if self.direction == 'grad_value' and kernel.dense_grad:
+            n, m = self.matrix.size
+            extra = 2 * n * m * size
         return Case(
             labels={**self.labels, 'backend': name},
             make=partial(self.make, kernel),
@@ -132,7 +135,7 @@ class Problem:
             bytes=self.bytes(),
             flops=self.flops(),
             edges=edges,
-            extra=messages,
+            extra=extra,
             ours=name not in PEERS,
         )
 

@@ -30,6 +30,8 @@ class Peer:
     directions: tuple[str, ...] = DIRECTIONS
     # Whether it holds a message for each edge.
     gathers: bool = False
+    # Whether the gradient of the values goes through a dense matrix.
+    dense_grad: bool = False
     cpu_only: bool = False
     half: bool = True
     # Only where asked for: it takes a while to start.
@@ -132,8 +134,8 @@ class WeightedSum(MessagePassing):
 
 
 PEERS: dict[str, Peer] = {
-    'peer-coo': Peer(build_coo, torch.sparse.mm),
-    'peer-csr': Peer(build_csr, torch.matmul),
+    'peer-coo': Peer(build_coo, torch.sparse.mm, dense_grad=True),
+    'peer-csr': Peer(build_csr, torch.matmul, dense_grad=True),
     'peer-edge-index': Peer(build_edges, matmul_edge_index),
     'peer-embedding-bag': Peer(build_edges, matmul_embedding_bag),
     'peer-pyg': Peer(build_edges, WeightedSum(), gathers=True),

@@ -5,7 +5,8 @@ import ctypes
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 MIN_REPEATS, MAX_REPEATS = 3, 1000
 MAX_SETS = 64
 # Three repeats of a call that takes longer than this would test patience.
-SLOW = 20.0
+SLOW = 5.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,26 @@ def peak_memory(
     if before is None:
         return out, seconds, None
     return out, seconds, max(0.0, read_status('VmHWM') - before)
+
+
+@contextmanager
+def memory_limit(extra: float) -> Iterator[None]:
+    """Makes an allocation beyond so many more bytes fail, in this process and
+    in those it starts: on Linux, the machine would pick one to kill.
+    """
+    try:
+        import resource
+
+        before = resource.getrlimit(resource.RLIMIT_DATA)
+        soft = int(read_status('VmData') + extra)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, before[1]))
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def _reset_peak() -> float | None:

@@ -41,6 +41,8 @@ def peak_bytes(device: torch.device) -> float:
 
 
 def train(spec: dict[str, Any]) -> dict[str, Any]:
+    if spec['threads'] is not None:
+        torch.set_num_threads(spec['threads'])
     device = torch.device(spec['device'])
     base = peak_bytes(device)  # PyTorch itself
     graph = load_graph(spec['graph'], Path(spec['root']), spec['seed'])
