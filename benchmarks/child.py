@@ -1,0 +1,58 @@
+"""A process of its own for what is to have a peak of memory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benchmarks.device import ROOT
+from benchmarks.timing import read_status
+
+
+class LimitError(RuntimeError):
+    pass
+
+
+def run_child(
+    module: str, spec: dict[str, Any], memory: float, seconds: float
+) -> dict[str, Any]:
+    """What `python -m module SPEC` prints as JSON. Ends it where it holds
+    more bytes, or takes longer, than it may.
+    """
+    path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    process = subprocess.Popen(
+        [sys.executable, '-m', module, json.dumps(spec)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, 'PYTHONPATH': path.rstrip(os.pathsep)},
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + seconds
+        while process.poll() is None:
+            if _resident(process.pid) > memory:
+                raise LimitError(f'held more than {memory / 1e9:.1f} GB')
+            if time.monotonic() > deadline:
+                raise LimitError(f'took more than {seconds:.0f} s')
+            time.sleep(0.05)
+        # Less than a pipe holds, so the process never waited for this.
+        out, _ = process.communicate()
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode != 0:
+        raise RuntimeError(f'ended with status {process.returncode}')
+    result = json.loads(out.splitlines()[-1])
+    if 'failure' in result:
+        raise RuntimeError(result['failure'])
+    return result
+
+
+def _resident(pid: int) -> float:
+    try:
+        return read_status('VmRSS', pid)
+    except OSError:  # It has just ended, or this is not Linux.
+        return 0.0

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.child import LimitError, run_child
+from benchmarks.epoch import refuse
+from benchmarks.plots import plot_growth
+from benchmarks.registry import Record, family
+from benchmarks.session import Session
+from benchmarks.training import MODES, unknown_fields
+
+# Sizes double from here. Batches grow with the graph, so that an epoch has as
+# many steps at each size: a step goes over the whole graph, and a constant
+# batch would take twice the steps of twice the work.
+SETTINGS = {
+    'users': 10_000,
+    'quick_users': 1_000,
+    'users_per_item': 2,
+    'edges_per_user': 10,
+    'steps': 100,
+    'channels': 64,
+    'hidden_channels': 64,
+    'epochs': 2,
+}
+MAX_SIZES, QUICK_SIZES = 16, 2
+# Of a size after the first: how much more than twice it may take.
+FIRST_GUESS = 4.0
+
+
+@family(
+    'growth',
+    'seconds and memory of an epoch per edge, as the graph doubles',
+    (plot_growth,),
+    modes=tuple(MODES),
+)
+def run(session: Session) -> Iterator[Record]:
+    possible = [m for m in ('fp32', 'fast') if not unknown_fields(m)]
+    for mode in session.choose('modes', tuple(possible), ('fp32',)):
+        yield from grow(session, mode)
+
+
+def grow(session: Session, mode: str) -> Iterator[Record]:
+    quick = session.options.quick
+    users = SETTINGS['quick_users' if quick else 'users']
+    done: list[Record] = []
+    for _ in range(QUICK_SIZES if quick else MAX_SIZES):
+        record = Record('growth', labels(users, mode), ours=True)
+        asked_for = session.options.modes is not None
+        if refuse(record, mode, asked_for) or stop(session, record, done):
+            yield record
+            return
+        measure_size(session, record)
+        if record.status == 'ok':
+            done.append(record)
+            per_edge(record, done)
+        yield record
+        if record.status != 'ok':
+            return
+        users *= 2
+
+
+def labels(users: int, mode: str) -> dict[str, int | str]:
+    return {
+        'mode': mode,
+        'users': users,
+        'items': users // SETTINGS['users_per_item'],
+        'edges': users * SETTINGS['edges_per_user'],
+    }
+
+
+def stop(session: Session, record: Record, done: list[Record]) -> bool:
+    """Whether this size would go beyond a limit, as the last ones grew."""
+    if not done:
+        return False
+    last = done[-1].metrics
+    expected = {}
+    for name in ('epoch_s', 'peak_bytes'):
+        factor = FIRST_GUESS
+        if len(done) > 1:
+            factor = max(1.0, last[name] / done[-2].metrics[name])
+        expected[name] = factor * last[name]
+    seconds, memory = expected['epoch_s'], expected['peak_bytes']
+    if seconds > session.options.max_seconds:
+        record.reason = f'an epoch would take about {seconds:.0f} s'
+    elif memory > session.memory:
+        record.reason = f'would hold about {memory / 1e9:.1f} GB'
+    else:
+        return False
+    record.status = 'skipped'
+    return True
+
+
+def measure_size(session: Session, record: Record) -> None:
+    options, size = session.options, record.labels
+    spec = {
+        'graph': f'power-{size["users"]}x{size["items"]}x{size["edges"]}',
+        'root': str(options.root),
+        'recipe': 'default',
+        'config': {
+            **MODES[size['mode']],
+            'hidden_channels': SETTINGS['hidden_channels'],
+            'batch_size': max(1, size['edges'] // SETTINGS['steps']),
+        },
+        'channels': SETTINGS['channels'],
+        'device': str(options.device),
+        'epochs': SETTINGS['epochs'],
+        'seed': options.seed,
+        'threads': options.threads,
+    }
+    # Evaluation, and a graph to make, come on top of the epochs.
+    limit = 3 * (SETTINGS['epochs'] + 1) * options.max_seconds
+    try:
+        record.metrics = run_child(
+            'benchmarks.training', spec, session.memory, limit
+        )
+    except LimitError as error:
+        record.status, record.reason = 'skipped', str(error)
+    except RuntimeError as error:
+        record.status, record.reason = 'failed', str(error)
+
+
+def per_edge(record: Record, done: list[Record]) -> None:
+    """Adds what is to stay the same, and the largest over the smallest of it
+    among the sizes so far.
+    """
+    metrics, edges = record.metrics, record.labels['edges']
+    for phase in ('diffusion', 'generate', 'recommend', 'evaluate', 'epoch'):
+        if f'{phase}_s' in metrics:
+            value = 1e6 * metrics[f'{phase}_s'] / edges
+            metrics[f'{phase}_us_per_edge'] = value
+    metrics['us_per_edge'] = metrics['epoch_us_per_edge']
+    rise = metrics['peak_bytes'] - metrics['base_bytes']
+    metrics['bytes_per_edge'] = rise / edges
+    for name in ('us_per_edge', 'bytes_per_edge'):
+        values = [r.metrics[name] for r in done]
+        metrics[f'{name}_ratio'] = max(values) / min(values)

@@ -1,0 +1,334 @@
+"""Figures of a family's records. Each returns `None` where there is too
+little to draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.registry import Record
+from diffmm_geo.utils.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Ceilings = dict[str, float]
+COLOURS = (
+    '#1f77b4',
+    '#ff7f0e',
+    '#2ca02c',
+    '#9467bd',
+    '#8c564b',
+    '#e377c2',
+    '#17becf',
+    '#bcbd22',
+)
+PHASES = {
+    'diffusion': '#1f77b4',
+    'generate': '#ff7f0e',
+    'recommend': '#2ca02c',
+    'evaluate': '#b0b0b0',
+}
+
+
+def plot_channels(records: Sequence[Record], _: Ceilings) -> Figure | None:
+    """Throughput against channels, a panel for each graph."""
+    records = _base(records, 'channels')
+    graphs = _distinct(records, 'graph')
+    if len(_distinct(records, 'channels')) < 2:
+        return None
+    figure, axes = _panels(len(graphs))
+    for ax, graph in zip(axes, graphs):
+        chosen = [r for r in records if r.labels['graph'] == graph]
+        _lines(ax, chosen, 'channels', 'gb_per_s')
+        edges = chosen[0].labels['edges']
+        ax.set(title=f'{graph}, {edges:,} edges', xlabel='channels')
+        _log_x(ax, _distinct(chosen, 'channels'))
+        ax.set_yscale('log')
+    return _finish(figure, axes, 'GB/s of compulsory bytes')
+
+
+def plot_edges(records: Sequence[Record], _: Ceilings) -> Figure | None:
+    """Throughput against edges."""
+    records = _base(records, 'edges')
+    if len(_distinct(records, 'edges')) < 2:
+        return None
+    figure, axes = _panels(1)
+    _lines(axes[0], records, 'edges', 'edges_per_s', 1e-6)
+    channels = records[0].labels['channels']
+    axes[0].set(title=f'{channels} channels', xlabel='edges')
+    axes[0].set_yscale('log')
+    _log_x(axes[0], _distinct(records, 'edges'))
+    return _finish(figure, axes, 'million edges a second')
+
+
+def plot_roofline(
+    records: Sequence[Record], ceilings: Ceilings
+) -> Figure | None:
+    """FLOP a second against FLOP a byte, below what the device can do."""
+    records = [r for r in records if 'flop_per_byte' in r.metrics]
+    if not records:
+        return None
+    directions = list(dict.fromkeys(r.labels.get('direction') for r in records))
+    figure, axes = _panels(len(directions), sharey=True)
+    x = [r.metrics['flop_per_byte'] for r in records]
+    ends = min(x) / 2, max(*x, 50) * 2
+    for ax, direction in zip(axes, directions):
+        _roofs(ax, ceilings, *ends)
+        for backend, style in _styles(records).items():
+            chosen = [
+                r
+                for r in records
+                if r.labels['backend'] == backend
+                and r.labels.get('direction') == direction
+            ]
+            ax.scatter(
+                [r.metrics['flop_per_byte'] for r in chosen],
+                [r.metrics['gflop_per_s'] for r in chosen],
+                s=34 if backend == 'ours' else 14,
+                alpha=1 if backend == 'ours' else 0.7,
+                linewidths=0,
+                color=style['color'],
+                marker=style['marker'],
+                label=backend,
+                zorder=3 if backend == 'ours' else 2,
+            )
+        ax.set(
+            title=direction or '',
+            xlabel='FLOP a compulsory byte',
+            xscale='log',
+            yscale='log',
+        )
+    return _finish(figure, axes, 'GFLOP/s')
+
+
+def _roofs(ax: Axes, ceilings: Ceilings, low: float, high: float) -> None:
+    copy, color = ceilings['copy'], '#888888'
+    label = f'copy, {copy / 1e9:.0f} GB/s'
+    for name, rate in ceilings.items():
+        if name == 'copy':
+            continue
+        knee = rate / copy
+        x = [low, min(max(knee, low), high), high]
+        y = [min(copy * value, rate) / 1e9 for value in x]
+        ax.plot(x, y, color=color, linewidth=1, zorder=1, label=label)
+        ax.annotate(
+            f'matmul, {name.removeprefix("matmul_")}',
+            (high, y[-1]),
+            xytext=(0, 3),
+            textcoords='offset points',
+            ha='right',
+            fontsize=8,
+            color='#666666',
+        )
+
+
+def plot_nodes(records: Sequence[Record], _: Ceilings) -> Figure | None:
+    """Time and memory against the number of nodes."""
+    records = [r for r in records if 'ms' in r.metrics]
+    directions = _distinct(records, 'direction')
+    if len(_distinct(records, 'nodes')) < 2:
+        return None
+    figure, axes = _panels(2 * len(directions))
+    for i, direction in enumerate(directions):
+        chosen = [r for r in records if r.labels['direction'] == direction]
+        for ax, metric, scale, what in (
+            (axes[2 * i], 'ms', 1, 'milliseconds'),
+            (axes[2 * i + 1], 'peak_bytes', 1e-6, 'peak MB'),
+        ):
+            _lines(ax, chosen, 'nodes', metric, scale)
+            ax.set(title=f'{direction}: {what}', xlabel='nodes')
+            ax.set_yscale('log')
+            _log_x(ax, _distinct(chosen, 'nodes'))
+    return _finish(figure, axes, '')
+
+
+def plot_phases(records: Sequence[Record], _: Ceilings) -> Figure | None:
+    """Seconds of an epoch by phase, a bar for each graph and mode."""
+    records = [r for r in records if 'epoch_s' in r.metrics]
+    if not records:
+        return None
+    figure, axes = _panels(1)
+    ax = axes[0]
+    names = [' '.join(map(str, r.labels.values())) for r in records]
+    left = [0.0] * len(records)
+    for phase, colour in PHASES.items():
+        width = [r.metrics.get(f'{phase}_s', 0.0) for r in records]
+        ax.barh(names, width, 0.6, left, color=colour, label=phase)
+        left = [a + b for a, b in zip(left, width)]
+    for i, record in enumerate(records):
+        peak = record.metrics['peak_bytes'] / 1e9
+        text = f' {record.metrics["epoch_s"]:.1f} s, {peak:.2f} GB'
+        ax.text(left[i], i, text, va='center', fontsize=9)
+    ax.set(
+        title='an epoch, and its peak of memory',
+        xlabel='seconds (in numbers: without evaluation)',
+        xlim=(0, 1.4 * max(left)),
+        ylim=(len(records) - 0.2, -0.8),
+    )
+    figure = _finish(figure, axes, '')
+    ax.grid(visible=False, axis='y')
+    return figure
+
+
+def plot_growth(records: Sequence[Record], _: Ceilings) -> Figure | None:
+    """Time and memory an epoch per edge: flat is linear."""
+    records = [r for r in records if 'us_per_edge' in r.metrics]
+    if len(records) < 2:
+        return None
+    figure, axes = _panels(2)
+    edges = [r.labels['edges'] for r in records]
+    for phase, colour in PHASES.items():
+        name = f'{phase}_us_per_edge'
+        y = [r.metrics[name] for r in records if name in r.metrics]
+        if len(y) == len(edges):
+            axes[0].plot(edges, y, 'o-', color=colour, label=phase)
+    y = [r.metrics['us_per_edge'] for r in records]
+    axes[0].plot(edges, y, 'o-', color='black', linewidth=2.5, label='epoch')
+    axes[0].set(title='microseconds an epoch per edge')
+    y = [r.metrics['bytes_per_edge'] for r in records]
+    axes[1].plot(edges, y, 'o-', color='black')
+    axes[1].set(title='bytes held at the peak per edge')
+    for ax in axes:
+        ax.set(xlabel='edges', ylim=(0, None))
+        _log_x(ax, edges)
+    return _finish(figure, axes, '')
+
+
+def draw(
+    plot: Callable, records: Sequence[Record], ceilings: Ceilings, path: Path
+) -> bool:
+    """Writes a figure, if there is one, without a display."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    figure = plot(records, ceilings)
+    if figure is None:
+        return False
+    with atomic_path(str(path)) as temporary:
+        figure.savefig(temporary, dpi=150, bbox_inches='tight', format='png')
+    pyplot.close(figure)
+    return True
+
+
+def _base(records: Sequence[Record], along: str) -> list[Record]:
+    # Those on the line through the first record's type and direction; along
+    # the edges, through the middle of channels as well.
+    records = [r for r in records if 'ms' in r.metrics]
+    if not records:
+        return []
+    fixed = {k: records[0].labels[k] for k in ('dtype', 'direction')}
+    out = [r for r in records if fixed.items() <= r.labels.items()]
+    if along == 'edges':
+        channels = _distinct(out, 'channels')
+        middle = channels[len(channels) // 2]
+        out = [r for r in out if r.labels['channels'] == middle]
+    return out
+
+
+def _distinct(records: Sequence[Record], label: str) -> list[Any]:
+    values = list(dict.fromkeys(r.labels[label] for r in records))
+    numbers = all(isinstance(value, int) for value in values)
+    return sorted(values) if numbers else values
+
+
+def _styles(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    # What is ours is solid and round, peers are dashed and square.
+    out: dict[str, dict[str, Any]] = {}
+    names = dict.fromkeys(r.labels['backend'] for r in records)
+    ours = [n for n in names if n != 'ours' and not n.startswith('peer')]
+    peers = [n for n in names if n.startswith('peer')]
+    for i, name in enumerate(ours):
+        out[name] = {'color': COLOURS[i % 8], 'linestyle': '-', 'marker': 'o'}
+    for i, name in enumerate(peers):
+        out[name] = {'color': COLOURS[i % 8], 'linestyle': ':', 'marker': 's'}
+    if 'ours' in names:
+        style = {'color': 'black', 'linestyle': '-', 'marker': 'o'}
+        out = {'ours': {**style, 'linewidth': 2.5, 'zorder': 3}, **out}
+    return out
+
+
+def _lines(
+    ax: Axes,
+    records: Sequence[Record],
+    label: str,
+    metric: str,
+    scale: float = 1.0,
+) -> None:
+    for backend, style in _styles(records).items():
+        chosen = [
+            r
+            for r in records
+            if r.labels['backend'] == backend and metric in r.metrics
+        ]
+        chosen.sort(key=lambda r: r.labels[label])
+        x = [r.labels[label] for r in chosen]
+        y = [scale * r.metrics[metric] for r in chosen]
+        ax.plot(x, y, **{'markersize': 4, **style}, label=backend)
+
+
+def _log_x(ax: Axes, values: Sequence[int]) -> None:
+    # Ticks where something was measured, unless they would touch.
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    ticks: list[int] = []
+    for value in sorted(values):
+        if not ticks or value >= 1.9 * ticks[-1]:
+            ticks.append(value)
+    if len(ticks) > 6:
+        ticks = ticks[::2]
+    ax.set_xscale('log')
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(lambda value, _: short(value))
+
+
+def short(value: float) -> str:
+    """59541 as 59.5k."""
+    for size, unit in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
+        if value >= size:
+            return f'{value / size:.3g}{unit}'
+    return f'{value:.3g}'
+
+
+def _panels(count: int, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    from matplotlib import pyplot
+
+    columns = min(count, 3 if count != 4 else 2)
+    rows = -(-count // columns)
+    figure, axes = pyplot.subplots(
+        rows,
+        columns,
+        figsize=(7 if count == 1 else 4.6 * columns, 4 * rows),
+        squeeze=False,
+        sharey=sharey,
+        layout='constrained',
+    )
+    for ax in axes.flat[count:]:
+        ax.set_axis_off()
+    return figure, list(axes.flat[:count])
+
+
+def _finish(figure: Figure, axes: Sequence[Axes], ylabel: str) -> Figure:
+    handles: dict[str, Any] = {}
+    for ax in axes:
+        ax.grid(alpha=0.3)
+        ax.spines[['top', 'right']].set_visible(False)
+        for handle, label in zip(*ax.get_legend_handles_labels()):
+            handles.setdefault(label, handle)
+    if ylabel:
+        figure.supylabel(ylabel, fontsize='medium')
+    if handles:
+        figure.legend(
+            handles.values(),
+            handles.keys(),
+            loc='outside right center',
+            frameon=False,
+            fontsize=9,
+        )
+    return figure

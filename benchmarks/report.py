@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks.registry import Record
+
+
+def number(x: float) -> str:
+    """Three digits, without an exponent where there need be none."""
+    return f'{x:.0f}' if 1000 <= abs(x) < 1e6 else f'{x:.3g}'
+
+
+def spread(name: str) -> Callable[[dict[str, float]], str]:
+    return lambda m: f'{number(m[f"{name}_p10"])}..{number(m[f"{name}_p90"])}'
+
+
+# A column: its title and what of the metrics it shows.
+def column(
+    title: str, name: str, scale: float = 1.0, form: Callable = number
+) -> tuple[str, Callable[[dict[str, float]], str]]:
+    return title, lambda m: form(scale * m[name])
+
+
+# What a table shows, where a family has it.
+COLUMNS = {
+    'ms': column('ms', 'ms'),
+    'ms_p90': ('p10..p90', spread('ms')),
+    'edges_per_s': column('Medges/s', 'edges_per_s', 1e-6),
+    'gb_per_s': column('GB/s', 'gb_per_s'),
+    'share_of_copy': column('of copy', 'share_of_copy', 1, '{:.1%}'.format),
+    'share_of_matmul': column(
+        'of matmul', 'share_of_matmul', 1, '{:.1%}'.format
+    ),
+    'epoch_s': column('epoch s', 'epoch_s'),
+    'epoch_s_p90': ('p10..p90', spread('epoch_s')),
+    'diffusion_s': column('diffusion', 'diffusion_s'),
+    'generate_s': column('generate', 'generate_s'),
+    'recommend_s': column('recommend', 'recommend_s'),
+    'evaluate_s': column('evaluate', 'evaluate_s'),
+    'us_per_edge': column('us/edge', 'us_per_edge'),
+    'us_per_edge_ratio': column('max/min', 'us_per_edge_ratio'),
+    'bytes_per_edge': column('B/edge', 'bytes_per_edge'),
+    'bytes_per_edge_ratio': column('max/min', 'bytes_per_edge_ratio'),
+    'speedup': column('speed-up', 'speedup', 1, '{:.2f}x'.format),
+    'peak_bytes': column('peak MB', 'peak_bytes', 1e-6),
+    'error': column('error', 'error', 1, '{:.0e}'.format),
+}
+FOOTNOTE = """\
+ms: median of the calls. GB/s: of compulsory bytes. of copy, of matmul: share
+of the rate of a large copy and a large matrix product. speed-up: how many
+times as fast `ours` is. error: against `naive` in float64.
+"""
+
+
+def header(environment: dict[str, Any], ceilings: dict[str, float]) -> str:
+    versions = {
+        name: value
+        for name, value in environment['versions'].items()
+        if value is not None
+    }
+    matmul = ', '.join(
+        f'{name.removeprefix("matmul_")} {rate / 1e9:.0f}'
+        for name, rate in ceilings.items()
+        if name != 'copy'
+    )
+    driver, threads = environment['driver'], environment['threads']
+    on = f'driver {driver}' if driver else f'{threads} threads'
+    lines = [
+        f'{environment["device"]}, {on}, commit {environment["commit"]}',
+        ', '.join(f'{name} {value}' for name, value in versions.items()),
+        f'copy {ceilings["copy"] / 1e9:.1f} GB/s; '
+        f'matrix product in GFLOP/s: {matmul}',
+    ]
+    if environment['device_type'] == 'cpu':
+        load = environment['load_average']
+        if load > threads / 2:
+            lines.append(
+                f'Others keep this machine busy (load average {load} with '
+                f'{threads} threads): times are too long.'
+            )
+    return '\n'.join(lines)
+
+
+def line(record: Record) -> str:
+    """A record in short, for progress."""
+    labels = ' '.join(str(value) for value in record.labels.values())
+    if record.status != 'ok':
+        return f'{record.family} {labels}: {record.status}, {record.reason}'
+    m = record.metrics
+    parts = [f'{number(m["ms"])} ms'] if 'ms' in m else []
+    parts += [f'{number(m["epoch_s"])} s an epoch'] if 'epoch_s' in m else []
+    parts += [f'speed-up {m["speedup"]:.2f}'] if 'speedup' in m else []
+    return f'{record.family} {labels}: {", ".join(parts)}'
+
+
+def table(records: Sequence[Record]) -> str:
+    """The records of a family. Those which were not timed say why."""
+    labels = list(dict.fromkeys(k for r in records for k in r.labels))
+    metrics = [c for c in COLUMNS if any(c in r.metrics for r in records)]
+    rows = [[*labels, *(COLUMNS[c][0] for c in metrics)]]
+    notes = ['']
+    for record in records:
+        cells = [str(record.labels.get(k, '')) for k in labels]
+        for c in metrics:
+            known = c in record.metrics
+            cells.append(COLUMNS[c][1](record.metrics) if known else '')
+        rows.append(cells)
+        failed = record.status != 'ok'
+        notes.append(f'  {record.status}: {record.reason}' if failed else '')
+
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    out = []
+    for cells, note in zip(rows, notes):
+        left = [x.ljust(w) for x, w in zip(cells, widths)][: len(labels)]
+        right = [x.rjust(w) for x, w in zip(cells, widths)][len(labels) :]
+        out.append('  '.join([*left, *right]).rstrip() + note)
+    out.insert(1, '-' * (sum(widths) + 2 * len(widths) - 2))
+    if 'ms' in metrics:
+        out += ['', FOOTNOTE.rstrip()]
+    return '\n'.join(out)

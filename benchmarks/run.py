@@ -1,0 +1,221 @@
+r"""Measures what the library is made of.
+
+python benchmarks/run.py spmm --graphs power-1e6 --channels 16 64 256
+python benchmarks/run.py all --quick
+python benchmarks/run.py epoch --root data --modes fp32 bf16
+"""
+
+import argparse
+import importlib
+import shlex
+import signal
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from benchmarks import report
+from benchmarks.graphs import check_name
+from benchmarks.plots import draw
+from benchmarks.registry import FAMILIES, Record
+from benchmarks.session import Options, Session, failures, progress
+from benchmarks.timing import memory_limit
+from diffmm_geo.utils.atomic import atomic_path
+
+for name in (
+    'spmm',
+    'propagate',
+    'info_nce',
+    'generate',
+    'evaluate',
+    'epoch',
+    'growth',
+):
+    importlib.import_module(f'benchmarks.{name}')
+
+
+def parse_args(argv: list[str] | None = None) -> tuple[list[str], Options]:
+    summaries = (f'  {f.name:10} {f.summary}' for f in FAMILIES.values())
+    parser = argparse.ArgumentParser(
+        description='\n'.join([__doc__ or '', 'families:', *summaries]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('family', choices=[*FAMILIES, 'all'])
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--root', default='data', help='holds NAME/raw/')
+    parser.add_argument('--output', help='default: runs/bench/FAMILY')
+    parser.add_argument('--quick', action='store_true', help='about a minute')
+    parser.add_argument(
+        '--graphs',
+        nargs='+',
+        metavar='GRAPH',
+        help='tiktok, amazon-baby, movielens-100k, power-1e5 to power-1e8, '
+        'power-USERSxITEMSxEDGES',
+    )
+    parser.add_argument('--backends', nargs='+', metavar='BACKEND')
+    parser.add_argument('--channels', nargs='+', type=positive)
+    parser.add_argument('--dtypes', nargs='+', metavar='DTYPE')
+    parser.add_argument('--directions', nargs='+', metavar='DIRECTION')
+    parser.add_argument('--modes', nargs='+', metavar='MODE')
+    parser.add_argument(
+        '--sizes', nargs='+', type=positive, help='nodes (info_nce)'
+    )
+    parser.add_argument(
+        '--hidden', type=positive, help="the denoiser's (generate)"
+    )
+    parser.add_argument('--epochs', type=positive, default=5)
+    parser.add_argument(
+        '--seconds', type=float, default=0.5, help='to time a kernel'
+    )
+    parser.add_argument(
+        '--max-seconds',
+        type=float,
+        default=60.0,
+        help='a call, or an epoch of growth, at most',
+    )
+    parser.add_argument('--memory', type=float, default=20.0, help='GB at most')
+    parser.add_argument(
+        '--threads', type=positive, help="PyTorch's, where others are busy"
+    )
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args(argv)
+
+    try:
+        names = list(FAMILIES) if args.family == 'all' else [args.family]
+        check_choices(args, names)
+        options = to_options(args)
+    except ValueError as error:
+        parser.error(str(error))
+    return names, options
+
+
+def positive(text: str) -> int:
+    value = int(float(text))  # 1e5, too
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def check_choices(args: argparse.Namespace, names: list[str]) -> None:
+    for option in ('backends', 'dtypes', 'directions', 'modes'):
+        choices = dict.fromkeys(
+            choice
+            for name in names
+            for choice in FAMILIES[name].choices.get(option, ())
+        )
+        for value in getattr(args, option) or ():
+            if value not in choices:
+                known = ', '.join(choices) or f'nothing: {args.family} has none'
+                raise ValueError(
+                    f'argument --{option}: no {value!r} (choose from {known})'
+                )
+    for name in args.graphs or ():
+        check_name(name)
+    for option in ('seconds', 'max_seconds', 'memory'):
+        if not getattr(args, option) > 0:
+            flag = option.replace('_', '-')
+            raise ValueError(f'argument --{flag}: needs to be above zero')
+
+
+def to_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        text = str(error).split('\n')[0]
+        raise ValueError(f'argument --device: {text}') from None
+    return device
+
+
+def to_options(args: argparse.Namespace) -> Options:
+    def many(name: str) -> tuple | None:
+        value = getattr(args, name)
+        return None if value is None else tuple(value)
+
+    return Options(
+        device=to_device(args.device),
+        root=Path(args.root).resolve(),
+        output=Path(args.output or f'runs/bench/{args.family}'),
+        graphs=many('graphs'),
+        backends=many('backends'),
+        channels=many('channels'),
+        dtypes=many('dtypes'),
+        directions=many('directions'),
+        modes=many('modes'),
+        sizes=many('sizes'),
+        hidden=args.hidden,
+        threads=args.threads,
+        epochs=1 if args.quick else args.epochs,
+        seconds=min(args.seconds, 0.02) if args.quick else args.seconds,
+        memory=1e9 * args.memory,
+        max_seconds=args.max_seconds,
+        quick=args.quick,
+        seed=args.seed,
+    )
+
+
+def run_family(session: Session, name: str) -> None:
+    family = FAMILIES[name]
+    progress(f'\n{name}: {family.summary}')
+    records: list[Record] = []
+    try:
+        for record in family.run(session):
+            records.append(record)
+            session.add(record)
+            progress(f'  {report.line(record)}')
+    finally:  # Also of what was measured before Ctrl-C.
+        write_reports(session, name, records)
+
+
+def write_reports(session: Session, name: str, records: list[Record]) -> None:
+    output = session.options.output
+    if not records:
+        progress('  nothing to measure with these options')
+        return
+    text = report.table(records)
+    print(f'\n{name}\n{text}', flush=True)
+    with atomic_path(str(output / f'{name}.txt')) as path:
+        head = report.header(session.environment, session.ceilings)
+        Path(path).write_text(f'{head}\n\n{text}\n')
+    for plot in FAMILIES[name].plots:
+        file = f'{name}_{plot.__name__.removeprefix("plot_")}.png'
+        draw(plot, records, session.ceilings, output / file)
+
+
+def main(argv: list[str] | None = None) -> int:
+    names, options = parse_args(argv)
+    options.output.mkdir(parents=True, exist_ok=True)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    arguments = sys.argv[1:] if argv is None else argv
+    session = Session(options, shlex.join(['benchmarks/run.py', *arguments]))
+    progress(report.header(session.environment, session.ceilings))
+    # A GPU's driver reserves more addresses than there is memory.
+    on_cpu = options.device.type == 'cpu'
+    guard = memory_limit(session.memory) if on_cpu else nullcontext()
+    try:
+        with guard:
+            for name in names:
+                run_family(session, name)
+        session.complete = True
+        session.write()
+    except KeyboardInterrupt:
+        progress(f"interrupted: '{options.output}' has what was measured")
+        return 130
+    except (FileNotFoundError, ValueError) as error:
+        progress(f'error: {error}')
+        return 2
+    progress(f"\nresults.json, tables and plots are in '{options.output}'")
+    wrong = list(failures(session.records))
+    for record in wrong:
+        progress(f'FAILED {report.line(record)}')
+    return 1 if wrong else 0
+
+
+if __name__ == '__main__':
+    # A job that is ended leaves what it has, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())

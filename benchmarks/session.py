@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import device as device_info
+from benchmarks.graphs import GENERATED, REAL, Graph, is_available, load_graph
+from benchmarks.registry import Record
+from diffmm_geo.utils.atomic import atomic_path
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line chooses; `None` leaves it to the family."""
+
+    device: torch.device = torch.device('cpu')
+    root: Path = Path('data')
+    output: Path = Path('runs/bench')
+    graphs: tuple[str, ...] | None = None
+    backends: tuple[str, ...] | None = None
+    channels: tuple[int, ...] | None = None
+    dtypes: tuple[str, ...] | None = None
+    directions: tuple[str, ...] | None = None
+    modes: tuple[str, ...] | None = None
+    hidden: int | None = None
+    threads: int | None = None
+    sizes: tuple[int, ...] | None = None
+    epochs: int = 5
+    seconds: float = 0.5
+    # Bytes to hold at most, and the seconds of a call (of an epoch, in
+    # `growth`) beyond which it is not tried.
+    memory: float = 20e9
+    max_seconds: float = 60.0
+    quick: bool = False
+    seed: int = 0
+
+
+@dataclass
+class Session:
+    """A run: its options, what the device can do, and the records so far,
+    which are in the file after each one.
+    """
+
+    options: Options
+    command: str = ''
+    records: list[Record] = field(default_factory=list)
+    complete: bool = False
+
+    def __post_init__(self) -> None:
+        device = self.options.device
+        self.started = time.strftime('%Y-%m-%d %H:%M:%S %z')
+        self.environment = device_info.environment(device)
+        self.cache_bytes = device_info.cache_bytes(device)
+        free = device_info.available_bytes(device)
+        self.memory = min(self.options.memory, 0.8 * free)
+        self.ceilings = device_info.ceilings(device)
+        self._graph: Graph | None = None
+
+    def choose(self, name: str, default: tuple, quick: tuple) -> tuple:
+        """The values of an option: as asked for, or by default."""
+        chosen = getattr(self.options, name)
+        if chosen is not None:
+            return chosen
+        return quick if self.options.quick else default
+
+    def points(
+        self, default: tuple[tuple, ...], quick: tuple[tuple, ...]
+    ) -> list[tuple[int, str, str]]:
+        """All channels, all types and all directions, each with the middle
+        of the channels and the first of the others. All of their products
+        would be many, and tell little more.
+        """
+        channels, dtypes, directions = (
+            self.choose(name, *values)
+            for name, values in zip(
+                ('channels', 'dtypes', 'directions'), zip(default, quick)
+            )
+        )
+        middle = channels[len(channels) // 2]
+        out = [(c, dtypes[0], directions[0]) for c in channels]
+        out += [(middle, t, directions[0]) for t in dtypes]
+        out += [(middle, dtypes[0], d) for d in directions]
+        return list(dict.fromkeys(out))
+
+    def graph_names(self, default: tuple[str, ...] = ()) -> list[str]:
+        """The graphs as asked for, or the default ones that are at hand."""
+        names = self.options.graphs
+        if names is not None:
+            return list(names)
+        if self.options.quick:
+            return [GENERATED[0]]
+        # On a CPU, larger ones take hours.
+        is_cpu = self.options.device.type == 'cpu'
+        generated = GENERATED[:2] if is_cpu else GENERATED
+        names = default or (*REAL, *generated)
+        return [n for n in names if self._is_at_hand(n)]
+
+    def _is_at_hand(self, name: str) -> bool:
+        if not is_available(name, self.options.root):
+            return False
+        try:
+            if name == 'movielens-100k':
+                self.graph(name)
+        except ConnectionError as error:
+            progress(f'  {name} is left out: {error}')
+            return False
+        return True
+
+    def graph(self, name: str) -> Graph:
+        """A graph; the last one is kept."""
+        if self._graph is None or self._graph.name != name:
+            self._graph = None
+            self._graph = load_graph(name, self.options.root, self.options.seed)
+        return self._graph
+
+    def wants(self, backend: str) -> bool:
+        chosen = self.options.backends
+        return chosen is None or backend in chosen
+
+    def add(self, record: Record) -> None:
+        self.records.append(record)
+        self.write()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            'schema': 1,
+            'command': self.command,
+            'started': self.started,
+            'complete': self.complete,
+            'environment': self.environment,
+            'ceilings': self.ceilings,
+            'records': [asdict(record) for record in self.records],
+        }
+
+    def write(self) -> None:
+        path = self.options.output / 'results.json'
+        with atomic_path(str(path)) as temporary:
+            text = json.dumps(self.to_dict(), indent=1)
+            Path(temporary).write_text(f'{text}\n')
+
+
+def progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def failures(records: list[Record]) -> Iterator[Record]:
+    """Those of what is ours; a peer may fail."""
+    return (r for r in records if r.ours and r.status == 'failed')

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import copy
+import ctypes
+import math
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MIN_REPEATS, MAX_REPEATS = 3, 1000
+MAX_SETS = 64
+# Three repeats of a call that takes longer than this would test patience.
+SLOW = 5.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a call. Ten percent of the calls were faster than `p10`, ten
+    percent slower than `p90`.
+    """
+
+    median: float
+    p10: float
+    p90: float
+    repeats: int
+    sets: int
+
+    @classmethod
+    def of(cls, samples: Sequence[float], sets: int = 1) -> Timing:
+        x = torch.tensor(sorted(samples), dtype=torch.double)
+        q = torch.quantile(x, x.new_tensor([0.1, 0.5, 0.9])).tolist()
+        return cls(q[1], q[0], q[2], len(samples), sets)
+
+
+def num_sets(set_bytes: float, cache_bytes: float, limit_bytes: float) -> int:
+    """How many copies of the inputs to take turns with, so that none is in
+    cache when its turn comes: the others are twice the cache.
+    """
+    needed = 1 + math.ceil(2 * cache_bytes / max(set_bytes, 1))
+    if set_bytes > 2 * cache_bytes:  # A call evicts its own inputs.
+        needed = 1
+    affordable = int(limit_bytes // max(set_bytes, 1))
+    return max(1, min(needed, affordable, MAX_SETS))
+
+
+def time_call(
+    fn: Callable,
+    inputs: tuple,
+    device: torch.device,
+    seconds: float,
+    sets: int = 1,
+    estimate: float = 0.0,
+) -> Timing:
+    """Times `fn(*inputs)` for about so many seconds, on copies of the inputs
+    in turn, after a call on each.
+    """
+    # Slow calls are no faster for what the cache holds at their start.
+    sets = max(1, min(sets, int(seconds / max(estimate, 1e-9))))
+    turns = [inputs] + [clone(inputs) for _ in range(sets - 1)]
+    clock = _cuda_clock if device.type == 'cuda' else _cpu_clock
+    if estimate < seconds:
+        clock(fn, turns, sets)
+        estimate = Timing.of(clock(fn, turns, MIN_REPEATS)).median
+    repeats = int(seconds / max(estimate, 1e-9))
+    fewest = 1 if estimate > SLOW else MIN_REPEATS
+    repeats = max(fewest, min(repeats, MAX_REPEATS))
+    return Timing.of(clock(fn, turns, repeats), sets)
+
+
+def clone(inputs: tuple) -> tuple:
+    """A copy that shares no memory."""
+    return tuple(
+        # `deepcopy` knows no sparse layouts.
+        x.clone()
+        if isinstance(x, torch.Tensor) and x.layout != torch.strided
+        else copy.deepcopy(x)
+        for x in inputs
+    )
+
+
+def _cpu_clock(fn: Callable, turns: list[tuple], repeats: int) -> list[float]:
+    samples = []
+    for i in range(repeats):
+        args = turns[i % len(turns)]
+        start = time.perf_counter()
+        fn(*args)
+        samples.append(time.perf_counter() - start)
+    return samples
+
+
+def _cuda_clock(fn: Callable, turns: list[tuple], repeats: int) -> list[float]:
+    events = []
+    torch.cuda.synchronize()
+    for i in range(repeats):
+        args = turns[i % len(turns)]
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        fn(*args)
+        end.record()
+        events.append((start, end))
+    torch.cuda.synchronize()
+    return [start.elapsed_time(end) / 1e3 for start, end in events]
+
+
+def peak_memory(
+    fn: Callable, device: torch.device
+) -> tuple[Any, float, float | None]:
+    """The output of `fn()`, its seconds, and the bytes by which memory rose
+    at most while it ran: what PyTorch allocated on a GPU; on the CPU the
+    resident set, to about a megabyte, which Linux alone tells.
+    """
+    if device.type == 'cuda':
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        start = time.perf_counter()
+        out = fn()
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        return out, seconds, torch.cuda.max_memory_allocated() - before
+
+    before = _reset_peak()
+    start = time.perf_counter()
+    out = fn()
+    seconds = time.perf_counter() - start
+    if before is None:
+        return out, seconds, None
+    return out, seconds, max(0.0, read_status('VmHWM') - before)
+
+
+@contextmanager
+def memory_limit(extra: float) -> Iterator[None]:
+    """Makes an allocation beyond so many more bytes fail, in this process and
+    in those it starts: on Linux, the machine would pick one to kill.
+    """
+    try:
+        import resource
+
+        before = resource.getrlimit(resource.RLIMIT_DATA)
+        soft = int(read_status('VmData') + extra)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, before[1]))
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _reset_peak() -> float | None:
+    try:
+        # Freed blocks that the allocator kept would hide new ones.
+        ctypes.CDLL(None).malloc_trim(0)
+        Path('/proc/self/clear_refs').write_text('5')
+        return read_status('VmRSS')
+    except (AttributeError, OSError):
+        return None
+
+
+def read_status(name: str, pid: int | str = 'self') -> float:
+    """Bytes from Linux's record of a process. Unlike `ru_maxrss`, `VmHWM`
+    counts nothing of the process that started this one.
+    """
+    status = Path(f'/proc/{pid}/status').read_text()
+    match = re.search(rf'^{name}:\s+(\d+) kB', status, re.MULTILINE)
+    if match is None:  # The process has ended.
+        return 0.0
+    return float(match[1]) * 1024

@@ -1,0 +1,104 @@
+"""Trains DiffMM for some epochs and prints seconds by phase and the peak of
+memory as JSON: `python -m benchmarks.training SPEC`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.graphs import load_graph, to_data
+from benchmarks.timing import Timing, read_status
+from diffmm_geo.training import RECIPES, DiffMMConfig, DiffMMTrainer
+
+# Modes of training: what differs from the recipe. A mode with a field that
+# this version's settings do not have is left out.
+MODES: dict[str, dict[str, Any]] = {
+    'fp32': {},
+    'bf16': {'precision': 'bf16'},
+    'fast': {'precision': 'bf16', 'diffusion_form': 'sampled'},
+}
+
+
+def unknown_fields(mode: str) -> list[str]:
+    known = {field.name for field in fields(DiffMMConfig)}
+    return [name for name in MODES[mode] if name not in known]
+
+
+def peak_bytes(device: torch.device) -> float:
+    if device.type == 'cuda':
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        return read_status('VmHWM')
+    except OSError:  # Not Linux.
+        return float('nan')
+
+
+def train(spec: dict[str, Any]) -> dict[str, Any]:
+    if spec['threads'] is not None:
+        torch.set_num_threads(spec['threads'])
+    device = torch.device(spec['device'])
+    base = peak_bytes(device)  # PyTorch itself
+    graph = load_graph(spec['graph'], Path(spec['root']), spec['seed'])
+    data = to_data(graph, spec.get('channels', 64), spec['seed'])
+    epochs = spec['epochs'] + 1
+    config = replace(
+        RECIPES[spec['recipe']],
+        num_epochs=epochs,
+        patience=epochs,
+        seed=spec['seed'],
+        **spec['config'],
+    )
+    trainer = DiffMMTrainer(data, config, device=device)
+    samples: dict[str, list[float]] = {}
+
+    def on_epoch(record: dict[str, Any]) -> None:
+        start = time.perf_counter()
+        if 'test' in trainer.edge_label_index:
+            trainer.evaluate('test')
+        seconds = {
+            **record['seconds'],
+            # The trainer's own is of validation and test.
+            'evaluate': time.perf_counter() - start,
+        }
+        phases = [v for k, v in seconds.items() if k != 'evaluate']
+        seconds['epoch'] = sum(phases)
+        number = record['epoch']
+        print(
+            f'    epoch {number} of {epochs}: {seconds["epoch"]:.2f} s'
+            + (' (warm-up)' if number == 1 else ''),
+            file=sys.stderr,
+            flush=True,
+        )
+        if number > 1:
+            for name, value in seconds.items():
+                samples.setdefault(name, []).append(value)
+
+    trainer.fit(callback=on_epoch)
+    out = {'base_bytes': base, 'peak_bytes': peak_bytes(device)}
+    for name, values in samples.items():
+        timing = Timing.of(values)
+        out[f'{name}_s'] = timing.median
+        out[f'{name}_s_p10'], out[f'{name}_s_p90'] = timing.p10, timing.p90
+    return out
+
+
+def main() -> None:
+    try:
+        result = train(json.loads(sys.argv[1]))
+    except Exception as error:
+        result = {'failure': f'{type(error).__name__}: {error}'}
+    print(json.dumps(result))
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except KeyboardInterrupt:  # The parent says so.
+        sys.exit(130)
