@@ -65,7 +65,7 @@ def header(environment: dict[str, Any], ceilings: dict[str, float]) -> str:
         if name != 'copy'
     )
     driver, threads = environment['driver'], environment['threads']
-    on = f'driver {driver}' if driver else f'{threads} threads'
+    on = f'driver {driver}' if driver else f'threads {threads}'
     lines = [
         f'{environment["device"]}, {on}, commit {environment["commit"]}',
         ', '.join(f'{name} {value}' for name, value in versions.items()),
@@ -77,7 +77,8 @@ def header(environment: dict[str, Any], ceilings: dict[str, float]) -> str:
         if load > threads / 2:
             lines.append(
                 f'Others keep this machine busy (load average {load} with '
-                f'{threads} threads): times are too long.'
+                f'{threads} threads): times are too long, and less so with '
+                f'--threads 1.'
             )
     return '\n'.join(lines)
 
