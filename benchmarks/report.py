@@ -75,10 +75,10 @@ def header(environment: dict[str, Any], ceilings: dict[str, float]) -> str:
     if environment['device_type'] == 'cpu':
         load = environment['load_average']
         if load > threads / 2:
+            hint = ' (--threads 1 is steadier)' if threads > 1 else ''
             lines.append(
-                f'Others keep this machine busy (load average {load} with '
-                f'{threads} threads): times are too long, and less so with '
-                f'--threads 1.'
+                f'Others keep this machine busy (load average {load}): times '
+                f'are too long{hint}.'
             )
     return '\n'.join(lines)
 
