@@ -5,8 +5,10 @@
 PYTHON ?= python3
 # Wheels built from source, kept for the next checkout.
 WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/diffmm_geo/wheels
-# `make demo DEMO_ARGS=...`, `make test PYTEST_ARGS=...`
+# `make demo DEMO_ARGS=...`, `make bench BENCH_ARGS=...`,
+# `make test PYTEST_ARGS=...`
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 PYTEST_ARGS ?=
 
 VENV := .venv
@@ -24,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install demo test lint format types clean
+.PHONY: help install demo bench test lint format types clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -33,6 +35,10 @@ install: $(STAMPS)/examples ## Make .venv with the package and its examples
 
 demo: $(STAMPS)/examples ## Train DiffMM and LightGCN on MovieLens-100K
 	$(BIN)/python examples/demo.py --root data --output runs/demo $(DEMO_ARGS)
+
+# MovieLens-100K and generated graphs; those of the paper where data has them.
+bench: $(STAMPS)/examples $(STAMPS)/sparse ## Measure kernels and training
+	$(BIN)/python benchmarks/run.py all --output runs/bench $(BENCH_ARGS)
 
 test: $(STAMPS)/test $(STAMPS)/sparse ## Run the tests, with torch-sparse
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -73,6 +73,8 @@ def measure(
             record.status = 'failed'
             text = str(error).strip().split('\n')[0]
             record.reason = f'{type(error).__name__}: {text}'[:200]
+            if session.options.device.type == 'cuda':
+                torch.cuda.empty_cache()  # What it had got.
         if case.labels['backend'] == OURS:
             ours = record.metrics.get('ms')
         if ours and 'ms' in record.metrics:

@@ -161,7 +161,7 @@ def plot_phases(records: Sequence[Record], _: Ceilings) -> Figure | None:
         left = [a + b for a, b in zip(left, width)]
     for i, record in enumerate(records):
         peak = record.metrics['peak_bytes'] / 1e9
-        text = f' {record.metrics["epoch_s"]:.1f} s, {peak:.2f} GB'
+        text = f' {record.metrics["epoch_s"]:.3g} s, {peak:.2f} GB'
         ax.text(left[i], i, text, va='center', fontsize=9)
     ax.set(
         title='an epoch, and its peak of memory',
@@ -193,7 +193,7 @@ def plot_growth(records: Sequence[Record], _: Ceilings) -> Figure | None:
     axes[1].plot(edges, y, 'o-', color='black')
     axes[1].set(title='bytes held at the peak per edge')
     for ax in axes:
-        ax.set(xlabel='edges', ylim=(0, None))
+        ax.set(xlabel='edges', ylim=(0, 1.05 * ax.get_ylim()[1]))
         _log_x(ax, edges)
     return _finish(figure, axes, '')
 

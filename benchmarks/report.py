@@ -65,7 +65,7 @@ def header(environment: dict[str, Any], ceilings: dict[str, float]) -> str:
         if name != 'copy'
     )
     driver, threads = environment['driver'], environment['threads']
-    on = f'driver {driver}' if driver else f'{threads} threads'
+    on = f'driver {driver}' if driver else f'threads {threads}'
     lines = [
         f'{environment["device"]}, {on}, commit {environment["commit"]}',
         ', '.join(f'{name} {value}' for name, value in versions.items()),
@@ -75,9 +75,10 @@ def header(environment: dict[str, Any], ceilings: dict[str, float]) -> str:
     if environment['device_type'] == 'cpu':
         load = environment['load_average']
         if load > threads / 2:
+            hint = ' (--threads 1 is steadier)' if threads > 1 else ''
             lines.append(
-                f'Others keep this machine busy (load average {load} with '
-                f'{threads} threads): times are too long.'
+                f'Others keep this machine busy (load average {load}): times '
+                f'are too long{hint}.'
             )
     return '\n'.join(lines)
 

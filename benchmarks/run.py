@@ -7,6 +7,7 @@ python benchmarks/run.py epoch --root data --modes fp32 bf16
 
 import argparse
 import importlib
+import math
 import shlex
 import signal
 import sys
@@ -76,7 +77,11 @@ def parse_args(argv: list[str] | None = None) -> tuple[list[str], Options]:
         default=60.0,
         help='a call, or an epoch of growth, at most',
     )
-    parser.add_argument('--memory', type=float, default=20.0, help='GB at most')
+    parser.add_argument(
+        '--memory',
+        type=float,
+        help='GB at most (default: 20 on a CPU, of a GPU what is free)',
+    )
     parser.add_argument(
         '--threads', type=positive, help="PyTorch's, where others are busy"
     )
@@ -115,7 +120,8 @@ def check_choices(args: argparse.Namespace, names: list[str]) -> None:
     for name in args.graphs or ():
         check_name(name)
     for option in ('seconds', 'max_seconds', 'memory'):
-        if not getattr(args, option) > 0:
+        value = getattr(args, option)
+        if value is not None and not value > 0:
             flag = option.replace('_', '-')
             raise ValueError(f'argument --{flag}: needs to be above zero')
 
@@ -135,8 +141,11 @@ def to_options(args: argparse.Namespace) -> Options:
         value = getattr(args, name)
         return None if value is None else tuple(value)
 
+    device, memory = to_device(args.device), args.memory
+    if memory is None:
+        memory = 20.0 if device.type == 'cpu' else math.inf
     return Options(
-        device=to_device(args.device),
+        device=device,
         root=Path(args.root).resolve(),
         output=Path(args.output or f'runs/bench/{args.family}'),
         graphs=many('graphs'),
@@ -150,7 +159,7 @@ def to_options(args: argparse.Namespace) -> Options:
         threads=args.threads,
         epochs=1 if args.quick else args.epochs,
         seconds=min(args.seconds, 0.02) if args.quick else args.seconds,
-        memory=1e9 * args.memory,
+        memory=1e9 * memory,
         max_seconds=args.max_seconds,
         quick=args.quick,
         seed=args.seed,

@@ -11,9 +11,19 @@ from typing import Any
 import torch
 
 from benchmarks import device as device_info
-from benchmarks.graphs import GENERATED, REAL, Graph, is_available, load_graph
+from benchmarks.graphs import (
+    GENERATED,
+    REAL,
+    Graph,
+    is_available,
+    load_graph,
+    parse_generated,
+)
 from benchmarks.registry import Record
 from diffmm_geo.utils.atomic import atomic_path
+
+# To make a graph, and to sort it for both directions.
+BYTES_PER_EDGE = 120
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,8 @@ class Options:
     sizes: tuple[int, ...] | None = None
     epochs: int = 5
     seconds: float = 0.5
-    # Bytes to hold at most, and the seconds of a call (of an epoch, in
-    # `growth`) beyond which it is not tried.
+    # Bytes to hold at most (of what is free, if less), and the seconds of a
+    # call (of an epoch, in `growth`) beyond which it is not tried.
     memory: float = 20e9
     max_seconds: float = 60.0
     quick: bool = False
@@ -93,7 +103,7 @@ class Session:
         """The graphs as asked for, or the default ones that are at hand."""
         names = self.options.graphs
         if names is not None:
-            return list(names)
+            return [n for n in names if self._fits(n)]
         if self.options.quick:
             return [GENERATED[0]]
         # On a CPU, larger ones take hours.
@@ -103,7 +113,7 @@ class Session:
         return [n for n in names if self._is_at_hand(n)]
 
     def _is_at_hand(self, name: str) -> bool:
-        if not is_available(name, self.options.root):
+        if not is_available(name, self.options.root) or not self._fits(name):
             return False
         try:
             if name == 'movielens-100k':
@@ -112,6 +122,13 @@ class Session:
             progress(f'  {name} is left out: {error}')
             return False
         return True
+
+    def _fits(self, name: str) -> bool:
+        _, _, edges = parse_generated(name) or (0, 0, 0)
+        needed = BYTES_PER_EDGE * edges
+        if needed > self.memory:
+            progress(f'  {name} is left out: it takes {needed / 1e9:.0f} GB')
+        return needed <= self.memory
 
     def graph(self, name: str) -> Graph:
         """A graph; the last one is kept."""

@@ -43,8 +43,10 @@ def peak_bytes(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device)
     try:
         return read_status('VmHWM')
-    except OSError:  # Not Linux.
-        return float('nan')
+    except OSError:  # Not Linux: macOS, in bytes.
+        import resource
+
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def train(spec: dict[str, Any]) -> dict[str, Any]:

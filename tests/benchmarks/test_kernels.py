@@ -1,0 +1,154 @@
+from functools import partial
+
+import pytest
+import torch
+
+from benchmarks import propagate, spmm
+from benchmarks.graphs import load_graph
+from benchmarks.kernels import Case, measure, relative_error
+from benchmarks.session import Options, Session
+from benchmarks.spmm_peers import PEERS, Peer
+from diffmm_geo import ops
+
+
+@pytest.fixture
+def session(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        'benchmarks.device.ceilings',
+        lambda device: {'copy': 1e10, 'matmul_float32': 1e11},
+    )
+    return Session(Options(seconds=1e-3, output=tmp_path))
+
+
+@pytest.fixture
+def problem(session):
+    graph = load_graph('power-60x40x300', session.options.root)
+    matrix = spmm.normalized(graph, session.options.device)
+
+    def make(direction='forward', dtype='float32'):
+        return spmm.Problem(session, graph.name, matrix, 8, dtype, direction)
+
+    return make
+
+
+def test_wrong_kernel_is_caught_and_not_timed(session, problem):
+    def wrong(matrix, x):
+        return ops.spmm(matrix, x) * 1.01
+
+    kernel = Peer(lambda matrix, value: matrix.set_value(value), wrong)
+    calls = []
+    case = problem().case('wrong', kernel)
+    case.fn = lambda a, x, fn=case.fn: calls.append(1) or fn(a, x)
+    (record,) = measure(session, 'spmm', [case])
+    assert record.status == 'failed' and 'error 1.0e-02' in record.reason
+    assert 'ms' not in record.metrics and len(calls) == 1
+
+
+@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
+def test_output_that_is_not_finite_is_wrong(session, problem, bad):
+    def kernel(a, x):
+        out = spmm.reference(*a, x, x, 'forward')[0].to(x.dtype)
+        out[0, 0] = bad
+        return out
+
+    peer = Peer(lambda *a: a, kernel)
+    case = problem().case('bad', peer)
+    case.fn = lambda a, x: (torch.full((60, 8), bad),)
+    (record,) = measure(session, 'spmm', [case])
+    assert record.status == 'failed' and 'ms' not in record.metrics
+
+
+def test_kernel_that_raises_is_reported(session, problem):
+    def broken(a, x):
+        raise RuntimeError('no such thing\nand more')
+
+    case = problem().case('broken', Peer(lambda *a: a, broken))
+    (record,) = measure(session, 'spmm', [case])
+    assert record.status == 'failed'
+    assert record.reason == 'RuntimeError: no such thing'
+
+
+def test_kernel_that_would_not_fit_is_skipped(session, problem):
+    case = problem().case('large', PEERS['peer-pyg'])
+    case.extra = 1e15
+    case.make = lambda: pytest.fail('should not be tried')
+    (record,) = measure(session, 'spmm', [case])
+    assert record.status == 'skipped' and '1000000 GB' in record.reason
+
+
+def test_speedup_is_over_ours(session):
+    def case(backend, seconds):
+        return Case(
+            labels={'backend': backend, 'dtype': 'float32'},
+            make=lambda: (),
+            fn=partial(_sleep, seconds),
+            check=lambda out: 0.0,
+            tolerance=0.0,
+            bytes=1e9,
+            flops=1e6,
+            edges=100,
+        )
+
+    cases = [case('ours', 0.004), case('peer-slow', 0.04)]
+    ours, peer = measure(session, 'test', cases)
+    assert ours.metrics['speedup'] == 1
+    assert 4 < peer.metrics['speedup'] < 20
+    m = peer.metrics
+    assert m['gb_per_s'] == pytest.approx(1e3 / m['ms'])
+    assert m['share_of_copy'] == pytest.approx(m['gb_per_s'] / 10)
+    assert m['edges_per_s'] == pytest.approx(1e5 / m['ms'])
+
+
+def _sleep(seconds):
+    import time
+
+    time.sleep(seconds)
+
+
+@pytest.mark.parametrize('direction', spmm.DIRECTIONS)
+def test_reference_is_the_naive_backend(problem, direction):
+    p = problem(direction, 'float64')
+    kernel = Peer(
+        lambda matrix, value: matrix.set_value(value),
+        partial(ops.spmm, backend='naive'),
+    )
+    case = p.case('naive', kernel)
+    assert case.check(case.fn(*case.make())) < 1e-14
+
+
+def test_reference_in_blocks_is_the_whole(problem, monkeypatch):
+    p = problem('grad_x')
+    whole = spmm.reference(p.matrix, *p.inputs(), 'grad_x')
+    monkeypatch.setattr(spmm, 'BLOCK_SIZE', 8 * 7)
+    parts = spmm.reference(p.matrix, *p.inputs(), 'grad_x')
+    assert relative_error(parts, whole) < 1e-14
+
+
+@pytest.mark.parametrize('direction', spmm.DIRECTIONS)
+@pytest.mark.parametrize('name', PEERS)
+def test_peers_are_right_on_copies_of_their_inputs(problem, name, direction):
+    from benchmarks.timing import clone
+
+    peer = PEERS[name]
+    if peer.optional or direction not in peer.directions:
+        pytest.skip('is not measured')
+    case = problem(direction).case(name, peer)
+    inputs = case.make()
+    assert case.check(case.fn(*inputs)) < 1e-6
+    # After a call, inputs hold what they keep.
+    assert case.check(case.fn(*clone(inputs))) < 1e-6
+
+
+@pytest.mark.parametrize('name', propagate.kernels(torch.device('cpu')))
+def test_steps_are_right_on_copies_of_their_inputs(session, name):
+    from benchmarks.timing import clone
+
+    graph = load_graph('power-60x40x300', session.options.root)
+    problem = propagate.Problem(session, graph)
+    problem.set(8, 'float32')
+    for direction in propagate.DIRECTIONS:
+        for case in problem.cases(direction):
+            if case.labels['backend'] == name:
+                inputs = case.make()
+                assert case.check(case.fn(*inputs)) < 1e-6
+                assert case.check(case.fn(*clone(inputs))) < 1e-6
