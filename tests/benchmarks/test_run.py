@@ -183,6 +183,10 @@ def test_interruption_leaves_whole_files(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=ENV,
+        # Where the tests run in the background, it would be ignored.
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),
     )
     path = tmp_path / 'results.json'
     deadline = time.monotonic() + 120

@@ -47,15 +47,17 @@ def train_diffusion_epoch(
     total = {m: item_emb.new_zeros(()) for m in diffusion.modalities}
     order = torch.randperm(num_users, device=device)
     for _, batch in interactions.take(order).blocks(batch_size):
-        optimizer.zero_grad()
+        # Denoisers share no weights: each takes its step by itself, so that
+        # the gradients of one at a time are held.
         for m in diffusion.modalities:
+            optimizer.zero_grad()
             elbo, msi = diffusion.batch_loss(
                 m, batch, item_emb, modality_emb_dict[m], msi_weight, form
             )
             loss = elbo.mean() + msi_weight * msi.mean()
             loss.backward()
+            optimizer.step()
             total[m] += loss.detach() * (batch.num_rows / num_users)
-        optimizer.step()
         if on_step is not None:
             on_step()
     optimizer.zero_grad()  # Gradients are as large as the denoisers.
