@@ -150,10 +150,22 @@ def test_mixed_types():
 
 
 def test_small_probabilities_in_half_precision():
-    # Most are below the normal numbers of float16, all the more so times
-    # their weights. The scale is one of a gradient scaler.
-    inputs = make(64, 512, 16, 1, 6.0, torch.half)
-    compare(*inputs, 6.0, scale=2.0**18)
+    # Of all candidates but the first, they are below the normal numbers of
+    # float16, all the more so times small weights. The scale is one of a
+    # gradient scaler.
+    query, candidates, index, weight = make(64, 100, 16, 1, 1.0, torch.half)
+    query = (15 * candidates[0, :1].detach()).repeat(64, 1).requires_grad_()
+    index, weight = torch.zeros_like(index), 1e-3 * weight
+    compare(query, candidates, index, weight, 15.0, scale=2.0**25)
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_all_logits_far_below_zero(dtype):
+    # A logit of zero, as of rows past the end, would be infinitely probable.
+    _, candidates, index, weight = make(3, 1, 8, 1, 1.0, dtype)
+    candidates = candidates.detach().repeat(1, 5, 1).requires_grad_()
+    query = (-200 * candidates[0, :3].detach()).requires_grad_()
+    compare(query, candidates, index, weight, 200.0)
 
 
 @pytest.mark.parametrize('which', [0, 1])
