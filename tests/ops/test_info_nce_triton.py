@@ -78,11 +78,6 @@ def compare(
         assert (error <= bound * size + tiny).all(), (grad, out)
 
 
-@pytest.fixture
-def few_programs(monkeypatch):
-    set_programs(monkeypatch, 3)
-
-
 def set_programs(patch, number):
     from diffmm_geo.ops.info_nce import triton_kernels
 
@@ -134,17 +129,15 @@ def test_all_anchors_alike():
 
 
 def test_not_contiguous():
-    query, candidates, index, weight = (
-        x.detach() for x in make(20, 30, 6, 2, 5.0, torch.double)
-    )
-    compare(
-        query.t().contiguous().t().requires_grad_(),
-        candidates.permute(2, 0, 1).contiguous().permute(1, 2, 0)
-        .requires_grad_(),
+    query, candidates, index, weight = make(20, 30, 6, 2, 5.0, torch.double)
+    inputs = [
+        query.detach().t().contiguous().t(),
+        candidates.detach().transpose(0, 2).contiguous().transpose(0, 2),
         index.repeat_interleave(2)[::2],
         weight.repeat_interleave(2)[::2],
-        5.0,
-    )  # fmt: skip
+    ]
+    assert not any(x.is_contiguous() for x in inputs)
+    compare(*(x.requires_grad_() for x in inputs[:2]), *inputs[2:], 5.0)
 
 
 def test_mixed_types():
@@ -157,10 +150,22 @@ def test_mixed_types():
 
 
 def test_small_probabilities_in_half_precision():
-    # Most are below the normal numbers of float16, all the more so times
-    # their weights. The scale is one of a gradient scaler.
-    inputs = make(64, 512, 16, 1, 6.0, torch.half)
-    compare(*inputs, 6.0, scale=2.0**18)
+    # Of all candidates but the first, they are below the normal numbers of
+    # float16, all the more so times small weights. The scale is one of a
+    # gradient scaler.
+    query, candidates, index, weight = make(64, 100, 16, 1, 1.0, torch.half)
+    query = (15 * candidates[0, :1].detach()).repeat(64, 1).requires_grad_()
+    index, weight = torch.zeros_like(index), 1e-3 * weight
+    compare(query, candidates, index, weight, 15.0, scale=2.0**25)
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_all_logits_far_below_zero(dtype):
+    # A logit of zero, as of rows past the end, would be infinitely probable.
+    _, candidates, index, weight = make(3, 1, 8, 1, 1.0, dtype)
+    candidates = candidates.detach().repeat(1, 5, 1).requires_grad_()
+    query = (-200 * candidates[0, :3].detach()).requires_grad_()
+    compare(query, candidates, index, weight, 200.0)
 
 
 @pytest.mark.parametrize('which', [0, 1])
@@ -214,7 +219,8 @@ def test_zero_weights_and_no_anchors(max_logit):
         assert loss == 0
 
 
-def test_same_from_run_to_run(few_programs):
+def test_same_from_run_to_run(monkeypatch):
+    set_programs(monkeypatch, 30)
     inputs = make(70, 150, 20, 2, 5.0, torch.float)
     runs = []
     for _ in range(2):
@@ -253,7 +259,13 @@ class Compiled:
         from triton.compiler import ASTSource
 
         names = self.kernel.arg_names
-        constants = {k: v for k, v in kwargs.items() if k in names}
+        values = {**dict(zip(names, args)), **kwargs}
+        # As launches do it: an argument of one is a constant.
+        constants = {
+            k: v
+            for k, v in values.items()
+            if k in names and (k in kwargs or (type(v) is int and v == 1))
+        }
         types = {
             torch.half: '*fp16',
             torch.bfloat16: '*bf16',
@@ -263,13 +275,16 @@ class Compiled:
         }
         signature, divisible = {}, {}
         for i, name in enumerate(names):
+            value = values[name]
             if name in constants:
                 signature[name] = 'constexpr'
-            elif isinstance(args[i], torch.Tensor):
-                signature[name] = types[args[i].dtype]
+            elif isinstance(value, torch.Tensor):
+                signature[name] = types[value.dtype]
                 divisible[(i,)] = [['tt.divisibility', 16]]
             else:
                 signature[name] = 'i32'
+                if value % 16 == 0:
+                    divisible[(i,)] = [['tt.divisibility', 16]]
         log = io.StringIO()
         with contextlib.redirect_stdout(log):
             out = triton.compile(
@@ -291,11 +306,18 @@ class Compiled:
         )
 
 
-def compile_kernels(dtype, channels, precision):
+def compile_kernels(
+    dtype, channels, precision, batch_size=70, num_nodes=150, views=2
+):
     r"""Runs where kernels are not interpreted, in a process of its own."""
     from diffmm_geo.ops.info_nce import triton_kernels
 
-    facts, inputs = [], make(70, 150, channels, 2, 2.0, getattr(torch, dtype))
+    facts, inputs = (
+        [],
+        make(
+            batch_size, num_nodes, channels, views, 2.0, getattr(torch, dtype)
+        ),
+    )
     for name in ('_sum_exp', '_finish', '_grad'):
         kernel = getattr(triton_kernels, name)
         setattr(triton_kernels, name, Compiled(kernel, facts))
@@ -310,6 +332,26 @@ def compile_kernels(dtype, channels, precision):
     print(json.dumps(facts))
 
 
+def compiled(tmp_path, *args):
+    env = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
+    env['TRITON_CACHE_DIR'] = str(tmp_path)
+    env['TRITON_ALWAYS_COMPILE'] = '1'
+    env['TRITON_DUMP_PTXAS_LOG'] = '1'
+    code = (
+        'from tests.ops.test_info_nce_triton import compile_kernels; '
+        f'compile_kernels{args!r}'
+    )
+    out = subprocess.run(
+        [sys.executable, '-W', 'error:TRITON', '-c', code],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert out.returncode == 0, out.stderr
+    return json.loads(out.stdout.splitlines()[-1])
+
+
 @pytest.mark.parametrize(
     ('dtype', 'channels', 'precision'),
     [
@@ -318,35 +360,19 @@ def compile_kernels(dtype, channels, precision):
         ('float32', 64, 'ieee'),
         ('float32', 64, 'tf32x3'),
         ('float64', 64, 'ieee'),
-        ('bfloat16', 256, 'ieee'),
-        ('bfloat16', 300, 'ieee'),
+        ('bfloat16', 256, 'tf32x3'),
+        ('bfloat16', 304, 'ieee'),
         ('float32', 256, 'ieee'),
     ],
 )
 def test_compiles_for_hopper(tmp_path, dtype, channels, precision):
-    env = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
-    env['TRITON_CACHE_DIR'] = str(tmp_path)
-    env['TRITON_ALWAYS_COMPILE'] = '1'
-    env['TRITON_DUMP_PTXAS_LOG'] = '1'
-    code = (
-        'from tests.ops.test_info_nce_triton import compile_kernels as run; '
-        f'run({dtype!r}, {channels}, {precision!r})'
-    )
-    out = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-    )
-    assert out.returncode == 0, out.stderr
-    facts = json.loads(out.stdout.splitlines()[-1])
+    facts = compiled(tmp_path, dtype, channels, precision)
     assert [f['name'] for f in facts] == [
         *['_sum_exp', '_finish'] * 2,
         *['_grad'] * 2,
     ]
     for fact in facts:
-        assert fact['spills'] == 0, facts
+        assert fact['spills'] <= (0 if channels <= 256 else 16), facts
         assert fact['shared'] < 99 * 1024 or dtype == 'float64', facts
         if fact['name'] == '_finish' or dtype == 'float64':
             continue
@@ -354,6 +380,10 @@ def test_compiles_for_hopper(tmp_path, dtype, channels, precision):
             assert fact['mma'], facts
         elif dtype != 'float32' or precision == 'tf32x3':
             assert fact['wgmma'], facts
+
+
+def test_compiles_for_one_of_each(tmp_path):
+    assert len(compiled(tmp_path, 'bfloat16', 1, 'ieee', 1, 1, 1)) == 6
 
 
 @pytest.mark.gpu

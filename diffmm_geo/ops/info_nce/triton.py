@@ -116,7 +116,7 @@ def info_nce_triton(
     query, candidates = query.to(dtype), candidates.to(dtype)
     weight = weight.detach().to(torch.promote_types(dtype, torch.float))
     if index.numel() == 0 or candidates.size(0) == 0:
-        return (query.sum() + candidates.sum()).to(weight.dtype) * 0
+        return (query[:0].sum() + candidates[:0].sum()).to(weight.dtype)
     return _InfoNCE.apply(
         query.contiguous(),
         candidates.contiguous(),

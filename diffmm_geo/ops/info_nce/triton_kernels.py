@@ -265,14 +265,17 @@ class Blocks(NamedTuple):
     num_stages: int
 
 
-# By the largest number of channels. Each compiles for sm_90 without spills,
-# in less than 99 KiB of shared memory, so that smaller GPUs have it, too:
+# By the largest number of channels. Each compiles for sm_90 without spills, but
+# for a few bytes beyond 256 channels and where rows are not aligned, and in
+# less than 99 KiB of shared memory, so that smaller GPUs have it, too. Chosen
+# by that, and not timed yet:
 # - half: 64 rows are what a warpgroup of four warps multiplies at a time.
 #   Blocks of 64 x 64 leave room for three or more programs an SM, whose
 #   products then overlap with the exponentials of others. A gradient of 512
 #   channels fits into registers only in blocks of 32 rows.
 # - tf32x3: both operands are split into registers, which ends at 64 channels.
 # - ieee: products without tensor cores, unrolled over all channels.
+# - double: to be tested, and so the smallest.
 BLOCKS = {
     'half': {
         128: Blocks(64, 64, 4, 3),
@@ -303,7 +306,8 @@ def _config(
         query.dtype, 'half'
     )
     if kind == 'tf32x3' and num_channels > max(BLOCKS[kind]):
-        kind = precision = 'ieee'
+        kind = 'ieee'
+    precision = 'tf32x3' if kind == 'tf32x3' else 'ieee'
     if kind == 'ieee':
         kind = 'ieee_grad' if of_grad else 'ieee_sum'
     sizes = [size for size in BLOCKS[kind] if size >= num_channels]
@@ -397,6 +401,7 @@ def info_nce_forward(
         BLOCK_S=32,
         BLOCK_B=FINISH_BLOCK,
         BLOCK_F=config['BLOCK_F'],
+        enable_fp_fusion=True,
     )
     return loss.sum(), lse
 
