@@ -4,7 +4,7 @@ import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from diffmm_geo.utils.checks import (
     check_edge_type,
     check_k,
 )
-from diffmm_geo.utils.memory import release_memory
+from diffmm_geo.utils.memory import kept_memory, release_memory
 
 Record = dict[str, Any]
 SPLITS = ('val', 'test')
@@ -281,14 +281,16 @@ class Trainer(ABC):
         best: dict[str, Any] | None = None
         if self.history:  # The weights of the best epoch so far.
             best = copy.deepcopy(self.state_dict())
+        on_cpu = self.device.type == 'cpu'
         try:
-            while not self._is_over():
-                record = self._epoch(progress)
-                self.history.append(record)
-                if self.best_val is record:
-                    best = copy.deepcopy(self.state_dict())
-                if callback is not None:
-                    callback(record)
+            with kept_memory() if on_cpu else nullcontext():
+                while not self._is_over():
+                    record = self._epoch(progress)
+                    self.history.append(record)
+                    if self.best_val is record:
+                        best = copy.deepcopy(self.state_dict())
+                    if callback is not None:
+                        callback(record)
         finally:
             if best is not None:
                 self.load_state_dict(best)

@@ -1,6 +1,12 @@
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
+
+# Parameters of `mallopt` and their defaults.
+M_TRIM_THRESHOLD, DEFAULT_TRIM_THRESHOLD = -1, 128 * 1024
+M_MMAP_MAX, DEFAULT_MMAP_MAX = -4, 65536
 
 
 @cache
@@ -10,6 +16,26 @@ def _libc() -> Any:
         return libc if hasattr(libc, 'malloc_trim') else None
     except OSError:  # Not the GNU C library.
         return None
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    r"""Within, freed memory stays with the process. The GNU C library would
+    give back each tensor of over 32 MiB at once, and the system would have to
+    clear the pages of the next one, which can take longer than to fill it.
+    """
+    libc = _libc()
+    if libc is None:
+        yield
+        return
+    libc.mallopt(M_MMAP_MAX, 0)
+    libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        libc.mallopt(M_MMAP_MAX, DEFAULT_MMAP_MAX)
+        libc.mallopt(M_TRIM_THRESHOLD, DEFAULT_TRIM_THRESHOLD)
+        release_memory()
 
 
 def release_memory() -> None:
