@@ -40,6 +40,14 @@ class ItemLists:
             self.num_rows, device=self.item.device
         ).repeat_interleave(self.rowptr.diff(), output_size=self.item.numel())
 
+    def dense(self, num_items: int, like: Tensor) -> Tensor:
+        r"""The rows of all items, one where an item is in the list, of the
+        type and on the device of another tensor.
+        """
+        out = like.new_zeros(self.num_rows, num_items)
+        out[self.row, self.item] = 1.0
+        return out
+
     def take(self, rows: Tensor) -> ItemLists:
         r"""The lists of some rows, in their order."""
         start = self.rowptr[rows]

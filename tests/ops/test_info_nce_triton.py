@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from diffmm_geo.ops.info_nce.triton import info_nce_triton, is_available
+from diffmm_geo.ops.info_nce.triton import info_nce_triton
 
 triton = pytest.importorskip('triton')
 
@@ -235,14 +235,6 @@ def test_bad_input():
         info_nce_triton(*inputs, 2.0)
     with pytest.raises(ValueError, match="'precision'"):
         info_nce_triton(*inputs, 2.0, precision='tf32')
-
-
-def test_is_available(monkeypatch):
-    monkeypatch.setenv('TRITON_INTERPRET', '1')
-    assert is_available(torch.device('cpu'))
-    monkeypatch.delenv('TRITON_INTERPRET')
-    assert not is_available(torch.device('cpu'))
-    assert is_available(torch.device('cuda'))
 
 
 class Compiled:

@@ -218,8 +218,7 @@ class ModalityDiffusion(torch.nn.Module):
         self._check_msi(msi_weight, item_emb, modality_emb)
         if denoiser.normalize:
             # The length of a diffused row is that of all its items.
-            x_start = item_emb.new_zeros(lists.num_rows, self.num_items)
-            x_start[lists.row, lists.item] = 1.0
+            x_start = lists.dense(self.num_items, item_emb)
             return self.loss(
                 modality, x_start, item_emb, modality_emb, msi_weight, t
             )
@@ -400,10 +399,7 @@ class ModalityDiffusion(torch.nn.Module):
         out = torch.empty(num_users, k, dtype=torch.long, device=device)
         for rows, lists in interactions.blocks(height):
             if reverse is None:
-                x_start = denoiser.item_weight.new_zeros(
-                    lists.num_rows, self.num_items
-                )
-                x_start[lists.row, lists.item] = 1.0
+                x_start = lists.dense(self.num_items, denoiser.item_weight)
                 score = self.sample(
                     modality, x_start, sampling_steps, sampling_noise
                 )

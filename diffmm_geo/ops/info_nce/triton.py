@@ -1,5 +1,3 @@
-import os
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -11,15 +9,6 @@ from diffmm_geo.utils.checks import check_choice
 from .blockwise import MAX_LOGIT
 
 PRECISIONS = ['ieee', 'tf32x3']
-WITH_TRITON = find_spec('triton') is not None
-
-
-def is_available(device: torch.device) -> bool:
-    r"""Whether :meth:`info_nce_triton` can be used on a device: a GPU, or any
-    under Triton's interpreter (:obj:`TRITON_INTERPRET=1`), to be tested.
-    """
-    interpreted = os.environ.get('TRITON_INTERPRET') == '1'
-    return WITH_TRITON and (device.type == 'cuda' or interpreted)
 
 
 class _InfoNCE(torch.autograd.Function):

@@ -5,9 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffmm_geo.ops.product import compute_dtype
+from diffmm_geo.ops.runs_triton import runs_triton
 
 from .blockwise import info_nce_blockwise
-from .triton import info_nce_triton, is_available
+from .triton import info_nce_triton
 
 
 def info_nce_views(
@@ -35,7 +36,7 @@ def info_nce_views(
 
     if num_candidates is None or num_candidates >= num_nodes:
         views = [_unit(view, compute) for view in candidates]
-        if index.is_cuda and is_available(index.device):
+        if index.is_cuda and runs_triton(index.device):
             low = compute_dtype(query)
             loss = info_nce_triton(
                 query.to(low),

@@ -32,6 +32,5 @@ def reconstruction_naive(
         - **output:** :math:`(B)`, :math:`(B, F)`
     """
     out = h @ weight.t() + bias
-    target = out.new_zeros(out.size())
-    target[lists.row, lists.item] = 1.0
+    target = lists.dense(weight.size(0), out)
     return (out - target).square().sum(dim=1), out @ feature

@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
+from torch_geometric.index import index2ptr
 
 from .narrow import narrow
 from .row_segments import RowSegments
@@ -36,10 +37,7 @@ class CSRPattern:
         cls, row: Tensor, col: Tensor, size: tuple[int, int]
     ) -> CSRPattern:
         r"""Builds the form from coordinates that are sorted by row."""
-        rowptr = row.new_zeros(size[0] + 1)
-        count = torch.bincount(row, minlength=size[0])
-        torch.cumsum(count, 0, out=rowptr[1:])
-        return cls(rowptr, col, size)
+        return cls(index2ptr(row, size[0]), col, size)
 
     @property
     def nnz(self) -> int:

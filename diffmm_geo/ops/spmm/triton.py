@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import os
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
+from diffmm_geo.ops.runs_triton import runs_triton
+
 from .backend import Backend
 from .csr_pattern import CSRPattern
-
-WITH_TRITON = find_spec('triton') is not None
 
 
 class Triton(Backend):
@@ -19,8 +16,7 @@ class Triton(Backend):
     """
 
     def is_available(self, device: torch.device) -> bool:
-        interpreted = os.environ.get('TRITON_INTERPRET') == '1'
-        return WITH_TRITON and (device.type == 'cuda' or interpreted)
+        return runs_triton(device)
 
     def matmul(
         self,
