@@ -27,7 +27,12 @@ def run_child(
     process = subprocess.Popen(
         [sys.executable, '-m', module, json.dumps(spec)],
         stdout=subprocess.PIPE,
-        env={**os.environ, 'PYTHONPATH': path.rstrip(os.pathsep)},
+        env={
+            **os.environ,
+            'PYTHONPATH': path.rstrip(os.pathsep),
+            # PyTorch then asks for huge pages, where the system grants them.
+            'THP_MEM_ALLOC_ENABLE': '1',
+        },
         text=True,
     )
     try:

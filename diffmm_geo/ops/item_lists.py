@@ -58,6 +58,36 @@ class ItemLists:
         place = torch.arange(shift.numel(), device=shift.device)
         return ItemLists(rowptr, self.item[place + shift])
 
+    def distinct(self) -> tuple[ItemLists, Tensor]:
+        r"""The lists without repetition, and which of them each row's is. What
+        depends on a list alone then need not be computed for each row.
+
+        Shapes:
+            - **output:** lists of :math:`D \leq N` rows, and the index of one
+              of them for each row, :math:`(N)`
+        """
+        rows = torch.arange(self.num_rows, device=self.item.device)
+        num_items = int(self.item.max()) + 1 if self.item.numel() > 0 else 0
+        # Lists are told apart by the sum of a random word for each item.
+        generator = torch.Generator(self.item.device).manual_seed(0)
+        word = torch.randint(
+            -(2**62),
+            2**62,
+            (num_items,),
+            generator=generator,
+            device=self.item.device,
+        )
+        total = word.new_zeros(self.item.numel() + 1)
+        torch.cumsum(word[self.item], 0, out=total[1:])
+        key, inverse = total[self.rowptr].diff().unique(return_inverse=True)
+        first = rows.new_full((key.numel(),), self.num_rows)
+        first = first.scatter_reduce(0, inverse, rows, 'amin')
+        # Equal sums are all but a proof, which is this.
+        like = self.take(first[inverse])
+        if like.rowptr.equal(self.rowptr) and like.item.equal(self.item):
+            return self.take(first), inverse
+        return self, rows
+
     def blocks(self, height: int) -> Iterator[tuple[slice, ItemLists]]:
         r"""The lists of :obj:`height` rows at a time. A device is waited for
         once, before the first.

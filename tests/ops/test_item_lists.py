@@ -50,6 +50,22 @@ def test_take(rows, chosen):
     assert rows_of(out) == [rows[n] for n in chosen]
 
 
+@given(ROWS)
+def test_distinct(rows):
+    rows = [sorted(row) for row in rows]
+    lists, inverse = lists_of(rows).distinct()
+    out = rows_of(lists)
+    assert [out[n] for n in inverse] == rows
+    assert len(out) == len({tuple(row) for row in rows})
+
+
+def test_distinct_compares_lists_of_equal_sums():
+    # The same items in another order: equal as sets, not as lists.
+    rows = [[1, 2], [2, 1]]
+    lists, inverse = lists_of(rows).distinct()
+    assert [rows_of(lists)[n] for n in inverse] == rows
+
+
 @given(ROWS, st.integers(1, 11))
 def test_blocks(rows, height):
     seen = []

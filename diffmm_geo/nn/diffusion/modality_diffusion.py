@@ -389,14 +389,19 @@ class ModalityDiffusion(torch.nn.Module):
         width = self.num_items if dense else max(denoiser.hidden_channels)
         height = max(1, BLOCK_SIZE // width)
         reverse = None if dense else self._reverse(denoiser)
+        # Without noise, users of the same items get the same ones.
+        interactions, user_row = (
+            (interactions, torch.arange(num_users, device=edge_index.device))
+            if sampling_steps > 0 or sampling_noise
+            else interactions.distinct()
+        )
 
         lin = denoiser.lin_out
         low = compute_dtype(lin.weight)
         weight, bias = lin.weight.to(low), lin.bias.to(low)
         if candidates is not None:
             weight, bias = weight[candidates], bias[candidates]
-        device = edge_index.device
-        out = torch.empty(num_users, k, dtype=torch.long, device=device)
+        out = user_row.new_empty(interactions.num_rows, k)
         for rows, lists in interactions.blocks(height):
             if reverse is None:
                 x_start = lists.dense(self.num_items, denoiser.item_weight)
@@ -412,8 +417,9 @@ class ModalityDiffusion(torch.nn.Module):
 
         if candidates is not None:
             out = candidates[out]
-        users = torch.arange(num_users, device=device)
-        return torch.stack([users.repeat_interleave(k), out.view(-1)])
+        users = torch.arange(num_users, device=out.device)
+        item = out[user_row].view(-1)
+        return torch.stack([users.repeat_interleave(k), item])
 
     def _reverse(self, denoiser: Denoiser) -> HiddenReverse:
         lin, diffusion = denoiser.lin_out, self.diffusion

@@ -102,6 +102,22 @@ def test_duplicates_and_order_do_not_matter(edge_index):
     assert diffusion.sample_edges('image', twice, U).equal(expected)
 
 
+def test_equal_users_are_computed_once(monkeypatch):
+    edge_index = torch.tensor([[0, 0, 1, 2, 2, 4], [1, 3, 2, 3, 1, 2]])
+    diffusion = make()
+    expected = diffusion.sample('image', rows(edge_index)).topk(2).indices
+    batches = []
+    reverse = diffusion._reverse(diffusion.denoisers['image'])
+    monkeypatch.setattr(
+        diffusion,
+        '_reverse',
+        lambda _: lambda z: batches.append(z) or reverse(z),
+    )
+    out = diffusion.sample_edges('image', edge_index, U, 2)
+    assert out[1].view(U, 2).equal(expected)
+    assert sum(map(len, batches)) == 3  # {1, 3}, {2} and no item
+
+
 def test_reverse_process(edge_index):
     process = GaussianDiffusion(3, 1.0, 1e-3, 0.5)
     diffusion = make(process=process)
