@@ -32,6 +32,13 @@ class TrainingConfig:
             (default: :obj:`False`)
         seed (int, optional): The seed of everything random.
             (default: :obj:`0`)
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from diffmm_geo.training import RECIPES
+        >>> config = replace(RECIPES['tiktok'], seed=1, num_epochs=10)
+        >>> config.reg_weight, config.seed
+        (0.0001, 1)
     """
 
     num_epochs: int = 1000
