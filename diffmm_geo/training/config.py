@@ -2,6 +2,7 @@ from dataclasses import dataclass
 
 from diffmm_geo.utils.checks import check_choice, check_int, check_number
 
+#: The types of large products, see :class:`TrainingConfig`.
 PRECISIONS = ('fp32', 'bf16')
 
 
