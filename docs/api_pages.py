@@ -136,3 +136,8 @@ def write_api_pages(folder: Path) -> None:
         # An unchanged page keeps its time, and is not built again.
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
+    # Pages of names that are gone would be in no table of contents.
+    stubs = {f'{m.__name__}.{n}' for m in public_modules() for n in m.__all__}
+    for path in folder.rglob('*.rst'):
+        if path.stem not in {*pages, *stubs, *BENEATH}:
+            path.unlink()

@@ -3,7 +3,8 @@ from abc import ABC
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE))
 
 from api_pages import public_modules, write_api_pages
 
