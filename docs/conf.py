@@ -2,13 +2,14 @@ import sys
 from abc import ABC
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from api_pages import public_modules, write_api_pages
 
 import diffmm_geo
+
+API = Path(__file__).parent / 'api'
 
 project = 'diffmm_geo'
 author = 'diffmm_geo contributors'
@@ -83,5 +84,5 @@ def name_bases(app, name, obj, options, bases):
 
 def setup(app):
     # Before sources are looked for.
-    app.connect('config-inited', lambda *_: write_api_pages(HERE / 'api'))
+    app.connect('config-inited', lambda *_: write_api_pages(API))
     app.connect('autodoc-process-bases', name_bases)
