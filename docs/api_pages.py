@@ -1,7 +1,8 @@
 """Writes the pages of the API reference from every :obj:`__all__`.
 
-A name that is added to a package's :obj:`__all__` comes into the reference by
-itself, as does a new package below :obj:`diffmm_geo`.
+A name that is added to an :obj:`__all__` comes into the reference by itself, as
+does a new package. The modules right below :obj:`diffmm_geo` have a page each;
+names that only packages beneath them have are on one page.
 """
 
 import ast
@@ -18,8 +19,7 @@ from sphinx.pycode import ModuleAnalyzer
 import diffmm_geo
 
 # What public classes take or hand on, and what a new backend is made of.
-BENEATH = (
-    'diffmm_geo.nn.diffusion.diffusion_training.train_diffusion_epoch',
+NOT_IN_ALL = (
     'diffmm_geo.ops.bipartite_adj.BipartiteAdj',
     'diffmm_geo.ops.item_lists.ItemLists',
     'diffmm_geo.ops.spmm.backend.Backend',
@@ -30,14 +30,40 @@ DATA = 'Data'
 KINDS = ('Classes', 'Functions', DATA)
 
 
-def public_modules() -> Iterator[ModuleType]:
-    """The modules right below the package that say what is public."""
-    for info in pkgutil.iter_modules(diffmm_geo.__path__, 'diffmm_geo.'):
-        if info.name.rpartition('.')[2].startswith('_'):
+def modules() -> Iterator[ModuleType]:
+    """The modules that say what is public, from the outside in."""
+    infos = pkgutil.walk_packages(diffmm_geo.__path__, 'diffmm_geo.')
+    names = (info.name for info in infos if '._' not in info.name)
+    for name in sorted(names, key=lambda name: (name.count('.'), name)):
+        if name.endswith('.triton_kernels'):  # Needs Triton.
             continue
-        module = importlib.import_module(info.name)
+        module = importlib.import_module(name)
         if getattr(module, '__all__', None):
             yield module
+
+
+def public_names() -> dict[str, list[str]]:
+    """The names of each module. Those right below the package have all of
+    theirs, others those that are not documented further out.
+    """
+    out: dict[str, list[str]] = {}
+    seen: list[object] = []
+    for module in modules():
+        name = module.__name__
+        members = module.__all__
+        if name.count('.') > 1:
+            members = [
+                member
+                for member in members
+                if not any(getattr(module, member) is value for value in seen)
+            ]
+        seen += [getattr(module, member) for member in members]
+        if members:
+            out[name] = list(members)
+    for name in NOT_IN_ALL:
+        module_name, _, member = name.rpartition('.')
+        out.setdefault(module_name, []).append(member)
+    return out
 
 
 def kind(value: object) -> str:
@@ -87,37 +113,41 @@ def data_entry(module: ModuleType, name: str) -> list[str]:
     ]
 
 
-def module_page(module: ModuleType) -> str:
-    name = module.__name__
-    lines = heading(name, '=')
-    lines += [f'.. module:: {name}', '']
-    lines += [inspect.getdoc(module) or '', '']
-    lines += [f'.. currentmodule:: {name}', '']
+def entries(module: ModuleType, members: list[str], line: str) -> list[str]:
+    """The members of a module by their kind."""
+    lines = [f'.. currentmodule:: {module.__name__}', '']
     for group in KINDS:
-        members = [
-            member
-            for member in module.__all__
-            if kind(getattr(module, member)) == group
-        ]
-        if not members:
+        chosen = [m for m in members if kind(getattr(module, m)) == group]
+        if not chosen:
             continue
-        lines += heading(group, '-')
-        if group == DATA:
-            for member in members:
-                lines += data_entry(module, member)
-        else:
-            lines += summary(members)
-    return '\n'.join(lines)
+        lines += heading(group, line)
+        if group != DATA:
+            lines += summary(chosen)
+            continue
+        for member in chosen:
+            lines += data_entry(module, member)
+    return lines
 
 
-def beneath_page() -> str:
+def module_page(module: ModuleType, members: list[str]) -> str:
+    lines = heading(module.__name__, '=')
+    lines += [f'.. module:: {module.__name__}', '']
+    lines += [inspect.getdoc(module) or '', '']
+    return '\n'.join(lines + entries(module, members, '-'))
+
+
+def beneath_page(names: dict[str, list[str]]) -> str:
     lines = heading('Beneath', '=')
     lines += [
-        'What public classes take or hand on. These may change between minor '
-        'versions.',
+        'What public classes take or hand on, and what they are made of. These '
+        'may change between minor versions.',
         '',
     ]
-    return '\n'.join(lines + summary(list(BENEATH)))
+    for name, members in names.items():
+        module = importlib.import_module(name)
+        lines += heading(name, '-')
+        lines += entries(module, members, '~')
+    return '\n'.join(lines)
 
 
 def index_page(pages: list[str]) -> str:
@@ -128,8 +158,15 @@ def index_page(pages: list[str]) -> str:
 
 def write_api_pages(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    pages = {m.__name__: module_page(m) for m in public_modules()}
-    pages['beneath'] = beneath_page()
+    names = public_names()
+    outer = {name: m for name, m in names.items() if name.count('.') == 1}
+    pages = {
+        name: module_page(importlib.import_module(name), members)
+        for name, members in outer.items()
+    }
+    pages['beneath'] = beneath_page(
+        {name: m for name, m in names.items() if name not in outer}
+    )
     pages['index'] = index_page(list(pages))
     for name, text in pages.items():
         path = folder / f'{name}.rst'
@@ -137,7 +174,7 @@ def write_api_pages(folder: Path) -> None:
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
     # Pages of names that are gone would be in no table of contents.
-    stubs = {f'{m.__name__}.{n}' for m in public_modules() for n in m.__all__}
+    stubs = {f'{name}.{m}' for name, members in names.items() for m in members}
     for path in folder.rglob('*.rst'):
-        if path.stem not in {*pages, *stubs, *BENEATH}:
+        if path.stem not in {*pages, *stubs}:
             path.unlink()

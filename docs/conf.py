@@ -1,3 +1,4 @@
+import importlib
 import sys
 from abc import ABC
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from api_pages import public_modules, write_api_pages
+from api_pages import public_names, write_api_pages
 
 import diffmm_geo
 
@@ -60,12 +61,12 @@ nitpick_ignore_regex = [
 ]
 
 # A class has one name here, under which it is documented.
-PUBLIC_NAMES = {
-    getattr(module, name): f'{module.__name__}.{name}'
-    for module in public_modules()
-    for name in module.__all__
-    if isinstance(getattr(module, name), type)
-}
+PUBLIC_NAMES = {}
+for module, members in public_names().items():
+    for name in members:
+        value = getattr(importlib.import_module(module), name)
+        if isinstance(value, type):
+            PUBLIC_NAMES.setdefault(value, f'{module}.{name}')
 
 
 def public_bases(cls):
