@@ -127,6 +127,23 @@ class DiffMMTrainer(Trainer):
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
         device (torch.device or str, optional): The device to train on.
             (default: :obj:`'cpu'`)
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import HeteroData
+        >>> from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
+        >>> data = HeteroData()
+        >>> data['user'].num_nodes, data['item'].num_nodes = 4, 6
+        >>> data['item'].x_image = torch.randn(6, 16)
+        >>> store = data['user', 'interacts', 'item']
+        >>> store.edge_index = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 3]])
+        >>> store.val_edge_label_index = torch.tensor([[0, 1], [1, 2]])
+        >>> config = DiffMMConfig(num_epochs=2, hidden_channels=8, k=3)
+        >>> trainer = DiffMMTrainer(data, config)
+        >>> [record['epoch'] for record in trainer.fit()]
+        [1, 2]
+        >>> sorted(trainer.best_val['loss'])
+        ['bpr', 'contrastive', 'diffusion_image', 'reg']
     """
 
     config: DiffMMConfig

@@ -40,6 +40,15 @@ def backend(name: str) -> Iterator[None]:
 
     Raises:
         ValueError: If there is no backend of that name.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.ops import SparseMatrix, backend, spmm
+        >>> index = torch.arange(3)
+        >>> identity = SparseMatrix.from_coo(index, index, None, (3, 3))
+        >>> with backend('naive'):
+        ...     spmm(identity, torch.ones(3, 1)).sum()
+        tensor(3.)
     """
     token = _chosen.set(check_choice('backend', name, BACKENDS))
     try:
