@@ -3,7 +3,6 @@ import os.path as osp
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import BinaryIO
 
 import numpy as np
 
@@ -73,17 +72,5 @@ def write_features(
     """
     for modality, x in features.items():
         path = osp.join(folder, feature_file(modality))
-        np.save(open_atomic(stack, path), x, allow_pickle=False)
-
-
-def open_atomic(stack: ExitStack, path: str) -> BinaryIO:
-    r"""Opens a file for writing that takes its place once the stack is left
-    without an exception. Files take their places in the reverse order of
-    this call.
-
-    Args:
-        stack (contextlib.ExitStack): The stack.
-        path (str): The path.
-    """
-    temporary = stack.enter_context(atomic_path(path))
-    return stack.enter_context(open(temporary, 'wb'))
+        with open(stack.enter_context(atomic_path(path)), 'wb') as f:
+            np.save(f, x, allow_pickle=False)

@@ -1,6 +1,8 @@
 import os.path as osp
 from collections.abc import Callable, Sequence
 
+from torch_geometric.data import HeteroData
+
 from ._feature_files import find_modalities
 from ._official_dataset import MATRICES, OfficialDataset
 
@@ -46,8 +48,8 @@ class DiffMMDataset(OfficialDataset):
         self,
         root: str,
         modalities: Sequence[str] | None = None,
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
+        transform: Callable[[HeteroData], HeteroData] | None = None,
+        pre_transform: Callable[[HeteroData], HeteroData] | None = None,
         force_reload: bool = False,
     ) -> None:
         raw_dir = osp.join(osp.expanduser(root), 'raw')

@@ -7,7 +7,9 @@ import numpy as np
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
-from ._feature_files import check_feature_files, open_atomic, write_features
+from diffmm_geo.utils.atomic import atomic_path
+
+from ._feature_files import check_feature_files, write_features
 from ._mmrec_name import check_name
 from ._user_item_graph import UserItemGraph
 
@@ -67,11 +69,12 @@ def write_mmrec(
 
     os.makedirs(folder, exist_ok=True)
     with ExitStack() as stack:
-        # The first that is opened is the last to take its place.
-        f = open_atomic(stack, osp.join(folder, f'{name}.inter'))
-        f.write(b'userID\titemID\trating\ttimestamp\tx_label\n')
-        for label, edges in enumerate(graph.splits):
-            f.write(_rows(edges, label).encode())
+        # What is entered first takes its place last.
+        path = osp.join(folder, f'{name}.inter')
+        with open(stack.enter_context(atomic_path(path)), 'wb') as f:
+            f.write(b'userID\titemID\trating\ttimestamp\tx_label\n')
+            for label, edges in enumerate(graph.splits):
+                f.write(_rows(edges, label).encode())
         write_features(stack, folder, graph.features)
 
 

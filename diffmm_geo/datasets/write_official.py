@@ -6,8 +6,10 @@ from pathlib import Path
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
+from diffmm_geo.utils.atomic import atomic_path
+
 from ._edges import unique_edges
-from ._feature_files import check_feature_files, open_atomic, write_features
+from ._feature_files import check_feature_files, write_features
 from ._official_dataset import MATRICES
 from ._pickle import dump_pattern
 from ._user_item_graph import UserItemGraph
@@ -57,6 +59,7 @@ def write_official(
     with ExitStack() as stack:
         for name, (user, item) in zip(MATRICES, graph.splits):
             edges = unique_edges(user, item, graph.num_items)
-            f = open_atomic(stack, osp.join(folder, name))
-            f.write(dump_pattern(edges, shape))
+            path = osp.join(folder, name)
+            with open(stack.enter_context(atomic_path(path)), 'wb') as f:
+                f.write(dump_pattern(edges, shape))
         write_features(stack, folder, graph.features)

@@ -1,0 +1,11 @@
+r"""Callbacks of :meth:`Trainer.fit <diffmm_geo.training.Trainer.fit>` that
+write the record of each epoch.
+"""
+
+from .csv_logger import CSVLogger
+from .logger import Logger
+from .tensorboard_logger import TensorBoardLogger
+
+LOGGERS = {'csv': CSVLogger, 'tensorboard': TensorBoardLogger}
+
+__all__ = ['LOGGERS', 'CSVLogger', 'Logger', 'TensorBoardLogger']
