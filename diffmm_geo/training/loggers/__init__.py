@@ -6,6 +6,4 @@ from .csv_logger import CSVLogger
 from .logger import Logger
 from .tensorboard_logger import TensorBoardLogger
 
-LOGGERS = {'csv': CSVLogger, 'tensorboard': TensorBoardLogger}
-
-__all__ = ['LOGGERS', 'CSVLogger', 'Logger', 'TensorBoardLogger']
+__all__ = ['CSVLogger', 'Logger', 'TensorBoardLogger']
