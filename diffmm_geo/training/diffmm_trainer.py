@@ -147,6 +147,7 @@ class DiffMMTrainer(Trainer):
     """
 
     config: DiffMMConfig
+    terms = ('bpr', 'reg', 'contrastive')
 
     def __init__(
         self,
@@ -221,17 +222,37 @@ class DiffMMTrainer(Trainer):
         return {**super().data_dict, **features}
 
     def train_epoch(self) -> dict[str, float]:
+        losses = self.generate_graphs()
+        self.model.train()
+        with self.phase('recommend'):
+            adj_dict = self.dropped_graphs()
+            terms = self.train_on_triples(
+                self.optimizer, partial(self._loss, adj_dict), self.terms
+            )
+        return {**losses, **terms}
+
+    def generate_graphs(self) -> dict[str, float]:
+        r"""The first two phases of an epoch: trains the denoisers, generates
+        the graphs of modalities anew, and returns the mean losses of the
+        former.
+        """
         with self.phase('diffusion'), self.autocast():
-            diffusion_loss = self._train_diffusion()
+            losses = self._train_diffusion()
         with self.phase('generate'):
             with self.autocast():
                 generated = self._generate()
             self._set_graphs({self.edge_type: self.edge_index, **generated})
-        with self.phase('recommend'):
-            losses = self._train_recommendation()
+        return {f'diffusion_{m}': loss for m, loss in losses.items()}
+
+    def dropped_graphs(self) -> dict[EdgeType, BipartiteAdj]:
+        r"""The graphs of an epoch, with entries of those that are generated
+        dropped.
+        """
         return {
-            **{f'diffusion_{m}': v for m, v in diffusion_loss.items()},
-            **losses,
+            edge_type: adj
+            if edge_type == self.edge_type
+            else adj.dropout(self.config.keep_rate)
+            for edge_type, adj in self._adj_dict.items()
         }
 
     def _train_diffusion(self) -> dict[str, float]:
@@ -272,21 +293,6 @@ class DiffMMTrainer(Trainer):
         if self.edge_type in self._adj_dict:
             graphs[self.edge_type] = self._adj_dict[self.edge_type]
         self._adj_dict = self.model.adjacency_dict(graphs)
-
-    def _train_recommendation(self) -> dict[str, float]:
-        self.model.train()
-        keep_rate = self.config.keep_rate
-        adj_dict = {
-            edge_type: adj
-            if edge_type == self.edge_type
-            else adj.dropout(keep_rate)
-            for edge_type, adj in self._adj_dict.items()
-        }
-        return self.train_on_triples(
-            self.optimizer,
-            partial(self._loss, adj_dict),
-            ('bpr', 'reg', 'contrastive'),
-        )
 
     def _loss(
         self,
