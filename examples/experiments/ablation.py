@@ -18,7 +18,7 @@ from examples.experiments.experiment import (
     start,
 )
 from examples.experiments.plots import draw_dots
-from examples.experiments.table import markdown_table, mean_and_deviation
+from examples.experiments.table import about, runs_table, values_of
 
 
 def variants(anchor):
@@ -47,46 +47,25 @@ def main():
         for name, changes in chosen.items():
             runs[name].append(experiment.run('DiffMM', seed, **changes))
 
-    table = markdown_table(
-        ['variant', *METRICS, 'recall@20, best test epoch'],
-        [
-            [
-                name,
-                *(
-                    mean_and_deviation([run.metrics()[m] for run in runs[name]])
-                    for m in METRICS
-                ),
-                mean_and_deviation(
-                    [
-                        run.metrics('best_test')['recall@20']
-                        for run in runs[name]
-                    ]
-                ),
-            ]
-            for name in chosen
-        ],
-    )
     figure = draw_dots(
         {
-            name: {m: [run.metrics()[m] for run in runs[name]] for m in METRICS}
-            for name in chosen
+            name: {m: values_of(of, m) for m in METRICS}
+            for name, of in runs.items()
         },
         ('recall@20', 'ndcg@20'),
         f'Ablation on {args.dataset}: test, epoch chosen by validation',
     )
     experiment.write(
         f'Ablation on {args.dataset}',
-        f'Test metrics of the epoch chosen by validation, mean and standard '
-        f'deviation over seeds {args.seeds}; the last column is of the best '
-        f'test epoch.\n\n{table}',
+        f'{about(args.seeds)}\n\n{runs_table("variant", runs, METRICS)}',
         figure,
         {
             'variants': {
                 name: {
                     'changes': chosen[name],
-                    'runs': [run.summary() for run in runs[name]],
+                    'runs': [run.summary() for run in of],
                 }
-                for name in chosen
+                for name, of in runs.items()
             }
         },
     )

@@ -184,6 +184,7 @@ class Experiment:
         text: str,
         figure: Any,
         results: Any,
+        suffix: str = '',
     ) -> None:
         r"""Writes `NAME-DATASET.md`, `.png` and `.json` and prints the text.
 
@@ -192,10 +193,13 @@ class Experiment:
             text (str): Tables and what they show, in Markdown.
             figure (matplotlib.figure.Figure): The picture.
             results (dict): The content of the JSON.
+            suffix (str, optional): What files are told apart by where an
+                experiment has several results. (default: `''`)
         """
         folder = Path(self.args.output)
         folder.mkdir(parents=True, exist_ok=True)
         stem = f'{self.name.replace("_", "-")}-{self.args.dataset}'
+        stem = f'{stem}-{suffix}' if suffix else stem
         content = {
             'command': self.command,
             'dataset': self.args.dataset,

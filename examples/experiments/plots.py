@@ -46,7 +46,7 @@ def draw_dots(
     figure = new_figure(4.2 * len(metrics) + 1.4, 0.46 * len(rows) + 1.5)
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(panels, metrics):
-        for y, (name, values) in enumerate(rows.items()):
+        for y, values in enumerate(rows.values()):
             x, colour = values[metric], COLOURS[0 if y == 0 else 5]
             if y == 0:
                 axes.axvline(
