@@ -3,6 +3,7 @@ r"""Trains DiffMM, with the recipe of the paper's authors where there is one.
     python examples/diffmm.py --dataset movielens-100k
     python examples/diffmm.py --dataset tiktok --root data/tiktok \
         --modalities image audio --seed 0 --output runs/tiktok
+    python examples/diffmm.py --checkpoint-dir runs/last --resume
     python examples/diffmm.py --precision bf16 --diffusion-form sampled \
         --num-candidates 2048  # the fastest
 """
@@ -54,6 +55,14 @@ def parse_args():
         '(default: all nodes)',
     )
     parser.add_argument(
+        '--checkpoint-dir', help='where each epoch leaves a checkpoint'
+    )
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on from the checkpoint, if there is one',
+    )
+    parser.add_argument(
         '--output', help='folder for results (default: runs/DATASET)'
     )
     return parser.parse_args()
@@ -88,7 +97,7 @@ def main():
 
     trainer = DiffMMTrainer(data, config, args.modalities, device=args.device)
     try:
-        trainer.fit(progress=sys.stderr.isatty(), callback=show)
+        trainer.fit(sys.stderr.isatty(), show, args.checkpoint_dir, args.resume)
     except KeyboardInterrupt:
         print(f'Interrupted after {len(trainer.history)} epochs.')
     if not trainer.history:
@@ -111,5 +120,5 @@ def main():
 if __name__ == '__main__':
     try:
         main()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f'error: {error}')

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.models.lightgcn import BPRLoss
 from torch_geometric.typing import EdgeType
@@ -198,6 +199,15 @@ class DiffMMTrainer(Trainer):
     def num_steps(self) -> int:
         return self._generator.num_steps + super().num_steps
 
+    @property
+    def optimizers(self) -> dict[str, Optimizer]:
+        return {**super().optimizers, 'diffusion': self.diffusion_optimizer}
+
+    @property
+    def data_dict(self) -> dict[str, Tensor]:
+        features = {f'x_{m}': x for m, x in self.feature_dict.items()}
+        return {**super().data_dict, **features}
+
     def train_epoch(self) -> dict[str, float]:
         with self.phase('diffusion'), self.autocast():
             diffusion_loss = self._generator.train_epoch()
@@ -237,10 +247,11 @@ class DiffMMTrainer(Trainer):
             else adj.dropout(keep_rate)
             for edge_type, adj in self._adj_dict.items()
         }
-        terms = self.train_on_triples(
-            self.optimizer, partial(self._loss, adj_dict)
+        return self.train_on_triples(
+            self.optimizer,
+            partial(self._loss, adj_dict),
+            ('bpr', 'reg', 'contrastive'),
         )
-        return dict(zip(('bpr', 'reg', 'contrastive'), terms))
 
     def _loss(
         self,

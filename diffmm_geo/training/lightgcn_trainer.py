@@ -104,8 +104,7 @@ class LightGCNTrainer(Trainer):
     def train_epoch(self) -> dict[str, float]:
         self.model.train()
         with self.phase('recommend'):
-            (loss,) = self.train_on_triples(self.optimizer, self._loss)
-        return {'bpr': loss}
+            return self.train_on_triples(self.optimizer, self._loss)
 
     def _loss(self, user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         emb = self.model.get_embedding(self._joint)

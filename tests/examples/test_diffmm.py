@@ -59,3 +59,13 @@ def test_one_line_for_a_wrong_argument(
     assert out.returncode != 0
     assert message in out.stderr and 'Traceback' not in out.stderr
     assert not (tmp_path / 'out').exists()
+
+
+def test_resume(run_example, shop, tmp_path):
+    args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path / 'out')
+    args = (*args, '--checkpoint-dir', tmp_path / 'checkpoints', '--resume')
+    for epochs, numbers in ((1, ['1']), (3, ['2', '3'])):
+        out = run_example('diffmm.py', *args, '--epochs', epochs)
+        assert out.returncode == 0, out.stderr
+        lines = [x for x in out.stdout.splitlines() if x.startswith('Epoch ')]
+        assert [x.split()[1].rstrip(':') for x in lines] == numbers
