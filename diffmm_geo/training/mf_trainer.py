@@ -112,8 +112,9 @@ class MFTrainer(Trainer):
     def train_epoch(self) -> dict[str, float]:
         self.model.train()
         with self.phase('recommend'):
-            terms = self.train_on_triples(self.optimizer, self._loss)
-        return dict(zip(('bpr', 'reg'), terms))
+            return self.train_on_triples(
+                self.optimizer, self._loss, ('bpr', 'reg')
+            )
 
     def _loss(self, user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         x_user, x_positive, x_negative, regularised = (
@@ -130,7 +131,7 @@ class MFTrainer(Trainer):
     def embeddings(self) -> tuple[Tensor, Tensor]:
         self.model.eval()
         user, item = self.model()
-        return user, item
+        return user.detach(), item.detach()
 
     def state_dict(self) -> dict[str, Any]:
         return {'model': self.model.state_dict()}

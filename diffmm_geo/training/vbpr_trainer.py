@@ -135,6 +135,7 @@ class VBPRTrainer(MFTrainer):
     """
 
     config: VBPRConfig
+    model: VBPR
 
     def __init__(
         self,
@@ -146,6 +147,10 @@ class VBPRTrainer(MFTrainer):
     ) -> None:
         self._modalities = modalities
         super().__init__(data, config or VBPRConfig(), edge_type, device)
+
+    @property
+    def data_dict(self) -> dict[str, Tensor]:
+        return {**super().data_dict, 'feature': self.model.feature}
 
     def _make_model(self, data: HeteroData) -> MF:
         features = modality_features(

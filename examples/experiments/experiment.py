@@ -14,6 +14,7 @@ from diffmm_geo.datasets import DATASETS, load_dataset
 from diffmm_geo.nn.diffusion import FORMS
 from diffmm_geo.training import PRECISIONS
 from diffmm_geo.utils.atomic import atomic_path
+from diffmm_geo.utils.checks import check_device, check_int
 from examples.experiments.models import MODELS
 from examples.experiments.run_store import OBSERVED, Run, RunStore
 
@@ -101,6 +102,19 @@ class Experiment:
     def __init__(self, name: str, args: argparse.Namespace) -> None:
         self.name = name
         self.args = args
+        for seed in args.seeds:
+            check_int('--seeds', seed, 0)
+        if len(set(args.seeds)) < len(args.seeds):
+            raise ValueError(
+                f"'--seeds' needs distinct numbers (got {args.seeds})"
+            )
+        check_device(args.device)
+        for flag in ('runs', 'output'):
+            path = Path(getattr(args, flag))
+            if path.exists() and not path.is_dir():
+                raise ValueError(
+                    f"'--{flag}' needs to be a folder (got the file '{path}')"
+                )
         self.data = load_dataset(
             args.dataset, args.root or f'data/{args.dataset}', args.modalities
         )
@@ -231,7 +245,7 @@ def start(main: Callable[[], None]) -> None:
             file=sys.stderr,
         )
         sys.exit(130)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         sys.exit(f'error: {error}')
 
 

@@ -13,7 +13,6 @@ A finished run is read back, an unfinished one goes on from its checkpoint.
 
 import gc
 import hashlib
-import inspect
 import json
 import sys
 from collections.abc import Callable
@@ -191,7 +190,8 @@ class RunStore:
         trainer.fit(
             progress=on_terminal,
             callback=None if on_terminal else show,
-            **_resumable(checkpoints),
+            checkpoint_dir=checkpoints,
+            resume=True,
         )
         user, item = trainer.embeddings()
         _save_npz(folder / 'embeddings.npz', user=user, item=item)
@@ -208,12 +208,6 @@ class RunStore:
         with atomic_path(str(folder / 'result.json')) as path:
             Path(path).write_text(json.dumps(result, indent=2) + '\n')
         rmtree(checkpoints, ignore_errors=True)
-
-
-def _resumable(folder: Path) -> dict[str, Any]:
-    if 'checkpoint_dir' not in inspect.signature(Trainer.fit).parameters:
-        return {}
-    return {'checkpoint_dir': folder, 'resume': True}
 
 
 class _locked:

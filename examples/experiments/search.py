@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from diffmm_geo.utils.checks import check_int
 from examples.experiments.experiment import (
     METRICS,
     Experiment,
@@ -50,8 +51,7 @@ def main():
         help=f'default: {" ".join(DEFAULT)}',
     )
     args = parser.parse_args()
-    if args.trials < 1:
-        raise ValueError(f"'--trials' needs to be at least 1 ({args.trials})")
+    check_int('--trials', args.trials)
     try:
         import optuna
     except ImportError:
@@ -63,7 +63,10 @@ def main():
 
     def objective(trial):
         changes = {name: SPACE[name](trial, name) for name in args.parameters}
-        of = experiment.runs('DiffMM', **changes)
+        try:
+            of = experiment.runs('DiffMM', **changes)
+        except FloatingPointError as error:
+            raise optuna.TrialPruned(str(error)) from None
         val = [run.result['best_val']['val']['recall@20'] for run in of]
         return sum(val) / len(val)
 
@@ -77,40 +80,51 @@ def main():
     except Timeout:
         raise ValueError(f'another process is at the study {name}') from None
     with lock:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        State = optuna.trial.TrialState
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         study = open_study(optuna, folder / f'{name}.log', seed)
-        left = args.trials - sum(
-            t.state.is_finished() and t.value is not None for t in study.trials
-        )
-        if left > 0:
-            study.optimize(objective, n_trials=left)
+        done = study.get_trials(states=(State.COMPLETE, State.PRUNED))
+        if len(done) < args.trials:
+            study.optimize(objective, n_trials=args.trials - len(done))
     report(experiment, study)
 
 
 def open_study(optuna, path, seed):
-    r"""The study in a file. A trial that was stopped is queued again, where
-    its run goes on from its checkpoint.
+    r"""The study in a file. Trials that were stopped are queued again, where
+    their runs go on from their checkpoints.
     """
     backend = optuna.storages.journal.JournalFileBackend(str(path))
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(backend),
         study_name='search',
         direction='maximize',
-        sampler=None,
         load_if_exists=True,
     )
     # Goes on with other values than it began with.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
-    running = (optuna.trial.TrialState.RUNNING,)
-    for trial in study.get_trials(states=running):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+    State = optuna.trial.TrialState
+    for trial in study.get_trials(states=(State.RUNNING,)):  # Killed.
+        study.tell(trial.number, state=State.FAIL)
+    taken_up = [
+        trial.params or trial.system_attrs.get('fixed_params')
+        for trial in study.get_trials()
+        if trial.state != State.FAIL
+    ]
+    for trial in study.get_trials(states=(State.FAIL,)):
+        if trial.params not in taken_up:
+            study.enqueue_trial(trial.params)
+            taken_up.append(trial.params)
     return study
 
 
 def report(experiment, study):
     args = experiment.args
     trials = [t for t in study.trials if t.value is not None]
+    if not trials:
+        raise ValueError(
+            f"'--trials' needs one that ends (got none of "
+            f'{len(study.trials)} trials with a finite loss)'
+        )
     ranked = sorted(trials, key=lambda t: -t.value)
     best = experiment.runs('DiffMM', **ranked[0].params)
     test = {

@@ -9,6 +9,7 @@ can be.
 
 import torch
 
+from diffmm_geo.utils.checks import check_int
 from examples.experiments.experiment import (
     Experiment,
     add_models,
@@ -50,8 +51,7 @@ def main():
     how.add_argument('--groups', type=int, default=4, help='default: 4')
     how.add_argument('--bins', nargs='+', type=int)
     args = parser.parse_args()
-    if args.groups < 1:
-        raise ValueError(f"'--groups' needs to be at least 1 ({args.groups})")
+    check_int('--groups', args.groups)
     if args.bins is not None and sorted(set(args.bins)) != args.bins:
         raise ValueError(f"'--bins' needs to be ascending (got {args.bins})")
     experiment = Experiment('user_groups', args)

@@ -20,6 +20,10 @@ class TestMFTrainer(Protocol):
         reg = sum(x.square().sum() for x in (user[u], item[i], item[j])) / 3
         assert_close(trainer._loss(u, i, j), torch.stack([bpr, 0.1 * reg]))
 
+    def test_embeddings_are_no_parameters(self, planted):
+        for x in self.make(planted()).embeddings():
+            assert not x.requires_grad
+
 
 def test_bad_config():
     with pytest.raises(ValueError, match="'embedding_dim'"):
