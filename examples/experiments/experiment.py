@@ -25,6 +25,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     r"""The arguments of all experiments."""
     parser = argparse.ArgumentParser(
         description=description,
+        allow_abbrev=False,  # `Experiment.command` knows flags by name.
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
