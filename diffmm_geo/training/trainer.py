@@ -341,8 +341,10 @@ class Trainer(ABC):
             raise ValueError(
                 "'checkpoint_dir' needs to be given to resume (got None)"
             )
-        # The weights of the best epoch so far, or those of the start.
-        best = copy.deepcopy(self.state_dict())
+        # The weights of the best epoch so far, unless they are in place.
+        best: dict[str, Any] | None = None
+        if self.history:
+            best = copy.deepcopy(self.state_dict())
         on_cpu = self.device.type == 'cpu'
         try:
             if resume and folder is not None:
@@ -354,15 +356,18 @@ class Trainer(ABC):
                     record = self._epoch(progress)
                     self.history.append(record)
                     if self.best_val is record:
+                        best = None  # Not two of them in memory.
                         best = copy.deepcopy(self.state_dict())
                     if folder is not None:
+                        assert best is not None
                         with self.phase('checkpoint'):
                             self._write_checkpoint(folder, best)
                         record['seconds'] = dict(self._clock)
                     for function in callbacks:
                         function(record)
         finally:
-            self.load_state_dict(best)
+            if best is not None:
+                self.load_state_dict(best)
         return self.history
 
     def _write_checkpoint(
