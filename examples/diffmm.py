@@ -11,6 +11,7 @@ r"""Trains DiffMM, with the recipe of the paper's authors where there is one.
 import argparse
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from diffmm_geo.datasets import DATASETS, load_dataset
 from diffmm_geo.nn.diffusion import FORMS
@@ -105,6 +106,9 @@ def main():
 
     output = args.output or f'runs/{args.dataset}'
     save_run(trainer, output)
+    trainer.model.save_pretrained(
+        Path(output) / 'model', trainer.edge_index_dict
+    )
     for name, best in (
         ('Chosen by validation', trainer.best_val),
         ('Best test epoch', trainer.best_test),
@@ -114,7 +118,7 @@ def main():
             for metric in ('recall@20', 'precision@20', 'ndcg@20')
         )
         print(f'{name} (epoch {best["epoch"]}): test {values}')
-    print(f'metrics.json, curves.png and model.pt are in {output}')
+    print(f'metrics.json, curves.png, model.pt and model/ are in {output}')
 
 
 if __name__ == '__main__':
