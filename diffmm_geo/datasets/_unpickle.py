@@ -240,4 +240,5 @@ def _to_dtype(record: Any) -> np.dtype[Any]:
     order = '=' if record.state is None else record.state[1]
     if order not in ('<', '>', '|', '='):
         raise ValueError('an unknown byte order')
-    return np.dtype(code).newbyteorder(order)
+    dtype: np.dtype[Any] = np.dtype(code).newbyteorder(order)
+    return dtype

@@ -10,6 +10,8 @@ from diffmm_geo.utils.atomic import atomic_path
 
 from ._edges import to_index
 
+DataTransform = Callable[[HeteroData], HeteroData]
+
 
 class UserItemDataset(InMemoryDataset):
     r"""The base class of datasets that hold one user-item graph with features
@@ -32,8 +34,8 @@ class UserItemDataset(InMemoryDataset):
         self,
         root: str,
         modalities: tuple[str, ...],
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
+        transform: DataTransform | None = None,
+        pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
         self.modalities = modalities

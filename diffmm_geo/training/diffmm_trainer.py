@@ -191,7 +191,8 @@ class DiffMMTrainer(Trainer):
 
     @property
     def num_steps(self) -> int:
-        return -(-self.num_users // self.config.batch_size) + super().num_steps
+        num_batches: int = -(-self.num_users // self.config.batch_size)
+        return num_batches + super().num_steps
 
     def train_epoch(self) -> dict[str, float]:
         with self.phase('diffusion'), self.autocast():

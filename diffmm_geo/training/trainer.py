@@ -299,10 +299,11 @@ class Trainer(ABC):
     def _is_over(self) -> bool:
         if not self.history:
             return False
-        epoch = self.history[-1]['epoch']
+        epoch: int = self.history[-1]['epoch']
+        best_epoch: int = self.best_val['epoch']
         return (
             epoch >= self.config.num_epochs
-            or epoch - self.best_val['epoch'] >= self.config.patience
+            or epoch - best_epoch >= self.config.patience
         )
 
     def _epoch(self, progress: bool) -> Record:
