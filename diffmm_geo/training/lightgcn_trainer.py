@@ -125,7 +125,7 @@ class LightGCNTrainer(Trainer):
         emb = self.model.get_embedding(self._joint)
         positive = positive + self.num_users
         negative = negative + self.num_users
-        loss = self.model.recommendation_loss(
+        loss: Tensor = self.model.recommendation_loss(
             (emb[user] * emb[positive]).sum(dim=-1),
             (emb[user] * emb[negative]).sum(dim=-1),
             node_id=torch.cat([user, positive, negative]),

@@ -75,4 +75,5 @@ class NegativeSampler:
         key = users * self.num_items + items
         position = torch.searchsorted(self._observed, key)
         position.clamp_(max=self._observed.numel() - 1)
-        return self._observed[position] == key
+        found: Tensor = self._observed[position] == key
+        return found

@@ -250,7 +250,8 @@ def _epochs(num_epochs: int, progress: bool) -> Sequence[int]:
         return epochs
     from tqdm.auto import tqdm
 
-    return tqdm(epochs, desc='Diffusion', leave=False)
+    bar: Sequence[int] = tqdm(epochs, desc='Diffusion', leave=False)
+    return bar
 
 
 def _spectral_item_emb(
@@ -275,4 +276,5 @@ def _ridge(x: Tensor, target: Tensor) -> Tensor:
     x = x - x.mean(dim=0)
     gram = x.t() @ x
     gram.diagonal().add_(1e-2 * gram.diagonal().mean().clamp(min=1e-6))
-    return x @ torch.linalg.solve(gram, x.t() @ target)
+    solution: Tensor = torch.linalg.solve(gram, x.t() @ target)
+    return x @ solution

@@ -157,9 +157,11 @@ class BipartiteLGConv(MessagePassing):
         return x_j if edge_weight is None else edge_weight.view(-1, 1) * x_j
 
     def message_and_aggregate(self, adj_t: Adj, x: Tensor) -> Tensor:
+        out: Tensor
         if isinstance(adj_t, SparseTensor) and x.dim() > 2:
             flat = x.movedim(self.node_dim, 0)
             out = pyg_spmm(adj_t, flat.reshape(flat.size(0), -1), self.aggr)
             out = out.view(-1, *flat.size()[1:])
             return out.movedim(0, self.node_dim)
-        return pyg_spmm(adj_t, x, reduce=self.aggr)
+        out = pyg_spmm(adj_t, x, reduce=self.aggr)
+        return out

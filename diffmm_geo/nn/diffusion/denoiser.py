@@ -168,7 +168,8 @@ class Denoiser(torch.nn.Module):
             x_t = F.normalize(x_t, dim=-1)
         if self.training:
             x_t = dropout(x_t, self.dropout)
-        return self.lin_out(self.hidden(x_t @ self.item_weight, t))
+        out: Tensor = self.lin_out(self.hidden(x_t @ self.item_weight, t))
+        return out
 
     def load_official_state_dict(
         self,

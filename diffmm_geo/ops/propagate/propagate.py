@@ -91,7 +91,7 @@ def propagate(
     batch = torch.broadcast_shapes(x_user.size()[:-2], x_item.size()[:-2])
     x_user = x_user.expand(*batch, *x_user.size()[-2:])
     x_item = x_item.expand(*batch, *x_item.size()[-2:])
-    found = find_backend(backend, x_user.device)
+    found = find_backend(backend, x_user.device, x_user.dtype)
     if isinstance(found, Naive):
         return propagate_naive(adj, x_user, x_item)
     out_user, out_item = _Propagate.apply(

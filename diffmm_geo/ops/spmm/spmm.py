@@ -54,7 +54,7 @@ def spmm(
             f'by a matrix of size {list(matrix.size)} '
             f'(got shape {list(x.size())})'
         )
-    found = find_backend(backend, x.device)
+    found = find_backend(backend, x.device, x.dtype)
     if x.dim() == 2:
         return _spmm(found, matrix, x)
     out = _spmm(found, matrix, side_by_side(x))
