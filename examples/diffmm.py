@@ -130,6 +130,9 @@ def main():
         sys.exit(130)
 
     save_run(trainer, output)
+    trainer.model.save_pretrained(
+        Path(output) / 'model', trainer.edge_index_dict
+    )
     for name, best in (
         ('Chosen by validation', trainer.best_val),
         ('Best test epoch', trainer.best_test),
@@ -139,7 +142,7 @@ def main():
             for metric in ('recall@20', 'precision@20', 'ndcg@20')
         )
         print(f'{name} (epoch {best["epoch"]}): test {values}')
-    print(f'metrics.json, curves.png and model.pt are in {output}')
+    print(f'metrics.json, curves.png, model.pt and model/ are in {output}')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 import os.path as osp
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ._archive import extract_member
 from ._checksum import sha256sum
@@ -9,7 +9,7 @@ from ._feature_files import feature_file
 from ._modalities import select_modalities
 from ._npy import load_features
 from ._unpickle import SparsePattern, read_pattern
-from ._user_item_dataset import UserItemDataset
+from ._user_item_dataset import DataTransform, UserItemDataset
 
 # The training, validation and test interactions.
 MATRICES = ('trnMat.pkl', 'valMat.pkl', 'tstMat.pkl')
@@ -52,8 +52,8 @@ class OfficialDataset(UserItemDataset):
         self,
         root: str,
         modalities: Sequence[str],
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
+        transform: DataTransform | None = None,
+        pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
         super().__init__(

@@ -10,6 +10,7 @@ from diffmm_geo.datasets.mmrec import MMRecDataset
 from diffmm_geo.datasets.movielens import MovieLens100K
 from diffmm_geo.datasets.tiktok import TikTok
 
+#: The data sets that :func:`load_dataset` knows by name.
 DATASETS: dict[str, Any] = {
     'amazon-baby': AmazonBaby,
     'amazon-sports': AmazonSports,

@@ -1,5 +1,5 @@
 import os.path as osp
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from ._mmrec_name import check_name
 from ._modalities import select_modalities
 from ._npy import load_features
 from ._table import parse_column, parse_id, read_columns
-from ._user_item_dataset import UserItemDataset
+from ._user_item_dataset import DataTransform, UserItemDataset
 
 
 class MMRecDataset(UserItemDataset):
@@ -63,8 +63,8 @@ class MMRecDataset(UserItemDataset):
         root: str,
         name: str,
         modalities: Sequence[str] | None = None,
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
+        transform: DataTransform | None = None,
+        pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
         self.name = check_name(name)

@@ -72,6 +72,8 @@ class Trainer(ABC):
     """
 
     optimizer: Optimizer
+    num_users: int
+    num_items: int
 
     def __init__(
         self,
@@ -421,8 +423,8 @@ class Trainer(ABC):
             optimizer.load_state_dict(content['optimizers'][name])
         self.history[:] = content['history']
         set_random_state(self.device, content['random'])
-        best = content['best']
-        return content['state'] if best is None else best
+        best: dict[str, Any] = content['best'] or content['state']
+        return best
 
     def _check_checkpoint(self, content: dict[str, Any]) -> None:
         if content['trainer'] != type(self).__name__:
@@ -463,10 +465,11 @@ class Trainer(ABC):
     def _is_over(self) -> bool:
         if not self.history:
             return False
-        epoch = self.history[-1]['epoch']
+        epoch: int = self.history[-1]['epoch']
+        best_epoch: int = self.best_val['epoch']
         return (
             epoch >= self.config.num_epochs
-            or epoch - self.best_val['epoch'] >= self.config.patience
+            or epoch - best_epoch >= self.config.patience
         )
 
     def _epoch(self, progress: bool) -> Record:

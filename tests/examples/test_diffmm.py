@@ -22,6 +22,7 @@ def test_writes_metrics_curves_and_model(run_example, shop, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         'curves.png',
         'metrics.json',
+        'model',
         'model.pt',
     ]
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
