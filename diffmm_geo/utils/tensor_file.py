@@ -51,12 +51,14 @@ def read_tensors(
     if not os.path.isfile(path):
         raise FileNotFoundError(f"'{path}' is not there")
     try:
-        out: dict[str, Tensor] = load_file(path, device)
+        tensors = load_file(path, device)
     except safetensors.SafetensorError as error:
         raise ValueError(
             f"'{path}' needs to be a whole safetensors file (got: {error})"
         ) from None
-    return out
+    # What is mapped from the file is not aligned as other tensors are, and
+    # kernels then round in another way.
+    return {name: x.clone() for name, x in tensors.items()}
 
 
 def _safetensors() -> ModuleType:

@@ -273,20 +273,55 @@ def test_foreign_checkpoint(make, make_trainer, tmp_path):
         make_trainer(1).fit(make(), ckpt_path=tmp_path / 'a.ckpt')
 
 
+def test_several_processes(make, make_trainer, monkeypatch):
+    trainer = make_trainer(1)
+    world_size = property(lambda self: 2)
+    monkeypatch.setattr(type(trainer), 'world_size', world_size)
+    with pytest.raises(ValueError, match="'devices' needs to be 1"):
+        trainer.fit(make())
+
+
+def test_parts_follow_the_module_to_its_device(make, make_trainer):
+    module = make()
+    make_trainer(1).fit(module)
+    before = module.parts
+    expected, graphs = before.embeddings(), before.edge_index_dict
+    state = torch.get_rng_state()
+    before.device = torch.device('meta')  # As if it came from there.
+    parts = module.parts
+    assert parts is not before and parts is module.parts
+    assert parts.device == module.device
+    assert parts.model is module.model and parts.diffusion is module.diffusion
+    assert torch.get_rng_state().equal(state)
+    assert_close(parts.embeddings(), expected)
+    for edge_type, edge_index in graphs.items():
+        assert parts.edge_index_dict[edge_type].equal(edge_index)
+
+
 def test_without_lightning():
-    code = (
-        'import sys\n'
-        'sys.modules.update({"lightning.pytorch": None, '
-        '"pytorch_lightning": None})\n'
-        'try:\n'
-        '    import diffmm_geo.training.lightning_module\n'
-        'except ImportError as error:\n'
-        '    print(error)\n'
-    )
+    code = """
+import sys
+sys.modules['lightning.pytorch'] = sys.modules['pytorch_lightning'] = None
+try:
+    import diffmm_geo.training.lightning_module
+except ImportError as error:
+    print(error)
+del sys.modules['pytorch_lightning']
+try:
+    import pytorch_lightning
+except ImportError:
+    print('not installed')
+else:
+    from diffmm_geo.training.lightning_module import DiffMMLightning
+    print(issubclass(DiffMMLightning, pytorch_lightning.LightningModule))
+"""
     out = subprocess.run(
         [sys.executable, '-c', code], capture_output=True, text=True
     )
-    assert 'diffmm_geo[lightning]' in out.stdout, out.stderr
+    assert out.returncode == 0, out.stderr
+    error, other = out.stdout.splitlines()
+    assert 'diffmm_geo[lightning]' in error
+    assert other in ('True', 'not installed')
 
 
 @pytest.mark.gpu
