@@ -18,12 +18,14 @@ from sphinx.pycode import ModuleAnalyzer
 
 import diffmm_geo
 
-# What public classes take or hand on, and what a new backend is made of.
+# What public classes take or hand on, what a new backend is made of, and what
+# needs an extra to be imported.
 NOT_IN_ALL = (
     'diffmm_geo.ops.bipartite_adj.BipartiteAdj',
     'diffmm_geo.ops.item_lists.ItemLists',
     'diffmm_geo.ops.spmm.backend.Backend',
     'diffmm_geo.ops.spmm.csr_pattern.CSRPattern',
+    'diffmm_geo.training.lightning_module.DiffMMLightning',
 )
 
 DATA = 'Data'

@@ -53,7 +53,7 @@ napoleon_use_rtype = False
 # Other projects' names: to link them would need the network.
 nitpicky = True
 nitpick_ignore_regex = [
-    ('py:.*', r'(torch|torch_geometric|torch_sparse)\..*'),
+    ('py:.*', r'(lightning|torch|torch_geometric|torch_sparse)\..*'),
     # In PyG's docstrings, `:obj:` is code that may or may not be a name.
     ('py:obj', r'(?!diffmm_geo).*'),
     ('py:exc', r'\w+Error'),

@@ -1,5 +1,5 @@
-r"""DiffMM for those who train with `Lightning
-<https://lightning.ai/docs/pytorch>`_; needs the extra :obj:`lightning`.
+r"""DiffMM for those who train with Lightning; needs the extra
+:obj:`lightning`.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ KEY = 'diffmm_geo'
 
 
 class DiffMMLightning(LightningModule):
-    r"""DiffMM as a :class:`~lightning.pytorch.LightningModule` that brings
-    its data along, for one's own :class:`~lightning.pytorch.Trainer`. It
+    r"""DiffMM as a :obj:`LightningModule` of `Lightning
+    <https://lightning.ai/docs/pytorch>`_ that brings its data along, for
+    one's own :obj:`Trainer` there. It
     trains as :class:`~diffmm_geo.training.DiffMMTrainer` does: each epoch
     begins with the training of the denoisers and the generation of graphs,
     and its batches are (user, positive, negative) triples.
@@ -59,13 +60,13 @@ class DiffMMLightning(LightningModule):
         trainer.test(ckpt_path='best')  # On `test_edge_label_index`.
 
     Logged are the mean losses of each epoch, *e.g.*, :obj:`loss/bpr` and
-    :obj:`loss/diffusion_image`, and the metrics :obj:`val/recall@20` and
-    :obj:`test/recall@20` to :obj:`val/mrr@20`.
+    :obj:`loss/diffusion_image`, and the metrics :obj:`val/recall@20`,
+    :obj:`test/recall@20` and so on.
 
     Checkpoints hold the generated graphs, the optimiser of the denoisers and
-    the state of random numbers, so that :obj:`trainer.fit(module,
-    ckpt_path=...)` goes on, from the end of an epoch on CPU, exactly as if
-    the run had not been stopped. They hold no data:
+    the state of random numbers, so that training goes on from the end of an
+    epoch (:obj:`trainer.fit(module, ckpt_path='last')`) as if it had not
+    been stopped, on CPU exactly so. They hold no data:
     :obj:`DiffMMLightning.load_from_checkpoint(path, data=data)`.
 
     Args:
@@ -74,7 +75,8 @@ class DiffMMLightning(LightningModule):
         config (DiffMMConfig or dict, optional): The settings. The length and
             the end of training are up to Lightning: :obj:`num_epochs` and
             :obj:`patience` are not read.
-            (default: :class:`DiffMMConfig` with its defaults)
+            (default: :class:`~diffmm_geo.training.DiffMMConfig` with its
+            defaults)
         modalities (list[str], optional): The modalities to use, all that the
             items have if not given. (default: :obj:`None`)
         model (DiffMM, optional): A model to train in place of the one that
@@ -85,9 +87,10 @@ class DiffMMLightning(LightningModule):
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
 
     Raises:
-        ValueError: If the data do not fit, as in :class:`DiffMMTrainer`. In
-            training, if Lightning is asked for more than one process, or for
-            a precision, which is a setting of :class:`DiffMMConfig`.
+        ValueError: If the data do not fit, as in
+            :class:`~diffmm_geo.training.DiffMMTrainer`. In training, if
+            Lightning is asked for more than one process, or for a precision,
+            which is one of the settings.
         NonFiniteLossError: In training, if a loss is infinite or not a
             number.
     """
