@@ -21,6 +21,8 @@ from diffmm_geo.utils.checks import (
     check_matrix,
 )
 
+__all__ = ['evaluate']
+
 METRICS = {
     'recall': LinkPredRecall,
     'precision': LinkPredPrecision,
@@ -70,6 +72,16 @@ def evaluate(
         ValueError: If nothing is held out, shapes or indices do not fit,
             embeddings are not finite, or :obj:`k` is larger than the number
             of items.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.evaluation import evaluate
+        >>> user_emb = torch.eye(2, 3)
+        >>> item_emb = torch.tensor([[3.0, 0, 0], [2, 0, 0], [0, 1, 0]])
+        >>> observed = torch.tensor([[0], [0]])
+        >>> held_out = torch.tensor([[0, 1], [1, 2]])
+        >>> evaluate(user_emb, item_emb, held_out, observed, k=1)['recall@1']
+        1.0
     """
     check_matrix('user_emb', user_emb)
     check_matrix('item_emb', item_emb, None, user_emb.size(-1))

@@ -42,6 +42,17 @@ def test_writes_metrics_curves_and_model(run_example, shop, tmp_path):
     assert set(state) == {'model', 'diffusion', 'edge_index_dict'}
 
 
+def test_log(run_example, shop, tmp_path):
+    pytest.importorskip('tensorboard')
+    args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path)
+    args = (*args, '--log', 'csv', 'tensorboard', '--epochs', 2)
+    out = run_example('diffmm.py', *args)
+    assert out.returncode == 0, out.stderr
+    rows = (tmp_path / 'history.csv').read_text().splitlines()
+    assert [row.split(',')[0] for row in rows] == ['epoch', '1', '2']
+    assert len(list((tmp_path / 'tensorboard').iterdir())) == 1
+
+
 @pytest.mark.parametrize(
     'args, message',
     [

@@ -125,11 +125,9 @@ class Protocol:
 
     def test_loss_that_is_not_finite(self, planted, monkeypatch):
         trainer = self.make(planted(), num_epochs=2)
-        before = self.weights(trainer)
         monkeypatch.setattr(trainer, 'train_epoch', lambda: {'bpr': math.nan})
         with pytest.raises(FloatingPointError, match="'bpr' is nan"):
             trainer.fit()
-        assert_close(self.weights(trainer), before, rtol=0, atol=0)
 
     def test_step_whose_loss_is_not_finite(
         self, planted, monkeypatch, tmp_path

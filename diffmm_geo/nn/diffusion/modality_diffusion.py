@@ -67,6 +67,18 @@ class ModalityDiffusion(Pretrained):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.nn import ModalityDiffusion
+        >>> diffusion = ModalityDiffusion(6, ['image'], hidden_channels=8)
+        >>> a_0 = torch.eye(3, 6)
+        >>> item_emb, image_emb = torch.randn(6, 4), torch.randn(6, 4)
+        >>> elbo, msi = diffusion.loss('image', a_0, item_emb, image_emb)
+        >>> (elbo.mean() + 0.1 * msi.mean()).backward()
+        >>> edge_index = a_0.nonzero().t()
+        >>> diffusion.sample_edges('image', edge_index, 3, 2).size()
+        torch.Size([2, 6])
     """
 
     def __init__(

@@ -85,6 +85,21 @@ class DiffMM(Pretrained):
 
     Raises:
         ValueError: If an argument is out of range or does not fit.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.nn import DiffMM
+        >>> model = DiffMM(4, 5, {'image': 16, 'text': 24}, embedding_dim=8)
+        >>> features = {'image': torch.randn(5, 16), 'text': torch.randn(5, 24)}
+        >>> observed = torch.tensor([[0, 1, 2], [2, 3, 4]])
+        >>> edge_index_dict = {('user', 'interacts', 'item'): observed}
+        >>> out = model(features, edge_index_dict)
+        >>> out['user'].size(), out['item'].size()
+        (torch.Size([4, 8]), torch.Size([5, 8]))
+        >>> model.recommend(
+        ...     features, edge_index_dict, k=2, exclude_edge_index=observed
+        ... ).size()
+        torch.Size([4, 2])
     """
 
     def __init__(
