@@ -18,10 +18,15 @@ class LimitError(RuntimeError):
 
 
 def run_child(
-    module: str, spec: dict[str, Any], memory: float, seconds: float
+    module: str,
+    spec: dict[str, Any],
+    memory: float,
+    seconds: float,
+    huge_pages: bool = False,
 ) -> dict[str, Any]:
     """What `python -m module SPEC` prints as JSON. Ends it where it holds
-    more bytes, or takes longer, than it may.
+    more bytes, or takes longer, than it may. PyTorch asks for huge pages if
+    told to, where the system grants them.
     """
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     process = subprocess.Popen(
@@ -30,8 +35,7 @@ def run_child(
         env={
             **os.environ,
             'PYTHONPATH': path.rstrip(os.pathsep),
-            # PyTorch then asks for huge pages, where the system grants them.
-            'THP_MEM_ALLOC_ENABLE': '1',
+            'THP_MEM_ALLOC_ENABLE': str(int(huge_pages)),
         },
         text=True,
     )

@@ -110,7 +110,7 @@ def measure_size(session: Session, record: Record) -> None:
     limit = 3 * (SETTINGS['epochs'] + 1) * options.max_seconds
     try:
         record.metrics = run_child(
-            'benchmarks.training', spec, session.memory, limit
+            'benchmarks.training', spec, session.memory, limit, huge_pages=True
         )
     except LimitError as error:
         record.status, record.reason = 'skipped', str(error)

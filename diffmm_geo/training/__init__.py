@@ -1,12 +1,14 @@
-r"""Training of the whole model and of a baseline under the same protocol."""
+r"""Training of the whole model and of baselines under the same protocol."""
 
 from .config import PRECISIONS, TrainingConfig
 from .diffmm_trainer import DiffMMConfig, DiffMMTrainer
 from .lightgcn_trainer import LightGCNConfig, LightGCNTrainer
+from .mf_trainer import MFConfig, MFTrainer
 from .negative_sampler import NegativeSampler
 from .recipes import RECIPES
 from .run_files import save_run
 from .trainer import Trainer
+from .vbpr_trainer import VBPRConfig, VBPRTrainer
 
 __all__ = [
     'PRECISIONS',
@@ -15,8 +17,12 @@ __all__ = [
     'DiffMMTrainer',
     'LightGCNConfig',
     'LightGCNTrainer',
+    'MFConfig',
+    'MFTrainer',
     'NegativeSampler',
     'Trainer',
     'TrainingConfig',
+    'VBPRConfig',
+    'VBPRTrainer',
     'save_run',
 ]

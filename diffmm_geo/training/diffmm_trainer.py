@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.models.lightgcn import BPRLoss
 from torch_geometric.typing import EdgeType
@@ -17,11 +18,10 @@ from diffmm_geo.nn import (
     GaussianDiffusion,
     ModalityDiffusion,
 )
-from diffmm_geo.nn.diffusion.diffusion_training import train_diffusion_epoch
 from diffmm_geo.nn.diffusion.forms import FORMS
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
-from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.training.config import TrainingConfig
+from diffmm_geo.training.generators import GENERATORS
 from diffmm_geo.training.trainer import Trainer
 from diffmm_geo.utils.checks import check_choice, check_int, check_number
 from diffmm_geo.utils.features import modality_features
@@ -56,8 +56,14 @@ class DiffMMConfig(TrainingConfig):
             contrastive loss that is drawn in each step, all nodes if not
             given. (default: :obj:`None`)
         num_generated_from (int, optional): The number of items, drawn in
-            each epoch, that interactions are generated from, all if not
-            given. (default: :obj:`None`)
+            each epoch, that the diffusion generates interactions from, all
+            if not given. (default: :obj:`None`)
+        generator (str, optional): Where the graphs of modalities come from:
+            :obj:`"diffusion"`, or, to compare with,
+            :obj:`"random"`, as many interactions drawn uniformly in each
+            epoch, or :obj:`"observed"`, the observed interactions
+            themselves. Neither of these trains denoisers.
+            (default: :obj:`"diffusion"`)
     """
 
     diffusion_lr: float = 1e-3
@@ -70,6 +76,7 @@ class DiffMMConfig(TrainingConfig):
     diffusion_form: str = 'auto'
     num_candidates: int | None = None
     num_generated_from: int | None = None
+    generator: str = 'diffusion'
     embedding_dim: int = 64
     num_layers: int = 1
     generated_weight: float = 0.2
@@ -91,6 +98,7 @@ class DiffMMConfig(TrainingConfig):
         check_number('msi_weight', self.msi_weight, 0.0)
         check_int('num_edges_per_user', self.num_edges_per_user)
         check_choice('diffusion_form', self.diffusion_form, FORMS)
+        check_choice('generator', self.generator, GENERATORS)
         for name in ('num_candidates', 'num_generated_from'):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name))
@@ -126,9 +134,27 @@ class DiffMMTrainer(Trainer):
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
         device (torch.device or str, optional): The device to train on.
             (default: :obj:`'cpu'`)
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import HeteroData
+        >>> from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
+        >>> data = HeteroData()
+        >>> data['user'].num_nodes, data['item'].num_nodes = 4, 6
+        >>> data['item'].x_image = torch.randn(6, 16)
+        >>> store = data['user', 'interacts', 'item']
+        >>> store.edge_index = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 3]])
+        >>> store.val_edge_label_index = torch.tensor([[0, 1], [1, 2]])
+        >>> config = DiffMMConfig(num_epochs=2, hidden_channels=8, k=3)
+        >>> trainer = DiffMMTrainer(data, config)
+        >>> [record['epoch'] for record in trainer.fit()]
+        [1, 2]
+        >>> sorted(trainer.best_val['loss'])
+        ['bpr', 'contrastive', 'diffusion_image', 'reg']
     """
 
     config: DiffMMConfig
+    terms = ('bpr', 'reg', 'contrastive')
 
     def __init__(
         self,
@@ -180,9 +206,7 @@ class DiffMMTrainer(Trainer):
         self.contrastive_loss = CrossModalContrastiveLoss(
             c.temperature, c.anchor, c.num_candidates
         )
-        self._interactions = ItemLists.from_edge_index(
-            self.edge_index.unique(dim=1), self.num_users
-        )
+        self._generator = GENERATORS[c.generator](self)
         self.edge_index_dict: dict[EdgeType, Tensor] = {
             self.edge_type: self.edge_index
         }
@@ -191,52 +215,57 @@ class DiffMMTrainer(Trainer):
 
     @property
     def num_steps(self) -> int:
-        num_batches: int = -(-self.num_users // self.config.batch_size)
-        return num_batches + super().num_steps
+        return self._generator.num_steps + super().num_steps
+
+    @property
+    def optimizers(self) -> dict[str, Optimizer]:
+        return {**super().optimizers, 'diffusion': self.diffusion_optimizer}
+
+    @property
+    def data_dict(self) -> dict[str, Tensor]:
+        features = {f'x_{m}': x for m, x in self.feature_dict.items()}
+        return {**super().data_dict, **features}
 
     def train_epoch(self) -> dict[str, float]:
+        losses = self.generate_graphs()
+        self.model.train()
+        with self.phase('recommend'):
+            adj_dict = self.dropped_graphs()
+            terms = self.train_on_triples(
+                self.optimizer, partial(self._loss, adj_dict), self.terms
+            )
+        return {**losses, **terms}
+
+    def generate_graphs(self) -> dict[str, float]:
+        r"""The first two phases of an epoch: trains the denoisers, generates
+        the graphs of modalities anew, and returns the mean losses of the
+        former.
+        """
         with self.phase('diffusion'), self.autocast():
-            diffusion_loss = self._train_diffusion()
+            losses = self._generator.train_epoch()
         with self.phase('generate'):
             with self.autocast():
-                generated = self._generate()
-            self._set_graphs({self.edge_type: self.edge_index, **generated})
-        with self.phase('recommend'):
-            losses = self._train_recommendation()
-        return {
-            **{f'diffusion_{m}': v for m, v in diffusion_loss.items()},
-            **losses,
-        }
-
-    def _train_diffusion(self) -> dict[str, float]:
-        with torch.no_grad():
-            modality_emb = self.model.projected(self.feature_dict)
-        return train_diffusion_epoch(
-            self.diffusion,
-            self.diffusion_optimizer,
-            self._interactions,
-            self.model.item_emb.weight.detach(),
-            modality_emb,
-            self.config.msi_weight,
-            self.config.batch_size,
-            self.config.diffusion_form,
-            self._on_step,
-        )
-
-    def _generate(self) -> dict[EdgeType, Tensor]:
-        candidates, count = None, self.config.num_generated_from
-        if count is not None and count < self.num_items:
-            order = torch.randperm(self.num_items, device=self.device)
-            candidates = order[:count]
-        return {
-            self.model.conv.generated_edge_type(m): self.diffusion.sample_edges(
-                m,
-                self.edge_index,
-                self.num_users,
-                self.config.num_edges_per_user,
-                candidates=candidates,
+                generated = self._generator.edges()
+            self._set_graphs(
+                {
+                    self.edge_type: self.edge_index,
+                    **{
+                        self.model.conv.generated_edge_type(m): edge_index
+                        for m, edge_index in generated.items()
+                    },
+                }
             )
-            for m in self.model.modalities
+        return {f'diffusion_{m}': loss for m, loss in losses.items()}
+
+    def dropped_graphs(self) -> dict[EdgeType, BipartiteAdj]:
+        r"""The graphs of an epoch, with entries of those that are generated
+        dropped.
+        """
+        return {
+            edge_type: adj
+            if edge_type == self.edge_type
+            else adj.dropout(self.config.keep_rate)
+            for edge_type, adj in self._adj_dict.items()
         }
 
     def _set_graphs(self, edge_index_dict: dict[EdgeType, Tensor]) -> None:
@@ -246,20 +275,6 @@ class DiffMMTrainer(Trainer):
         if self.edge_type in self._adj_dict:
             graphs[self.edge_type] = self._adj_dict[self.edge_type]
         self._adj_dict = self.model.adjacency_dict(graphs)
-
-    def _train_recommendation(self) -> dict[str, float]:
-        self.model.train()
-        keep_rate = self.config.keep_rate
-        adj_dict = {
-            edge_type: adj
-            if edge_type == self.edge_type
-            else adj.dropout(keep_rate)
-            for edge_type, adj in self._adj_dict.items()
-        }
-        terms = self.train_on_triples(
-            self.optimizer, partial(self._loss, adj_dict)
-        )
-        return dict(zip(('bpr', 'reg', 'contrastive'), terms))
 
     def _loss(
         self,

@@ -65,6 +65,21 @@ class LightGCNTrainer(Trainer):
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
         device (torch.device or str, optional): The device to train on.
             (default: :obj:`'cpu'`)
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import HeteroData
+        >>> from diffmm_geo.training import LightGCNConfig, LightGCNTrainer
+        >>> data = HeteroData()
+        >>> data['user'].num_nodes, data['item'].num_nodes = 4, 6
+        >>> store = data['user', 'interacts', 'item']
+        >>> store.edge_index = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 3]])
+        >>> store.val_edge_label_index = torch.tensor([[0, 1], [1, 2]])
+        >>> trainer = LightGCNTrainer(data, LightGCNConfig(num_epochs=2, k=3))
+        >>> history = trainer.fit()
+        >>> user_emb, item_emb = trainer.embeddings()
+        >>> user_emb.size(), item_emb.size()
+        (torch.Size([4, 64]), torch.Size([6, 64]))
     """
 
     config: LightGCNConfig
@@ -104,8 +119,7 @@ class LightGCNTrainer(Trainer):
     def train_epoch(self) -> dict[str, float]:
         self.model.train()
         with self.phase('recommend'):
-            (loss,) = self.train_on_triples(self.optimizer, self._loss)
-        return {'bpr': loss}
+            return self.train_on_triples(self.optimizer, self._loss)
 
     def _loss(self, user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         emb = self.model.get_embedding(self._joint)

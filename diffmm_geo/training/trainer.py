@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,18 +19,27 @@ from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
 from diffmm_geo.evaluation import evaluate
+from diffmm_geo.training.checkpoint import CheckpointFolder
 from diffmm_geo.training.config import TrainingConfig
 from diffmm_geo.training.graphed_step import GraphedStep, Step
 from diffmm_geo.training.negative_sampler import NegativeSampler
+from diffmm_geo.training.random_state import (
+    random_state,
+    set_random_state,
+)
 from diffmm_geo.utils.checks import (
     check_device,
     check_edge_index,
     check_edge_type,
     check_k,
 )
+from diffmm_geo.utils.finite import FiniteLosses, NonFiniteLossError
 from diffmm_geo.utils.memory import kept_memory, release_memory
 
 Record = dict[str, Any]
+Callback = Callable[[Record], None]
+# What says when to stop may change where training goes on.
+STOPPING = ('num_epochs', 'patience')
 SPLITS = ('val', 'test')
 
 
@@ -34,9 +47,9 @@ class Trainer(ABC):
     r"""Trains a recommender until its validation Recall stops rising, and
     keeps the weights of the best epoch.
 
-    A subclass says how to train for an epoch (:meth:`train_epoch`), what the
-    embeddings are (:meth:`embeddings`) and what its state is
-    (:meth:`state_dict`, :meth:`load_state_dict`).
+    A subclass says how to train for an epoch (:meth:`train_epoch`), with
+    which :obj:`optimizer`, what the embeddings are (:meth:`embeddings`) and
+    what its state is (:meth:`state_dict`, :meth:`load_state_dict`).
 
     Args:
         data (HeteroData): The user-item graph; the store of
@@ -57,6 +70,10 @@ class Trainer(ABC):
         best_test (dict): The record of the epoch with the highest test
             Recall, which is what the authors' code prints.
     """
+
+    optimizer: Optimizer
+    num_users: int
+    num_items: int
 
     def __init__(
         self,
@@ -132,11 +149,32 @@ class Trainer(ABC):
         )
         return edge_index.to(self.device)
 
+    @property
+    def num_batches(self) -> int:
+        r"""The number of batches of :meth:`triples`."""
+        return -(-self._positives.size(1) // self.config.batch_size)
+
+    def triples(self) -> tuple[Tensor, ...]:
+        r"""The observed interactions in random order, each with a negative
+        item, in batches.
+
+        Shapes:
+            - **output:** users, positive and negative items :math:`(3, B)`
+        """
+        order = torch.randperm(self._positives.size(1), device=self.device)
+        positives = self._positives[:, order]
+        negative = self._negative_sampler.sample(positives[0])
+        out: tuple[Tensor, ...] = torch.stack([*positives, negative]).split(
+            self.config.batch_size, dim=1
+        )
+        return out
+
     def train_on_triples(
         self,
         optimizer: Optimizer,
         loss_fn: Callable[[Tensor, Tensor, Tensor], Tensor],
-    ) -> list[float]:
+        names: Sequence[str] = ('bpr',),
+    ) -> dict[str, float]:
         r"""One pass over the observed interactions in random order, each with
         a negative item.
 
@@ -144,17 +182,15 @@ class Trainer(ABC):
             optimizer (torch.optim.Optimizer): Takes a step a batch.
             loss_fn (callable): The vector of loss terms, to be summed up, of
                 users, positive and negative items.
+            names (list[str], optional): The names of the terms.
+                (default: :obj:`('bpr',)`)
 
         Returns:
             The mean of each term.
+
+        Raises:
+            NonFiniteLossError: If a term is infinite or not a number.
         """
-        order = torch.randperm(self._positives.size(1), device=self.device)
-        triples = torch.stack(
-            [
-                *self._positives[:, order],
-                self._negative_sampler.sample(self._positives[0, order]),
-            ]
-        )
 
         def step(batch: Sequence[Tensor]) -> Tensor:
             optimizer.zero_grad()
@@ -167,13 +203,17 @@ class Trainer(ABC):
         if self.config.cuda_graphs:
             take_step = GraphedStep(step)
         total: Tensor | float = 0.0
-        for batch in triples.split(self.config.batch_size, dim=1):
+        finite = FiniteLosses(names)
+        for number, batch in enumerate(self.triples(), start=1):
             terms = take_step(batch.unbind())
-            total = total + terms * (batch.size(1) / order.numel())
+            finite.add(number, terms)
+            share = batch.size(1) / self._positives.size(1)
+            total = total + terms * share
             self._on_step()
         optimizer.zero_grad()
+        finite.check()
         assert isinstance(total, Tensor)
-        return total.tolist()
+        return dict(zip(names, total.tolist()))
 
     @abstractmethod
     def train_epoch(self) -> dict[str, float]:
@@ -194,7 +234,7 @@ class Trainer(ABC):
     @property
     def num_steps(self) -> int:
         r"""The number of steps of an epoch, for progress."""
-        return -(-self._positives.size(1) // self.config.batch_size)
+        return self.num_batches
 
     @property
     def metric(self) -> str:
@@ -264,37 +304,163 @@ class Trainer(ABC):
             self.config.k,
         )
 
+    @property
+    def optimizers(self) -> dict[str, Optimizer]:
+        r"""The optimisers, by names of one's own."""
+        return {'model': self.optimizer}
+
+    @property
+    def data_dict(self) -> dict[str, Tensor]:
+        r"""All of the data that training depends on."""
+        held_out = {
+            f'{split}_edge_label_index': x
+            for split, x in self.edge_label_index.items()
+        }
+        return {'edge_index': self.edge_index, **held_out}
+
     def fit(
         self,
         progress: bool = False,
-        callback: Callable[[Record], None] | None = None,
+        callback: Callback | Sequence[Callback] | None = None,
+        checkpoint_dir: str | Path | None = None,
+        resume: bool = False,
     ) -> list[Record]:
         r"""Trains, and leaves the weights of the best epoch in place, also
-        where it is interrupted.
+        where it is interrupted or a loss is not finite.
+
+        With :obj:`checkpoint_dir`, each epoch ends with a checkpoint that
+        :obj:`resume` goes on from, in a new process just as in this one: the
+        history is the same, on CPU bit for bit, as that of a run which was
+        never stopped. :obj:`num_epochs` and :obj:`patience` may be others.
 
         Args:
             progress (bool, optional): Whether to show progress bars.
                 (default: :obj:`False`)
-            callback (callable, optional): Called with the record of each
-                epoch. (default: :obj:`None`)
+            callback (callable or list, optional): Called with the record of
+                each epoch. (default: :obj:`None`)
+            checkpoint_dir (str or Path, optional): The folder of
+                :obj:`last.ckpt`, :obj:`previous.ckpt` and :obj:`best.ckpt`.
+                (default: :obj:`None`)
+            resume (bool, optional): Whether to go on from the checkpoint in
+                :obj:`checkpoint_dir`, if there is one; a run that starts anew
+                replaces it. (default: :obj:`False`)
+
+        Raises:
+            ValueError: If the checkpoint is damaged, or one of other data or
+                settings.
+            NonFiniteLossError: If a loss is infinite or not a number.
         """
+        callbacks = [] if callback is None else callback
+        if callable(callbacks):
+            callbacks = [callbacks]
+        folder = None
+        if checkpoint_dir is not None:
+            folder = CheckpointFolder(checkpoint_dir)
+        elif resume:
+            raise ValueError(
+                "'checkpoint_dir' needs to be given to resume (got None)"
+            )
+        # The weights of the best epoch so far, unless they are in place.
         best: dict[str, Any] | None = None
-        if self.history:  # The weights of the best epoch so far.
+        if self.history:
             best = copy.deepcopy(self.state_dict())
         on_cpu = self.device.type == 'cpu'
         try:
+            if resume and folder is not None:
+                content = folder.read(self.device)
+                if content is not None:
+                    best = self._load_checkpoint(content)
             with kept_memory() if on_cpu else nullcontext():
                 while not self._is_over():
                     record = self._epoch(progress)
                     self.history.append(record)
                     if self.best_val is record:
+                        best = None  # Not two of them in memory.
                         best = copy.deepcopy(self.state_dict())
-                    if callback is not None:
-                        callback(record)
+                    if folder is not None:
+                        assert best is not None
+                        with self.phase('checkpoint'):
+                            self._write_checkpoint(folder, best)
+                        record['seconds'] = dict(self._clock)
+                    for function in callbacks:
+                        function(record)
         finally:
             if best is not None:
                 self.load_state_dict(best)
         return self.history
+
+    def _write_checkpoint(
+        self,
+        folder: CheckpointFolder,
+        best: dict[str, Any],
+    ) -> None:
+        is_best = self.best_val is self.history[-1]
+        state = best if is_best else self.state_dict()
+        folder.write(
+            {
+                'trainer': type(self).__name__,
+                'config': asdict(self.config),
+                'data': self._digests(),
+                'history': self.history,
+                'state': state,
+                'best': None if is_best else best,
+                'optimizers': {
+                    name: optimizer.state_dict()
+                    for name, optimizer in self.optimizers.items()
+                },
+                'random': random_state(self.device),
+            },
+            {'record': self.best_val, 'state': best} if is_best else None,
+        )
+
+    def _load_checkpoint(self, content: dict[str, Any]) -> dict[str, Any]:
+        r"""Takes over a checkpoint, and returns the weights of the best
+        epoch.
+        """
+        self._check_checkpoint(content)
+        self.load_state_dict(content['state'])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(content['optimizers'][name])
+        self.history[:] = content['history']
+        set_random_state(self.device, content['random'])
+        best: dict[str, Any] = content['best'] or content['state']
+        return best
+
+    def _check_checkpoint(self, content: dict[str, Any]) -> None:
+        if content['trainer'] != type(self).__name__:
+            raise ValueError(
+                f"'checkpoint_dir' needs to hold a run of "
+                f'{type(self).__name__} (got one of {content["trainer"]})'
+            )
+        # As it is after a round trip: nothing but plain values.
+        config, old = asdict(self.config), content['config']
+        differing = [
+            name
+            for name in sorted({*config, *old} - {*STOPPING})
+            if name not in config
+            or name not in old
+            or _plain(config[name]) != _plain(old[name])
+        ]
+        if differing:
+            name = differing[0]
+            raise ValueError(
+                f"'{name}' needs to be {old.get(name)!r}, as in the run that "
+                f'is resumed (got {config.get(name)!r})'
+            )
+        digests = self._digests()
+        if content['data'] != digests:
+            differing = sorted(
+                name
+                for name in {*digests, *content['data']}
+                if digests.get(name) != content['data'].get(name)
+            )
+            raise ValueError(
+                f"'data' needs to be that of the run that is resumed (got "
+                f'another for {differing})'
+            )
+
+    def _digests(self) -> dict[str, str]:
+        return {name: _digest(x) for name, x in self.data_dict.items()}
 
     def _is_over(self) -> bool:
         if not self.history:
@@ -310,12 +476,15 @@ class Trainer(ABC):
         number = len(self.history) + 1
         self._clock = {}
         with _bar(f'Epoch {number}', self.num_steps, progress) as self._on_step:
-            losses = self.train_epoch()
+            try:
+                losses = self.train_epoch()
+            except NonFiniteLossError as error:
+                raise NonFiniteLossError(
+                    error.term, error.value, error.step, number
+                ) from error
         for name, loss in losses.items():
-            if loss != loss or loss in (float('inf'), float('-inf')):
-                raise FloatingPointError(
-                    f"the loss '{name}' is {loss} in epoch {number}"
-                )
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(name, loss, epoch=number)
         with self.phase('evaluate'):
             user, item = self.embeddings()
             metrics = {
@@ -334,6 +503,17 @@ class Trainer(ABC):
 
 def _nothing() -> None:
     pass
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, Sequence) else value
+
+
+def _digest(x: Tensor) -> str:
+    x = x.detach().cpu().contiguous()
+    digest = hashlib.sha256(f'{x.dtype} {list(x.size())}'.encode())
+    digest.update(x.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @contextmanager

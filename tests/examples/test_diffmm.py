@@ -22,6 +22,7 @@ def test_writes_metrics_curves_and_model(run_example, shop, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         'curves.png',
         'metrics.json',
+        'model',
         'model.pt',
     ]
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
@@ -39,6 +40,17 @@ def test_writes_metrics_curves_and_model(run_example, shop, tmp_path):
     assert metrics['versions']['torch'] == torch.__version__
     state = torch.load(tmp_path / 'model.pt', weights_only=True)
     assert set(state) == {'model', 'diffusion', 'edge_index_dict'}
+
+
+def test_log(run_example, shop, tmp_path):
+    pytest.importorskip('tensorboard')
+    args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path)
+    args = (*args, '--log', 'csv', 'tensorboard', '--epochs', 2)
+    out = run_example('diffmm.py', *args)
+    assert out.returncode == 0, out.stderr
+    rows = (tmp_path / 'history.csv').read_text().splitlines()
+    assert [row.split(',')[0] for row in rows] == ['epoch', '1', '2']
+    assert len(list((tmp_path / 'tensorboard').iterdir())) == 1
 
 
 @pytest.mark.parametrize(
@@ -59,3 +71,13 @@ def test_one_line_for_a_wrong_argument(
     assert out.returncode != 0
     assert message in out.stderr and 'Traceback' not in out.stderr
     assert not (tmp_path / 'out').exists()
+
+
+def test_resume(run_example, shop, tmp_path):
+    args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path / 'out')
+    args = (*args, '--checkpoint-dir', tmp_path / 'checkpoints', '--resume')
+    for epochs, numbers in ((1, ['1']), (3, ['2', '3'])):
+        out = run_example('diffmm.py', *args, '--epochs', epochs)
+        assert out.returncode == 0, out.stderr
+        lines = [x for x in out.stdout.splitlines() if x.startswith('Epoch ')]
+        assert [x.split()[1].rstrip(':') for x in lines] == numbers

@@ -4,6 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from diffmm_geo.training.checkpoint import read_checkpoint
+from diffmm_geo.utils.finite import NonFiniteLossError
+
 OBSERVED = ('user', 'interacts', 'item')
 
 
@@ -125,6 +128,121 @@ class Protocol:
         monkeypatch.setattr(trainer, 'train_epoch', lambda: {'bpr': math.nan})
         with pytest.raises(FloatingPointError, match="'bpr' is nan"):
             trainer.fit()
+
+    def test_step_whose_loss_is_not_finite(
+        self, planted, monkeypatch, tmp_path
+    ):
+        trainer = self.make(planted(), num_epochs=9, batch_size=8)
+        weights, calls = [], []
+        loss_fn = trainer._loss
+
+        def loss(*args):
+            terms = loss_fn(*args)
+            calls.append(1)
+            factor = torch.ones_like(terms)
+            if len(calls) == 2 * steps + 3:
+                factor[0] = math.inf
+            return terms * factor
+
+        steps = -(-trainer._positives.size(1) // 8)
+        monkeypatch.setattr(trainer, '_loss', loss)
+        with pytest.raises(
+            NonFiniteLossError, match="the loss 'bpr' is inf in epoch 3, step 3"
+        ) as error:
+            trainer.fit(
+                callback=lambda _: weights.append(self.weights(trainer)),
+                checkpoint_dir=tmp_path,
+            )
+        assert (error.value.epoch, error.value.step) == (3, 3)
+        assert len(calls) == 2 * steps + 3  # It stopped at once.
+        best = trainer.best_val['epoch'] - 1
+        assert_close(self.weights(trainer), weights[best], rtol=0, atol=0)
+        # That of the last good epoch.
+        last = read_checkpoint(tmp_path / 'last.ckpt')
+        assert len(last['history']) == 2
+
+    @pytest.mark.parametrize('stop_at', [1, 3, 6])
+    def test_resume_is_exact(self, planted, tmp_path, stop_at):
+        expected = self.make(planted(), num_epochs=6)
+        expected.fit()
+
+        def stop(record):
+            if record['epoch'] == stop_at:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self.make(planted(), num_epochs=6).fit(
+                callback=stop, checkpoint_dir=tmp_path
+            )
+        torch.manual_seed(7)
+        trainer = self.make(planted(), num_epochs=6)
+        numbers = []
+        trainer.fit(
+            callback=[lambda r: numbers.append(r['epoch'])],
+            checkpoint_dir=tmp_path,
+            resume=True,
+        )
+        assert numbers == list(range(stop_at + 1, 7))
+        assert _losses(trainer.history) == _losses(expected.history)
+        for one, other in zip(self.weights(trainer), self.weights(expected)):
+            assert one.equal(other)
+        for name, optimizer in trainer.optimizers.items():
+            theirs = expected.optimizers[name].state_dict()
+            assert_close(optimizer.state_dict(), theirs, rtol=0, atol=0)
+        best = read_checkpoint(tmp_path / 'best.ckpt')
+        assert best['record']['epoch'] == expected.best_val['epoch']
+        other = self.make(planted(), num_epochs=6)
+        other.load_state_dict(best['state'])
+        assert other.evaluate('val') == expected.best_val['val']
+
+    def test_resume_after_damage(self, planted, tmp_path):
+        expected = self.make(planted(), num_epochs=5).fit()
+        self.make(planted(), num_epochs=4).fit(checkpoint_dir=tmp_path)
+        last = tmp_path / 'last.ckpt'
+        last.write_bytes(last.read_bytes()[:-100])
+        trainer = self.make(planted(), num_epochs=5)
+        with pytest.warns(UserWarning, match="last.ckpt.*'previous.ckpt' is"):
+            history = trainer.fit(checkpoint_dir=tmp_path, resume=True)
+        assert _losses(history) == _losses(expected)
+
+        for path in tmp_path.glob('*.ckpt'):
+            path.write_bytes(b'nothing')
+        trainer = self.make(planted(), num_epochs=5)
+        with pytest.raises(ValueError, match='last.ckpt.*expected a whole'):
+            trainer.fit(checkpoint_dir=tmp_path, resume=True)
+
+    def test_resume_without_a_checkpoint(self, planted, tmp_path):
+        trainer = self.make(planted(), num_epochs=1)
+        with pytest.raises(ValueError, match="'checkpoint_dir'"):
+            trainer.fit(resume=True)
+        assert len(trainer.fit(checkpoint_dir=tmp_path, resume=True)) == 1
+
+    def test_new_run_replaces_checkpoints(self, planted, tmp_path):
+        self.make(planted(), num_epochs=3).fit(checkpoint_dir=tmp_path)
+        (tmp_path / 'last.ckpt.0.tmp').write_bytes(b'killed')
+        trainer = self.make(planted(), num_epochs=1, seed=1)
+        trainer.fit(checkpoint_dir=tmp_path)
+        assert sorted(p.name for p in tmp_path.iterdir()) == [
+            'best.ckpt',
+            'last.ckpt',
+        ]
+        assert len(read_checkpoint(tmp_path / 'last.ckpt')['history']) == 1
+
+    def test_resume_of_another_run(self, planted, tmp_path):
+        self.make(planted(), num_epochs=1).fit(checkpoint_dir=tmp_path)
+
+        def resume(data, **kwargs):
+            trainer = self.make(data, num_epochs=2, **kwargs)
+            trainer.fit(checkpoint_dir=tmp_path, resume=True)
+
+        with pytest.raises(ValueError, match="'lr' needs to be 0.001"):
+            resume(planted(), lr=0.5)
+        data = planted()
+        edge_index = data[OBSERVED].edge_index
+        data[OBSERVED].edge_index = edge_index[:, 1:]
+        with pytest.raises(ValueError, match="'data'.*'edge_index'"):
+            resume(data)
+        resume(planted(), patience=7)  # Not what was trained.
 
     def test_user_with_everything(self, planted):
         data = planted()

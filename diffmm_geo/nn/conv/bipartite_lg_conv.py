@@ -40,6 +40,16 @@ class BipartiteLGConv(MessagePassing):
           items), any other :obj:`Adj` form, or a
           :class:`~diffmm_geo.ops.bipartite_adj.BipartiteAdj`
         - **output:** the shapes of :obj:`x_user` and :obj:`x_item`
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.nn import BipartiteLGConv
+        >>> edge_index = torch.tensor([[0, 0, 1], [0, 1, 2]])
+        >>> conv = BipartiteLGConv()
+        >>> x_user, x_item = torch.randn(2, 8), torch.randn(3, 8)
+        >>> x_user, x_item = conv((x_user, x_item), edge_index)
+        >>> x_user.size(), x_item.size()
+        (torch.Size([2, 8]), torch.Size([3, 8]))
     """
 
     def __init__(self, normalize: bool = True, **kwargs: Any) -> None:

@@ -44,6 +44,13 @@ class Denoiser(torch.nn.Module):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.nn import Denoiser
+        >>> denoiser = Denoiser(num_items=6, hidden_channels=[4, 8])
+        >>> denoiser(torch.rand(3, 6), torch.tensor([0, 2, 4])).size()
+        torch.Size([3, 6])
     """
 
     def __init__(

@@ -6,6 +6,7 @@ from torch.optim import Optimizer
 
 from diffmm_geo.nn.diffusion.modality_diffusion import ModalityDiffusion
 from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.utils.finite import FiniteLosses
 
 
 def train_diffusion_epoch(
@@ -40,13 +41,19 @@ def train_diffusion_epoch(
 
     Returns:
         The mean loss of each modality.
+
+    Raises:
+        NonFiniteLossError: If a loss is infinite or not a number.
     """
     diffusion.train()
     device = item_emb.device
     num_users = interactions.num_rows
     total = {m: item_emb.new_zeros(()) for m in diffusion.modalities}
     order = torch.randperm(num_users, device=device)
-    for _, batch in interactions.take(order).blocks(batch_size):
+    finite = FiniteLosses([f'diffusion_{m}' for m in diffusion.modalities])
+    blocks = interactions.take(order).blocks(batch_size)
+    for step, (_, batch) in enumerate(blocks, start=1):
+        losses = []
         # Denoisers share no weights: each takes its step by itself, so that
         # the gradients of one at a time are held.
         for m in diffusion.modalities:
@@ -57,8 +64,11 @@ def train_diffusion_epoch(
             loss = elbo.mean() + msi_weight * msi.mean()
             loss.backward()
             optimizer.step()
-            total[m] += loss.detach() * (batch.num_rows / num_users)
+            losses.append(loss.detach())
+            total[m] += losses[-1] * (batch.num_rows / num_users)
+        finite.add(step, torch.stack(losses))
         if on_step is not None:
             on_step()
+    finite.check()
     optimizer.zero_grad()  # Gradients are as large as the denoisers.
     return {m: float(loss) for m, loss in total.items()}

@@ -1,0 +1,165 @@
+r"""The files that training goes on from."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffmm_geo.utils.atomic import atomic_path, sync_folder
+
+LAST, PREVIOUS, BEST = 'last.ckpt', 'previous.ckpt', 'best.ckpt'
+# Tells our files from others', and this layout from later ones.
+FORMAT = 'diffmm_geo.checkpoint'
+VERSION = 1
+
+
+def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
+    r"""Writes a checkpoint, whole or not at all.
+
+    Args:
+        path (str or Path): The file.
+        content (dict): Tensors and plain values in dictionaries, lists and
+            tuples.
+    """
+    head = {'format': FORMAT, 'version': VERSION}
+    with atomic_path(str(path)) as temporary:
+        torch.save({**head, **content}, temporary)
+
+
+def read_checkpoint(
+    path: str | Path,
+    map_location: torch.device | str = 'cpu',
+) -> dict[str, Any]:
+    r"""Reads what :func:`write_checkpoint` has written. Nothing that the file
+    says is executed.
+
+    Args:
+        path (str or Path): The file.
+        map_location (torch.device or str, optional): Where tensors go.
+            (default: :obj:`'cpu'`)
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is incomplete, damaged, or no checkpoint of this
+            library.
+    """
+    path = str(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"'{path}': expected a checkpoint, got no file")
+    try:
+        # PyTorch compares no checksums.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"damaged entry '{damaged}'")
+        content = torch.load(path, map_location, weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:
+        # Whatever the file may make the readers of its format raise.
+        reason = str(error).split('\n')[0]
+        raise ValueError(
+            f"'{path}': expected a whole checkpoint, got an incomplete, "
+            f'damaged or foreign file ({type(error).__name__}: {reason})'
+        ) from error
+    if not isinstance(content, dict) or content.get('format') != FORMAT:
+        raise ValueError(
+            f"'{path}': expected a checkpoint of diffmm_geo, got another file"
+        )
+    if content.get('version') != VERSION:
+        raise ValueError(
+            f"'{path}': expected a checkpoint of version {VERSION}, got "
+            f'version {content.get("version")!r}'
+        )
+    return content
+
+
+class CheckpointFolder:
+    r"""The checkpoints of a training run: :obj:`last.ckpt`, all that it takes
+    to go on, :obj:`previous.ckpt`, the one before, should the last get
+    damaged, and :obj:`best.ckpt`, the weights of the best epoch.
+
+    Args:
+        folder (str or Path): The folder; made by the first :meth:`write`.
+
+    Raises:
+        ValueError: If it is a file.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(
+                f"'checkpoint_dir' needs to be a folder (got the file "
+                f"'{self.folder}')"
+            )
+        # Files of another run are not to be taken for one's own.
+        self._is_ours = False
+
+    def read(
+        self,
+        map_location: torch.device | str = 'cpu',
+    ) -> dict[str, Any] | None:
+        r"""The last checkpoint, or with a warning the one before where the
+        last is damaged; :obj:`None` if there is none.
+
+        Args:
+            map_location (torch.device or str, optional): Where tensors go.
+                (default: :obj:`'cpu'`)
+
+        Raises:
+            ValueError: If there are only damaged ones.
+        """
+        first: ValueError | None = None
+        for name in (LAST, PREVIOUS):
+            try:
+                content = read_checkpoint(self.folder / name, map_location)
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                first = first or error
+                continue
+            if first is not None:
+                warnings.warn(f"{first}; '{name}' is used", stacklevel=2)
+            self._is_ours = True
+            return content
+        if first is not None:
+            raise first
+        return None
+
+    def write(
+        self,
+        content: dict[str, Any],
+        best: dict[str, Any] | None = None,
+    ) -> None:
+        r"""Adds the checkpoint of an epoch.
+
+        Args:
+            content (dict): What to go on from.
+            best (dict, optional): The weights of this epoch, if it is the
+                best so far. (default: :obj:`None`)
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        last, previous = self.folder / LAST, self.folder / PREVIOUS
+        if not self._is_ours:
+            previous.unlink(missing_ok=True)
+            write_checkpoint(last, content)
+        else:
+            following = self.folder / 'next.ckpt'
+            write_checkpoint(following, content)
+            if last.exists():
+                os.replace(last, previous)
+            os.replace(following, last)
+            sync_folder(str(last))
+        if best is not None:
+            write_checkpoint(self.folder / BEST, best)
+        if not self._is_ours:
+            self._is_ours = True
+            # What was killed while it wrote.
+            for leftover in self.folder.glob('*.ckpt.*.tmp'):
+                leftover.unlink(missing_ok=True)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class NonFiniteLossError(FloatingPointError):
+    r"""A loss is infinite or not a number.
+
+    Args:
+        term (str): The term of the loss.
+        value (float): Its value.
+        step (int, optional): The step of the epoch, counted from 1.
+            (default: :obj:`None`)
+        epoch (int, optional): The epoch, counted from 1.
+            (default: :obj:`None`)
+    """
+
+    def __init__(
+        self,
+        term: str,
+        value: float,
+        step: int | None = None,
+        epoch: int | None = None,
+    ) -> None:
+        self.term, self.value = term, value
+        self.step, self.epoch = step, epoch
+        place = [
+            f'{name} {number}'
+            for name, number in (('epoch', epoch), ('step', step))
+            if number is not None
+        ]
+        super().__init__(
+            f"the loss '{term}' is {value}"
+            + (f' in {", ".join(place)}' if place else '')
+        )
+
+
+class FiniteLosses:
+    r"""Finds the first step of an epoch whose loss is not finite: at once on
+    CPU, and at the end of the epoch elsewhere, as to look means to wait for
+    the device.
+
+    Args:
+        terms (list[str]): The names of the terms.
+    """
+
+    def __init__(self, terms: Sequence[str]) -> None:
+        self.terms = list(terms)
+        self._step: Tensor | None = None
+        self._value: Tensor | None = None
+
+    def add(self, step: int, losses: Tensor) -> None:
+        r"""Takes note of the terms of a step.
+
+        Args:
+            step (int): The step, counted from 1.
+            losses (torch.Tensor): Its terms, :obj:`[len(terms)]`.
+        """
+        bad = ~losses.isfinite()
+        if self._step is None or self._value is None:
+            self._step = torch.zeros_like(losses, dtype=torch.long)
+            self._value = torch.zeros_like(losses)
+        new = bad & (self._step == 0)
+        self._step = self._step.masked_fill(new, step)
+        self._value = torch.where(new, losses, self._value)
+        if losses.device.type == 'cpu':
+            self.check()
+
+    def check(self) -> None:
+        r"""Raises :class:`NonFiniteLossError` for the first step with a term
+        that was not finite.
+        """
+        if self._step is None or self._value is None:
+            return
+        found = [
+            (step, term, value)
+            for step, term, value in zip(
+                self._step.tolist(), self.terms, self._value.tolist()
+            )
+            if step > 0
+        ]
+        if found:
+            step, term, value = min(found, key=lambda x: x[0])
+            raise NonFiniteLossError(term, value, step)

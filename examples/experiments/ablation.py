@@ -1,0 +1,75 @@
+r"""What each part of DiffMM contributes.
+
+    python -m examples.experiments.ablation --dataset tiktok --root ROOT \
+        --modalities image audio --seeds 0 1 2
+
+- without diffusion: no generated graph is aggregated, and the views of the
+  modalities are taken over the observed graph (with the same edge dropout)
+- without contrast: without the cross-modal contrastive loss
+- without MSI: denoisers are trained without the modality-aware signal
+- the other anchor of the contrastive loss
+- random edges: as many as the diffusion generates, drawn uniformly
+"""
+
+from examples.experiments.experiment import (
+    METRICS,
+    Experiment,
+    make_parser,
+    start,
+)
+from examples.experiments.plots import draw_dots
+from examples.experiments.table import about, runs_table, values_of
+
+
+def variants(anchor):
+    (other,) = {'main', 'modality'} - {anchor}
+    return {
+        f'DiffMM (anchor: {anchor})': {},
+        'without diffusion': {
+            'generator': 'observed',
+            'generated_weight': 0.0,
+        },
+        'without contrast': {'ssl_weight': 0.0},
+        'without MSI': {'msi_weight': 0.0},
+        f'anchor: {other}': {'anchor': other},
+        'random edges': {'generator': 'random'},
+    }
+
+
+def main():
+    args = make_parser(__doc__).parse_args()
+    experiment = Experiment('ablation', args)
+    config = experiment.config('DiffMM', args.seeds[0])
+    chosen = variants(config.anchor)
+    runs = {name: [] for name in chosen}
+    # Seed by seed, so that all variants are there as early as possible.
+    for seed in args.seeds:
+        for name, changes in chosen.items():
+            runs[name].append(experiment.run('DiffMM', seed, **changes))
+
+    figure = draw_dots(
+        {
+            name: {m: values_of(of, m) for m in METRICS}
+            for name, of in runs.items()
+        },
+        ('recall@20', 'ndcg@20'),
+        f'Ablation on {args.dataset}: test, epoch chosen by validation',
+    )
+    experiment.write(
+        f'Ablation on {args.dataset}',
+        f'{about(args.seeds)}\n\n{runs_table("variant", runs, METRICS)}',
+        figure,
+        {
+            'variants': {
+                name: {
+                    'changes': chosen[name],
+                    'runs': [run.summary() for run in of],
+                }
+                for name, of in runs.items()
+            }
+        },
+    )
+
+
+if __name__ == '__main__':
+    start(main)

@@ -1,0 +1,50 @@
+r"""DiffMM against other recommenders, under one protocol: the same negative
+sampling, evaluation and choice of the epoch by validation.
+
+    python -m examples.experiments.comparison --dataset tiktok --root ROOT \
+        --modalities image audio --seeds 0 1 2
+
+Settings of baselines are chosen by validation on the first seed, from the
+grids in models.py; DiffMM has the recipe of its authors where there is one.
+"""
+
+from examples.experiments.experiment import (
+    METRICS,
+    Experiment,
+    add_models,
+    make_parser,
+    start,
+)
+from examples.experiments.plots import draw_dots
+from examples.experiments.table import about, runs_table, values_of
+
+
+def main():
+    parser = make_parser(__doc__)
+    add_models(parser)
+    args = parser.parse_args()
+    experiment = Experiment('comparison', args)
+    runs = {name: experiment.tuned_runs(name) for name in args.models}
+
+    figure = draw_dots(
+        {
+            name: {m: values_of(of, m) for m in METRICS}
+            for name, of in runs.items()
+        },
+        ('recall@20', 'ndcg@20'),
+        f'Models on {args.dataset}: test, epoch chosen by validation',
+    )
+    experiment.write(
+        f'Models on {args.dataset}',
+        f'{about(args.seeds)}\n\n{runs_table("model", runs, METRICS)}',
+        figure,
+        {
+            'models': {
+                name: [run.summary() for run in of] for name, of in runs.items()
+            }
+        },
+    )
+
+
+if __name__ == '__main__':
+    start(main)

@@ -1,0 +1,254 @@
+r"""What all experiments share: their arguments, their runs, what they write."""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from diffmm_geo.datasets import DATASETS, load_dataset
+from diffmm_geo.nn.diffusion import FORMS
+from diffmm_geo.training import PRECISIONS
+from diffmm_geo.utils.atomic import atomic_path
+from diffmm_geo.utils.checks import check_device, check_int
+from examples.experiments.models import MODELS
+from examples.experiments.run_store import OBSERVED, Run, RunStore
+
+METRICS = ('recall@20', 'precision@20', 'ndcg@20')
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    r"""The arguments of all experiments."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        allow_abbrev=False,  # `Experiment.command` knows flags by name.
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        '--dataset',
+        default='movielens-100k',
+        help=f'one of {", ".join(DATASETS)}, or the NAME of NAME.inter in '
+        "MMRec's format under ROOT/raw (default: %(default)s)",
+    )
+    parser.add_argument(
+        '--root', help='where the data set is (default: data/DATASET)'
+    )
+    parser.add_argument(
+        '--modalities', nargs='+', help='default: all of the data set'
+    )
+    parser.add_argument(
+        '--seeds', nargs='+', type=int, default=[0], help='default: 0'
+    )
+    parser.add_argument('--epochs', type=int, help='at most (default: recipe)')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument(
+        '--precision',
+        choices=PRECISIONS,
+        help='of large products (default: recipe)',
+    )
+    parser.add_argument(
+        '--diffusion-form',
+        choices=FORMS,
+        help='how denoisers are trained; sampled is the fastest '
+        '(default: recipe)',
+    )
+    parser.add_argument(
+        '--num-candidates',
+        type=int,
+        help='candidates of the contrastive loss drawn in each step '
+        '(default: all nodes)',
+    )
+    parser.add_argument(
+        '--runs',
+        default='runs/experiments',
+        help='folder that keeps trained models for all experiments '
+        '(default: %(default)s)',
+    )
+    parser.add_argument(
+        '--output',
+        default='runs/reports',
+        help='folder for the table, picture and JSON (default: %(default)s)',
+    )
+    return parser
+
+
+def add_models(
+    parser: argparse.ArgumentParser,
+    default: Sequence[str] = tuple(MODELS),
+) -> None:
+    r"""The arguments of experiments that compare models."""
+    parser.add_argument(
+        '--models', nargs='+', choices=MODELS, default=list(default)
+    )
+    parser.add_argument(
+        '--no-tuning',
+        action='store_true',
+        help='take the settings of baselines as they are, instead of '
+        'choosing them by validation on the first seed',
+    )
+
+
+class Experiment:
+    r"""An experiment on a data set.
+
+    Args:
+        name (str): Its name, that of its module.
+        args (argparse.Namespace): Its arguments.
+    """
+
+    def __init__(self, name: str, args: argparse.Namespace) -> None:
+        self.name = name
+        self.args = args
+        for seed in args.seeds:
+            check_int('--seeds', seed, 0)
+        if len(set(args.seeds)) < len(args.seeds):
+            raise ValueError(
+                f"'--seeds' needs distinct numbers (got {args.seeds})"
+            )
+        check_device(args.device)
+        for flag in ('runs', 'output'):
+            path = Path(getattr(args, flag))
+            if path.exists() and not path.is_dir():
+                raise ValueError(
+                    f"'--{flag}' needs to be a folder (got the file '{path}')"
+                )
+        self.data = load_dataset(
+            args.dataset, args.root or f'data/{args.dataset}', args.modalities
+        )
+        if 'test_edge_label_index' not in self.data[OBSERVED]:
+            raise ValueError(
+                f"'dataset' needs test interactions (got none in "
+                f'{args.dataset!r})'
+            )
+        self.store = RunStore(
+            args.runs, args.dataset, self.data, args.device, _show
+        )
+
+    def config(self, model: str, seed: int, **changes: Any):
+        r"""The settings of a model on the data set, changed by the arguments
+        and by :obj:`changes`.
+        """
+        config = MODELS[model].config(self.args.dataset)
+        given = {
+            'num_epochs': self.args.epochs,
+            'precision': self.args.precision,
+            'diffusion_form': self.args.diffusion_form,
+            'num_candidates': self.args.num_candidates,
+        }
+        known = {f.name for f in fields(config)}
+        for name in changes:
+            if name not in known:
+                raise ValueError(
+                    f"a setting of '{model}' needs to be one of "
+                    f'{sorted(known)} (got {name!r})'
+                )
+        given = {k: v for k, v in given.items() if v is not None and k in known}
+        return replace(config, **{**given, 'seed': seed, **changes})
+
+    def run(self, model: str, seed: int, **changes: Any) -> Run:
+        r"""Trains a model, or reads it back."""
+        label = ', '.join(
+            [model, *(f'{k} {v}' for k, v in changes.items()), f'seed {seed}']
+        )
+        config = self.config(model, seed, **changes)
+        return self.store.run(model, config, label)
+
+    def runs(self, model: str, **changes: Any) -> list[Run]:
+        r"""A run for each seed."""
+        return [self.run(model, seed, **changes) for seed in self.args.seeds]
+
+    def tuned_runs(self, model: str) -> list[Run]:
+        r"""A run for each seed, with the settings out of the model's grid
+        that are the best on validation, on the first seed.
+        """
+        grid = MODELS[model].grid
+        if self.args.no_tuning or not grid:
+            return self.runs(model)
+        settings = [dict(zip(grid, x)) for x in product(*grid.values())]
+        tried = [self.run(model, self.args.seeds[0], **s) for s in settings]
+        val = [run.result['best_val']['val']['recall@20'] for run in tried]
+        chosen = settings[val.index(max(val))]
+        text = ', '.join(f'{k} {v}' for k, v in chosen.items())
+        _show(f'{model}: {text} by validation')
+        return self.runs(model, **chosen)
+
+    @property
+    def command(self) -> str:
+        r"""The command, without the folders of this machine."""
+        words, skip = [], ('--output', '--runs')
+        arguments = iter(sys.argv[1:])
+        for word in arguments:
+            flag, _, value = word.partition('=')
+            if flag in (*skip, '--root'):
+                if not value:
+                    next(arguments, None)
+                if flag == '--root':
+                    words += ['--root', 'ROOT']
+            else:
+                words.append(word)
+        module = f'examples.experiments.{self.name}'
+        return shlex.join(['python', '-m', module, *words])
+
+    def write(
+        self,
+        title: str,
+        text: str,
+        figure: Any,
+        results: Any,
+        suffix: str = '',
+    ) -> None:
+        r"""Writes `NAME-DATASET.md`, `.png` and `.json` and prints the text.
+
+        Args:
+            title (str): The title.
+            text (str): Tables and what they show, in Markdown.
+            figure (matplotlib.figure.Figure): The picture.
+            results (dict): The content of the JSON.
+            suffix (str, optional): What files are told apart by where an
+                experiment has several results. (default: `''`)
+        """
+        folder = Path(self.args.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = f'{self.name.replace("_", "-")}-{self.args.dataset}'
+        stem = f'{stem}-{suffix}' if suffix else stem
+        content = {
+            'command': self.command,
+            'dataset': self.args.dataset,
+            'modalities': self.store.modalities,
+            **results,
+        }
+        page = (
+            f'# {title}\n\n```bash\n{self.command}\n```\n\n{text}\n\n'
+            f'![{title}]({stem}.png)\n'
+        )
+        with atomic_path(str(folder / f'{stem}.json')) as path:
+            Path(path).write_text(json.dumps(content, indent=2) + '\n')
+        with atomic_path(str(folder / f'{stem}.png')) as path:
+            figure.savefig(path, dpi=150, format='png')
+        with atomic_path(str(folder / f'{stem}.md')) as path:
+            Path(path).write_text(page)
+        print(f'\n{text}\n\n{stem}.md, .png and .json are in {folder}')
+
+
+def start(main: Callable[[], None]) -> None:
+    r"""Runs an experiment from the command line: one line for what is wrong,
+    and a clean end where it is interrupted.
+    """
+    try:
+        main()
+    except KeyboardInterrupt:
+        print(
+            'stopped; run the same command again to go on',
+            file=sys.stderr,
+        )
+        sys.exit(130)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        sys.exit(f'error: {error}')
+
+
+def _show(line: str) -> None:
+    print(line, flush=True)

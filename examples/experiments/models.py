@@ -1,0 +1,60 @@
+r"""The models that experiments compare. A new one is an entry of `MODELS`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch_geometric.data import HeteroData
+
+from diffmm_geo.training import (
+    RECIPES,
+    DiffMMTrainer,
+    LightGCNConfig,
+    LightGCNTrainer,
+    MFConfig,
+    MFTrainer,
+    Trainer,
+    TrainingConfig,
+    VBPRConfig,
+    VBPRTrainer,
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    r"""How to train a model: its settings on a data set, the trainer of a
+    graph, settings and a device, and the values to choose settings from by
+    validation.
+    """
+
+    config: Callable[[str], TrainingConfig]
+    trainer: Callable[[HeteroData, Any, str], Trainer]
+    uses_features: bool = False
+    grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+
+MODELS = {
+    'DiffMM': Model(
+        lambda dataset: RECIPES.get(dataset, RECIPES['default']),
+        lambda data, config, device: DiffMMTrainer(data, config, device=device),
+        uses_features=True,
+    ),
+    'LightGCN': Model(
+        lambda _: LightGCNConfig(),
+        lambda data, config, device: LightGCNTrainer(
+            data, config, device=device
+        ),
+        grid={'num_layers': (1, 2, 3), 'reg_weight': (1e-4, 1e-3, 1e-2)},
+    ),
+    'MF-BPR': Model(
+        lambda _: MFConfig(),
+        lambda data, config, device: MFTrainer(data, config, device=device),
+        grid={'reg_weight': (1e-4, 1e-3, 1e-2, 1e-1)},
+    ),
+    'VBPR': Model(
+        lambda _: VBPRConfig(),
+        lambda data, config, device: VBPRTrainer(data, config, device=device),
+        uses_features=True,
+        grid={'reg_weight': (1e-4, 1e-3, 1e-2, 1e-1)},
+    ),
+}

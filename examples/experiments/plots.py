@@ -1,0 +1,141 @@
+r"""The look of all pictures, and the kinds that several experiments draw."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+COLOURS = (
+    '#3b6fb6',
+    '#e07b39',
+    '#4c9f70',
+    '#9a60b4',
+    '#c94f6d',
+    '#7f7f7f',
+    '#2aa1b3',
+    '#b8a038',
+)
+GREY = '#6b6b6b'
+
+
+def new_figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout='constrained')
+
+
+def tidy(axes: Any, grid: str = 'y') -> None:
+    r"""No box, and a faint grid behind what is drawn."""
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.grid(axis=grid, color='#dddddd', linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def metric_name(metric: str) -> str:
+    name, _, k = metric.partition('@')
+    return f'{"NDCG" if name == "ndcg" else name.capitalize()}@{k}'
+
+
+def draw_dots(
+    rows: Mapping[str, Mapping[str, Sequence[float]]],
+    metrics: Sequence[str],
+    title: str,
+) -> Any:
+    r"""A row for each name, a panel for each metric: a dot for each seed and
+    a bar at their mean. The first row is what others are compared with.
+    """
+    figure = new_figure(4.2 * len(metrics) + 1.4, 0.46 * len(rows) + 1.5)
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    for axes, metric in zip(panels, metrics):
+        for y, values in enumerate(rows.values()):
+            x, colour = values[metric], COLOURS[0 if y == 0 else 5]
+            if y == 0:
+                axes.axvline(
+                    mean(x), color=colour, linewidth=1, linestyle=':', zorder=1
+                )
+            axes.plot(
+                [mean(x)] * 2, [y - 0.27, y + 0.27], color=colour, linewidth=3
+            )
+            axes.scatter(
+                x,
+                [y] * len(x),
+                s=34,
+                color=colour,
+                alpha=0.6,
+                linewidths=0,
+                zorder=3,
+            )
+            axes.annotate(
+                f'{mean(x):.4f}',
+                (1.02, y),
+                xycoords=('axes fraction', 'data'),
+                va='center',
+                fontsize=9,
+                color=colour,
+            )
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.margins(x=0.12)
+        axes.set_title(metric_name(metric), fontsize=11)
+        axes.tick_params(axis='y', length=0)
+        tidy(axes, grid='x')
+        axes.spines['left'].set_visible(False)
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def draw_lines(
+    lines: Mapping[str, Mapping[Any, Sequence[float]]],
+    axes: Any,
+    numeric: bool = True,
+) -> None:
+    r"""Means over values, with a bar of a deviation and a dot a seed."""
+    for n, (name, points) in enumerate(lines.items()):
+        x = list(points) if numeric else list(range(len(points)))
+        spread = [stdev(v) if len(v) > 1 else 0.0 for v in points.values()]
+        axes.errorbar(
+            x,
+            [mean(v) for v in points.values()],
+            yerr=spread if any(spread) else None,
+            color=COLOURS[n],
+            marker='o',
+            markersize=5,
+            capsize=3,
+            linewidth=1.8,
+            label=name,
+        )
+    if not numeric:
+        axes.set_xticks(range(len(points)), [str(v) for v in points])
+    tidy(axes)
+
+
+def draw_bars(
+    bars: Mapping[str, Mapping[str, Sequence[float]]],
+    axes: Any,
+) -> None:
+    r"""Groups of bars: for each name, a bar in each group, with a deviation
+    and a dot a seed.
+    """
+    width = 0.8 / len(bars)
+    for n, (name, groups) in enumerate(bars.items()):
+        x = [g + (n - (len(bars) - 1) / 2) * width for g in range(len(groups))]
+        axes.bar(
+            x,
+            [mean(v) for v in groups.values()],
+            0.92 * width,
+            color=COLOURS[n],
+            alpha=0.85,
+            label=name,
+        )
+        for x_bar, values in zip(x, groups.values()):
+            if len(values) > 1:
+                axes.scatter(
+                    [x_bar] * len(values),
+                    values,
+                    s=9,
+                    color='#222222',
+                    alpha=0.6,
+                    linewidths=0,
+                    zorder=3,
+                )
+    axes.set_xticks(range(len(groups)), list(groups))
+    tidy(axes)

@@ -1,0 +1,56 @@
+r"""Tables in Markdown."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+
+from examples.experiments.run_store import Run
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ['---'] * len(header), *rows]
+    return '\n'.join(f'| {" | ".join(map(str, x))} |' for x in lines)
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    r"""The mean, and the deviation where there is more than one value."""
+    if len(values) == 1:
+        return f'{values[0]:.4f}'
+    return f'{mean(values):.4f} ± {stdev(values):.4f}'
+
+
+def runs_table(
+    what: str,
+    runs: Mapping[str, Sequence[Run]],
+    metrics: Sequence[str],
+) -> str:
+    r"""A row of test metrics for the runs of each name."""
+    return markdown_table(
+        [what, *metrics, 'recall@20, best test epoch'],
+        [
+            [
+                name,
+                *(mean_and_deviation(values_of(of, m)) for m in metrics),
+                mean_and_deviation(values_of(of, 'recall@20', 'best_test')),
+            ]
+            for name, of in runs.items()
+        ],
+    )
+
+
+def values_of(
+    runs: Sequence[Run],
+    metric: str,
+    best: str = 'best_val',
+) -> list[float]:
+    r"""A test metric of each run."""
+    return [run.metrics(best)[metric] for run in runs]
+
+
+def about(seeds: Sequence[int]) -> str:
+    r"""What :func:`runs_table` shows."""
+    spread = ', mean and standard deviation' if len(seeds) > 1 else ''
+    return (
+        f'Test metrics of the epoch chosen by validation{spread} over seeds '
+        f'{", ".join(map(str, seeds))}; the last column is the best test '
+        f'epoch, which no one could choose without looking at the test set.'
+    )

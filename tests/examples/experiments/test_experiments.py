@@ -1,0 +1,322 @@
+import importlib
+
+import pytest
+
+from examples.experiments import experiment as shared
+from examples.experiments.models import MODELS
+
+EXPERIMENTS = (
+    'ablation',
+    'augmentation',
+    'case_study',
+    'cold_items',
+    'comparison',
+    'search',
+    'sweep',
+    'user_groups',
+)
+METRICS = {'recall@20', 'precision@20', 'ndcg@20'}
+
+
+def trained(out):
+    r"""The lines of epochs, which only training prints."""
+    return [
+        line for line in out.splitlines() if ': epoch' in line and ' s)' in line
+    ]
+
+
+def test_ablation(run_experiment, report):
+    out = run_experiment('ablation', '--seeds', 0, 1, epochs=1)
+    content, page = report('ablation-shop')
+    changes = {k: v['changes'] for k, v in content['variants'].items()}
+    assert changes == {
+        'DiffMM (anchor: main)': {},
+        'without diffusion': {
+            'generator': 'observed',
+            'generated_weight': 0.0,
+        },
+        'without contrast': {'ssl_weight': 0.0},
+        'without MSI': {'msi_weight': 0.0},
+        'anchor: modality': {'anchor': 'modality'},
+        'random edges': {'generator': 'random'},
+    }
+    for name, variant in content['variants'].items():
+        assert [r['config']['seed'] for r in variant['runs']] == [0, 1]
+        for run in variant['runs']:
+            assert METRICS <= set(run['best_val']['test'])
+            for setting, value in changes[name].items():
+                assert run['config'][setting] == value
+        first = [r['best_val']['test']['recall@20'] for r in variant['runs']]
+        assert f'| {name} | {sum(first) / 2:.4f} ± ' in page
+    assert len(trained(out)) == 6 * 2
+    # All is there, and comes out the same.
+    assert trained(run_experiment('ablation', '--seeds', 0, 1, epochs=1)) == []
+    assert report('ablation-shop') == (content, page)
+
+
+def test_comparison_shares_runs(run_experiment, report):
+    value = ('--parameter', 'ssl_weight', '--values', '1e-2')
+    run_experiment('sweep', *value, epochs=1)
+    out = run_experiment('comparison', epochs=1)
+    lines = trained(out)
+    assert lines and not any(line.startswith('DiffMM') for line in lines)
+    content, page = report('comparison-shop')
+    assert list(content['models']) == ['DiffMM', 'LightGCN', 'MF-BPR', 'VBPR']
+    for model, runs in content['models'].items():
+        grid = MODELS[model].grid
+        (run,) = runs
+        assert all(run['config'][name] in grid[name] for name in grid)
+        assert (
+            f'\n| {model} | {run["best_val"]["test"]["recall@20"]:.4f}' in page
+        )
+    # The settings of a baseline are the best of its grid.
+    values = [
+        float(line.split('validation ')[1][:6])
+        for line in out.splitlines()
+        if line.startswith('MF-BPR, ') and ' of ' in line
+    ]
+    best = content['models']['MF-BPR'][0]['best_val']['val']['recall@20']
+    assert len(values) == 5 and max(values) == round(best, 4)
+
+
+def test_augmentation(run_experiment, report):
+    run_experiment('augmentation', '--ratios', 0.5, 0)
+    content, page = report('augmentation-shop')
+    assert list(content['edges']) == ['diffusion', 'random']
+    for generator, ratios in content['edges'].items():
+        assert list(ratios) == ['0', '0.5']
+        for ratio, (run,) in ratios.items():
+            assert run['config']['generator'] == generator
+            assert run['config']['generated_weight'] == float(ratio)
+    assert '\n| 0.5 | ' in page
+
+
+def test_user_groups(run_experiment, report):
+    models = ('--models', 'DiffMM', 'LightGCN', '--no-tuning')
+    run_experiment('user_groups', *models, '--bins', 3, 4)
+    content, _ = report('user-groups-shop')
+    assert content['users'] == {'≥ 4': 30}
+    # With one group that is everybody, metrics are those of the run.
+    run_experiment('user_groups', *models, '--groups', 1)
+    content, _ = report('user-groups-shop')
+    assert content['users'] == {'all': 30}
+    for model, (run,) in content['models'].items():
+        (metrics,) = content['groups'][model]['all']
+        assert metrics == pytest.approx(run['best_val']['test'])
+
+
+def test_even_groups():
+    import torch
+
+    module = importlib.import_module('examples.experiments.user_groups')
+    assert module.even_bins(torch.tensor([1, 2, 3, 4]), 2) == [3]
+    assert module.even_bins(torch.tensor([2, 2, 2, 9]), 4) == [9]
+    assert module.even_bins(torch.tensor([2, 2]), 3) == []
+    assert module.group_names([3, 4, 8]) == ['< 3', '3', '4–7', '≥ 8']
+
+
+def test_sweep(run_experiment, report):
+    values = ('--values', '1', '3', '10')
+    run_experiment('sweep', '--parameter', 'num_edges_per_user', *values)
+    content, page = report('sweep-shop-num-edges-per-user')
+    assert [v['value'] for v in content['values']] == [1, 3, 10]
+    for value in content['values']:
+        config = value['runs'][0]['config']
+        assert config['num_edges_per_user'] == value['value']
+    assert '\n| 10 | ' in page
+
+
+def test_sweep_of_names(run_experiment, report):
+    values = ('--values', 'main', 'modality')
+    run_experiment('sweep', '--parameter', 'anchor', *values)
+    content, _ = report('sweep-shop-anchor')
+    assert [v['value'] for v in content['values']] == ['main', 'modality']
+
+
+def test_search_goes_on(run_experiment, report):
+    pytest.importorskip('optuna')
+    parameters = ('--parameters', 'reg_weight', 'anchor')
+    run_experiment('search', '--trials', 2, *parameters)
+    first, _ = report('search-shop')
+    out = run_experiment('search', '--trials', 3, *parameters)
+    content, _ = report('search-shop')
+    assert content['trials'][:2] == first['trials']
+    assert len(content['trials']) == 3 and len(trained(out)) == 2
+    best = max(content['trials'], key=lambda t: t['value'])
+    assert content['best']['params'] == best['params']
+    for name, value in best['params'].items():
+        assert content['best']['runs'][0]['config'][name] == value
+
+
+def test_search_takes_up_a_stopped_trial(run_experiment, report, monkeypatch):
+    pytest.importorskip('optuna')
+    parameters = ('--trials', 2, '--parameters', 'reg_weight')
+    with monkeypatch.context() as patch:
+        patch.setattr(shared, '_show', stop_at(2))
+        with pytest.raises(SystemExit):
+            run_experiment('search', *parameters, epochs=3)
+    out = run_experiment('search', *parameters, epochs=3)
+    # The last epoch of the first, and all of the second.
+    numbers = [line.split(': epoch ')[1][0] for line in trained(out)]
+    assert numbers == ['3', '1', '2', '3']
+    content, _ = report('search-shop')
+    assert len(content['trials']) == 2
+
+
+def test_search_of_nothing_but_divergence(run_experiment, monkeypatch):
+    pytest.importorskip('optuna')
+
+    def diverge(*_, **__):
+        raise FloatingPointError("the loss 'bpr' is nan")
+
+    monkeypatch.setattr(shared.Experiment, 'runs', diverge)
+    with pytest.raises(SystemExit, match='none of 2 trials'):
+        run_experiment('search', '--trials', 2)
+
+
+def test_case_study(run_experiment, report):
+    run_experiment('case_study', '--edges-per-user', 2, '--user', 4)
+    content, page = report('case-study-shop')
+    assert content['user'] == 4 and len(content['observed']) == 4
+    assert [len(items) for items in content['generated'].values()] == [2, 2]
+    items = content['drawn']['items']
+    assert set(items) == set(content['observed']).union(
+        *content['generated'].values()
+    )
+    matrix = content['drawn']['similarity']['image']
+    assert len(matrix) == len(items) == len(matrix[0])
+    assert matrix[0][0] == pytest.approx(1.0)
+    facts = content['all_users']
+    assert list(facts) == [
+        'generated by image',
+        'generated by text',
+        'items at random',
+        'items at random, by popularity',
+    ]
+    assert '| generated by image | ' in page
+
+
+def test_facts_about_generated_edges():
+    import torch
+
+    module = importlib.import_module('examples.experiments.case_study')
+    x = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    similarity = module.Similarity(x)
+    observed = torch.tensor([[0, 0, 1], [0, 2, 3]])
+    edges = torch.tensor([[0, 0, 1, 1], [0, 1, 3, 2]])
+    # Itself does not count: (0 + ...) over item 2; -1 and 0 over both; no
+    # other; -1 over the only one.
+    out = similarity.to_observed(edges, observed, 2)
+    assert out.tolist() == [0.0, -0.5, -1.0]
+    among = module.is_among(edges, observed, 4)
+    assert among.tolist() == [True, False, True, False]
+    assert module.choose_user(torch.tensor([0, 3, 9, 7]), 8) == 2
+
+
+def test_cold_items(run_experiment, report, cold_shop):
+    models = ('--models', 'DiffMM', 'VBPR', 'LightGCN', '--no-tuning')
+    run_experiment('cold_items', *models, dataset='cold', root=cold_shop)
+    content, page = report('cold-items-cold')
+    parts = content['num_test_interactions']
+    assert parts['all'] == parts['seen items'] + parts['unseen items']
+    assert parts['unseen items'] >= 2
+    for model, (run,) in content['models'].items():
+        metrics = content['items'][model]
+        everything = metrics['all'][0]['recall@20']
+        assert everything == pytest.approx(run['best_val']['test']['recall@20'])
+    assert f'({parts["unseen items"]})' in page
+
+
+def test_no_cold_items(run_experiment, shop, tmp_path, monkeypatch):
+    module = importlib.import_module('examples.experiments.cold_items')
+    load = shared.load_dataset
+
+    def without(*args):
+        data = load(*args)
+        store = data['user', 'interacts', 'item']
+        store.test_edge_label_index = store.edge_index
+        return data
+
+    monkeypatch.setattr(shared, 'load_dataset', without)
+    assert module.METRICS
+    with pytest.raises(SystemExit, match='unseen in training'):
+        run_experiment('cold_items')
+
+
+def stop_at(epoch):
+    def show(line):
+        print(line)
+        if f': epoch {epoch},' in line:
+            raise KeyboardInterrupt
+
+    return show
+
+
+def test_stopped_and_taken_up(run_experiment, report, monkeypatch, capsys):
+    args = ('--parameter', 'reg_weight', '--values', '1e-6', '1e-5')
+    with monkeypatch.context() as patch:
+        patch.setattr(shared, '_show', stop_at(2))
+        with pytest.raises(SystemExit) as exit:
+            run_experiment('sweep', *args, epochs=3)
+    assert exit.value.code == 130
+    error = capsys.readouterr().err
+    assert error == 'stopped; run the same command again to go on\n'
+    out = run_experiment('sweep', *args, epochs=3)
+    numbers = [line.split(': epoch ')[1][0] for line in trained(out)]
+    assert numbers == ['3', '1', '2', '3']
+    report('sweep-shop-reg-weight')
+
+
+@pytest.mark.parametrize('name', EXPERIMENTS)
+@pytest.mark.parametrize(
+    'args, message',
+    [
+        (('--seeds', '-1'), "'--seeds'"),
+        (('--seeds', '1', '1'), "'--seeds'"),
+        (('--modalities', 'imgae'), 'imgae'),
+        (('--device', 'cuda:99'), "'device'"),
+    ],
+)
+def test_one_line_for_a_wrong_argument(
+    run_experiment, tmp_path, name, args, message
+):
+    if name == 'search':
+        pytest.importorskip('optuna')
+    needed = {
+        'sweep': ('--parameter', 'lr', '--values', '1e-3'),
+    }
+    with pytest.raises(SystemExit) as exit:
+        run_experiment(name, *needed.get(name, ()), *args)
+    assert exit.value.code.startswith('error: ')
+    assert message in exit.value.code and '\n' not in exit.value.code
+    assert not (tmp_path / 'out').exists()
+    assert not list(tmp_path.glob('runs/shop/*-*/result.json'))
+
+
+@pytest.mark.parametrize(
+    'name, args, message',
+    [
+        ('sweep', ('--parameter', 'weight', '--values', '1'), "'--parameter'"),
+        ('sweep', ('--parameter', 'lr', '--values', '1', '0'), "'lr'"),
+        ('user_groups', ('--bins', '4', '2'), "'--bins'"),
+        ('user_groups', ('--groups', '0'), "'--groups'"),
+        ('case_study', ('--user', '30'), "'--user'"),
+        ('case_study', ('--max-items', '0'), "'--max-items'"),
+        ('augmentation', ('--ratios', 'nan'), "'generated_weight'"),
+        ('search', ('--trials', '0'), "'--trials'"),
+    ],
+)
+def test_one_line_for_a_wrong_argument_of_one(
+    run_experiment, tmp_path, name, args, message
+):
+    with pytest.raises(SystemExit) as exit:
+        run_experiment(name, *args)
+    assert message in exit.value.code and '\n' not in exit.value.code
+    assert not (tmp_path / 'runs').exists()
+
+
+def test_output_is_a_file(run_experiment, tmp_path):
+    (tmp_path / 'out').write_text('mine')
+    with pytest.raises(SystemExit, match="'--output' needs to be a folder"):
+        run_experiment('ablation')
+    assert (tmp_path / 'out').read_text() == 'mine'

@@ -1,0 +1,131 @@
+r"""Kills training at random moments and resumes it, until it has been killed
+so many times, and compares with a run that was left alone:
+
+    python tests/training/killed_runs.py KILLS FOLDER
+"""
+
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+# Not installed, and imported by other names in pytest.
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import torch
+from torch_geometric.data import HeteroData
+
+from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
+from diffmm_geo.training.checkpoint import read_checkpoint
+
+NUM_EPOCHS = 12
+
+
+def make_trainer():
+    generator = torch.Generator().manual_seed(0)
+    data = HeteroData()
+    data['user'].num_nodes, data['item'].num_nodes = 60, 40
+    data['item'].x_image = torch.randn(40, 6, generator=generator)
+    data['item'].x_text = torch.randn(40, 9, generator=generator)
+    pairs = torch.randperm(60 * 40, generator=generator)[:600]
+    edges = torch.stack([pairs // 40, pairs % 40])
+    store = data['user', 'interacts', 'item']
+    store.edge_index = edges[:, :400]
+    store.val_edge_label_index = edges[:, 400:500]
+    store.test_edge_label_index = edges[:, 500:]
+    config = DiffMMConfig(
+        num_epochs=NUM_EPOCHS,
+        batch_size=32,
+        embedding_dim=8,
+        hidden_channels=64,
+        lr=1e-2,
+    )
+    return DiffMMTrainer(data, config)
+
+
+def run(folder):
+    trainer = make_trainer()
+    trainer.fit(checkpoint_dir=folder, resume=True)
+    return trainer
+
+
+def start(folder):
+    r"""A process that trains, in `folder`, from where the last one was."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            run(folder)
+        except BaseException as error:
+            print(error, file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    return pid
+
+
+def outcome(folder):
+    last = read_checkpoint(folder / 'last.ckpt')
+    for record in last['history']:
+        del record['seconds']
+    return last['history'], {
+        key: last[key] for key in ('state', 'best', 'optimizers', 'random')
+    }
+
+
+def assert_same(one, other):
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert one.equal(other)
+    elif isinstance(one, dict):
+        assert list(one) == list(other)
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other)
+        for pair in zip(one, other):
+            assert_same(*pair)
+    else:
+        assert one == other
+
+
+def main(num_kills, folder):
+    # A fork has none of the threads of its parent.
+    torch.set_num_threads(1)
+    begin = time.perf_counter()
+    trainer = run(folder / 'alone')
+    seconds = time.perf_counter() - begin
+    expected = outcome(folder / 'alone')
+    assert len(expected[0]) == NUM_EPOCHS
+
+    generator = random.Random()
+    kills, runs, at = 0, 0, []
+    while kills < num_kills:
+        here = folder / 'killed'
+        while True:
+            pid = start(here)
+            time.sleep(generator.uniform(0.0, 0.4 * seconds))
+            os.kill(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+            if os.WIFEXITED(status):
+                assert os.WEXITSTATUS(status) == 0
+                break
+            kills += 1
+            if (here / 'last.ckpt').exists():
+                at.append(len(read_checkpoint(here / 'last.ckpt')['history']))
+            if kills >= num_kills:
+                # To its end.
+                _, status = os.waitpid(start(here), 0)
+                assert os.WEXITSTATUS(status) == 0
+                break
+        assert_same(outcome(here), expected)
+        resumed = run(here)
+        assert_same(resumed.state_dict(), trainer.state_dict())
+        shutil.rmtree(here)
+        runs += 1
+    print(f'killed {kills} times in {runs} runs, after epochs {at}')
+
+
+if __name__ == '__main__':
+    main(int(sys.argv[1]), Path(sys.argv[2]))

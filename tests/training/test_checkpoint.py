@@ -1,0 +1,133 @@
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffmm_geo.training.checkpoint import (
+    CheckpointFolder,
+    read_checkpoint,
+    write_checkpoint,
+)
+
+CONTENT = {'x': torch.arange(1000.0), 'key': [('a', 'b'), 1]}
+
+
+class Command:
+    def __reduce__(self):
+        return exec, ('raise SystemExit("executed")',)
+
+
+def read(path):
+    out = read_checkpoint(path)
+    return {key: out[key] for key in CONTENT}
+
+
+def test_round_trip(tmp_path):
+    write_checkpoint(tmp_path / 'a.ckpt', CONTENT)
+    out = read(tmp_path / 'a.ckpt')
+    assert out['x'].equal(CONTENT['x']) and out['key'] == CONTENT['key']
+    assert [p.name for p in tmp_path.iterdir()] == ['a.ckpt']
+
+
+@pytest.mark.parametrize('length', [0, 1, 0.5, 0.99, -1])
+def test_truncated(tmp_path, length):
+    path = tmp_path / 'a.ckpt'
+    write_checkpoint(path, CONTENT)
+    whole = path.read_bytes()
+    if isinstance(length, float):
+        length = int(length * len(whole))
+    path.write_bytes(whole[:length])
+    with pytest.raises(ValueError, match=r'a.ckpt.*expected a whole'):
+        read(path)
+
+
+def test_flipped_bit(tmp_path):
+    path = tmp_path / 'a.ckpt'
+    write_checkpoint(path, CONTENT)
+    content = bytearray(path.read_bytes())
+    place = content.find(torch.tensor([499.0, 500.0]).numpy().tobytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match='expected a whole'):
+        read(path)
+
+
+def foreign_files(path):
+    yield lambda: path.write_bytes(pickle.dumps(Command()))
+    yield lambda: torch.save(Command(), path)
+    yield lambda: torch.save({'format': 'diffmm_geo.checkpoint'}, path)
+    yield lambda: torch.save([1, 2], path)
+    yield lambda: torch.save({'model': torch.ones(2)}, path)
+    yield lambda: zipfile.ZipFile(path, 'w').close()
+    yield lambda: path.write_text('{}')
+
+
+@pytest.mark.parametrize('number', range(7))
+def test_foreign(tmp_path, number):
+    path = tmp_path / 'a.ckpt'
+    list(foreign_files(path))[number]()
+    with pytest.raises(ValueError, match=r'a.ckpt.*expected'):
+        read(path)
+
+
+def test_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match='a.ckpt'):
+        read_checkpoint(tmp_path / 'a.ckpt')
+    assert CheckpointFolder(tmp_path / 'none').read() is None
+
+
+def test_folder_is_a_file(tmp_path):
+    path = tmp_path / 'file'
+    path.touch()
+    with pytest.raises(ValueError, match="'checkpoint_dir'"):
+        CheckpointFolder(path)
+
+
+def test_write_that_fails_leaves_the_last(tmp_path, monkeypatch):
+    folder = CheckpointFolder(tmp_path)
+    folder.write({'n': 1})
+    folder.write({'n': 2})
+
+    def fail(content, path):
+        Path(path).write_bytes(b'begun')
+        raise OSError('no space left on device')
+
+    monkeypatch.setattr(torch, 'save', fail)
+    with pytest.raises(OSError, match='no space'):
+        folder.write({'n': 3})
+    assert CheckpointFolder(tmp_path).read()['n'] == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        'last.ckpt',
+        'previous.ckpt',
+    ]
+
+
+def test_killed_between_renames(tmp_path):
+    folder = CheckpointFolder(tmp_path)
+    for n in (1, 2):
+        folder.write({'n': n})
+    (tmp_path / 'last.ckpt').rename(tmp_path / 'next.ckpt')
+    folder = CheckpointFolder(tmp_path)
+    assert folder.read()['n'] == 1
+    folder.write({'n': 2})
+    assert read_checkpoint(tmp_path / 'last.ckpt')['n'] == 2
+    assert read_checkpoint(tmp_path / 'previous.ckpt')['n'] == 1
+
+
+def test_killed_at_random_moments(tmp_path):
+    r"""SIGKILL 20 times; the history and weights are those of a run that was
+    left alone.
+    """
+    script = Path(__file__).parent / 'killed_runs.py'
+    out = subprocess.run(
+        [sys.executable, script, '20', tmp_path],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert out.returncode == 0, out.stderr
+    assert 'killed 20 times' in out.stdout
