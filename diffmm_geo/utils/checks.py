@@ -299,6 +299,16 @@ def check_dtype(name: str, x: Tensor, dtype: torch.dtype | None) -> None:
         )
 
 
+def check_trainable(name: str, module: torch.nn.Module) -> None:
+    r"""Parameters that an optimiser can train."""
+    if any(p.dtype == torch.half for p in module.parameters()):
+        raise ValueError(
+            f"'{name}' needs parameters of another type than torch.float16 to "
+            f'be trained, of whose range gradients and their squares are out '
+            f'(autocast multiplies in half precision without that)'
+        )
+
+
 def check_size(name: str, size: Any) -> tuple[int, int]:
     r"""A pair of counts."""
     if not isinstance(size, (tuple, list)) or len(size) != 2:
@@ -364,7 +374,7 @@ def check_state_dict(
 ) -> None:
     r"""The same entries of the same shapes."""
     missing = sorted(expected.keys() - got.keys())
-    unknown = sorted(got.keys() - expected.keys())
+    unknown = sorted(map(str, got.keys() - expected.keys()))
     if missing or unknown:
         raise ValueError(
             f"'state_dict' needs the entries of this module "
