@@ -12,7 +12,7 @@ from torch_geometric.typing import EdgeType
 
 from diffmm_geo.training.config import TrainingConfig
 from diffmm_geo.training.trainer import Trainer
-from diffmm_geo.utils.checks import check_int
+from diffmm_geo.utils.checks import check_int, check_type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,8 @@ class MFTrainer(Trainer):
         edge_type: EdgeType = ('user', 'interacts', 'item'),
         device: torch.device | str = 'cpu',
     ) -> None:
-        c = config or MFConfig()
+        c = MFConfig() if config is None else config
+        check_type('config', c, MFConfig)
         super().__init__(data, c, edge_type, device)
         self.model = self._make_model(data).to(self.device)
         self.optimizer = self.adam(self.model.parameters(), c.lr)

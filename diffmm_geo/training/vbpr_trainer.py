@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
 from diffmm_geo.training.mf_trainer import MF, MFConfig, MFTrainer
-from diffmm_geo.utils.checks import check_int
+from diffmm_geo.utils.checks import check_int, check_type
 from diffmm_geo.utils.features import modality_features
 
 
@@ -160,7 +160,9 @@ class VBPRTrainer(MFTrainer):
         device: torch.device | str = 'cpu',
     ) -> None:
         self._modalities = modalities
-        super().__init__(data, config or VBPRConfig(), edge_type, device)
+        c = VBPRConfig() if config is None else config
+        check_type('config', c, VBPRConfig)
+        super().__init__(data, c, edge_type, device)
 
     @property
     def data_dict(self) -> dict[str, Tensor]:
