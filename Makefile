@@ -26,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install demo bench test lint format types clean
+.PHONY: help install demo bench test docs lint format types clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -43,6 +43,9 @@ bench: $(STAMPS)/examples $(STAMPS)/sparse ## Measure kernels and training
 test: $(STAMPS)/test $(STAMPS)/sparse ## Run the tests, with torch-sparse
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+docs: $(STAMPS)/docs ## Build the documentation in docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html
+
 lint: $(STAMPS)/dev ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,6 +59,7 @@ types: $(STAMPS)/dev ## Check types
 
 clean: ## Remove .venv and caches, but neither data nor runs
 	rm -rf $(VENV) build dist *.egg-info htmlcov .coverage
+	rm -rf docs/_build docs/api
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -78,6 +82,10 @@ $(STAMPS)/examples: pyproject.toml $(STAMPS)/torch
 
 $(STAMPS)/test: pyproject.toml $(STAMPS)/torch
 	$(INSTALL) --editable '.[test]'
+	@touch $@
+
+$(STAMPS)/docs: pyproject.toml $(STAMPS)/torch
+	$(INSTALL) --editable '.[docs]'
 	@touch $@
 
 $(STAMPS)/dev: pyproject.toml $(STAMPS)/torch

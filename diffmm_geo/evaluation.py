@@ -14,7 +14,14 @@ from torch_geometric.metrics import (
 
 from diffmm_geo.ops import topk_items
 from diffmm_geo.ops.item_lists import ItemLists
-from diffmm_geo.utils.checks import check_edge_index, check_k, check_matrix
+from diffmm_geo.utils.checks import (
+    check_choice,
+    check_edge_index,
+    check_k,
+    check_matrix,
+)
+
+__all__ = ['evaluate']
 
 METRICS = {
     'recall': LinkPredRecall,
@@ -24,6 +31,7 @@ METRICS = {
     'map': LinkPredMAP,
     'mrr': LinkPredMRR,
 }
+CANDIDATES = ('all', 'cold')
 # Users ranked at a time.
 BATCH_SIZE = 4096
 
@@ -64,6 +72,16 @@ def evaluate(
         ValueError: If nothing is held out, shapes or indices do not fit,
             embeddings are not finite, or :obj:`k` is larger than the number
             of items.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.evaluation import evaluate
+        >>> user_emb = torch.eye(2, 3)
+        >>> item_emb = torch.tensor([[3.0, 0, 0], [2, 0, 0], [0, 1, 0]])
+        >>> observed = torch.tensor([[0], [0]])
+        >>> held_out = torch.tensor([[0, 1], [1, 2]])
+        >>> evaluate(user_emb, item_emb, held_out, observed, k=1)['recall@1']
+        1.0
     """
     check_matrix('user_emb', user_emb)
     check_matrix('item_emb', item_emb, None, user_emb.size(-1))
@@ -111,3 +129,72 @@ def evaluate(
         index.masked_fill_(index < 0, num_items)
         metrics.update(index, label)
     return {name: float(value) for name, value in metrics.compute().items()}
+
+
+def evaluate_cold(
+    user_emb: Tensor,
+    item_emb: Tensor,
+    edge_label_index: Tensor,
+    edge_index: Tensor,
+    k: int = 20,
+    candidates: str = 'all',
+) -> dict[str, float]:
+    r"""The metrics of :meth:`evaluate` on the held-out interactions with cold
+    items only, which are those without an observed interaction.
+
+    Args:
+        user_emb (torch.Tensor): The user embeddings.
+        item_emb (torch.Tensor): The item embeddings.
+        edge_label_index (torch.Tensor): The held-out interactions, row 0
+            users, row 1 items.
+        edge_index (torch.Tensor): The observed interactions, which are left
+            out of the ranking.
+        k (int, optional): The length of the ranking. (default: :obj:`20`)
+        candidates (str, optional): The items that are ranked.
+
+            - :obj:`"all"`: all that a user has not interacted with: whether
+              cold items make their way among the others.
+            - :obj:`"cold"`: cold items only: whether the right ones come
+              first among their like, which does not depend on how long their
+              embeddings are compared to those of others.
+
+            (default: :obj:`"all"`)
+
+    Shapes:
+        - **user_emb:** :math:`(|\mathcal{U}|, F)`
+        - **item_emb:** :math:`(|\mathcal{I}|, F)`
+        - **edge_label_index:** :math:`(2, |\mathcal{E}_{\mathrm{test}}|)`
+        - **edge_index:** :math:`(2, |\mathcal{E}|)`
+
+    Returns:
+        As :meth:`evaluate`.
+
+    Raises:
+        ValueError: If no interaction with a cold item is held out, shapes or
+            indices do not fit, embeddings are not finite, or :obj:`k` is
+            larger than the number of candidates.
+    """
+    check_choice('candidates', candidates, CANDIDATES)
+    check_matrix('user_emb', user_emb)
+    check_matrix('item_emb', item_emb, None, user_emb.size(-1))
+    num_users, num_items = user_emb.size(0), item_emb.size(0)
+    edge_index = check_edge_index(
+        'edge_index', edge_index, num_users, num_items
+    )
+    user, item = check_edge_index(
+        'edge_label_index', edge_label_index, num_users, num_items
+    )
+    cold = torch.ones(num_items, dtype=torch.bool, device=item.device)
+    cold[edge_index[1]] = False
+    held_out = torch.stack([user, item])[:, cold[item]]
+    if held_out.size(1) == 0:
+        raise ValueError(
+            "'edge_label_index' needs at least one interaction with an item "
+            "that has none in 'edge_index' (got none)"
+        )
+    if candidates == 'all':
+        return evaluate(user_emb, item_emb, held_out, edge_index, k)
+    # Nothing to leave out: nobody has interacted with them.
+    check_k(k, int(cold.sum()))
+    held_out[1] = (cold.cumsum(0) - 1)[held_out[1]]
+    return evaluate(user_emb, item_emb[cold], held_out, k=k)

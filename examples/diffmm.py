@@ -10,11 +10,26 @@ r"""Trains DiffMM, with the recipe of the paper's authors where there is one.
 
 import argparse
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 from diffmm_geo.datasets import DATASETS, load_dataset
 from diffmm_geo.nn.diffusion import FORMS
-from diffmm_geo.training import PRECISIONS, RECIPES, DiffMMTrainer, save_run
+from diffmm_geo.training import (
+    PRECISIONS,
+    RECIPES,
+    CSVLogger,
+    DiffMMTrainer,
+    TensorBoardLogger,
+    save_run,
+)
+
+# And what they write in the folder of results.
+LOGGERS = {
+    'csv': (CSVLogger, 'history.csv'),
+    'tensorboard': (TensorBoardLogger, 'tensorboard'),
+}
 
 
 def parse_args():
@@ -63,6 +78,14 @@ def parse_args():
         help='go on from the checkpoint, if there is one',
     )
     parser.add_argument(
+        '--log',
+        nargs='+',
+        choices=LOGGERS,
+        default=[],
+        help='what to write of each epoch: OUTPUT/history.csv, '
+        'OUTPUT/tensorboard',
+    )
+    parser.add_argument(
         '--output', help='folder for results (default: runs/DATASET)'
     )
     return parser.parse_args()
@@ -95,16 +118,27 @@ def main():
         config, **{k: v for k, v in changes.items() if v is not None}
     )
 
+    output = args.output or f'runs/{args.dataset}'
     trainer = DiffMMTrainer(data, config, args.modalities, device=args.device)
     try:
-        trainer.fit(sys.stderr.isatty(), show, args.checkpoint_dir, args.resume)
+        with ExitStack() as stack:
+            callbacks = [show]
+            for logger, name in map(LOGGERS.get, args.log):
+                callbacks.append(
+                    stack.enter_context(logger(Path(output, name)))
+                )
+            trainer.fit(
+                sys.stderr.isatty(), callbacks, args.checkpoint_dir, args.resume
+            )
     except KeyboardInterrupt:
         print(f'Interrupted after {len(trainer.history)} epochs.')
     if not trainer.history:
         sys.exit(130)
 
-    output = args.output or f'runs/{args.dataset}'
     save_run(trainer, output)
+    trainer.model.save_pretrained(
+        Path(output) / 'model', trainer.edge_index_dict
+    )
     for name, best in (
         ('Chosen by validation', trainer.best_val),
         ('Best test epoch', trainer.best_test),
@@ -114,11 +148,11 @@ def main():
             for metric in ('recall@20', 'precision@20', 'ndcg@20')
         )
         print(f'{name} (epoch {best["epoch"]}): test {values}')
-    print(f'metrics.json, curves.png and model.pt are in {output}')
+    print(f'metrics.json, curves.png, model.pt and model/ are in {output}')
 
 
 if __name__ == '__main__':
     try:
         main()
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         sys.exit(f'error: {error}')

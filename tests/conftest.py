@@ -15,6 +15,15 @@ from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 pytest.register_assert_rewrite('tests.training.trainer_protocol')
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        '--fuzz',
+        type=int,
+        metavar='COUNT',
+        help='the number of inputs to each reader (500)',
+    )
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker('gpu') and not torch.cuda.is_available():
         pytest.skip('needs a CUDA device')

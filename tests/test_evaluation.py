@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from diffmm_geo.evaluation import evaluate
+from diffmm_geo.evaluation import evaluate, evaluate_cold
 
 MODULE = sys.modules['diffmm_geo.evaluation']
 
@@ -104,3 +104,53 @@ def test_bad_input(name, change):
     }
     with pytest.raises(ValueError, match=f"'{name}'"):
         evaluate(**{**args, **change})
+
+
+@pytest.fixture
+def cold_case():
+    user_emb, item_emb, label, _ = random_case()
+    # Items 9, 10 and 11 have no observed interaction.
+    pairs = torch.randperm(25 * 9)[:60]
+    observed = torch.stack([pairs // 9, pairs % 9])
+    held_out = label[:, label[1] >= 9]
+    assert 0 < held_out.size(1) < label.size(1)
+    return user_emb, item_emb, label, observed, held_out
+
+
+def test_cold_items_among_all(cold_case):
+    user_emb, item_emb, label, observed, held_out = cold_case
+    out = evaluate_cold(user_emb, item_emb, label, observed, 4)
+    score = user_emb @ item_emb.t()
+    expected = reference(score, held_out, observed, 4)
+    assert out == pytest.approx(expected, rel=1e-5)
+
+
+def test_cold_items_among_their_like(cold_case):
+    user_emb, item_emb, label, observed, held_out = cold_case
+    out = evaluate_cold(user_emb, item_emb, label, observed, 2, 'cold')
+    among = torch.stack([held_out[0], held_out[1] - 9])
+    none = torch.empty(2, 0, dtype=torch.long)
+    expected = reference(user_emb @ item_emb[9:].t(), among, none, 2)
+    assert out == pytest.approx(expected, rel=1e-5)
+    # How long they are compared to others makes no difference.
+    item_emb[9:] *= 100
+    longer = evaluate_cold(user_emb, item_emb, label, observed, 2, 'cold')
+    assert longer == pytest.approx(out)
+    among_all = evaluate_cold(user_emb, item_emb, label, observed, 2)
+    assert among_all['recall@2'] != pytest.approx(out['recall@2'])
+
+
+def test_bad_cold_input(cold_case):
+    user_emb, item_emb, label, observed, held_out = cold_case
+    warm = label[:, label[1] < 9]
+    for name, args in {
+        'candidates': (label, observed, 2, 'warm'),
+        'edge_label_index': (warm, observed),
+        'edge_index': (label, observed + 20),
+        'k': (label, observed, 4, 'cold'),
+    }.items():
+        with pytest.raises(ValueError, match=f"'{name}'"):
+            evaluate_cold(user_emb, item_emb, *args)
+    before = label.clone()
+    evaluate_cold(user_emb, item_emb, label, observed, 2, 'cold')
+    assert label.equal(before)

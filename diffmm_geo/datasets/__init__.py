@@ -1,17 +1,23 @@
 r"""Multi-modal recommendation datasets."""
 
 from .amazon import AmazonBaby, AmazonSports
+from .diffmm import DiffMMDataset
 from .load_dataset import DATASETS, load_dataset
 from .mmrec import MMRecDataset
 from .movielens import MovieLens100K
 from .tiktok import TikTok
+from .write_mmrec import write_mmrec
+from .write_official import write_official
 
 __all__ = [
     'DATASETS',
     'AmazonBaby',
     'AmazonSports',
+    'DiffMMDataset',
     'MMRecDataset',
     'MovieLens100K',
     'TikTok',
     'load_dataset',
+    'write_mmrec',
+    'write_official',
 ]

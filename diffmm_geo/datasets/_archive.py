@@ -1,9 +1,12 @@
-import shutil
 import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 from diffmm_geo.utils.atomic import atomic_path
+
+# Others ask for as much memory as they please.
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+CHUNK_BYTES = 2**20
 
 
 def extract_member(
@@ -25,35 +28,38 @@ def extract_member(
             (default: :obj:`None`)
     """
     with atomic_path(path) as temporary:
-        try:
-            # Reading to the end also verifies the CRC.
-            with zipfile.ZipFile(archive) as z:
-                name = _find(z.namelist(), member)
-                with z.open(name) as source, open(temporary, 'wb') as target:
-                    shutil.copyfileobj(source, target)
-        except KeyError as error:
-            raise ValueError(
-                f"'{archive}': expected a member '{member}', got none"
-            ) from error
-        except (
-            EOFError,
-            NotImplementedError,  # Unknown compression.
-            RuntimeError,  # Encrypted.
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
-            raise ValueError(
-                f"'{archive}': expected a readable zip archive, got: {error}"
-            ) from error
+        with open(archive, 'rb') as source, open(temporary, 'wb') as target:
+            for chunk in _read(archive, source, member):
+                target.write(chunk)
         if check is not None:
             check(temporary)
 
 
-def _find(names: list[str], member: str) -> str:
+def _read(archive: str, source: BinaryIO, member: str) -> Iterator[bytes]:
+    try:
+        with zipfile.ZipFile(source) as z:
+            name = _find(z.namelist(), member)
+            if name is None:
+                raise ValueError('it has no such member')
+            info = z.getinfo(name)
+            if info.compress_type not in COMPRESSIONS:
+                raise ValueError(f'compression {info.compress_type}')
+            # Reading to the end also verifies the CRC.
+            with z.open(info) as f:
+                while chunk := f.read(CHUNK_BYTES):
+                    yield chunk
+    except Exception as error:  # What is none raises nearly anything.
+        raise ValueError(
+            f"'{archive}': expected a readable zip archive with a member "
+            f"'{member}', got: {error}"
+        ) from error
+
+
+def _find(names: list[str], member: str) -> str | None:
     if member in names:
         return member
     # macOS stores attributes of a file under the same name in a folder.
     for name in names:
         if name.endswith(f'/{member}') and not name.startswith('__MACOSX/'):
             return name
-    raise KeyError(member)
+    return None

@@ -1,8 +1,16 @@
 import os.path as osp
+import warnings
+from io import BytesIO
+from math import prod
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from numpy.lib import format as npy
 from torch import Tensor
+
+# Of plain numbers; NumPy's own limit is 10,000.
+MAX_HEADER_BYTES = 2**14
 
 
 def load_features(path: str, num_rows: int | None = None) -> Tensor:
@@ -15,30 +23,35 @@ def load_features(path: str, num_rows: int | None = None) -> Tensor:
             (default: :obj:`None`)
     """
     expected = f"'{path}': expected a finite, two-dimensional numeric array"
-    try:
-        # Mapping the file compares its size to the header's shape before
-        # anything is allocated.
-        array = np.load(path, mmap_mode='r', allow_pickle=False)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # NumPy raises what it pleases on garbage.
-        raise ValueError(
-            f'{expected}, got a file that cannot be read as one '
-            f'({osp.getsize(path)} bytes): {error}'
-        ) from error
-
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ValueError(f'{expected}, got an archive of arrays')
-    if array.dtype.kind not in 'fiub':
-        raise ValueError(f'{expected}, got data type {array.dtype}')
-    if array.ndim != 2 or array.shape[1] == 0:
-        raise ValueError(f'{expected}, got shape {list(array.shape)}')
-    if num_rows is not None and array.shape[0] != num_rows:
-        raise ValueError(
-            f'{expected} with one row for each of the {num_rows} items, got '
-            f'shape {list(array.shape)}'
-        )
+    size = osp.getsize(path)
+    with open(path, 'rb') as f:
+        try:
+            shape, order, dtype = _read_header(f)
+        except Exception as error:  # NumPy raises what it pleases on garbage.
+            reason = f'{type(error).__name__}: {error}'[:200]
+            raise ValueError(
+                f'{expected}, got a file that cannot be read as one '
+                f'({size} bytes): {reason}'
+            ) from error
+        if dtype.kind not in 'fiub':
+            name = f'{dtype}'[:50]
+            raise ValueError(f'{expected}, got data type {name}')
+        # Of any number of dimensions, of any number of digits.
+        got = f'shape {list(shape)}'[:100]
+        if len(shape) != 2 or shape[1] <= 0 or shape[0] < 0:
+            raise ValueError(f'{expected}, got {got}')
+        # Before anything of that size is allocated.
+        if prod(shape) * dtype.itemsize > size - f.tell():
+            raise ValueError(
+                f'{expected}, got a file that cannot be read as one '
+                f'({size} bytes): too short for {got} of {dtype}'
+            )
+        if num_rows is not None and shape[0] != num_rows:
+            raise ValueError(
+                f'{expected} with one row for each of the {num_rows} items, '
+                f'got {got}'
+            )
+        array = np.fromfile(f, dtype, prod(shape)).reshape(shape, order=order)
 
     with np.errstate(over='ignore'):
         out = torch.from_numpy(array.astype(np.float32))
@@ -50,3 +63,25 @@ def load_features(path: str, num_rows: int | None = None) -> Tensor:
             f'{int((~finite).sum())} rows (the first is row {row})'
         )
     return out
+
+
+def _read_header(
+    f: BinaryIO,
+) -> tuple[tuple[int, ...], Any, np.dtype[Any]]:
+    r"""The shape, the order and the type; the data comes next."""
+    # Of what a length in the header says, no more than this is read.
+    head = BytesIO(f.read(MAX_HEADER_BYTES))
+    if head.getvalue().startswith(b'PK'):
+        raise ValueError('an archive of arrays')
+    version = npy.read_magic(head)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # Of headers that Python 2 wrote.
+        if version == (1, 0):
+            shape, is_fortran, dtype = npy.read_array_header_1_0(head)
+        elif version == (2, 0):
+            shape, is_fortran, dtype = npy.read_array_header_2_0(head)
+        else:  # For names of fields.
+            raise ValueError(f'version {version}')
+    f.seek(head.tell())
+    shape = tuple(int(n) for n in shape)  # `True` is one for NumPy.
+    return shape, 'F' if is_fortran else 'C', dtype

@@ -1,14 +1,18 @@
 import os.path as osp
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ._archive import extract_member
 from ._checksum import sha256sum
 from ._download import download
+from ._feature_files import feature_file
 from ._modalities import select_modalities
 from ._npy import load_features
 from ._unpickle import SparsePattern, read_pattern
-from ._user_item_dataset import UserItemDataset
+from ._user_item_dataset import DataTransform, UserItemDataset
+
+# The training, validation and test interactions.
+MATRICES = ('trnMat.pkl', 'valMat.pkl', 'tstMat.pkl')
 
 
 class OfficialDataset(UserItemDataset):
@@ -41,13 +45,15 @@ class OfficialDataset(UserItemDataset):
     checksums: Mapping[str, str] = {}
     # Zip archives that hold a file:
     archives: Mapping[str, str] = {}
+    # What to do about a file that is wrong:
+    remedy = 'Replace the file by the published one'
 
     def __init__(
         self,
         root: str,
         modalities: Sequence[str],
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
+        transform: DataTransform | None = None,
+        pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
         super().__init__(
@@ -60,8 +66,7 @@ class OfficialDataset(UserItemDataset):
 
     @property
     def raw_file_names(self) -> list[str]:
-        matrices = ['trnMat.pkl', 'valMat.pkl', 'tstMat.pkl']
-        return matrices + [f'{name}_feat.npy' for name in self.modalities]
+        return [*MATRICES, *(feature_file(m) for m in self.modalities)]
 
     def download(self) -> None:
         for name, path in zip(self.raw_file_names, self.raw_paths):
@@ -94,8 +99,10 @@ class OfficialDataset(UserItemDataset):
                 for modality, path in zip(self.modalities, self.raw_paths[3:])
             }
         except ValueError as error:
+            if not self.remedy:
+                raise
             raise ValueError(
-                f'{error}. Replace the file by the published one'
+                f'{error}. {self.remedy}'
                 + ('' if self.url is None else f" (from '{self.url}')")
             ) from error
         if differing:

@@ -25,7 +25,7 @@ def read_columns(path: str, columns: Sequence[str]) -> list[list[str]]:
     if missing:
         raise ValueError(
             f"'{path}': expected a tab-separated header with {missing}, got "
-            f'{header}'
+            + f'{header[:50]}'[:500]
         )
     index = [header.index(column) for column in columns]
 

@@ -1,11 +1,13 @@
-import io
-import pickle
-import pickletools
+from collections.abc import Callable
+from pickletools import genops
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._edges import unique_edges
+
+# A matrix takes about a hundred.
+MAX_OPCODES = 2**16
 
 
 class SparsePattern(NamedTuple):
@@ -23,7 +25,7 @@ def read_pattern(path: str) -> SparsePattern:
 
     No class or function that the file names is ever imported or called:
     the names that such a matrix needs stand for stubs which record their
-    arguments, and all other names are refused.
+    arguments, and all other names and operations are refused.
     Shapes, data types and bytes are validated before NumPy sees them.
 
     Args:
@@ -32,8 +34,7 @@ def read_pattern(path: str) -> SparsePattern:
     with open(path, 'rb') as f:
         content = f.read()
     try:
-        _check_opcodes(content)
-        return _to_pattern(_Unpickler(io.BytesIO(content)).load())
+        return _to_pattern(_Unpickler(content).load())
     except Exception as error:  # Unpickling garbage raises nearly anything.
         reason = f'{type(error).__name__}: {error}'[:200]
         raise ValueError(
@@ -46,17 +47,9 @@ def read_pattern(path: str) -> SparsePattern:
 class _Record:
     # What a name in the file stands for: keeps what it is called with
     # (`REDUCE`, `NEWOBJ`) and the state that it is given (`BUILD`).
-    args: tuple[Any, ...]
-    state: Any
-
-    def __new__(cls, *args: Any) -> '_Record':
-        self = super().__new__(cls)
+    def __init__(self, args: tuple[Any, ...]) -> None:
         self.args = args
-        self.state = None
-        return self
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
+        self.state: Any = None
 
 
 class _Array(_Record):
@@ -102,38 +95,123 @@ for _format, _stub in [('coo', _COO), ('csr', _CSR), ('csc', _CSC)]:
             _STUBS[f'scipy.sparse.{_prefix}{_format}', _name] = _stub
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> type[_Record]:
-        try:
-            return _STUBS[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(
-                f"'{module}.{name}' is not allowed"
-            ) from None
+class _Unpickler:
+    # `pickle.Unpickler` fills what it is told to: a dictionary with a key
+    # that is a tuple in a tuple in a tuple, for one, whose hash overflows the
+    # stack of the process. These few opcodes are all that a matrix needs.
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
 
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError('persistent references are not allowed')
+    def load(self) -> Any:
+        # `genops` only parses. It finds truncated values, and allocates no
+        # more than is there.
+        for count, (opcode, arg, _) in enumerate(genops(self.content)):
+            if count >= MAX_OPCODES:
+                raise ValueError(f'more than {MAX_OPCODES} opcodes')
+            if opcode.name == 'STOP':
+                return self.pop()
+            if opcode.name in _LITERALS:
+                self.stack.append(arg)
+            elif opcode.name in _OPERATIONS:
+                _OPERATIONS[opcode.name](self, arg)
+            elif opcode.name not in _IGNORED:
+                raise ValueError(f'opcode {opcode.name} is not allowed')
+        raise ValueError('no end')
+
+    def pop(self) -> Any:
+        # Not below the last mark.
+        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+            raise ValueError('an empty stack')
+        return self.stack.pop()
+
+    def pop_to_mark(self) -> list[Any]:
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
+
+    def mark(self, _: Any) -> None:
+        self.marks.append(len(self.stack))
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def tuple(self, size: int) -> None:
+        items = [self.pop() for _ in range(size)]
+        self.push((*reversed(items),))
+
+    def set_items(self, items: list[Any]) -> None:
+        target = self.pop()
+        self.push(target)
+        if type(target) is not dict or len(items) % 2 != 0:
+            raise ValueError('items of what is no dictionary')
+        for key, value in zip(items[::2], items[1::2]):
+            if type(key) is not str:
+                raise ValueError('a key that is not a string')
+            target[key] = value
+
+    def put(self, index: int) -> None:
+        value = self.pop()
+        self.push(value)
+        self.memo[index] = value
+
+    def find_class(self, module: Any, name: Any) -> None:
+        if type(module) is not str or type(name) is not str:
+            raise ValueError('a name that is not a string')
+        if (module, name) not in _STUBS:
+            raise ValueError(f"'{module[:50]}.{name[:50]}' is not allowed")
+        self.push(_STUBS[module, name])
+
+    def call(self, _: Any) -> None:
+        args, stub = self.pop(), self.pop()
+        if type(args) is not tuple or stub not in _STUBS.values():
+            raise ValueError('a call of what cannot be called')
+        self.push(stub(args))
+
+    def build(self, _: Any) -> None:
+        state, record = self.pop(), self.pop()
+        if not isinstance(record, _Record):
+            raise ValueError('a state of what has none')
+        record.state = state
+        self.push(record)
 
 
-_OPCODES = frozenset(
-    'PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE '
+# Those whose value is their argument, and those that say nothing of use.
+_LITERALS = frozenset(
     'BININT BININT1 BININT2 LONG1 BINFLOAT '
     'BINUNICODE SHORT_BINUNICODE BINUNICODE8 '
-    'BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 '
-    'EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT SETITEM SETITEMS '
-    'BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET '
-    'GLOBAL STACK_GLOBAL NEWOBJ REDUCE BUILD'.split()
+    'BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8'.split()
 )
-
-
-def _check_opcodes(content: bytes) -> None:
-    # Scanning does not execute. It finds truncated values, and keeps the
-    # unpickler from allocating what a corrupt length or memo index says.
-    for opcode, arg, _ in pickletools.genops(content):
-        if opcode.name not in _OPCODES:
-            raise ValueError(f'opcode {opcode.name} is not allowed')
-        if opcode.name == 'LONG_BINPUT' and (arg or 0) > 2**16:
-            raise ValueError(f'memo index {arg} is too large')
+_IGNORED = frozenset(['PROTO', 'FRAME'])
+_OPERATIONS: dict[str, Callable[[_Unpickler, Any], None]] = {
+    'MARK': _Unpickler.mark,
+    'NONE': lambda self, _: self.push(None),
+    'NEWTRUE': lambda self, _: self.push(True),
+    'NEWFALSE': lambda self, _: self.push(False),
+    'EMPTY_DICT': lambda self, _: self.push({}),
+    'EMPTY_TUPLE': lambda self, _: self.tuple(0),
+    'TUPLE1': lambda self, _: self.tuple(1),
+    'TUPLE2': lambda self, _: self.tuple(2),
+    'TUPLE3': lambda self, _: self.tuple(3),
+    'TUPLE': lambda self, _: self.push((*self.pop_to_mark(),)),
+    'SETITEM': lambda self, _: self.set_items([self.pop(), self.pop()][::-1]),
+    'SETITEMS': lambda self, _: self.set_items(self.pop_to_mark()),
+    'BINPUT': _Unpickler.put,
+    'LONG_BINPUT': _Unpickler.put,
+    'MEMOIZE': lambda self, _: self.put(len(self.memo)),
+    'BINGET': lambda self, arg: self.push(self.memo[arg]),
+    'LONG_BINGET': lambda self, arg: self.push(self.memo[arg]),
+    'GLOBAL': lambda self, arg: self.find_class(*arg.split(' ', 1)),
+    'STACK_GLOBAL': lambda self, _: self.find_class(
+        *[self.pop(), self.pop()][::-1]
+    ),
+    'NEWOBJ': _Unpickler.call,
+    'REDUCE': _Unpickler.call,
+    'BUILD': _Unpickler.build,
+}
 
 
 def _to_pattern(matrix: Any) -> SparsePattern:
@@ -193,7 +271,9 @@ def _expand(indptr: np.ndarray, size: int, num_values: int) -> np.ndarray:
     # Compared, not subtracted: offsets may be unsigned.
     if (indptr[1:] < indptr[:-1]).any():
         raise ValueError('decreasing offsets')
-    return np.repeat(np.arange(size), np.diff(indptr))
+    # Unsigned counts cannot be repeated by.
+    count = np.diff(indptr).astype(np.int64)
+    return np.repeat(np.arange(size), count)
 
 
 def _to_array(record: Any) -> np.ndarray:
@@ -235,9 +315,10 @@ def _to_dtype(record: Any) -> np.dtype[Any]:
     if not isinstance(record, _Dtype):
         raise ValueError(f'{type(record).__name__} in place of a data type')
     code = record.args[0]
-    if code not in _DTYPES:
+    if type(code) is not str or code not in _DTYPES:
         raise ValueError('a data type that is not a plain number')
-    order = '=' if record.state is None else record.state[1]
+    order: Any = '=' if record.state is None else record.state[1]
     if order not in ('<', '>', '|', '='):
         raise ValueError('an unknown byte order')
-    return np.dtype(code).newbyteorder(order)
+    dtype: np.dtype[Any] = np.dtype(code).newbyteorder(order)
+    return dtype

@@ -7,8 +7,13 @@ from torch_geometric.data import HeteroData, InMemoryDataset
 from torch_geometric.data.data import BaseData
 
 from diffmm_geo.utils.atomic import atomic_path
+from diffmm_geo.utils.checks import check_edge_index, check_matrix
+from diffmm_geo.utils.torch_file import load_torch_file
 
 from ._edges import to_index
+
+LABELS = ('val_edge_label_index', 'test_edge_label_index')
+DataTransform = Callable[[HeteroData], HeteroData]
 
 
 class UserItemDataset(InMemoryDataset):
@@ -32,8 +37,8 @@ class UserItemDataset(InMemoryDataset):
         self,
         root: str,
         modalities: tuple[str, ...],
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
+        transform: DataTransform | None = None,
+        pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
         self.modalities = modalities
@@ -61,6 +66,46 @@ class UserItemDataset(InMemoryDataset):
         """
         with atomic_path(path) as temporary:
             super().save(data_list, temporary)
+
+    def load(self, path: str, data_cls: type[BaseData] = HeteroData) -> None:
+        r"""Loads the graph from :obj:`path`, and never executes what the file
+        says, which PyG's own method does where it finds a class that it does
+        not know.
+
+        Args:
+            path (str): The path.
+            data_cls (type, optional): The class of the graph.
+                (default: :class:`~torch_geometric.data.HeteroData`)
+        """
+        try:
+            mapping, slices, cls = load_torch_file(path)
+            if not issubclass(cls, data_cls):
+                raise ValueError(f'expected a {data_cls.__name__}, got {cls}')
+            data = cls.from_dict(mapping)
+            data.validate()
+            self._check_values(data)
+        except Exception as error:  # What a file holds raises anything.
+            raise ValueError(
+                f"'{path}' is not what was saved there, or of another "
+                f"version: pass 'force_reload=True' to process the raw files "
+                f'again ({type(error).__name__}: {error})'
+            ) from error
+        self.data, self.slices = data, slices
+
+    def _check_values(self, data: HeteroData) -> None:
+        # What `HeteroData.validate` does not look at, as far as a
+        # `pre_transform` has left it.
+        if ('user', 'interacts', 'item') not in data.edge_types:
+            return
+        store = data['user', 'interacts', 'item']
+        size = data['user'].num_nodes, data['item'].num_nodes
+        for key in ('edge_index', *LABELS):
+            if key in store:
+                check_edge_index(key, store[key], *size)
+        for modality in self.modalities:
+            key = f'x_{modality}'
+            if key in data['item']:
+                check_matrix(key, data['item'][key], size[1])
 
     def build(
         self,
@@ -93,8 +138,8 @@ class UserItemDataset(InMemoryDataset):
             data['item'][f'x_{modality}'] = x
         store = data['user', 'interacts', 'item']
         store.edge_index = to_index(train)
-        store.val_edge_label_index = to_index(val)
-        store.test_edge_label_index = to_index(test)
+        for key, edges in zip(LABELS, (val, test)):
+            store[key] = to_index(edges)
         return data
 
     def save_processed(self, data: HeteroData) -> None:

@@ -1,7 +1,8 @@
 import os.path as osp
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ._official_dataset import OfficialDataset
+from ._user_item_dataset import DataTransform
 
 
 class AmazonBaby(OfficialDataset):
@@ -73,8 +74,8 @@ class AmazonBaby(OfficialDataset):
         self,
         root: str,
         modalities: Sequence[str] = ('image', 'text'),
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
+        transform: DataTransform | None = None,
+        pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
         super().__init__(
@@ -137,8 +138,8 @@ class AmazonSports(OfficialDataset):
         self,
         root: str,
         modalities: Sequence[str] = ('image', 'text'),
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
+        transform: DataTransform | None = None,
+        pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
         super().__init__(

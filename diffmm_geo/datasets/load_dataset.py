@@ -5,13 +5,16 @@ from typing import Any
 from torch_geometric.data import HeteroData
 
 from diffmm_geo.datasets.amazon import AmazonBaby, AmazonSports
+from diffmm_geo.datasets.diffmm import DiffMMDataset
 from diffmm_geo.datasets.mmrec import MMRecDataset
 from diffmm_geo.datasets.movielens import MovieLens100K
 from diffmm_geo.datasets.tiktok import TikTok
 
+#: The data sets that :func:`load_dataset` knows by name.
 DATASETS: dict[str, Any] = {
     'amazon-baby': AmazonBaby,
     'amazon-sports': AmazonSports,
+    'diffmm': DiffMMDataset,
     'movielens-100k': MovieLens100K,
     'tiktok': TikTok,
 }
@@ -26,9 +29,10 @@ def load_dataset(
 
     Args:
         name (str): One of :obj:`"amazon-baby"`, :obj:`"amazon-sports"`,
-            :obj:`"movielens-100k"` and :obj:`"tiktok"`, or the
-            :obj:`{name}` of a file :obj:`{name}.inter` in MMRec's format in
-            :obj:`{root}/raw`.
+            :obj:`"movielens-100k"` and :obj:`"tiktok"`, :obj:`"diffmm"` for
+            any in the format of DiffMM's authors in :obj:`{root}/raw`, or the
+            :obj:`{name}` of a file :obj:`{name}.inter` in MMRec's format
+            there.
         root (str): The root directory of the data set.
         modalities (list[str], optional): The modalities to load, those that
             the data set has by default if not given. (default: :obj:`None`)

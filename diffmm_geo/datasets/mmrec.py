@@ -1,15 +1,15 @@
-import os
 import os.path as osp
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ._edges import unique_edges
+from ._feature_files import feature_file, find_modalities
+from ._mmrec_name import check_name
 from ._modalities import select_modalities
 from ._npy import load_features
 from ._table import parse_column, parse_id, read_columns
-from ._user_item_dataset import UserItemDataset
+from ._user_item_dataset import DataTransform, UserItemDataset
 
 
 class MMRecDataset(UserItemDataset):
@@ -17,6 +17,7 @@ class MMRecDataset(UserItemDataset):
     <https://github.com/enoche/MMRec>`_ from the `"MMRec: Simplifying
     Multimodal Recommendation" <https://arxiv.org/abs/2302.03497>`_ paper,
     the common exchange format of multi-modal recommendation.
+    :func:`~diffmm_geo.datasets.write_mmrec` writes it.
 
     Expects in :obj:`root/raw`:
 
@@ -62,16 +63,11 @@ class MMRecDataset(UserItemDataset):
         root: str,
         name: str,
         modalities: Sequence[str] | None = None,
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
+        transform: DataTransform | None = None,
+        pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
-        if re.fullmatch(r'[\w.-]+', name) is None:
-            raise ValueError(
-                f"'name' is expected to be the name of a file without its "
-                f'extension, got {name!r}'
-            )
-        self.name = name
+        self.name = check_name(name)
 
         raw_dir = osp.join(osp.expanduser(root), 'raw')
         if not osp.isfile(osp.join(raw_dir, f'{name}.inter')):
@@ -80,9 +76,7 @@ class MMRecDataset(UserItemDataset):
                 f'got no such file. Put a dataset in the format of the MMRec '
                 f'toolbox (https://github.com/enoche/MMRec) there.'
             )
-        names = os.listdir(raw_dir)
-        matches = [re.fullmatch(r'(\w+)_feat\.npy', name) for name in names]
-        known = sorted(match[1] for match in matches if match is not None)
+        known = find_modalities(raw_dir)
         if modalities is None:
             modalities = known
         super().__init__(
@@ -98,7 +92,7 @@ class MMRecDataset(UserItemDataset):
     @property
     def raw_file_names(self) -> list[str]:
         r"""The names of the raw files that are needed."""
-        features = [f'{modality}_feat.npy' for modality in self.modalities]
+        features = [feature_file(modality) for modality in self.modalities]
         return [f'{self.name}.inter', *features]
 
     @property

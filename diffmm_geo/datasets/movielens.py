@@ -3,7 +3,7 @@ import numbers
 import os.path as osp
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from ._modalities import select_modalities
 from ._pip import pip_download
 from ._table import parse_column, parse_id, read_columns
 from ._tfidf import tfidf, truncated_svd
-from ._user_item_dataset import UserItemDataset
+from ._user_item_dataset import DataTransform, UserItemDataset
 
 
 class MovieLens100K(UserItemDataset):
@@ -118,8 +118,8 @@ class MovieLens100K(UserItemDataset):
         modalities: Sequence[str] = ('text', 'genre', 'knowledge'),
         min_rating: float | None = None,
         split_seed: int = 0,
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
+        transform: DataTransform | None = None,
+        pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
         if min_rating is not None and not (

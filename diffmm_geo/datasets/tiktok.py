@@ -1,6 +1,7 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ._official_dataset import OfficialDataset
+from ._user_item_dataset import DataTransform
 
 
 class TikTok(OfficialDataset):
@@ -78,8 +79,8 @@ class TikTok(OfficialDataset):
         self,
         root: str,
         modalities: Sequence[str] = ('image', 'text', 'audio'),
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
+        transform: DataTransform | None = None,
+        pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
         super().__init__(

@@ -4,6 +4,7 @@ from .conv import BipartiteLGConv, MultiModalLightGCNConv
 from .diffusion import Denoiser, GaussianDiffusion, ModalityDiffusion
 from .loss import CrossModalContrastiveLoss, info_nce
 from .models import DiffMM
+from .official_checkpoint import load_official_checkpoint
 
 __all__ = [
     'BipartiteLGConv',
@@ -14,4 +15,5 @@ __all__ = [
     'ModalityDiffusion',
     'MultiModalLightGCNConv',
     'info_nce',
+    'load_official_checkpoint',
 ]

@@ -53,9 +53,10 @@ def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
         and prefers_onednn()
     ):
         with torch.no_grad():
-            return torch.ops.mkldnn._linear_pointwise(
+            out: Tensor = torch.ops.mkldnn._linear_pointwise(
                 a, b.t(), bias, 'none', [], ''
             )
+            return out
     return a @ b if bias is None else torch.addmm(bias, a, b)
 
 

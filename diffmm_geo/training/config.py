@@ -2,6 +2,7 @@ from dataclasses import dataclass
 
 from diffmm_geo.utils.checks import check_choice, check_int, check_number
 
+#: The types of large products, see :class:`TrainingConfig`.
 PRECISIONS = ('fp32', 'bf16')
 
 
@@ -32,6 +33,13 @@ class TrainingConfig:
             (default: :obj:`False`)
         seed (int, optional): The seed of everything random.
             (default: :obj:`0`)
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from diffmm_geo.training import RECIPES
+        >>> config = replace(RECIPES['tiktok'], seed=1, num_epochs=10)
+        >>> config.reg_weight, config.seed
+        (0.0001, 1)
     """
 
     num_epochs: int = 1000

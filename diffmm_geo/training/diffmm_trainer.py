@@ -134,9 +134,27 @@ class DiffMMTrainer(Trainer):
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
         device (torch.device or str, optional): The device to train on.
             (default: :obj:`'cpu'`)
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import HeteroData
+        >>> from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
+        >>> data = HeteroData()
+        >>> data['user'].num_nodes, data['item'].num_nodes = 4, 6
+        >>> data['item'].x_image = torch.randn(6, 16)
+        >>> store = data['user', 'interacts', 'item']
+        >>> store.edge_index = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 3]])
+        >>> store.val_edge_label_index = torch.tensor([[0, 1], [1, 2]])
+        >>> config = DiffMMConfig(num_epochs=2, hidden_channels=8, k=3)
+        >>> trainer = DiffMMTrainer(data, config)
+        >>> [record['epoch'] for record in trainer.fit()]
+        [1, 2]
+        >>> sorted(trainer.best_val['loss'])
+        ['bpr', 'contrastive', 'diffusion_image', 'reg']
     """
 
     config: DiffMMConfig
+    terms = ('bpr', 'reg', 'contrastive')
 
     def __init__(
         self,
@@ -209,8 +227,22 @@ class DiffMMTrainer(Trainer):
         return {**super().data_dict, **features}
 
     def train_epoch(self) -> dict[str, float]:
+        losses = self.generate_graphs()
+        self.model.train()
+        with self.phase('recommend'):
+            adj_dict = self.dropped_graphs()
+            terms = self.train_on_triples(
+                self.optimizer, partial(self._loss, adj_dict), self.terms
+            )
+        return {**losses, **terms}
+
+    def generate_graphs(self) -> dict[str, float]:
+        r"""The first two phases of an epoch: trains the denoisers, generates
+        the graphs of modalities anew, and returns the mean losses of the
+        former.
+        """
         with self.phase('diffusion'), self.autocast():
-            diffusion_loss = self._generator.train_epoch()
+            losses = self._generator.train_epoch()
         with self.phase('generate'):
             with self.autocast():
                 generated = self._generator.edges()
@@ -223,11 +255,17 @@ class DiffMMTrainer(Trainer):
                     },
                 }
             )
-        with self.phase('recommend'):
-            losses = self._train_recommendation()
+        return {f'diffusion_{m}': loss for m, loss in losses.items()}
+
+    def dropped_graphs(self) -> dict[EdgeType, BipartiteAdj]:
+        r"""The graphs of an epoch, with entries of those that are generated
+        dropped.
+        """
         return {
-            **{f'diffusion_{m}': v for m, v in diffusion_loss.items()},
-            **losses,
+            edge_type: adj
+            if edge_type == self.edge_type
+            else adj.dropout(self.config.keep_rate)
+            for edge_type, adj in self._adj_dict.items()
         }
 
     def _set_graphs(self, edge_index_dict: dict[EdgeType, Tensor]) -> None:
@@ -237,21 +275,6 @@ class DiffMMTrainer(Trainer):
         if self.edge_type in self._adj_dict:
             graphs[self.edge_type] = self._adj_dict[self.edge_type]
         self._adj_dict = self.model.adjacency_dict(graphs)
-
-    def _train_recommendation(self) -> dict[str, float]:
-        self.model.train()
-        keep_rate = self.config.keep_rate
-        adj_dict = {
-            edge_type: adj
-            if edge_type == self.edge_type
-            else adj.dropout(keep_rate)
-            for edge_type, adj in self._adj_dict.items()
-        }
-        return self.train_on_triples(
-            self.optimizer,
-            partial(self._loss, adj_dict),
-            ('bpr', 'reg', 'contrastive'),
-        )
 
     def _loss(
         self,

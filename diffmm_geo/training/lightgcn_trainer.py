@@ -65,6 +65,21 @@ class LightGCNTrainer(Trainer):
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
         device (torch.device or str, optional): The device to train on.
             (default: :obj:`'cpu'`)
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import HeteroData
+        >>> from diffmm_geo.training import LightGCNConfig, LightGCNTrainer
+        >>> data = HeteroData()
+        >>> data['user'].num_nodes, data['item'].num_nodes = 4, 6
+        >>> store = data['user', 'interacts', 'item']
+        >>> store.edge_index = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 3]])
+        >>> store.val_edge_label_index = torch.tensor([[0, 1], [1, 2]])
+        >>> trainer = LightGCNTrainer(data, LightGCNConfig(num_epochs=2, k=3))
+        >>> history = trainer.fit()
+        >>> user_emb, item_emb = trainer.embeddings()
+        >>> user_emb.size(), item_emb.size()
+        (torch.Size([4, 64]), torch.Size([6, 64]))
     """
 
     config: LightGCNConfig
@@ -110,7 +125,7 @@ class LightGCNTrainer(Trainer):
         emb = self.model.get_embedding(self._joint)
         positive = positive + self.num_users
         negative = negative + self.num_users
-        loss = self.model.recommendation_loss(
+        loss: Tensor = self.model.recommendation_loss(
             (emb[user] * emb[positive]).sum(dim=-1),
             (emb[user] * emb[negative]).sum(dim=-1),
             node_id=torch.cat([user, positive, negative]),

@@ -16,6 +16,14 @@ class NegativeSampler:
 
     Shapes:
         - **edge_index:** :math:`(2, |\mathcal{E}|)`
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.training import NegativeSampler
+        >>> edge_index = torch.tensor([[0, 0, 1], [0, 1, 2]])
+        >>> sampler = NegativeSampler(edge_index, num_users=2, num_items=3)
+        >>> sampler.sample(torch.tensor([0, 0]))  # Only item 2 is left.
+        tensor([2, 2])
     """
 
     def __init__(
@@ -67,4 +75,5 @@ class NegativeSampler:
         key = users * self.num_items + items
         position = torch.searchsorted(self._observed, key)
         position.clamp_(max=self._observed.numel() - 1)
-        return self._observed[position] == key
+        found: Tensor = self._observed[position] == key
+        return found

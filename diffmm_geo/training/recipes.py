@@ -4,6 +4,8 @@ library's own for any other.
 
 from diffmm_geo.training.diffmm_trainer import DiffMMConfig
 
+#: The settings of the paper's authors by the name of a data set, and the
+#: library's own under ``'default'``.
 RECIPES: dict[str, DiffMMConfig] = {
     'tiktok': DiffMMConfig(num_epochs=50, patience=50, reg_weight=1e-4),
     'amazon-baby': DiffMMConfig(

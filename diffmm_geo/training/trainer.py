@@ -23,6 +23,10 @@ from diffmm_geo.training.checkpoint import CheckpointFolder
 from diffmm_geo.training.config import TrainingConfig
 from diffmm_geo.training.graphed_step import GraphedStep, Step
 from diffmm_geo.training.negative_sampler import NegativeSampler
+from diffmm_geo.training.random_state import (
+    random_state,
+    set_random_state,
+)
 from diffmm_geo.utils.checks import (
     check_device,
     check_edge_index,
@@ -68,6 +72,8 @@ class Trainer(ABC):
     """
 
     optimizer: Optimizer
+    num_users: int
+    num_items: int
 
     def __init__(
         self,
@@ -143,6 +149,26 @@ class Trainer(ABC):
         )
         return edge_index.to(self.device)
 
+    @property
+    def num_batches(self) -> int:
+        r"""The number of batches of :meth:`triples`."""
+        return -(-self._positives.size(1) // self.config.batch_size)
+
+    def triples(self) -> tuple[Tensor, ...]:
+        r"""The observed interactions in random order, each with a negative
+        item, in batches.
+
+        Shapes:
+            - **output:** users, positive and negative items :math:`(3, B)`
+        """
+        order = torch.randperm(self._positives.size(1), device=self.device)
+        positives = self._positives[:, order]
+        negative = self._negative_sampler.sample(positives[0])
+        out: tuple[Tensor, ...] = torch.stack([*positives, negative]).split(
+            self.config.batch_size, dim=1
+        )
+        return out
+
     def train_on_triples(
         self,
         optimizer: Optimizer,
@@ -165,13 +191,6 @@ class Trainer(ABC):
         Raises:
             NonFiniteLossError: If a term is infinite or not a number.
         """
-        order = torch.randperm(self._positives.size(1), device=self.device)
-        triples = torch.stack(
-            [
-                *self._positives[:, order],
-                self._negative_sampler.sample(self._positives[0, order]),
-            ]
-        )
 
         def step(batch: Sequence[Tensor]) -> Tensor:
             optimizer.zero_grad()
@@ -185,11 +204,11 @@ class Trainer(ABC):
             take_step = GraphedStep(step)
         total: Tensor | float = 0.0
         finite = FiniteLosses(names)
-        batches = triples.split(self.config.batch_size, dim=1)
-        for number, batch in enumerate(batches, start=1):
+        for number, batch in enumerate(self.triples(), start=1):
             terms = take_step(batch.unbind())
             finite.add(number, terms)
-            total = total + terms * (batch.size(1) / order.numel())
+            share = batch.size(1) / self._positives.size(1)
+            total = total + terms * share
             self._on_step()
         optimizer.zero_grad()
         finite.check()
@@ -215,7 +234,7 @@ class Trainer(ABC):
     @property
     def num_steps(self) -> int:
         r"""The number of steps of an epoch, for progress."""
-        return -(-self._positives.size(1) // self.config.batch_size)
+        return self.num_batches
 
     @property
     def metric(self) -> str:
@@ -389,7 +408,7 @@ class Trainer(ABC):
                     name: optimizer.state_dict()
                     for name, optimizer in self.optimizers.items()
                 },
-                'random': _random_state(self.device),
+                'random': random_state(self.device),
             },
             {'record': self.best_val, 'state': best} if is_best else None,
         )
@@ -403,9 +422,9 @@ class Trainer(ABC):
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(content['optimizers'][name])
         self.history[:] = content['history']
-        _set_random_state(self.device, content['random'])
-        best = content['best']
-        return content['state'] if best is None else best
+        set_random_state(self.device, content['random'])
+        best: dict[str, Any] = content['best'] or content['state']
+        return best
 
     def _check_checkpoint(self, content: dict[str, Any]) -> None:
         if content['trainer'] != type(self).__name__:
@@ -446,10 +465,11 @@ class Trainer(ABC):
     def _is_over(self) -> bool:
         if not self.history:
             return False
-        epoch = self.history[-1]['epoch']
+        epoch: int = self.history[-1]['epoch']
+        best_epoch: int = self.best_val['epoch']
         return (
             epoch >= self.config.num_epochs
-            or epoch - self.best_val['epoch'] >= self.config.patience
+            or epoch - best_epoch >= self.config.patience
         )
 
     def _epoch(self, progress: bool) -> Record:
@@ -494,22 +514,6 @@ def _digest(x: Tensor) -> str:
     digest = hashlib.sha256(f'{x.dtype} {list(x.size())}'.encode())
     digest.update(x.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    state = {'cpu': torch.get_rng_state()}
-    if device.type == 'cuda':
-        state['cuda'] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _set_random_state(
-    device: torch.device,
-    state: dict[str, Tensor],
-) -> None:
-    torch.set_rng_state(state['cpu'].cpu())
-    if device.type == 'cuda' and 'cuda' in state:
-        torch.cuda.set_rng_state(state['cuda'].cpu(), device)
 
 
 @contextmanager

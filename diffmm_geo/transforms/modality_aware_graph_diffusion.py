@@ -34,12 +34,6 @@ class ModalityAwareGraphDiffusion(BaseTransform):
     finds likely (functional name: :obj:`modality_aware_graph_diffusion`). They
     are added as edges of type :obj:`(user, f'denoised_{modality}', item)`.
 
-    .. code-block:: python
-
-        diffusion = ModalityDiffusion(data['item'].num_nodes, ['image'])
-        transform = ModalityAwareGraphDiffusion(diffusion)
-        data = transform.fit(data)(data)
-
     Args:
         diffusion (ModalityDiffusion): The denoisers, trained with DiffMM or
             by :meth:`fit`.
@@ -56,6 +50,25 @@ class ModalityAwareGraphDiffusion(BaseTransform):
 
     Raises:
         ValueError: If an argument, or the graph that comes, does not fit.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import HeteroData
+        >>> from diffmm_geo.nn import ModalityDiffusion
+        >>> from diffmm_geo.transforms import ModalityAwareGraphDiffusion
+        >>> data = HeteroData()
+        >>> data['user'].num_nodes, data['item'].num_nodes = 4, 6
+        >>> data['item'].x_image = torch.randn(6, 16)
+        >>> data['user', 'interacts', 'item'].edge_index = torch.tensor(
+        ...     [[0, 1, 2, 3], [0, 1, 2, 3]]
+        ... )
+        >>> diffusion = ModalityDiffusion(6, ['image'], hidden_channels=8)
+        >>> transform = ModalityAwareGraphDiffusion(
+        ...     diffusion, num_edges_per_user=2
+        ... )
+        >>> data = transform.fit(data, num_epochs=2)(data)
+        >>> data['user', 'denoised_image', 'item'].edge_index.size()
+        torch.Size([2, 8])
     """
 
     def __init__(
@@ -237,7 +250,8 @@ def _epochs(num_epochs: int, progress: bool) -> Sequence[int]:
         return epochs
     from tqdm.auto import tqdm
 
-    return tqdm(epochs, desc='Diffusion', leave=False)
+    bar: Sequence[int] = tqdm(epochs, desc='Diffusion', leave=False)
+    return bar
 
 
 def _spectral_item_emb(
@@ -262,4 +276,5 @@ def _ridge(x: Tensor, target: Tensor) -> Tensor:
     x = x - x.mean(dim=0)
     gram = x.t() @ x
     gram.diagonal().add_(1e-2 * gram.diagonal().mean().clamp(min=1e-6))
-    return x @ torch.linalg.solve(gram, x.t() @ target)
+    solution: Tensor = torch.linalg.solve(gram, x.t() @ target)
+    return x @ solution

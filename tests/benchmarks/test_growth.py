@@ -22,7 +22,7 @@ def session(monkeypatch):
 def fake_child(monkeypatch):
     """Epochs whose seconds grow with the square of the edges."""
 
-    def run_child(module, spec, memory, seconds):
+    def run_child(module, spec, memory, seconds, huge_pages):
         users = int(spec['graph'].split('-')[1].split('x')[0])
         steps = users * 10 // spec['config']['batch_size']
         assert steps == growth.SETTINGS['steps']
@@ -69,7 +69,7 @@ def test_mode_with_unknown_settings_is_refused(session, monkeypatch):
 
 
 def test_failure_of_a_size_ends_growth(session, monkeypatch):
-    def run_child(*args):
+    def run_child(*args, **kwargs):
         raise RuntimeError('ended with status -9')
 
     monkeypatch.setattr(growth, 'run_child', run_child)

@@ -120,7 +120,7 @@ def test_invalid_features(tmp_path):
     with pytest.raises(ValueError, match='text_feat.*NaN'):
         MMRecDataset(tmp_path, 'toy')
     write(tmp_path, text=np.full((4, 2), None, dtype=object))
-    with pytest.raises(ValueError, match='text_feat.*cannot be read'):
+    with pytest.raises(ValueError, match='text_feat.*data type object'):
         MMRecDataset(tmp_path, 'toy')
 
 

@@ -22,6 +22,7 @@ def test_writes_metrics_curves_and_model(run_example, shop, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         'curves.png',
         'metrics.json',
+        'model',
         'model.pt',
     ]
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
@@ -39,6 +40,17 @@ def test_writes_metrics_curves_and_model(run_example, shop, tmp_path):
     assert metrics['versions']['torch'] == torch.__version__
     state = torch.load(tmp_path / 'model.pt', weights_only=True)
     assert set(state) == {'model', 'diffusion', 'edge_index_dict'}
+
+
+def test_log(run_example, shop, tmp_path):
+    pytest.importorskip('tensorboard')
+    args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path)
+    args = (*args, '--log', 'csv', 'tensorboard', '--epochs', 2)
+    out = run_example('diffmm.py', *args)
+    assert out.returncode == 0, out.stderr
+    rows = (tmp_path / 'history.csv').read_text().splitlines()
+    assert [row.split(',')[0] for row in rows] == ['epoch', '1', '2']
+    assert len(list((tmp_path / 'tensorboard').iterdir())) == 1
 
 
 @pytest.mark.parametrize(

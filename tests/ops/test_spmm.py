@@ -199,6 +199,11 @@ def test_unknown_or_missing_backend(monkeypatch):
     with pytest.raises(ValueError, match="available on 'cpu'"):
         spmm(matrix, x, backend='torch_sparse')
     assert default_backend('cuda') == 'torch_csr'
+    assert default_backend('cpu', torch.double) == 'torch_csr'
+    engines = torch.backends.quantized.supported_engines
+    fast = 'embedding_bag' if 'fbgemm' in engines else 'torch_csr'
+    for dtype in (torch.float, torch.half, torch.bfloat16):
+        assert default_backend('cpu', dtype) == fast
 
 
 def test_transpose():

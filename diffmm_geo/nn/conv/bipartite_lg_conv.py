@@ -40,6 +40,16 @@ class BipartiteLGConv(MessagePassing):
           items), any other :obj:`Adj` form, or a
           :class:`~diffmm_geo.ops.bipartite_adj.BipartiteAdj`
         - **output:** the shapes of :obj:`x_user` and :obj:`x_item`
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.nn import BipartiteLGConv
+        >>> edge_index = torch.tensor([[0, 0, 1], [0, 1, 2]])
+        >>> conv = BipartiteLGConv()
+        >>> x_user, x_item = torch.randn(2, 8), torch.randn(3, 8)
+        >>> x_user, x_item = conv((x_user, x_item), edge_index)
+        >>> x_user.size(), x_item.size()
+        (torch.Size([2, 8]), torch.Size([3, 8]))
     """
 
     def __init__(self, normalize: bool = True, **kwargs: Any) -> None:
@@ -147,9 +157,11 @@ class BipartiteLGConv(MessagePassing):
         return x_j if edge_weight is None else edge_weight.view(-1, 1) * x_j
 
     def message_and_aggregate(self, adj_t: Adj, x: Tensor) -> Tensor:
+        out: Tensor
         if isinstance(adj_t, SparseTensor) and x.dim() > 2:
             flat = x.movedim(self.node_dim, 0)
             out = pyg_spmm(adj_t, flat.reshape(flat.size(0), -1), self.aggr)
             out = out.view(-1, *flat.size()[1:])
             return out.movedim(0, self.node_dim)
-        return pyg_spmm(adj_t, x, reduce=self.aggr)
+        out = pyg_spmm(adj_t, x, reduce=self.aggr)
+        return out

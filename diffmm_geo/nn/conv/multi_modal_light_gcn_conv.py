@@ -75,6 +75,20 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         ValueError: If a node type, the observed edge type or a modality is
             missing, features do not fit the items or are not finite, or edges
             are out of range.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.nn import MultiModalLightGCNConv
+        >>> conv = MultiModalLightGCNConv(['image', 'text'])
+        >>> x_dict = {'user': torch.randn(4, 8), 'item': torch.randn(5, 8)}
+        >>> edge_index_dict = {
+        ...     ('user', 'interacts', 'item'): torch.tensor([[0, 1], [2, 3]]),
+        ...     ('user', 'denoised_text', 'item'): torch.tensor([[0], [4]]),
+        ... }
+        >>> features = {'image': torch.randn(5, 8), 'text': torch.randn(5, 8)}
+        >>> out = conv(x_dict, edge_index_dict, features)
+        >>> out['user'].size(), out['item'].size()
+        (torch.Size([4, 8]), torch.Size([5, 8]))
     """
 
     def __init__(

@@ -44,6 +44,13 @@ class Denoiser(torch.nn.Module):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.nn import Denoiser
+        >>> denoiser = Denoiser(num_items=6, hidden_channels=[4, 8])
+        >>> denoiser(torch.rand(3, 6), torch.tensor([0, 2, 4])).size()
+        torch.Size([3, 6])
     """
 
     def __init__(
@@ -161,7 +168,8 @@ class Denoiser(torch.nn.Module):
             x_t = F.normalize(x_t, dim=-1)
         if self.training:
             x_t = dropout(x_t, self.dropout)
-        return self.lin_out(self.hidden(x_t @ self.item_weight, t))
+        out: Tensor = self.lin_out(self.hidden(x_t @ self.item_weight, t))
+        return out
 
     def load_official_state_dict(
         self,

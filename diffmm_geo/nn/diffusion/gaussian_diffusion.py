@@ -42,6 +42,17 @@ class GaussianDiffusion(torch.nn.Module):
     Raises:
         ValueError: If an argument is out of range, or the noise at the last
             step reaches one.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.nn import GaussianDiffusion
+        >>> diffusion = GaussianDiffusion(num_steps=5)
+        >>> diffusion.betas.size()
+        torch.Size([5])
+        >>> a_0 = torch.eye(3, 6)  # Three users, six items.
+        >>> a_t = diffusion.q_sample(a_0, torch.tensor([0, 2, 4]))
+        >>> a_t.size()
+        torch.Size([3, 6])
     """
 
     betas: Tensor

@@ -1,5 +1,5 @@
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from diffmm_geo.nn.diffusion.forms import FORMS, input_form, output_form
 from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
 from diffmm_geo.nn.diffusion.hidden_reverse import HiddenReverse
 from diffmm_geo.nn.modality_name import module_name
+from diffmm_geo.nn.pretrained import Pretrained
 from diffmm_geo.ops import topk_items
 from diffmm_geo.ops.bag import bag
 from diffmm_geo.ops.diffused_linear import (
@@ -47,8 +48,10 @@ BLOCK_SIZE = 2**21
 NUM_NOISES = 128
 NUM_SAMPLES = 256
 
+T = TypeVar('T', bound='ModalityDiffusion')
 
-class ModalityDiffusion(torch.nn.Module):
+
+class ModalityDiffusion(Pretrained):
     r"""The multi-modal graph diffusion of the `"DiffMM: Multi-Modal
     Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
     paper (Section 3.2): one denoiser a modality, over the users' rows of
@@ -64,6 +67,18 @@ class ModalityDiffusion(torch.nn.Module):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.nn import ModalityDiffusion
+        >>> diffusion = ModalityDiffusion(6, ['image'], hidden_channels=8)
+        >>> a_0 = torch.eye(3, 6)
+        >>> item_emb, image_emb = torch.randn(6, 4), torch.randn(6, 4)
+        >>> elbo, msi = diffusion.loss('image', a_0, item_emb, image_emb)
+        >>> (elbo.mean() + 0.1 * msi.mean()).backward()
+        >>> edge_index = a_0.nonzero().t()
+        >>> diffusion.sample_edges('image', edge_index, 3, 2).size()
+        torch.Size([2, 6])
     """
 
     def __init__(
@@ -83,6 +98,36 @@ class ModalityDiffusion(torch.nn.Module):
                 for m in self.modalities
             }
         )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        denoiser = self._denoiser(self.modalities[0])
+        # One with other steps would not be what is loaded.
+        kind = type(self.diffusion)
+        if kind is not GaussianDiffusion:
+            raise ValueError(
+                f"'diffusion' needs to be a GaussianDiffusion to be saved "
+                f'(got {kind.__name__})'
+            )
+        return {
+            'num_items': self.num_items,
+            'modalities': self.modalities,
+            'diffusion': {
+                'num_steps': self.diffusion.num_steps,
+                'noise_scale': self.diffusion.noise_scale,
+                'noise_min': self.diffusion.noise_min,
+                'noise_max': self.diffusion.noise_max,
+            },
+            'hidden_channels': denoiser.hidden_channels,
+            'time_channels': denoiser.time_channels,
+            'dropout': denoiser.dropout,
+            'normalize': denoiser.normalize,
+        }
+
+    @classmethod
+    def from_config(cls: type[T], config: Mapping[str, Any]) -> T:
+        diffusion = GaussianDiffusion(**config['diffusion'])
+        return cls(**{**config, 'diffusion': diffusion})
 
     @property
     def denoisers(self) -> dict[str, Denoiser]:

@@ -54,6 +54,15 @@ class CrossModalContrastiveLoss(torch.nn.Module):
     Raises:
         ValueError: If :obj:`anchor` is unknown, :obj:`main` is missing where
             it is the anchor, or shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.nn import CrossModalContrastiveLoss
+        >>> contrast = CrossModalContrastiveLoss(anchor='main')
+        >>> views = {'image': torch.randn(9, 8), 'text': torch.randn(9, 8)}
+        >>> batch = torch.tensor([0, 3, 3, 8])
+        >>> contrast(views, batch, main=torch.randn(9, 8)).size()
+        torch.Size([])
     """
 
     def __init__(

@@ -1,16 +1,21 @@
+import copy
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import Embedding, ModuleDict
+from torch.nn import Embedding, ModuleDict, Parameter
 from torch_geometric.typing import Adj, EdgeType
 
 from diffmm_geo.nn.conv import MultiModalLightGCNConv
 from diffmm_geo.nn.modality_name import module_name
 from diffmm_geo.nn.models.projection import PROJECTIONS
+from diffmm_geo.nn.pretrained import WEIGHTS, Pretrained
 from diffmm_geo.ops import topk_items
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj, to_coo
 from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.utils.checks import (
     check_choice,
@@ -24,13 +29,17 @@ from diffmm_geo.utils.checks import (
     check_modalities,
     check_number,
     check_state_dict,
+    describe,
 )
 
 EdgeIndexDict = Mapping[EdgeType, Adj | BipartiteAdj]
 NodePair = tuple[Tensor, Tensor]  # Of users and items.
+GRAPHS = 'graphs.safetensors'
+
+T = TypeVar('T', bound='DiffMM')
 
 
-class DiffMM(torch.nn.Module):
+class DiffMM(Pretrained):
     r"""The recommendation model of the `"DiffMM: Multi-Modal Diffusion Model
     for Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper: a
     :class:`~diffmm_geo.nn.MultiModalLightGCNConv` over the observed and the
@@ -76,6 +85,21 @@ class DiffMM(torch.nn.Module):
 
     Raises:
         ValueError: If an argument is out of range or does not fit.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.nn import DiffMM
+        >>> model = DiffMM(4, 5, {'image': 16, 'text': 24}, embedding_dim=8)
+        >>> features = {'image': torch.randn(5, 16), 'text': torch.randn(5, 24)}
+        >>> observed = torch.tensor([[0, 1, 2], [2, 3, 4]])
+        >>> edge_index_dict = {('user', 'interacts', 'item'): observed}
+        >>> out = model(features, edge_index_dict)
+        >>> out['user'].size(), out['item'].size()
+        (torch.Size([4, 8]), torch.Size([5, 8]))
+        >>> model.recommend(
+        ...     features, edge_index_dict, k=2, exclude_edge_index=observed
+        ... ).size()
+        torch.Size([4, 2])
     """
 
     def __init__(
@@ -138,6 +162,20 @@ class DiffMM(torch.nn.Module):
     def size(self) -> tuple[int, int]:
         r"""The number of users and the number of items."""
         return self.num_users, self.num_items
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {
+            'num_users': self.num_users,
+            'num_items': self.num_items,
+            'modality_channels': self.modality_channels,
+            'embedding_dim': self.embedding_dim,
+            'num_layers': self.num_layers,
+            'generated_weight': self.conv.generated_weight,
+            'residual_weight': self.residual_weight,
+            'projection': self.projection,
+            'edge_type': list(self.edge_type),
+        }
 
     def projected(
         self,
@@ -346,6 +384,139 @@ class DiffMM(torch.nn.Module):
             exclude = None if exclude is None else exclude.take(user_index)
         return topk_items(query, out[self.edge_type[2]], k, exclude=exclude)
 
+    def with_new_items(
+        self: T,
+        num_new_items: int,
+        item_emb: Tensor | None = None,
+    ) -> T:
+        r"""A copy of the model with new items behind its own, which are
+        scored by their features alone: they have no interactions and, unless
+        given, ID embeddings of zero.
+
+        Features then need rows for the new items. All graphs stay valid, and
+        what was computed for users and old items stays the same. A
+        :class:`~diffmm_geo.nn.ModalityDiffusion` scores only the items that
+        it was trained with, and generates no interactions with new ones.
+
+        Without interactions to average over, new items have longer embeddings
+        than most, and rise in rankings; those that were in training without
+        interactions were held down as negatives. Where that is too much, rows
+        of the mean ID embedding of the items with a single interaction hold
+        new ones down a little.
+
+        Args:
+            num_new_items (int): The number of new items.
+            item_emb (torch.Tensor, optional): Their ID embeddings.
+                (default: :obj:`None`)
+
+        Shapes:
+            - **item_emb:** :math:`(N, d)`
+
+        Raises:
+            ValueError: If an argument is out of range or does not fit.
+        """
+        check_int('num_new_items', num_new_items)
+        weight = self.item_emb.weight
+        if item_emb is None:
+            item_emb = weight.new_zeros(num_new_items, self.embedding_dim)
+        check_matrix('item_emb', item_emb, num_new_items, self.embedding_dim)
+        out = copy.deepcopy(self)
+        out.num_items = self.num_items + num_new_items
+        out.item_emb.num_embeddings = out.num_items
+        out.item_emb.weight = Parameter(
+            torch.cat([weight.detach(), item_emb.detach().to(weight)]),
+            weight.requires_grad,
+        )
+        return out
+
+    def without_item_emb(self: T, item_index: Tensor) -> T:
+        r"""A copy of the model with ID embeddings of zero for some items,
+        which are then scored as :meth:`with_new_items` does. Without
+        interactions, an ID embedding is only ever trained as that of a
+        negative, and holds the item down.
+
+        Args:
+            item_index (torch.Tensor): The items.
+
+        Shapes:
+            - **item_index:** :math:`(N)`
+
+        Raises:
+            ValueError: If an item is out of range.
+        """
+        item_index = check_index('item_index', item_index, self.num_items)
+        out = copy.deepcopy(self)
+        with torch.no_grad():
+            out.item_emb.weight[item_index] = 0.0
+        return out
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        edge_index_dict: EdgeIndexDict | None = None,
+    ) -> None:
+        r"""Saves the model to a folder: :obj:`config.json` and
+        :obj:`model.safetensors`, and where they are given, the graphs that
+        embeddings are computed over to :obj:`graphs.safetensors`. Files of an
+        earlier save are replaced all at the end, or left as they were.
+
+        Args:
+            folder (str or Path): The folder; made if missing.
+            edge_index_dict (dict, optional): The observed and generated
+                graphs. (default: :obj:`None`)
+
+        Raises:
+            ImportError: If safetensors is not installed.
+            ValueError: If the observed graph is missing, or a graph does not
+                fit or has edge weights.
+        """
+        files: dict[str, dict[str, Tensor]] = {WEIGHTS: self.state_dict()}
+        if edge_index_dict is not None:
+            check_keys('edge_index_dict', edge_index_dict, [self.edge_type])
+            files[GRAPHS] = {
+                json.dumps(t): _edge_index(t, edge_index_dict[t], self.size)
+                for t in self._edge_types()
+                if t in edge_index_dict
+            }
+        self._save(folder, files)
+        if edge_index_dict is None:
+            self._remove(folder, GRAPHS)
+
+    def load_graphs(self, folder: str | Path) -> dict[EdgeType, Tensor]:
+        r"""The graphs that were saved with the model, on its device.
+
+        Args:
+            folder (str or Path): The folder.
+
+        Shapes:
+            - **output:** :math:`(2, |\mathcal{E}|)` for every edge type
+
+        Raises:
+            FileNotFoundError: If none were saved.
+            ImportError: If safetensors is not installed.
+            ValueError: If the file is not whole, is not of the last save, or
+                has graphs that do not fit the model.
+        """
+        path, graphs = Path(folder, GRAPHS), self._read(folder, GRAPHS)
+        by_key = {json.dumps(t): t for t in self._edge_types()}
+        unknown = sorted(graphs.keys() - by_key.keys())
+        if unknown or json.dumps(self.edge_type) not in graphs:
+            raise ValueError(
+                f"'{path}' needs the graphs of {list(by_key)}, at least the "
+                f'first (got {list(graphs)})'
+            )
+        return {
+            t: check_edge_index(f'{path}, {t}', graphs[key], *self.size).to(
+                self.user_emb.weight.device
+            )
+            for key, t in by_key.items()
+            if key in graphs
+        }
+
+    def _edge_types(self) -> list[tuple[str, str, str]]:
+        generated = [self.conv.generated_edge_type(m) for m in self.modalities]
+        return [self.edge_type, *generated]
+
     def load_official_state_dict(
         self,
         state_dict: Mapping[str, Tensor],
@@ -382,3 +553,22 @@ class DiffMM(torch.nn.Module):
             f'embedding_dim={self.embedding_dim}, '
             f'num_layers={self.num_layers})'
         )
+
+
+def _edge_index(
+    edge_type: EdgeType,
+    adj: Adj | BipartiteAdj,
+    size: tuple[int, int],
+) -> Tensor:
+    if isinstance(adj, BipartiteAdj):
+        raise ValueError(
+            f"'edge_index_dict' needs {edge_type} as it was before "
+            f"'adjacency_dict' (got a BipartiteAdj)"
+        )
+    user, item, weight = to_coo(adj, size)
+    if weight is not None and bool((weight != 1).any()):
+        raise ValueError(
+            f"'edge_index_dict' needs {edge_type} without edge weights to be "
+            f'saved (got {describe(weight)})'
+        )
+    return torch.stack([user, item])

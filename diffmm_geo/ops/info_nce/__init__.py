@@ -55,6 +55,14 @@ def info_nce(
         ValueError: If shapes or types do not fit, :obj:`index` is empty or
             out of range, or :obj:`temperature` or :obj:`num_candidates` is
             not positive.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.nn import info_nce
+        >>> view = torch.eye(4)  # All nodes are orthogonal.
+        >>> loss = info_nce(view, view, torch.tensor([0, 2]), temperature=1.0)
+        >>> torch.isclose(loss, torch.tensor(1 + 3 / torch.e).log())
+        tensor(True)
     """
     check_number('temperature', temperature, 0.0, low_open=True)
     check_matrix('anchor', anchor, finite=False)

@@ -106,7 +106,7 @@ def info_nce_triton(
     weight = weight.detach().to(torch.promote_types(dtype, torch.float))
     if index.numel() == 0 or candidates.size(0) == 0:
         return (query[:0].sum() + candidates[:0].sum()).to(weight.dtype)
-    return _InfoNCE.apply(
+    out = _InfoNCE.apply(
         query.contiguous(),
         candidates.contiguous(),
         index.contiguous(),
@@ -114,3 +114,5 @@ def info_nce_triton(
         max_logit > MAX_LOGIT,
         precision,
     )
+    assert isinstance(out, Tensor)
+    return out

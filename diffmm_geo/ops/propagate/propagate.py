@@ -55,6 +55,16 @@ def propagate(
     Raises:
         ValueError: If the adjacency is not prepared, features do not fit it
             or one another, or the backend is unknown or not available.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.ops import propagate
+        >>> from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+        >>> edge_index = torch.tensor([[0, 0, 1], [0, 1, 2]])
+        >>> adj = BipartiteAdj.from_adj(edge_index, (2, 3), prepare=True)
+        >>> x_user, x_item = propagate(adj, torch.ones(2, 8), torch.ones(3, 8))
+        >>> x_user.size(), x_item.size()
+        (torch.Size([2, 8]), torch.Size([3, 8]))
     """
     to_user, to_item = adj.to_user, adj.to_item
     if not isinstance(to_user, SparseMatrix) or not isinstance(
@@ -81,7 +91,7 @@ def propagate(
     batch = torch.broadcast_shapes(x_user.size()[:-2], x_item.size()[:-2])
     x_user = x_user.expand(*batch, *x_user.size()[-2:])
     x_item = x_item.expand(*batch, *x_item.size()[-2:])
-    found = find_backend(backend, x_user.device)
+    found = find_backend(backend, x_user.device, x_user.dtype)
     if isinstance(found, Naive):
         return propagate_naive(adj, x_user, x_item)
     out_user, out_item = _Propagate.apply(

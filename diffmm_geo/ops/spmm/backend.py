@@ -37,8 +37,8 @@ class Backend(ABC):
         a: Tensor,
         b: Tensor,
     ) -> Tensor:
-        r"""The gradient with respect to the values,
-        :meth:`~diffmm_geo.ops.spmm.sampled_product.sampled_product`.
+        r"""The gradient with respect to the values: entries of
+        :math:`\mathbf{A} \mathbf{B}^{\top}` where the matrix has some.
         """
         return sampled_product(pattern, a, b)
 

@@ -68,6 +68,12 @@ class CSRPattern:
         return narrow(self.row, self.size[0])
 
     @cached_property
+    def narrow_rowptr(self) -> Tensor:
+        r"""The row pointers in the type of :obj:`narrow_col`, if they fit."""
+        bound = max(self.size[1], self.nnz + 1)
+        return narrow(self.rowptr, bound)
+
+    @cached_property
     def narrow_col(self) -> Tensor:
         r"""The column indices, in 32 bits where they fit."""
         return narrow(self.col, self.size[1])

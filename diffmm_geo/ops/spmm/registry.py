@@ -10,6 +10,7 @@ from diffmm_geo.utils.checks import check_choice
 
 from .backend import Backend
 from .edge_index import EdgeIndexMatmul
+from .embedding_bag import EmbeddingBag, has_fast_kernel
 from .naive import Naive
 from .scatter import Scatter
 from .torch_csr import TorchCSR
@@ -22,6 +23,7 @@ BACKENDS: dict[str, Backend] = {
     'torch_sparse': TorchSparse(),
     'torch_csr': TorchCSR(),
     'edge_index': EdgeIndexMatmul(),
+    'embedding_bag': EmbeddingBag(),
     'triton': Triton(),
 }
 
@@ -38,6 +40,15 @@ def backend(name: str) -> Iterator[None]:
 
     Raises:
         ValueError: If there is no backend of that name.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.ops import SparseMatrix, backend, spmm
+        >>> index = torch.arange(3)
+        >>> identity = SparseMatrix.from_coo(index, index, None, (3, 3))
+        >>> with backend('naive'):
+        ...     spmm(identity, torch.ones(3, 1)).sum()
+        tensor(3.)
     """
     token = _chosen.set(check_choice('backend', name, BACKENDS))
     try:
@@ -52,18 +63,29 @@ def available_backends(device: torch.device | str = 'cpu') -> list[str]:
     return [n for n, b in BACKENDS.items() if b.is_available(device)]
 
 
-def default_backend(device: torch.device | str = 'cpu') -> str:
-    r"""The backend that is used on a device where none is asked for."""
+def default_backend(
+    device: torch.device | str = 'cpu',
+    dtype: torch.dtype = torch.float,
+) -> str:
+    r"""The backend that is used where none is asked for, on a device for a
+    type.
+    """
     device = torch.device(device)
     order = ['torch_csr']
+    if device.type == 'cpu' and has_fast_kernel(dtype):
+        order = ['embedding_bag']
     if device.type == 'cuda':
         order = ['torch_sparse', 'torch_csr']
     return next(n for n in order if BACKENDS[n].is_available(device))
 
 
-def find_backend(name: str | None, device: torch.device) -> Backend:
+def find_backend(
+    name: str | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Backend:
     r"""The backend by its name, by the context, or by default."""
-    name = name or _chosen.get() or default_backend(device)
+    name = name or _chosen.get() or default_backend(device, dtype)
     found = BACKENDS[check_choice('backend', name, BACKENDS)]
     if not found.is_available(device):
         raise ValueError(

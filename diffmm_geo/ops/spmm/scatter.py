@@ -26,4 +26,7 @@ class Scatter(Backend):
         message = x[pattern.col]
         if value is not None:
             message = value.view(-1, 1) * message
-        return torch_scatter.segment_csr(message, pattern.rowptr, reduce='sum')
+        out: Tensor = torch_scatter.segment_csr(
+            message, pattern.rowptr, reduce='sum'
+        )
+        return out

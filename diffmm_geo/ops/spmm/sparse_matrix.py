@@ -23,6 +23,14 @@ class SparseMatrix:
             :obj:`[E]`.
         perm (torch.Tensor): The permutation with
             :obj:`value_t = value[perm]`.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.ops import SparseMatrix
+        >>> row, col = torch.tensor([1, 0]), torch.tensor([0, 2])
+        >>> matrix = SparseMatrix.from_coo(row, col, None, (2, 3))
+        >>> matrix.size, matrix.t().size
+        ((2, 3), (3, 2))
     """
 
     pattern: CSRPattern

@@ -36,6 +36,17 @@ def spmm(
     Raises:
         ValueError: If the rows of :obj:`x` are not the columns of
             :obj:`matrix`, or the backend is unknown or not available.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.ops import SparseMatrix, spmm
+        >>> row, col = torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1])
+        >>> matrix = SparseMatrix.from_coo(row, col, torch.ones(3), (2, 3))
+        >>> spmm(matrix, torch.tensor([[1.0], [2.0], [4.0]]))
+        tensor([[5.],
+                [2.]])
+        >>> spmm(matrix.t(), torch.ones(2, 1), backend='naive').size()
+        torch.Size([3, 1])
     """
     if x.size(-2) != matrix.size[1]:
         raise ValueError(
@@ -43,7 +54,7 @@ def spmm(
             f'by a matrix of size {list(matrix.size)} '
             f'(got shape {list(x.size())})'
         )
-    found = find_backend(backend, x.device)
+    found = find_backend(backend, x.device, x.dtype)
     if x.dim() == 2:
         return _spmm(found, matrix, x)
     out = _spmm(found, matrix, side_by_side(x))

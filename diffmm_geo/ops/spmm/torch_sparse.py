@@ -22,6 +22,7 @@ class TorchSparse(Backend):
         value: Tensor | None,
         x: Tensor,
     ) -> Tensor:
-        return torch.ops.torch_sparse.spmm_sum(
+        out: Tensor = torch.ops.torch_sparse.spmm_sum(
             None, pattern.rowptr, pattern.col, value, None, None, x
         )
+        return out

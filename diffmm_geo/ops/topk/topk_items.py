@@ -44,6 +44,15 @@ def topk_items(
 
     Raises:
         ValueError: If :obj:`k` is larger than the number of items.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.ops import topk_items
+        >>> query = torch.tensor([[1.0], [-1.0]])
+        >>> item = torch.tensor([[1.0], [3.0], [2.0]])
+        >>> topk_items(query, item, k=2)
+        tensor([[1, 2],
+                [0, 2]])
     """
     num_queries, num_items = query.size(0), item.size(0)
     check_k(k, num_items)

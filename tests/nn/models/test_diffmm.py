@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from diffmm_geo.nn import DiffMM
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 
 U, I, D = 9, 7, 4
 CHANNELS = {'image': 3, 'text.bert': 5}
@@ -276,3 +277,130 @@ def test_repr():
     assert str(DiffMM(3, 4, {'a': 2}, 8)) == (
         "DiffMM(3, 4, {'a': 2}, embedding_dim=8, num_layers=1)"
     )
+
+
+def test_graphs_are_saved_with_it(adj_form, features, edges, tmp_path):
+    model = DiffMM(U, I, CHANNELS, D)
+    forms = {key: adj_form(e, (U, I)) for key, e in edges.items()}
+    if any(isinstance(adj, BipartiteAdj) for adj in forms.values()):
+        with pytest.raises(ValueError, match='BipartiteAdj'):
+            model.save_pretrained(tmp_path / 'new', forms)
+        assert not (tmp_path / 'new').exists()
+        return
+    model.save_pretrained(tmp_path, forms)
+    loaded = DiffMM.from_pretrained(tmp_path)
+    graphs = loaded.load_graphs(tmp_path)
+    assert list(graphs) == list(edges)
+    for key, e in edges.items():
+        assert type(graphs[key]) is torch.Tensor
+        assert graphs[key].unique(dim=1).equal(e.unique(dim=1))
+    assert_close(loaded(features, graphs), model(features, edges))
+
+    model.save_pretrained(tmp_path)  # Without graphs: theirs would be stale.
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        'config.json',
+        'model.safetensors',
+    ]
+    with pytest.raises(FileNotFoundError, match='graphs'):
+        model.load_graphs(tmp_path)
+
+
+def test_bad_graphs(edges, tmp_path):
+    model = DiffMM(U, I, CHANNELS, D)
+    weighted = torch.sparse_coo_tensor(
+        edges[OBSERVED].flip(0), torch.rand(20), (I, U)
+    )
+    for bad, message in (
+        ({}, 'interacts'),
+        ({OBSERVED: torch.tensor([[U], [0]])}, 'edge_index'),
+        ({OBSERVED: weighted}, 'edge weights'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.save_pretrained(tmp_path / 'new', bad)
+        assert not (tmp_path / 'new').exists()
+
+    model.save_pretrained(tmp_path, edges)
+    path = tmp_path / 'graphs.safetensors'
+    with pytest.raises(ValueError, match=r'graphs\.safetensors'):
+        DiffMM(U, I - 2, CHANNELS, D).load_graphs(tmp_path)
+    with pytest.raises(ValueError, match=r'graphs\.safetensors.*buys'):
+        DiffMM(
+            U, I, CHANNELS, D, edge_type=('user', 'buys', 'item')
+        ).load_graphs(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r'graphs\.safetensors.*whole'):
+        model.load_graphs(tmp_path)
+
+
+def test_new_items(features, edges):
+    model = DiffMM(U, I, CHANNELS, D).train(False)
+    model.user_emb.weight.requires_grad_(False)
+    more = {m: torch.cat([x, torch.randn(3, x.size(1))])
+            for m, x in features.items()}  # fmt: skip
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    grown = model.with_new_items(3)
+    assert type(grown) is DiffMM and grown.size == (U, I + 3)
+    assert grown.item_emb.num_embeddings == I + 3 and not grown.training
+    assert grown.config == {**model.config, 'num_items': I + 3}
+    assert grown.item_emb.weight.requires_grad
+    assert not grown.user_emb.weight.requires_grad
+
+    out, old = grown(more, edges), model(features, edges)
+    assert_close(out['user'], old['user'])
+    assert_close(out['item'][:I], old['item'])
+    # Without interactions and ID embeddings, only features are left.
+    weight = model.conv.modality_weight.softmax(0)
+    h = sum(
+        w * F.normalize(x[I:], dim=-1)
+        for w, x in zip(weight, grown.projected(more).values())
+    )
+    expected = 2 * h + 0.5 * F.normalize(h, dim=-1)
+    assert_close(out['item'][I:], expected)
+    top = model.recommend(features, edges, 3, edges[OBSERVED])
+    both = grown.recommend(more, edges, I + 3, edges[OBSERVED])
+    for user in range(U):
+        left = [i for i in both[user].tolist() if 0 <= i < I]
+        assert left[:3] == [i for i in top[user].tolist() if i >= 0]
+
+    emb = torch.randn(3, D)
+    given = model.with_new_items(3, emb)
+    assert given.item_emb.weight[I:].equal(emb)
+    h = h + (1 + 0.2) * emb
+    expected = 2 * h + 0.5 * F.normalize(h, dim=-1)
+    assert_close(given(more, edges)['item'][I:], expected)
+    # A copy: neither training the one nor the other changes both.
+    given.requires_grad_(True)
+    for p in given.parameters():
+        torch.nn.init.ones_(p)
+    for name, value in model.state_dict().items():
+        assert value.equal(before[name])
+
+    for name, args in {
+        'num_new_items': (0,),
+        'item_emb': (3, torch.randn(2, D)),
+    }.items():
+        with pytest.raises(ValueError, match=f"'{name}'"):
+            model.with_new_items(*args)
+    with pytest.raises(ValueError, match='feature_dict'):
+        grown(features, edges)
+
+
+def test_without_item_emb(features, edges):
+    model = DiffMM(U, I, CHANNELS, D)
+    out = model.without_item_emb(torch.tensor([I - 1, 2]))
+    assert not out.item_emb.weight[[I - 1, 2]].any()
+    rest = [i for i in range(I) if i not in (I - 1, 2)]
+    assert out.item_emb.weight[rest].equal(model.item_emb.weight[rest])
+    assert model.item_emb.weight[2].any()
+    # What has no interactions is as if it were new.
+    removed = out.without_item_emb(torch.tensor([I - 1]))
+    few = {m: x[: I - 1] for m, x in features.items()}
+    less = DiffMM(U, I - 1, CHANNELS, D)
+    state = removed.state_dict()
+    state['item_emb.weight'] = state['item_emb.weight'][: I - 1]
+    less.load_state_dict(state)
+    expected = removed(features, edges)
+    assert_close(less(few, edges)['item'], expected['item'][:-1])
+    assert_close(less.with_new_items(1)(features, edges), expected)
+    with pytest.raises(ValueError, match="'item_index'"):
+        model.without_item_emb(torch.tensor([I]))

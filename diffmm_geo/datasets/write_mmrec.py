@@ -1,0 +1,85 @@
+import os
+import os.path as osp
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from torch_geometric.data import HeteroData
+from torch_geometric.typing import EdgeType
+
+from diffmm_geo.utils.atomic import atomic_path
+
+from ._feature_files import check_feature_files, write_features
+from ._mmrec_name import check_name
+from ._user_item_graph import UserItemGraph
+
+
+def write_mmrec(
+    data: HeteroData,
+    folder: str | Path,
+    name: str,
+    edge_type: EdgeType = ('user', 'interacts', 'item'),
+) -> None:
+    r"""Writes a user-item graph in the format of the `MMRec toolbox
+    <https://github.com/enoche/MMRec>`_, which
+    :class:`~diffmm_geo.datasets.MMRecDataset` reads from
+    :obj:`folder = root/raw` and the toolbox from :obj:`data/{name}`:
+    :obj:`{name}.inter`, and :obj:`{modality}_feat.npy` for the item features
+    :obj:`x_{modality}` in the type that they have. Ratings are :obj:`1.0`
+    and timestamps :obj:`0`; neither is read by either.
+    All else that the graph holds is not in the format.
+
+    Files of the same names are replaced, and only once all are written.
+    After that, :class:`~diffmm_geo.datasets.MMRecDataset` needs
+    :obj:`force_reload=True` if it has processed earlier ones.
+
+    Args:
+        data (HeteroData): The graph; see
+            :class:`~diffmm_geo.training.Trainer`. Held-out interactions may
+            be missing, and are read as none.
+        folder (str or Path): Where to write; made if missing.
+        name (str): The name of the dataset, *e.g.*, :obj:`"baby"`.
+        edge_type (tuple[str, str, str], optional): The edge type of observed
+            interactions. (default: :obj:`('user', 'interacts', 'item')`)
+
+    Raises:
+        ValueError: If the format cannot hold the graph. It tells the number
+            of users by the largest that has an interaction in any split, and
+            that of items likewise if there are no features: the last one
+            needs to have one.
+        FileExistsError: If the folder holds features of another modality,
+            which would be read as well.
+    """
+    check_name(name)
+    folder = osp.expanduser(os.fspath(folder))
+    graph = UserItemGraph.from_data(data, edge_type)
+    check_feature_files(folder, graph.features)
+    sides = [('user', graph.num_users)]
+    if not graph.features:
+        sides.append(('item', graph.num_items))
+    for row, (side, size) in enumerate(sides):
+        largest = max(int(e[row].max(initial=-1)) for e in graph.splits)
+        if largest + 1 < size:
+            raise ValueError(
+                f"'data' needs an interaction of its last {side} {size - 1}, "
+                f'as this format tells their number by the largest that has '
+                f'one (got {largest}). Remove those without from the end, or '
+                f'let them come first'
+            )
+
+    os.makedirs(folder, exist_ok=True)
+    with ExitStack() as stack:
+        # What is entered first takes its place last.
+        path = osp.join(folder, f'{name}.inter')
+        with open(stack.enter_context(atomic_path(path)), 'wb') as f:
+            f.write(b'userID\titemID\trating\ttimestamp\tx_label\n')
+            for label, edges in enumerate(graph.splits):
+                f.write(_rows(edges, label).encode())
+        write_features(stack, folder, graph.features)
+
+
+def _rows(edges: np.ndarray, label: int) -> str:
+    return ''.join(
+        f'{user}\t{item}\t1.0\t0\t{label}\n'
+        for user, item in zip(*edges.tolist())
+    )

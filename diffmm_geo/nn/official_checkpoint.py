@@ -1,0 +1,122 @@
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.serialization import (
+    get_unsafe_globals_in_checkpoint,
+    safe_globals,
+)
+
+# The classes of the authors' `Model.py`, and PyTorch's own modules.
+MODULES = re.compile(
+    r'Model\.(Model|Denoise|GaussianDiffusion|GCNLayer|SpAdjDropEdge)'
+    r'|torch\.nn\.modules\.[a-z_]+\.[A-Z][A-Za-z0-9]*'
+)
+
+
+def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
+    r"""Reads the weights out of a file that was saved with
+    :func:`torch.save` in the `authors' code
+    <https://github.com/HKUDS/DiffMM>`_, on CPU, for
+    :meth:`DiffMM.load_official_state_dict
+    <diffmm_geo.nn.DiffMM.load_official_state_dict>` and
+    :meth:`Denoiser.load_official_state_dict
+    <diffmm_geo.nn.Denoiser.load_official_state_dict>`.
+
+    Their code as published saves nothing, so that this is up to who runs it:
+    a state dictionary (:obj:`torch.save(coach.model.state_dict(), path)`), a
+    whole module (:obj:`torch.save(coach.model, path)`), or a dictionary or
+    list with several of them. Of a whole module, parameters and buffers are
+    read; its classes need not be there, and neither they nor anything else
+    that the file names is imported or called.
+
+    .. code-block:: python
+
+        # Saved by
+        #   torch.save({'model': coach.model,
+        #               'image': coach.denoise_model_image}, 'diffmm.pt')
+        saved = load_official_checkpoint('diffmm.pt')
+        model.load_official_state_dict(saved['model'])
+        diffusion.denoisers['image'].load_official_state_dict(saved['image'])
+
+    Args:
+        path (str or Path): The file.
+
+    Returns:
+        What the file holds, with its state dictionary in place of every
+        module.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If the file is damaged, of a format before PyTorch 1.6,
+            or names anything but the authors' modules and PyTorch's.
+    """
+    path = str(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"'{path}': expected a checkpoint, got no file")
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError('not an archive as PyTorch writes it since 1.6')
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # PyTorch compares no checksums.
+        if damaged is not None:
+            raise ValueError(f"damaged entry '{damaged}'")
+        names = get_unsafe_globals_in_checkpoint(path)
+        others = [name for name in names if MODULES.fullmatch(name) is None]
+        if others:
+            raise ValueError(f'{others} are not allowed')
+        with safe_globals([(_Module, name) for name in names]):
+            content = torch.load(path, map_location='cpu', weights_only=True)
+        out = _to_state_dict(content)
+        if not isinstance(out, dict):
+            raise ValueError(f'an object of type {type(content).__name__}')
+    except OSError:
+        raise
+    except Exception as error:  # Unpickling garbage raises nearly anything.
+        reason = f'{type(error).__name__}: {error}'.split('\n')[0][:200]
+        raise ValueError(
+            f"'{path}': expected modules or state dictionaries of the authors' "
+            f'code, saved by torch.save, got a file of '
+            f'{os.path.getsize(path)} bytes that holds none ({reason})'
+        ) from error
+    return out
+
+
+class _Module:
+    # What the name of a module stands for in a file: keeps its state, and
+    # does nothing with it.
+    state: Any = None
+
+    def __new__(cls, *args: Any) -> '_Module':
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def _to_state_dict(value: Any) -> Any:
+    if isinstance(value, _Module):
+        out: dict[str, Tensor] = {}
+        _collect(value, '', out)
+        return out
+    if isinstance(value, dict):
+        return {key: _to_state_dict(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return dict(enumerate(map(_to_state_dict, value)))
+    return value
+
+
+def _collect(module: _Module, prefix: str, out: dict[str, Tensor]) -> None:
+    # As `torch.nn.Module.state_dict` does.
+    state = module.state
+    skipped = state.get('_non_persistent_buffers_set', ())
+    for name, x in {**state['_parameters'], **state['_buffers']}.items():
+        if isinstance(x, Tensor) and name not in skipped:
+            out[prefix + name] = x.detach()
+    for name, child in state['_modules'].items():
+        if child is not None:
+            _collect(child, f'{prefix}{name}.', out)

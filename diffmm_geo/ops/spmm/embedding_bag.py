@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .backend import Backend
+from .csr_pattern import CSRPattern
+
+
+class EmbeddingBag(Backend):
+    r"""A row of the product as a bag of rows of :math:`\mathbf{X}`,
+    :meth:`torch.nn.functional.embedding_bag`: on CPU the kernel of FBGEMM,
+    compiled for the number of channels at hand, which fetches rows ahead.
+    """
+
+    def sums_half_in_float(self, device: torch.device) -> bool:
+        return True
+
+    def matmul(
+        self,
+        pattern: CSRPattern,
+        value: Tensor | None,
+        x: Tensor,
+    ) -> Tensor:
+        out: Tensor
+        out, *_ = torch.embedding_bag(
+            x,
+            pattern.narrow_col,
+            pattern.narrow_rowptr,
+            mode=0,  # The sum.
+            per_sample_weights=value,
+            include_last_offset=True,
+        )
+        return out
+
+
+def has_fast_kernel(dtype: torch.dtype) -> bool:
+    r"""Whether FBGEMM has a kernel for a type on this CPU; PyTorch's own is
+    slower than a product with a CSR matrix.
+    """
+    return (
+        dtype in (torch.float, torch.half, torch.bfloat16)
+        and 'fbgemm' in torch.backends.quantized.supported_engines
+    )

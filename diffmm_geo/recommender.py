@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.nn.pool.knn import KNNIndex
+from torch_geometric.utils import coalesce
+
+from diffmm_geo.ops import topk_items
+from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.utils.atomic import atomic_path
+from diffmm_geo.utils.checks import (
+    check_edge_index,
+    check_index,
+    check_k,
+    check_matrix,
+    describe,
+)
+from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
+
+__all__ = ['Recommender']
+
+# The most neighbours that FAISS searches for.
+MAX_NEIGHBORS = 2048
+SUFFIXES = ('.npz', '.safetensors')
+
+
+class Recommender:
+    r"""Recommends items by the product of embeddings of users and items,
+    which is all that it takes to serve a trained model.
+
+    .. code-block:: python
+
+        from torch_geometric.nn import ApproxMIPSKNNIndex
+
+        out = model(feature_dict, edge_index_dict)
+        Recommender(out['user'], out['item'], edge_index).save('shop.npz')
+
+        recommender = Recommender.load('shop.npz')
+        recommender.recommend(torch.tensor([3, 5]), k=10)
+
+        index = ApproxMIPSKNNIndex(
+            num_cells=256, num_cells_to_visit=16, bits_per_vector=16
+        )
+        recommender = Recommender.load('shop.npz', index)
+
+    Args:
+        user_emb (torch.Tensor): The user embeddings.
+        item_emb (torch.Tensor): The item embeddings.
+        exclude_edge_index (torch.Tensor, optional): The interactions (row 0
+            users, row 1 items) that are not to be recommended, usually those
+            observed. (default: :obj:`None`)
+        index (KNNIndex, optional): What to search items with, PyG's
+            :class:`~torch_geometric.nn.pool.MIPSKNNIndex` (exact),
+            :class:`~torch_geometric.nn.pool.ApproxMIPSKNNIndex` or another
+            one of inner products, in float32 and through FAISS (the extra
+            :obj:`faiss`). If it is empty, the items are added to it. All
+            scores are compared if not given, which is exact.
+            (default: :obj:`None`)
+
+    Shapes:
+        - **user_emb:** :math:`(|\mathcal{U}|, F)`
+        - **item_emb:** :math:`(|\mathcal{I}|, F)`
+        - **exclude_edge_index:** :math:`(2, |\mathcal{E}|)`
+
+    Raises:
+        ValueError: If shapes or indices do not fit, embeddings are not
+            finite, or the index is not one of these items' inner products.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.recommender import Recommender
+        >>> user_emb, item_emb = torch.randn(4, 8), torch.randn(9, 8)
+        >>> observed = torch.tensor([[0, 1], [2, 3]])
+        >>> recommender = Recommender(user_emb, item_emb, observed)
+        >>> recommender.recommend(torch.tensor([0, 1]), k=3).size()
+        torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        user_emb: Tensor,
+        item_emb: Tensor,
+        exclude_edge_index: Tensor | None = None,
+        index: KNNIndex | None = None,
+    ) -> None:
+        self.user_emb = check_matrix('user_emb', user_emb).detach()
+        self.item_emb = check_matrix(
+            'item_emb', item_emb, None, user_emb.size(-1)
+        ).detach()
+        self.exclude_edge_index: Tensor | None = None
+        self._exclude: ItemLists | None = None
+        if exclude_edge_index is not None:
+            self.exclude_edge_index = check_edge_index(
+                'exclude_edge_index', exclude_edge_index, *self.size
+            ).to(self.user_emb.device)
+            self._exclude = ItemLists.from_edge_index(
+                coalesce(self.exclude_edge_index, num_nodes=max(self.size)),
+                self.num_users,
+            )
+        self.index = None if index is None else self._fill(index)
+
+    @property
+    def num_users(self) -> int:
+        r"""The number of users."""
+        return self.user_emb.size(0)
+
+    @property
+    def num_items(self) -> int:
+        r"""The number of items."""
+        return self.item_emb.size(0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        r"""The number of users and the number of items."""
+        return self.num_users, self.num_items
+
+    @torch.no_grad()
+    def recommend(
+        self,
+        user_index: Tensor | None = None,
+        k: int = 20,
+    ) -> Tensor:
+        r"""The top-:math:`k` items of users.
+
+        FAISS finds no more than 2048 items, those to exclude among them:
+        where that does not suffice for a user, all scores are compared.
+
+        Args:
+            user_index (torch.Tensor, optional): The users to recommend to,
+                all of them if not given. (default: :obj:`None`)
+            k (int, optional): The number of recommendations.
+                (default: :obj:`20`)
+
+        Shapes:
+            - **user_index:** :math:`(B)`
+            - **output:** item indices :math:`(B, k)` by descending score;
+              :obj:`-1` where fewer than :math:`k` items are left, or an
+              approximate index found no more
+
+        Raises:
+            ValueError: If a user or :obj:`k` is out of range.
+        """
+        k = check_k(k, self.num_items)
+        query, exclude = self.user_emb, self._exclude
+        if user_index is not None:
+            user_index = check_index('user_index', user_index, self.num_users)
+            user_index = user_index.to(query.device)
+            query = query[user_index]
+            exclude = None if exclude is None else exclude.take(user_index)
+        if self.index is None:
+            return topk_items(query, self.item_emb, k, exclude=exclude)
+
+        num_neighbors = query.new_full((query.size(0),), k, dtype=torch.long)
+        if exclude is not None:
+            num_neighbors += exclude.rowptr.diff()
+        out = query.new_empty(query.size(0), k, dtype=torch.long)
+        few = num_neighbors <= MAX_NEIGHBORS
+        for rows, search in ((few, self._search), (~few, self._compare)):
+            rows = rows.nonzero().view(-1)
+            if rows.numel() > 0:
+                part = None if exclude is None else exclude.take(rows)
+                out[rows] = search(query[rows], k, part)
+        return out
+
+    def _compare(
+        self,
+        query: Tensor,
+        k: int,
+        exclude: ItemLists | None,
+    ) -> Tensor:
+        return topk_items(query, self.item_emb, k, exclude=exclude)
+
+    def _search(
+        self,
+        query: Tensor,
+        k: int,
+        exclude: ItemLists | None,
+    ) -> Tensor:
+        links = None
+        if exclude is not None and exclude.item.numel() > 0:
+            links = torch.stack([exclude.row, exclude.item])
+        assert self.index is not None
+        found = self.index.search(query.float(), k, links)
+        assert isinstance(found.index, Tensor)
+        return found.index
+
+    def _fill(self, index: KNNIndex) -> KNNIndex:
+        if not isinstance(index, KNNIndex):
+            raise ValueError(
+                f"'index' needs to be a KNNIndex of torch_geometric "
+                f'(got {describe(index)})'
+            )
+        import faiss
+
+        if index.numel == 0:
+            index.add(self.item_emb.float())
+        if index.numel != self.num_items or index.index.d != (
+            self.item_emb.size(1)
+        ):
+            raise ValueError(
+                f"'index' needs to be empty or to hold {self.num_items} items "
+                f'of {self.item_emb.size(1)} channels (got {index.numel} of '
+                f'{index.index.d})'
+            )
+        if index.index.metric_type != faiss.METRIC_INNER_PRODUCT:
+            raise ValueError(
+                f"'index' needs to be one of inner products, such as "
+                f'MIPSKNNIndex (got {type(index).__name__})'
+            )
+        return index
+
+    def save(self, path: str | Path) -> None:
+        r"""Writes embeddings and exclusions, as :obj:`user_emb`,
+        :obj:`item_emb` and :obj:`exclude_edge_index`, to a file that is
+        either whole or as it was.
+
+        Args:
+            path (str or Path): The file, :obj:`.npz` (of NumPy, which has no
+                bfloat16: it becomes float32) or :obj:`.safetensors`.
+
+        Raises:
+            ImportError: If safetensors is to be written, but not installed.
+            ValueError: If the file has another suffix.
+        """
+        suffix = _suffix(path)
+        tensors = {'user_emb': self.user_emb, 'item_emb': self.item_emb}
+        if self.exclude_edge_index is not None:
+            tensors['exclude_edge_index'] = self.exclude_edge_index
+        with atomic_path(os.fspath(path)) as temporary:
+            if suffix == '.npz':
+                with open(temporary, 'wb') as file:
+                    np.savez(file, **{k: _numpy(x) for k, x in tensors.items()})
+            else:
+                write_tensors(temporary, tensors)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        index: KNNIndex | None = None,
+        device: torch.device | str = 'cpu',
+    ) -> Recommender:
+        r"""Reads what :meth:`save` wrote.
+
+        Args:
+            path (str or Path): The file.
+            index (KNNIndex, optional): What to search items with.
+                (default: :obj:`None`)
+            device (torch.device or str, optional): Where embeddings are put.
+                (default: :obj:`'cpu'`)
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ImportError: If safetensors is to be read, but not installed.
+            ValueError: If the file is not whole, or has something else.
+        """
+        suffix = _suffix(path)
+        tensors = _read_npz(path) if suffix == '.npz' else read_tensors(path)
+        names = {'user_emb', 'item_emb'}
+        if not names <= tensors.keys() <= names | {'exclude_edge_index'}:
+            raise ValueError(
+                f"'{path}' needs 'user_emb', 'item_emb' and, if any, "
+                f"'exclude_edge_index' (got {sorted(tensors)})"
+            )
+        try:
+            return cls(
+                **{name: x.to(device) for name, x in tensors.items()},
+                index=index,
+            )
+        except ValueError as error:
+            raise ValueError(f"'{path}': {error}") from None
+
+    def __repr__(self) -> str:
+        return (
+            f'{self.__class__.__name__}({self.num_users}, {self.num_items}, '
+            f'index={type(self.index).__name__ if self.index else None})'
+        )
+
+
+def _suffix(path: str | Path) -> str:
+    suffix = Path(path).suffix
+    if suffix not in SUFFIXES:
+        raise ValueError(
+            f"'path' needs to end in one of {list(SUFFIXES)} (got '{path}')"
+        )
+    return suffix
+
+
+def _numpy(x: Tensor) -> Any:
+    x = x.cpu()
+    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def _read_npz(path: str | Path) -> dict[str, Tensor]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"'{path}' is not there")
+    try:
+        # Without objects, which would be pickled.
+        with np.load(path, allow_pickle=False) as file:
+            return {name: torch.from_numpy(file[name]) for name in file.files}
+    except Exception as error:  # A damaged file raises almost anything.
+        raise ValueError(
+            f"'{path}' needs to be a whole .npz file of arrays (got: {error})"
+        ) from None

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Any
+
+Record = dict[str, Any]
+
+
+class Logger(ABC):
+    r"""A callback of :meth:`Trainer.fit <diffmm_geo.training.Trainer.fit>`
+    that writes the record of each epoch somewhere, and as a context manager
+    closes it at the end.
+    """
+
+    @abstractmethod
+    def __call__(self, record: Record) -> None:
+        r"""Writes the record of an epoch. That of an epoch which is there
+        already, as of a run that was resumed, takes its place and that of all
+        later ones.
+
+        Args:
+            record (dict): The record, as in :obj:`Trainer.history`.
+        """
+
+    def close(self) -> None:  # noqa: B027 (there may be nothing to close)
+        r"""Writes what is left, and lets go of files. A record that comes
+        later opens them again.
+        """
+
+    def __enter__(self) -> Logger:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def flatten_record(record: Record, separator: str) -> dict[str, float]:
+    r"""The values of a record but its epoch, by the name of their group and
+    their own, *e.g.*, :obj:`"val.recall@20"`.
+
+    Args:
+        record (dict): The record.
+        separator (str): What comes between the names.
+    """
+    return {
+        f'{group}{separator}{name}': float(value)
+        for group, values in record.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+    }

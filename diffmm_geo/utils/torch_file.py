@@ -1,0 +1,107 @@
+import zipfile
+from pickletools import genops, markobject
+from typing import Any
+
+import torch
+
+# The unpickler of `torch.load` is safe from being told to call something, not
+# from a key of a dictionary that is a tuple in a tuple in a tuple, whose hash
+# overflows the stack of the process, or one of twice the same tuple of twice
+# the same tuple, whose hash never ends.
+MAX_DEPTH, MAX_PARTS = 100, 2**20
+FLAT = (0, 1)
+_HASHED_BY_PARTS = frozenset(
+    ['FROZENSET', 'REDUCE', 'BUILD', 'INST', 'OBJ', 'NEWOBJ', 'NEWOBJ_EX']
+)
+
+
+def load_torch_file(path: str, device: torch.device | str = 'cpu') -> Any:
+    r"""Reads what :func:`torch.save` wrote, if it is plain: tensors,
+    containers, and classes that are registered as safe with PyTorch. It never
+    executes what the file says, and a file that is truncated or of another
+    kind is refused.
+
+    Args:
+        path (str): The file.
+        device (torch.device or str, optional): The device to load tensors to.
+            (default: :obj:`'cpu'`)
+
+    Raises:
+        ValueError: If the file is not such a file.
+    """
+    with open(path, 'rb') as f:  # If there is none, that is the error.
+        try:
+            _check_archive(f)
+            f.seek(0)
+            return torch.load(f, map_location=device, weights_only=True)
+        except Exception as error:  # Garbage raises nearly anything.
+            reason = f'{type(error).__name__}: {error}'[:500]
+            raise ValueError(
+                f"'{path}': expected a whole file of tensors written by "
+                f'torch.save, got one that cannot be read as such ({reason})'
+            ) from error
+
+
+def _check_archive(f: Any) -> None:
+    with zipfile.ZipFile(f) as archive:
+        infos = archive.infolist()
+        names = [info.filename for info in infos]
+        if len(set(names)) != len(names):
+            raise ValueError('a name comes twice')
+        # Compressed, a small file may hold any amount of data.
+        if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
+            raise ValueError('compressed data')
+        broken = archive.testzip()
+        if broken is not None:
+            raise ValueError(f"'{broken}' is not what was written")
+        for name in names:
+            if name.endswith('data.pkl'):
+                check_tuples(archive.read(name))
+
+
+def check_tuples(content: bytes) -> None:
+    r"""Refuses a pickle with a tuple that cannot be hashed in reasonable time
+    and space. It is scanned, not executed.
+
+    Args:
+        content (bytes): The pickle.
+
+    Raises:
+        ValueError: If tuples are nested too deep.
+    """
+    # How deep are, and of how many parts, all that is on the stack and in the
+    # memo. What is not hashed by its parts is flat.
+    stack: list[tuple[int, int] | None] = []
+    memo: dict[int, tuple[int, int]] = {}
+
+    def pop() -> tuple[int, int]:
+        top = stack.pop() if stack else None
+        return top or FLAT  # None is a mark.
+
+    arg: Any
+    for opcode, arg, _ in genops(content):
+        name, before, popped = opcode.name, opcode.stack_before, []
+        if markobject in before:
+            while stack and stack[-1] is not None:
+                popped.append(pop())
+            pop()
+            before = before[: before.index(markobject)]
+        popped += [pop() for _ in before]
+
+        result = FLAT
+        if name.startswith('TUPLE') or name in _HASHED_BY_PARTS:
+            depths, counts = zip(FLAT, *popped)
+            result = 1 + max(depths), sum(counts)
+            if result[0] > MAX_DEPTH or result[1] > MAX_PARTS:
+                raise ValueError('tuples are nested too deep')
+        elif name in ('MEMOIZE', 'DUP'):
+            result = popped[0]
+        elif name in ('GET', 'BINGET', 'LONG_BINGET'):
+            result = memo.get(arg, FLAT)
+
+        if name == 'MARK':
+            stack.append(None)
+        else:
+            stack.extend([result] * len(opcode.stack_after))
+        if name in ('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE') and stack:
+            memo[len(memo) if arg is None else arg] = stack[-1] or FLAT

@@ -1,0 +1,102 @@
+import importlib
+import sys
+from abc import ABC
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from api_pages import public_names, write_api_pages
+
+import diffmm_geo
+
+API = Path(__file__).parent / 'api'
+
+project = 'diffmm_geo'
+author = 'diffmm_geo contributors'
+copyright = author
+version = release = diffmm_geo.__version__
+
+extensions = [
+    'myst_parser',
+    'sphinx.ext.autodoc',
+    'sphinx.ext.autosummary',
+    'sphinx.ext.mathjax',
+    'sphinx.ext.napoleon',
+    'sphinx.ext.viewcode',
+]
+exclude_patterns = ['_build']
+templates_path = ['_templates']
+
+html_theme = 'furo'
+html_title = f'diffmm_geo {release}'
+html_show_copyright = False
+
+# `$...$`, and the equations of docstrings, by MathJax.
+myst_enable_extensions = ['amsmath', 'colon_fence', 'dollarmath']
+myst_heading_anchors = 3
+
+# PyG's docstrings: types of arguments are in their text.
+autodoc_typehints = 'none'
+autodoc_member_order = 'bysource'
+# What overrides a method of a base is documented there.
+autodoc_inherit_docstrings = False
+autosummary_generate = True
+autosummary_ignore_module_all = False
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_custom_sections = ['Shapes']
+napoleon_use_param = False
+napoleon_use_rtype = False
+
+# Other projects' names: to link them would need the network.
+nitpicky = True
+nitpick_ignore_regex = [
+    ('py:.*', r'(lightning|numpy|scipy|torch(_geometric|_sparse)?)\..*'),
+    # In PyG's docstrings, `:obj:` is code that may or may not be a name.
+    ('py:obj', r'(?s)(?!diffmm_geo).*'),
+    ('py:exc', r'\w+Error'),
+    ('py:class', 'object'),
+]
+
+# A class has one name here, under which it is documented.
+PUBLIC_NAMES = {}
+for module, members in public_names().items():
+    for name in members:
+        value = getattr(importlib.import_module(module), name)
+        if isinstance(value, type):
+            PUBLIC_NAMES.setdefault(value, f'{module}.{name}')
+
+
+# What private bases bring along is documented with the class.
+DOCUMENTED_OR_FOREIGN = {
+    base.__name__
+    for value in PUBLIC_NAMES
+    for base in value.__mro__
+    if base in PUBLIC_NAMES or not base.__module__.startswith('diffmm_geo.')
+}
+autodoc_default_options = {
+    'members': True,
+    'inherited-members': ','.join(sorted(DOCUMENTED_OR_FOREIGN)),
+    'show-inheritance': True,
+}
+
+
+def public_bases(cls):
+    for base in cls.__bases__:
+        if base in PUBLIC_NAMES:
+            yield f':class:`~{PUBLIC_NAMES[base]}`'
+        elif base.__module__.startswith('diffmm_geo.'):
+            yield from public_bases(base)
+        elif base is not ABC:
+            yield base
+
+
+def name_bases(app, name, obj, options, bases):
+    bases[:] = public_bases(obj)
+
+
+def setup(app):
+    # Before sources are looked for.
+    app.connect('config-inited', lambda *_: write_api_pages(API))
+    app.connect('autodoc-process-bases', name_bases)

@@ -1,0 +1,225 @@
+r"""Test Recall on items without an interaction in training: of DiffMM, of
+PyG's LightGCN, which knows nothing of them, and of DiffMM where they are added
+after training by their features alone.
+
+    python examples/cold_items.py --dataset tiktok --root data/tiktok \
+        --modalities image audio
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from statistics import mean, stdev
+
+import torch
+
+from diffmm_geo.datasets import load_dataset
+from diffmm_geo.evaluation import evaluate, evaluate_cold
+from diffmm_geo.nn.diffusion import FORMS
+from diffmm_geo.training import (
+    PRECISIONS,
+    RECIPES,
+    DiffMMTrainer,
+    LightGCNConfig,
+    LightGCNTrainer,
+)
+from diffmm_geo.utils.atomic import atomic_path
+
+OBSERVED = ('user', 'interacts', 'item')
+SPLITS = ('val', 'test')
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--dataset', default='movielens-100k')
+    parser.add_argument('--root', help='default: data/DATASET')
+    parser.add_argument('--modalities', nargs='+', help='default: all')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    parser.add_argument('--epochs', type=int, help='at most')
+    parser.add_argument('--k', type=int, default=20)
+    parser.add_argument('--precision', choices=PRECISIONS, default='fp32')
+    parser.add_argument('--diffusion-form', choices=FORMS, default='auto')
+    parser.add_argument('--num-candidates', type=int)
+    parser.add_argument('--layers', type=int, default=2, help='of LightGCN')
+    parser.add_argument(
+        '--reg-weights', nargs='+', type=float, default=[1e-4, 1e-3, 1e-2]
+    )
+    parser.add_argument('--output', default='cold_items.json')
+    return parser.parse_args()
+
+
+def is_cold(data):
+    cold = torch.ones(data['item'].num_nodes, dtype=torch.bool)
+    cold[data[OBSERVED].edge_index[1]] = False
+    return cold
+
+
+def without_items(data, removed):
+    r"""The graph in which items are not there at all."""
+    number = (~removed).cumsum(0) - 1
+    out = data.subgraph({'item': ~removed})
+    for split in SPLITS:
+        name = f'{split}_edge_label_index'
+        user, item = data[OBSERVED][name]
+        left = ~removed[item]
+        out[OBSERVED][name] = torch.stack([user[left], number[item[left]]])
+    return out
+
+
+def train(name, trainer):
+    trainer.fit(progress=sys.stderr.isatty())
+    best = trainer.best_val
+    print(
+        f'{name}: epoch {best["epoch"]} of {len(trainer.history)}, '
+        f'validation {best["val"][trainer.metric]:.4f}',
+        flush=True,
+    )
+    return trainer
+
+
+def recall(data, user, item, k):
+    observed = data[OBSERVED].edge_index
+    held_out = data[OBSERVED].test_edge_label_index
+    return {
+        'all': evaluate(user, item, held_out, observed, k)[f'recall@{k}'],
+        **{
+            f'cold among {candidates}': evaluate_cold(
+                user, item, held_out, observed, k, candidates
+            )[f'recall@{k}']
+            for candidates in ('all', 'cold')
+        },
+    }
+
+
+def light_gcn(data, args, seed):
+    trainers = [
+        train(
+            f'LightGCN, reg {reg_weight}, seed {seed}',
+            LightGCNTrainer(
+                data,
+                LightGCNConfig(
+                    num_layers=args.layers,
+                    reg_weight=reg_weight,
+                    num_epochs=args.epochs or 1000,
+                    k=args.k,
+                    seed=seed,
+                ),
+            ),
+        )
+        for reg_weight in args.reg_weights
+    ]
+    chosen = max(trainers, key=lambda t: t.best_val['val'][t.metric])
+    return {'LightGCN': recall(data, *chosen.embeddings(), args.k)}
+
+
+@torch.no_grad()
+def in_training(data, trainer, k):
+    r"""Cold items were there, as negatives."""
+    graphs, features = trainer.edge_index_dict, trainer.feature_dict
+    cold = is_cold(data).nonzero().view(-1)
+    models = {
+        'DiffMM': trainer.model,
+        'DiffMM, cold items without ID embedding': (
+            trainer.model.without_item_emb(cold)
+        ),
+    }
+    out = {}
+    for name, model in models.items():
+        emb = model.eval()(features, graphs)
+        out[name] = recall(data, emb['user'], emb['item'], k)
+    return out
+
+
+@torch.no_grad()
+def after_training(data, trainer, k):
+    r"""Cold items were not there, and become the last ones."""
+    cold = is_cold(data)
+    order = torch.cat([(~cold).nonzero(), cold.nonzero()]).view(-1)
+    features = {
+        m: data['item'][f'x_{m}'][order] for m in trainer.model.modalities
+    }
+    count = int(cold.sum())
+    weight = trainer.model.item_emb.weight
+    once = trainer.edge_index[1].bincount(minlength=len(weight)) == 1
+    models = {
+        'DiffMM, cold items added by their features': (
+            trainer.model.with_new_items(count)
+        ),
+        'DiffMM, added with the mean ID embedding of items seen once': (
+            trainer.model.with_new_items(
+                count, weight[once].mean(0, keepdim=True).expand(count, -1)
+            )
+            if once.any()
+            else None
+        ),
+    }
+    out = {}
+    for name, model in models.items():
+        if model is not None:
+            emb = model.eval()(features, trainer.edge_index_dict)
+            item = emb['item'][order.argsort()]
+            out[name] = recall(data, emb['user'], item, k)
+    return out
+
+
+def main():
+    args = parse_args()
+    data = load_dataset(
+        args.dataset, args.root or f'data/{args.dataset}', args.modalities
+    )
+    cold = is_cold(data)
+    for split in SPLITS:
+        item = data[OBSERVED][f'{split}_edge_label_index'][1]
+        print(
+            f'{split}: {int(cold[item].sum())} of {item.numel()} interactions '
+            f'are with {item[cold[item]].unique().numel()} of the '
+            f'{int(cold.sum())} cold items'
+        )
+    if not cold[item].any():
+        raise ValueError('no interaction with a cold item is in the test set')
+
+    runs = []
+    for seed in args.seeds:
+        recipe = RECIPES.get(args.dataset, RECIPES['default'])
+        config = replace(
+            recipe,
+            num_epochs=args.epochs or recipe.num_epochs,
+            k=args.k,
+            precision=args.precision,
+            diffusion_form=args.diffusion_form,
+            num_candidates=args.num_candidates,
+            seed=seed,
+        )
+        runs.append(light_gcn(data, args, seed))
+        trainer = DiffMMTrainer(data, config, args.modalities)
+        trainer = train(f'DiffMM, seed {seed}', trainer)
+        runs[-1].update(in_training(data, trainer, args.k))
+        trainer = DiffMMTrainer(
+            without_items(data, cold), config, args.modalities
+        )
+        trainer = train(f'DiffMM without cold items, seed {seed}', trainer)
+        runs[-1].update(after_training(data, trainer, args.k))
+
+    print(f'\nTest recall@{args.k}, epoch chosen by validation:')
+    for name, values in runs[0].items():
+        print(name)
+        for protocol in values:
+            x = [run[name][protocol] for run in runs]
+            spread = stdev(x) if len(x) > 1 else 0.0
+            print(f'  {protocol:16}{mean(x):.4f} ± {spread:.4f}')
+    with atomic_path(args.output) as path, open(path, 'w') as file:
+        json.dump({'seeds': args.seeds, 'runs': runs}, file, indent=2)
+    print(f'All runs are in {args.output}')
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit('Interrupted.')
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')

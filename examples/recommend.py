@@ -1,0 +1,71 @@
+r"""Recommends with a model that was trained before.
+
+python examples/diffmm.py --dataset movielens-100k
+python examples/recommend.py --dataset movielens-100k --users 0 1
+python examples/recommend.py --export shop.npz  # embeddings to serve
+"""
+
+import argparse
+import sys
+
+import torch
+
+from diffmm_geo.datasets import load_dataset
+from diffmm_geo.nn import DiffMM
+from diffmm_geo.recommender import Recommender
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--dataset', default='movielens-100k')
+    parser.add_argument(
+        '--root', help='where the data set is (default: data/DATASET)'
+    )
+    parser.add_argument(
+        '--model',
+        help="folder of 'save_pretrained' (default: runs/DATASET/model)",
+    )
+    parser.add_argument('--users', type=int, nargs='+', default=[0, 1])
+    parser.add_argument('--k', type=int, default=10)
+    parser.add_argument(
+        '--export', help='.npz or .safetensors file to write embeddings to'
+    )
+    return parser.parse_args()
+
+
+@torch.no_grad()
+def main():
+    args = parse_args()
+    folder = args.model or f'runs/{args.dataset}/model'
+    model = DiffMM.from_pretrained(folder)
+    graphs = model.load_graphs(folder)
+    data = load_dataset(
+        args.dataset, args.root or f'data/{args.dataset}', model.modalities
+    )
+    features = {m: data['item'][f'x_{m}'] for m in model.modalities}
+
+    user, _, item = model.edge_type
+    emb = model(features, graphs)
+    observed = graphs[model.edge_type]
+    recommender = Recommender(emb[user], emb[item], observed)
+    if args.export:
+        recommender.save(args.export)
+
+    top = recommender.recommend(torch.tensor(args.users), args.k)
+    titles = data.item_title if 'item_title' in data else range(model.num_items)
+    for n, items in zip(args.users, top.tolist()):
+        count = int((observed[0] == n).sum())
+        print(f'User {n}, who has interacted with {count} items:')
+        # -1 where nothing is left.
+        for rank, i in enumerate((i for i in items if i >= 0), start=1):
+            print(f'  {rank:2d}. {titles[i]}')
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f'error: {error}')

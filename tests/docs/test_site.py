@@ -1,0 +1,131 @@
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import diffmm_geo
+
+pytest.importorskip('sphinx')
+pytest.importorskip('furo')
+pytest.importorskip('myst_parser')
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    r"""The site, built as `make docs` does, in a process of its own, from
+    whatever the checkout's docs/api may hold.
+    """
+    folder = tmp_path_factory.mktemp('site')
+    command = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-n']
+    command += ['-q', '-d', folder / 'doctrees', ROOT / 'docs', folder / 'html']
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / 'html'
+
+
+@pytest.fixture(scope='module')
+def documented(site):
+    r"""The names of Python objects that the site describes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        from sphinx.util.inventory import InventoryFile
+    inventory = InventoryFile.loads((site / 'objects.inv').read_bytes(), uri='')
+    return {
+        name
+        for kind in inventory.data
+        if kind.startswith('py:')
+        for name in inventory.data[kind]
+    }
+
+
+def public_packages():
+    r"""All that have an `__all__`, without looking at how pages are made."""
+    yield diffmm_geo
+    for info in pkgutil.walk_packages(diffmm_geo.__path__, 'diffmm_geo.'):
+        if '._' not in info.name and (info.ispkg or info.name.count('.') == 1):
+            module = importlib.import_module(info.name)
+            if hasattr(module, '__all__'):
+                yield module
+
+
+def test_public_names_are_documented(documented):
+    r"""Those right below the package by that name, others by any."""
+    packages = list(public_packages())  # All are imported.
+    described = [find(name) for name in documented]
+    for package in packages:
+        for name in package.__all__:
+            full = f'{package.__name__}.{name}'
+            if name.startswith('__') or full in documented:
+                continue
+            assert package.__name__.count('.') > 1, full
+            value = getattr(package, name)
+            assert any(value is other for other in described), full
+
+
+def find(name):
+    r"""The object of that name, if there is one."""
+    for module in (m for m in sys.modules.copy() if name.startswith(f'{m}.')):
+        value = sys.modules[module]
+        for part in name.removeprefix(f'{module}.').split('.'):
+            value = getattr(value, part, None)
+        if value is not None:
+            return value
+    return None
+
+
+def test_public_methods_are_documented(documented):
+    for package in public_packages():
+        if package.__name__.count('.') > 1:
+            continue
+        for name in package.__all__:
+            value = getattr(package, name)
+            if not inspect.isclass(value):
+                continue
+            for method, function in vars(value).items():
+                public = not method.startswith('_')
+                if public and inspect.isfunction(function) and function.__doc__:
+                    full = f'{package.__name__}.{name}.{method}'
+                    assert full in documented
+
+
+def test_pages(site):
+    for page in ('index', 'tour', 'performance', 'components/diffmm'):
+        assert (site / f'{page}.html').exists()
+
+
+def test_text_is_rendered(site):
+    r"""No markup of one language is left over in a page of the other."""
+    for path in site.rglob('*.html'):
+        if '_modules' in path.parts:  # Sources, as they are.
+            continue
+        text = path.read_text()
+        text = re.sub(r'<(pre|script|style)\b.*?</\1>', '', text, flags=re.S)
+        text = re.sub(r'<(code|span|div)[^>]*(literal|math)[^>]*>.*?</\1>', '',
+                      text, flags=re.S)  # fmt: skip
+        for markup in (':obj:`', ':class:`', ':math:`', '.. math::', '```'):
+            assert markup not in text, (path.name, markup)
+        assert not re.search(r'\$[^$<>]*\\math', text), path.name
+
+
+def test_links_inside_the_site(site):
+    for path in site.rglob('*.html'):
+        if '_modules' in path.parts:
+            continue
+        for href in re.findall(r'href="([^"#]+)', path.read_text()):
+            if not href.startswith(('http:', 'https:', 'mailto:', 'data:')):
+                target = (path.parent / href.partition('?')[0]).resolve()
+                assert target.exists(), (path.name, href)

@@ -1,0 +1,237 @@
+import math
+import os
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.nn.pool import (
+    ApproxMIPSKNNIndex,
+    L2KNNIndex,
+    MIPSKNNIndex,
+)
+
+from diffmm_geo.ops import topk_items
+from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.recommender import Recommender
+
+U, I = 40, 30
+
+
+@pytest.fixture
+def case():
+    r"""Embeddings and exclusions: none for the first user, all items for the
+    last, and some twice.
+    """
+    exclude = (torch.rand(U, I) < 0.4).float()
+    exclude[0], exclude[-1] = 0, 1
+    exclude = exclude.nonzero().t()
+    exclude = torch.cat([exclude, exclude[:, :50]], dim=1)
+    return torch.randn(U, 8), torch.randn(I, 8), exclude
+
+
+def expected(user_emb, item_emb, exclude, k):
+    score = user_emb @ item_emb.t()
+    if exclude is not None:
+        score[exclude[0], exclude[1]] = -math.inf
+    value, index = score.topk(k)
+    return index.masked_fill(value == -math.inf, -1)
+
+
+@pytest.mark.parametrize('k', [1, 5, I])
+@pytest.mark.parametrize('faiss', [False, True])
+@pytest.mark.parametrize('exclusions', [False, True])
+def test_exact(case, k, faiss, exclusions):
+    user_emb, item_emb, exclude = case
+    exclude = exclude if exclusions else None
+    index = MIPSKNNIndex() if faiss else None
+    recommender = Recommender(user_emb, item_emb, exclude, index)
+    out = expected(user_emb, item_emb, exclude, k)
+    assert recommender.recommend(k=k).equal(out)
+    assert (out[-1] == -1).all() == exclusions
+    for users in ([39, 0, 39, 7], [], [39]):
+        users = torch.tensor(users, dtype=torch.long)
+        assert recommender.recommend(users, k).equal(out[users])
+    assert recommender.recommend(users.int(), k).equal(out[users])
+
+
+def test_exact_at_size():
+    user_emb, item_emb = torch.randn(300, 32), torch.randn(5000, 32)
+    exclude = torch.stack(
+        [torch.randint(300, (9000,)), torch.randint(5000, (9000,))]
+    )
+    # Who has seen all but a few is beyond what FAISS searches for.
+    exclude = torch.cat(
+        [exclude, torch.stack([torch.full((4990,), 7), torch.arange(4990)])], 1
+    )
+    exact = Recommender(user_emb, item_emb, exclude)
+    faiss = Recommender(user_emb, item_emb, exclude, MIPSKNNIndex())
+    users = torch.randperm(300)
+    out = exact.recommend(users, 20)
+    assert faiss.recommend(users, 20).equal(out)
+    assert (out[users == 7] == -1).sum() == 10
+    assert out.equal(
+        topk_items(
+            user_emb[users],
+            item_emb,
+            20,
+            exclude=ItemLists.from_edge_index(exclude, 300).take(users),
+        )
+    )
+    # More than it searches for at all.
+    out = exact.recommend(users[:5], 2500)
+    assert faiss.recommend(users[:5], 2500).equal(out)
+
+
+def test_approximate():
+    center = torch.randn(16, 32)
+    item = torch.randint(16, (3000,))
+    item_emb = center[item] + 0.2 * torch.randn(3000, 32)
+    user_emb = center[torch.randint(16, (200,))] + 0.2 * torch.randn(200, 32)
+    exclude = torch.stack(
+        [torch.arange(200).repeat(10), torch.randint(3000, (2000,))]
+    )
+    exact = Recommender(user_emb, item_emb, exclude).recommend(k=20)
+    index = ApproxMIPSKNNIndex(
+        num_cells=16, num_cells_to_visit=4, bits_per_vector=32
+    )
+    recommender = Recommender(user_emb, item_emb, exclude, index)
+    out = recommender.recommend(k=20)
+    found = (out.unsqueeze(2) == exact.unsqueeze(1)).any(dim=1)
+    assert found.double().mean() >= 0.9
+    pairs = {(u, i) for u, i in zip(*exclude.tolist())}
+    for user, items in enumerate(out.tolist()):
+        assert len(set(items)) == 20
+        assert not pairs & {(user, i) for i in items}
+
+
+def test_index_that_is_filled(case):
+    user_emb, item_emb, exclude = case
+    index = MIPSKNNIndex(item_emb)
+    recommender = Recommender(user_emb, item_emb, exclude, index)
+    assert index.numel == I  # Not added to once more.
+    assert str(recommender) == 'Recommender(40, 30, index=MIPSKNNIndex)'
+    for bad in (
+        L2KNNIndex(),
+        MIPSKNNIndex(item_emb[1:]),
+        MIPSKNNIndex(torch.randn(I, 9)),
+        'exact',
+    ):
+        with pytest.raises(ValueError, match="'index'"):
+            Recommender(user_emb, item_emb, exclude, bad)
+
+
+@pytest.mark.parametrize('name', ['x.npz', 'x.safetensors'])
+@pytest.mark.parametrize('dtype', [torch.float, torch.half, torch.bfloat16])
+def test_loads_what_was_saved(case, tmp_path, name, dtype):
+    user_emb, item_emb, exclude = case
+    user_emb, item_emb = user_emb.to(dtype), item_emb.to(dtype)
+    user_emb.requires_grad_()
+    for exclude_edge_index in (None, exclude):
+        recommender = Recommender(user_emb, item_emb, exclude_edge_index)
+        recommender.save(tmp_path / name)
+        loaded = Recommender.load(tmp_path / name)
+        assert os.listdir(tmp_path) == [name]
+        assert loaded.user_emb.equal(user_emb)
+        assert loaded.item_emb.equal(item_emb)
+        if name == 'x.safetensors' or dtype != torch.bfloat16:
+            assert loaded.user_emb.dtype == dtype
+        assert (
+            loaded.exclude_edge_index is None
+            if exclude_edge_index is None
+            else loaded.exclude_edge_index.equal(exclude)
+        )
+    assert loaded.recommend().equal(recommender.recommend())
+    loaded = Recommender.load(tmp_path / name, MIPSKNNIndex())
+    assert loaded.index.numel == I
+
+
+def test_npz_needs_only_numpy(case, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'safetensors', None)
+    Recommender(*case).save(tmp_path / 'x.npz')
+    with np.load(tmp_path / 'x.npz', allow_pickle=False) as file:
+        for name, x in zip(file.files, case):
+            assert (file[name] == x.numpy()).all()
+    with pytest.raises(ImportError, match='safetensors'):
+        Recommender(*case).save(tmp_path / 'x.safetensors')
+    assert os.listdir(tmp_path) == ['x.npz']
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ('executed',)
+
+
+def test_damaged_or_foreign_npz(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / 'x.npz'
+    Recommender(*case).save(path)
+    content = path.read_bytes()
+    for n in range(0, len(content), 97):
+        path.write_bytes(content[:n])
+        with pytest.raises(ValueError, match=r'x\.npz'):
+            Recommender.load(path)
+    user_emb, item_emb, exclude = (x.numpy() for x in case)
+    for bad in (
+        {'user_emb': user_emb},
+        {'user_emb': user_emb, 'item_emb': item_emb, 'other': exclude},
+        {'user_emb': user_emb, 'item_emb': item_emb[:, 1:]},
+        {'user_emb': user_emb, 'item_emb': np.full_like(item_emb, np.nan)},
+        {'user_emb': user_emb, 'item_emb': item_emb.astype(int)},
+        {'user_emb': user_emb, 'item_emb': np.array([Bomb()])},
+        {'user_emb': user_emb, 'item_emb': np.array(['text'])},
+        {
+            'user_emb': user_emb,
+            'item_emb': item_emb,
+            'exclude_edge_index': exclude + I,
+        },
+    ):
+        np.savez(path, **bad)
+        with pytest.raises(ValueError, match=r'x\.npz'):
+            Recommender.load(path)
+    np.save(tmp_path / 'array.npy', user_emb)
+    os.replace(tmp_path / 'array.npy', path)
+    with pytest.raises(ValueError, match=r'x\.npz'):
+        Recommender.load(path)
+    assert os.listdir(tmp_path) == ['x.npz']
+
+
+def test_files(case, tmp_path):
+    for name in ('x.pt', 'x'):
+        with pytest.raises(ValueError, match="'path'"):
+            Recommender(*case).save(tmp_path / name)
+        with pytest.raises(ValueError, match="'path'"):
+            Recommender.load(tmp_path / name)
+    for name in ('x.npz', 'x.safetensors'):
+        with pytest.raises(FileNotFoundError, match=name):
+            Recommender.load(tmp_path / name)
+    (tmp_path / 'x.safetensors').write_bytes(b'text')
+    with pytest.raises(ValueError, match=r'x\.safetensors'):
+        Recommender.load(tmp_path / 'x.safetensors')
+
+
+@pytest.mark.parametrize(
+    ('name', 'change'),
+    [
+        ('user_emb', {'user_emb': torch.full((U, 8), math.nan)}),
+        ('user_emb', {'user_emb': torch.ones(U, 8).long()}),
+        ('item_emb', {'item_emb': torch.randn(I, 7)}),
+        (
+            'exclude_edge_index',
+            {'exclude_edge_index': torch.tensor([[U], [0]])},
+        ),
+    ],
+)
+def test_bad_input(case, name, change):
+    args = dict(zip(('user_emb', 'item_emb', 'exclude_edge_index'), case))
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        Recommender(**{**args, **change})
+
+
+def test_bad_query(case):
+    recommender = Recommender(*case)
+    with pytest.raises(ValueError, match="'user_index'"):
+        recommender.recommend(torch.tensor([U]))
+    for k in (0, I + 1):
+        with pytest.raises(ValueError, match="'k'"):
+            recommender.recommend(k=k)

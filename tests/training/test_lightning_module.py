@@ -1,0 +1,342 @@
+import math
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from torch.testing import assert_close
+from torch.utils.data import DataLoader
+
+from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
+from diffmm_geo.utils.finite import NonFiniteLossError
+
+try:
+    import lightning.pytorch as pl
+except ImportError:
+    pl = pytest.importorskip('pytorch_lightning')
+
+from diffmm_geo.training.lightning_module import DiffMMLightning
+
+OBSERVED = ('user', 'interacts', 'item')
+SMALL = {
+    'batch_size': 32,
+    'embedding_dim': 8,
+    'hidden_channels': 8,
+    'k': 3,
+    'num_epochs': 1000,
+}
+
+
+class History(pl.Callback):
+    r"""What is logged, by epoch."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def on_train_epoch_end(self, trainer, module):
+        self.epochs.append({})
+
+    def on_train_end(self, trainer, module):
+        self._take(trainer)
+
+    def on_train_epoch_start(self, trainer, module):
+        self._take(trainer)
+
+    def _take(self, trainer):
+        # An epoch's means are there once it has ended.
+        if self.epochs and not self.epochs[-1]:
+            self.epochs[-1] = {
+                k: float(v) for k, v in trainer.callback_metrics.items()
+            }
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with warnings.catch_warnings():
+        # Of the number of workers, of logging intervals, ...
+        warnings.simplefilter('ignore')
+        yield
+
+
+@pytest.fixture
+def make(planted):
+    def make(data=None, **kwargs):
+        config = DiffMMConfig(**{**SMALL, **kwargs})
+        return DiffMMLightning(planted() if data is None else data, config)
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(tmp_path):
+    def make(max_epochs=2, callbacks=(), checkpoints=False, **kwargs):
+        return pl.Trainer(
+            max_epochs=max_epochs,
+            callbacks=list(callbacks),
+            accelerator='cpu',
+            default_root_dir=tmp_path,
+            enable_checkpointing=checkpoints,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            logger=False,
+            **kwargs,
+        )
+
+    return make
+
+
+def weights(module):
+    return {k: p.detach().clone() for k, p in module.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [{}, {'precision': 'bf16', 'num_candidates': 8}, {'ssl_weight': 0.0}],
+)
+def test_trains_as_our_trainer_does(planted, make, make_trainer, settings):
+    module, history = make(lr=2e-2, **settings), History()
+    make_trainer(4, [history]).fit(module)
+
+    config = DiffMMConfig(**{**SMALL, 'lr': 2e-2, **settings, 'num_epochs': 4})
+    expected, final = DiffMMTrainer(planted(), config), {}
+    expected.fit(callback=lambda r: final.update(weights(expected.model)))
+    assert len(history.epochs) == 4
+    for ours, theirs in zip(expected.history, history.epochs):
+        for group in ('loss', 'val'):
+            for name, value in ours[group].items():
+                got = theirs[f'{group}/{name}']
+                assert got == pytest.approx(value, rel=1e-5), name
+    for name, x in weights(module.model).items():
+        assert_close(x, final[name])
+
+
+def test_learns_communities(make, make_trainer, tmp_path):
+    module, history = make(lr=2e-2), History()
+    callbacks = [
+        history,
+        pl.callbacks.EarlyStopping('val/recall@3', mode='max', patience=15),
+        pl.callbacks.ModelCheckpoint(
+            tmp_path, monitor='val/recall@3', mode='max'
+        ),
+    ]
+    trainer = make_trainer(40, callbacks, checkpoints=True)
+    (before,) = trainer.validate(module, verbose=False)
+    trainer.fit(module)
+    (after,) = trainer.validate(ckpt_path='best', verbose=False)
+    assert after['val/recall@3'] > 0.75
+    assert after['val/recall@3'] > before['val/recall@3']
+    bpr = [epoch['loss/bpr'] for epoch in history.epochs]
+    assert bpr[-1] < 0.8 * bpr[0]
+    assert after['val/recall@3'] == float(callbacks[-1].best_model_score)
+    (test,) = trainer.test(ckpt_path='best', verbose=False)
+    assert test['test/recall@3'] > 0.5
+    assert set(test) == {
+        f'test/{name}@3'
+        for name in ('recall', 'precision', 'ndcg', 'hit_ratio', 'map', 'mrr')
+    }
+
+
+@pytest.mark.parametrize('validate', [True, False])
+def test_resume_is_exact(make, make_trainer, tmp_path, validate):
+    limit = {} if validate else {'limit_val_batches': 0}
+    expected, history = make(), History()
+    make_trainer(5, [history], **limit).fit(expected)
+
+    saver = pl.callbacks.ModelCheckpoint(tmp_path, save_last=True)
+    make_trainer(2, [saver], checkpoints=True, **limit).fit(make())
+    module, resumed = make(), History()
+    torch.rand(5)
+    make_trainer(5, [resumed], **limit).fit(
+        module, ckpt_path=tmp_path / 'last.ckpt'
+    )
+    assert resumed.epochs == history.epochs[2:]
+    for name, x in weights(expected).items():
+        assert weights(module)[name].equal(x)
+    for edge_type, edge_index in expected.parts.edge_index_dict.items():
+        assert module.parts.edge_index_dict[edge_type].equal(edge_index)
+
+
+def test_resume_within_an_epoch(make, make_trainer, tmp_path):
+    saver = pl.callbacks.ModelCheckpoint(
+        tmp_path, every_n_train_steps=2, save_top_k=-1
+    )
+    make_trainer(2, [saver], checkpoints=True).fit(make())
+    path = next(tmp_path.glob('*step=2.ckpt'))
+    module, history = make(), History()
+    make_trainer(3, [history]).fit(module, ckpt_path=path)
+    assert module.current_epoch == 3
+    for epoch in history.epochs:
+        assert all(math.isfinite(v) for v in epoch.values())
+
+
+def test_load_from_checkpoint(planted, make, make_trainer, tmp_path):
+    module, trainer = make(lr=2e-2), make_trainer(3)
+    trainer.fit(module)
+    trainer.save_checkpoint(tmp_path / 'a.ckpt')
+    # Nothing in it needs to be executed.
+    torch.load(tmp_path / 'a.ckpt', weights_only=True)
+    loaded = DiffMMLightning.load_from_checkpoint(
+        tmp_path / 'a.ckpt', data=planted()
+    )
+    assert loaded.config == module.config
+    assert_close(loaded.parts.embeddings(), module.parts.embeddings())
+    graphs = module.parts.edge_index_dict
+    assert len(graphs) == 3
+    for edge_type, edge_index in graphs.items():
+        assert loaded.parts.edge_index_dict[edge_type].equal(edge_index)
+    # It may be trained from there anew.
+    make_trainer(1).fit(loaded)
+
+
+def test_custom_types_and_modalities(planted, make_trainer, tmp_path):
+    edge_type = ('customer', 'buys', 'product')
+    data = planted(edge_type=edge_type)
+    module = DiffMMLightning(data, SMALL, ['text'], edge_type=edge_type)
+    trainer = make_trainer(1)
+    trainer.fit(module)
+    assert 'loss/diffusion_text' in trainer.callback_metrics
+    assert 'loss/diffusion_image' not in trainer.callback_metrics
+    trainer.save_checkpoint(tmp_path / 'a.ckpt')
+    loaded = DiffMMLightning.load_from_checkpoint(
+        tmp_path / 'a.ckpt', data=data
+    )
+    assert list(loaded.parts.edge_index_dict) == [
+        edge_type,
+        ('customer', 'denoised_text', 'product'),
+    ]
+
+
+def test_denoisers_are_trained(make, make_trainer):
+    module = make()
+    before = weights(module.diffusion)
+    make_trainer(1).fit(module)
+    for name, x in weights(module.diffusion).items():
+        assert not x.equal(before[name])
+
+
+def test_gradients_are_clipped_and_accumulated(make, make_trainer):
+    plain, other = make(), make()
+    make_trainer(1).fit(plain)
+    trainer = make_trainer(1, accumulate_grad_batches=3, gradient_clip_val=1e-3)
+    trainer.fit(other)
+    assert trainer.global_step == 1
+    assert not weights(other)['model.user_emb.weight'].equal(
+        weights(plain)['model.user_emb.weight']
+    )
+
+
+def test_loss_that_is_not_finite(make, make_trainer):
+    module = make()
+    with torch.no_grad():
+        module.model.user_emb.weight[0, 0] = math.nan
+    with pytest.raises(NonFiniteLossError, match='in epoch 1, step 1'):
+        make_trainer(1, num_sanity_val_steps=0).fit(module)
+
+
+def test_no_test_split(planted, make, make_trainer):
+    data = planted()
+    del data[OBSERVED].test_edge_label_index
+    module, trainer = make(data), make_trainer(1)
+    trainer.fit(module)
+    with pytest.raises(ValueError, match="'test_edge_label_index'"):
+        trainer.test(module)
+
+
+def test_other_precision(make, make_trainer):
+    trainer = make_trainer(1, precision='bf16-mixed')
+    with pytest.raises(ValueError, match="'precision' needs to be '32-true'"):
+        trainer.fit(make())
+
+
+def test_cuda_graphs(make):
+    with pytest.raises(ValueError, match="'cuda_graphs'"):
+        make(cuda_graphs=True)
+
+
+def test_foreign_checkpoint(make, make_trainer, tmp_path):
+    class Other(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.lin = torch.nn.Linear(1, 1)
+
+        def training_step(self, batch, batch_idx):
+            return self.lin(batch).sum()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    trainer = make_trainer(1)
+    trainer.fit(Other(), DataLoader(torch.ones(1, 1)))
+    trainer.save_checkpoint(tmp_path / 'a.ckpt')
+    with pytest.raises(ValueError, match="'checkpoint' needs to be one of"):
+        make_trainer(1).fit(make(), ckpt_path=tmp_path / 'a.ckpt')
+
+
+def test_several_processes(make, make_trainer, monkeypatch):
+    trainer = make_trainer(1)
+    world_size = property(lambda self: 2)
+    monkeypatch.setattr(type(trainer), 'world_size', world_size)
+    with pytest.raises(ValueError, match="'devices' needs to be 1"):
+        trainer.fit(make())
+
+
+def test_parts_follow_the_module_to_its_device(make, make_trainer):
+    module = make()
+    make_trainer(1).fit(module)
+    before = module.parts
+    expected, graphs = before.embeddings(), before.edge_index_dict
+    state = torch.get_rng_state()
+    before.device = torch.device('meta')  # As if it came from there.
+    parts = module.parts
+    assert parts is not before and parts is module.parts
+    assert parts.device == module.device
+    assert parts.model is module.model and parts.diffusion is module.diffusion
+    assert torch.get_rng_state().equal(state)
+    assert_close(parts.embeddings(), expected)
+    for edge_type, edge_index in graphs.items():
+        assert parts.edge_index_dict[edge_type].equal(edge_index)
+
+
+def test_without_lightning():
+    code = """
+import sys
+sys.modules['lightning.pytorch'] = sys.modules['pytorch_lightning'] = None
+try:
+    import diffmm_geo.training.lightning_module
+except ImportError as error:
+    print(error)
+del sys.modules['pytorch_lightning']
+try:
+    import pytorch_lightning
+except ImportError:
+    print('not installed')
+else:
+    from diffmm_geo.training.lightning_module import DiffMMLightning
+    print(issubclass(DiffMMLightning, pytorch_lightning.LightningModule))
+"""
+    out = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True
+    )
+    assert out.returncode == 0, out.stderr
+    error, other = out.stdout.splitlines()
+    assert 'diffmm_geo[lightning]' in error
+    assert other in ('True', 'not installed')
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(make, tmp_path):
+    module = make(lr=2e-2)
+    trainer = pl.Trainer(
+        max_epochs=20,
+        accelerator='gpu',
+        devices=1,
+        logger=False,
+        default_root_dir=tmp_path,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+    trainer.fit(module)
+    (after,) = trainer.validate(module, verbose=False)
+    assert after['val/recall@3'] > 0.75
+    assert module.parts.device.type == 'cpu'
