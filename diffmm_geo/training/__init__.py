@@ -1,7 +1,7 @@
 r"""Training of the whole model and of baselines under the same protocol."""
 
 from .config import PRECISIONS, TrainingConfig
-from .diffmm_trainer import DiffMMConfig, DiffMMTrainer
+from .diffmm_trainer import BATCHINGS, DiffMMConfig, DiffMMTrainer
 from .lightgcn_trainer import LightGCNConfig, LightGCNTrainer
 from .mf_trainer import MFConfig, MFTrainer
 from .negative_sampler import NegativeSampler
@@ -11,6 +11,7 @@ from .trainer import Trainer
 from .vbpr_trainer import VBPRConfig, VBPRTrainer
 
 __all__ = [
+    'BATCHINGS',
     'PRECISIONS',
     'RECIPES',
     'DiffMMConfig',
