@@ -42,7 +42,8 @@ class NeighborBatches:
     bipartite graphs between the same users and items at once.
 
     A node that is expanded has :math:`s_v` of its :math:`d_v` edges of each
-    graph sampled, without replacement. With
+    graph sampled, without replacement, in an order that is drawn here: some
+    samplers prefer the edges in front. With
 
     .. math::
         \mathbf{x}^{\prime}_v = \frac{d_v}{s_v} \sum_{w \in \mathcal{S}(v)}
@@ -86,11 +87,7 @@ class NeighborBatches:
         }
         for t, names in self._names.items():
             for name, matrix in zip(names, _matrices(adj_dict[t])):
-                # Sorted by target, as the sampler wants them.
-                pattern = matrix.pattern
-                self._data[name].edge_index = torch.stack(
-                    [pattern.col, pattern.row]
-                ).cpu()
+                self._data[name].edge_index = _shuffled(matrix).cpu()
 
     def sample(
         self,
@@ -214,6 +211,18 @@ def check_sampler() -> None:
             "not installed; the extra 'sparse' has it: "
             "pip install --no-build-isolation 'diffmm_geo[sparse]'"
         )
+
+
+def _shuffled(matrix: SparseMatrix) -> Tensor:
+    r"""The entries (row 0 columns, row 1 rows), by rows as a sampler wants
+    them, and those of a row in random order. Where torch-sparse (0.6.18)
+    samples s of d, the last s are half as likely as the rest: in such an
+    order, all are equally likely.
+    """
+    pattern = matrix.pattern
+    order = torch.randperm(pattern.nnz, device=pattern.col.device)
+    order = order[pattern.row[order].argsort(stable=True)]
+    return torch.stack([pattern.col[order], pattern.row[order]])
 
 
 def _matrices(adj: BipartiteAdj) -> tuple[SparseMatrix, SparseMatrix]:

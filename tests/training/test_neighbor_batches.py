@@ -105,14 +105,15 @@ def test_step_is_unbiased(graphs):
     observed = edges_of(graphs[OBSERVED])
     x_user, x_item = torch.randn(U, 3), torch.randn(I, 3)
     expected = {t: propagate(a, x_user, x_item) for t, a in graphs.items()}
-    sampler = NeighborBatches(graphs, OBSERVED, [2])
     probability = SeedProbability(observed, observed, U, I)
     # The same triples over and over, all sampled anew.
-    count = 2000
-    batches = [batches_of(observed, 300)[0]] * count
+    count = 1000
+    batches = batches_of(observed, 300)
     total = {t: [0, 0] for t in graphs}
     square = {t: [0, 0] for t in graphs}
-    for batch in sampler.sample(batches, probability):
+    for _ in range(count):
+        sampler = NeighborBatches(graphs, OBSERVED, [2])
+        (batch,) = sampler.sample(batches, probability)
         user, item = batch.n_id_dict['user'], batch.n_id_dict['item']
         for t, adj in batch.adj_dict.items():
             out = propagate(adj, x_user[user], x_item[item])
@@ -126,7 +127,7 @@ def test_step_is_unbiased(graphs):
             truth = expected[t][n][batch.n_id_dict[node][seed]]
             mean = total[t][n] / count
             error = (square[t][n] / count - mean**2).clamp(min=0) / count
-            deviation = (mean - truth).abs() / (error.sqrt() + 1e-5)
+            deviation = (mean - truth).abs() / (error.sqrt() + 1e-3)
             assert float(deviation.max()) < 5
             assert float(error.max()) > 0
 
@@ -177,7 +178,9 @@ def test_all_neighbors_are_the_whole_graph(planted, ssl_weight, num_layers):
 
 
 def test_regulariser_is_that_of_the_rows(planted):
-    trainer = make_trainer(planted(), reg_weight=0.5, batch_size=4)
+    trainer = make_trainer(
+        planted(), reg_weight=0.5, batch_size=2, num_neighbors=(1, 1, 1)
+    )
     trainer.generate_graphs()
     batch = next(trainer.neighbor_batches())
     reg = 0.5 * trainer.model.reg_loss(batch.n_id_dict)
