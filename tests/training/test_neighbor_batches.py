@@ -159,10 +159,13 @@ def test_all_neighbors_are_the_whole_graph(planted, ssl_weight, num_layers):
         batch_size=96 if whole else 7,
     )
     trainer.generate_graphs()
-    torch.manual_seed(3)
-    triples = trainer.triples()
-    torch.manual_seed(3)
-    for triple, batch in zip(triples, trainer.neighbor_batches()):
+    for batch in trainer.neighbor_batches():
+        n_id = batch.n_id_dict
+        user, positive, negative = batch.triples
+        triple = (
+            n_id['user'][user],
+            *n_id['item'][torch.stack([positive, negative])],
+        )
         loss, grads = gradients(
             trainer,
             batch.adj_dict,
