@@ -5,8 +5,10 @@ from .diffmm_trainer import BATCHINGS, DiffMMConfig, DiffMMTrainer
 from .lightgcn_trainer import LightGCNConfig, LightGCNTrainer
 from .mf_trainer import MFConfig, MFTrainer
 from .negative_sampler import NegativeSampler
+from .neighbor_batches import NeighborBatch, NeighborBatches
 from .recipes import RECIPES
 from .run_files import save_run
+from .seed_probability import SeedProbability
 from .trainer import Trainer
 from .vbpr_trainer import VBPRConfig, VBPRTrainer
 
@@ -21,6 +23,9 @@ __all__ = [
     'MFConfig',
     'MFTrainer',
     'NegativeSampler',
+    'NeighborBatch',
+    'NeighborBatches',
+    'SeedProbability',
     'Trainer',
     'TrainingConfig',
     'VBPRConfig',

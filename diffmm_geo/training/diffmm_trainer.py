@@ -32,6 +32,7 @@ from diffmm_geo.training.trainer import Trainer
 from diffmm_geo.utils.checks import check_choice, check_int, check_number
 from diffmm_geo.utils.features import modality_features
 
+#: What a step propagates over, see :class:`DiffMMConfig`.
 BATCHINGS = ('full', 'neighbor')
 
 
@@ -158,11 +159,11 @@ class DiffMMTrainer(Trainer):
     are, and estimates the step over the whole graph:
 
     * Sampled edges stand for those left out; see
-      :class:`~diffmm_geo.training.neighbor_batches.NeighborBatches`.
+      :class:`~diffmm_geo.training.NeighborBatches`.
     * The contrastive loss has the nodes of the triples as candidates, each
       weighted by one over its probability to be among them (log-Q
       correction); see
-      :class:`~diffmm_geo.training.seed_probability.SeedProbability`.
+      :class:`~diffmm_geo.training.SeedProbability`.
     * The regulariser is that of the ID embeddings in the subgraph: its
       gradient is that of all, at these rows.
     * Entries of generated graphs are dropped in each step, not each epoch.

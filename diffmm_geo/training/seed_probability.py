@@ -30,6 +30,15 @@ class SeedProbability:
         - **positives:** :math:`(2, E)`
         - **observed:** :math:`(2, E^{\prime})`
         - **output:** :math:`(|\mathcal{U}|)` and :math:`(|\mathcal{I}|)`
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.training import SeedProbability
+        >>> edge_index = torch.tensor([[0, 0, 1], [0, 1, 2]])
+        >>> probability = SeedProbability(edge_index, edge_index, 2, 3)
+        >>> user, item = probability(batch_size=1)
+        >>> user  # Two of three interactions are of user 0.
+        tensor([0.6667, 0.3333], dtype=torch.float64)
     """
 
     def __init__(
