@@ -6,6 +6,7 @@ r"""Trains DiffMM, with the recipe of the paper's authors where there is one.
     python examples/diffmm.py --checkpoint-dir runs/last --resume
     python examples/diffmm.py --precision bf16 --diffusion-form sampled \
         --num-candidates 2048  # the fastest
+    python examples/diffmm.py --batching neighbor --num-neighbors 20 10 5
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 from diffmm_geo.datasets import DATASETS, load_dataset
 from diffmm_geo.nn.diffusion import FORMS
 from diffmm_geo.training import (
+    BATCHINGS,
     PRECISIONS,
     RECIPES,
     CSVLogger,
@@ -70,6 +72,19 @@ def parse_args():
         '(default: all nodes)',
     )
     parser.add_argument(
+        '--batching',
+        choices=BATCHINGS,
+        help='what a step propagates over: all of the graphs, or the '
+        'subgraph sampled around a batch (default: recipe)',
+    )
+    parser.add_argument(
+        '--num-neighbors',
+        type=int,
+        nargs='+',
+        help='edges to sample of each node and graph by hop, -1 for all '
+        '(default: recipe)',
+    )
+    parser.add_argument(
         '--checkpoint-dir', help='where each epoch leaves a checkpoint'
     )
     parser.add_argument(
@@ -113,6 +128,8 @@ def main():
         'precision': args.precision,
         'diffusion_form': args.diffusion_form,
         'num_candidates': args.num_candidates,
+        'batching': args.batching,
+        'num_neighbors': args.num_neighbors,
     }
     config = replace(
         config, **{k: v for k, v in changes.items() if v is not None}

@@ -1,17 +1,20 @@
 r"""Training of the whole model and of baselines under the same protocol."""
 
 from .config import PRECISIONS, TrainingConfig
-from .diffmm_trainer import DiffMMConfig, DiffMMTrainer
+from .diffmm_trainer import BATCHINGS, DiffMMConfig, DiffMMTrainer
 from .lightgcn_trainer import LightGCNConfig, LightGCNTrainer
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .mf_trainer import MFConfig, MFTrainer
 from .negative_sampler import NegativeSampler
+from .neighbor_batches import NeighborBatch, NeighborBatches
 from .recipes import RECIPES
 from .run_files import save_run
+from .seed_probability import SeedProbability
 from .trainer import Trainer
 from .vbpr_trainer import VBPRConfig, VBPRTrainer
 
 __all__ = [
+    'BATCHINGS',
     'PRECISIONS',
     'RECIPES',
     'CSVLogger',
@@ -23,6 +26,9 @@ __all__ = [
     'MFConfig',
     'MFTrainer',
     'NegativeSampler',
+    'NeighborBatch',
+    'NeighborBatches',
+    'SeedProbability',
     'TensorBoardLogger',
     'Trainer',
     'TrainingConfig',

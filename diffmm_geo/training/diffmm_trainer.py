@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import Optimizer, SparseAdam
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.models.lightgcn import BPRLoss
-from torch_geometric.typing import EdgeType
+from torch_geometric.typing import EdgeType, NodeType
 
 from diffmm_geo.nn import (
     CrossModalContrastiveLoss,
@@ -22,6 +22,12 @@ from diffmm_geo.nn.diffusion.forms import FORMS
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.training.config import TrainingConfig
 from diffmm_geo.training.generators import GENERATORS
+from diffmm_geo.training.neighbor_batches import (
+    NeighborBatch,
+    NeighborBatches,
+    check_sampler,
+)
+from diffmm_geo.training.seed_probability import SeedProbability
 from diffmm_geo.training.trainer import Trainer
 from diffmm_geo.utils.checks import (
     check_choice,
@@ -31,6 +37,9 @@ from diffmm_geo.utils.checks import (
     check_type,
 )
 from diffmm_geo.utils.features import modality_features
+
+#: What a step propagates over, see :class:`DiffMMConfig`.
+BATCHINGS = ('full', 'neighbor')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +79,14 @@ class DiffMMConfig(TrainingConfig):
             epoch, or :obj:`"observed"`, the observed interactions
             themselves. Neither of these trains denoisers.
             (default: :obj:`"diffusion"`)
+        batching (str, optional): What a step of recommendation propagates
+            over: :obj:`"full"`, all of the graphs, or :obj:`"neighbor"`, the
+            subgraph that is sampled around a batch, with sparse updates of ID
+            embeddings; see :class:`DiffMMTrainer`. (default: :obj:`"full"`)
+        num_neighbors (list[int], optional): The number of edges to sample of
+            each node and graph by hop, all for :obj:`-1`, where batching is
+            :obj:`"neighbor"`; the model takes :obj:`num_layers + 2` hops.
+            (default: :obj:`(20, 10, 5)`)
     """
 
     diffusion_lr: float = 1e-3
@@ -83,6 +100,8 @@ class DiffMMConfig(TrainingConfig):
     num_candidates: int | None = None
     num_generated_from: int | None = None
     generator: str = 'diffusion'
+    batching: str = 'full'
+    num_neighbors: Sequence[int] = (20, 10, 5)
     embedding_dim: int = 64
     num_layers: int = 1
     generated_weight: float = 0.2
@@ -108,6 +127,22 @@ class DiffMMConfig(TrainingConfig):
         for name in ('num_candidates', 'num_generated_from'):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name))
+        check_choice('batching', self.batching, BATCHINGS)
+        if not isinstance(self.num_neighbors, Sequence) or isinstance(
+            self.num_neighbors, str
+        ):
+            raise ValueError(
+                f"'num_neighbors' needs to be a list of integers (got "
+                f'{self.num_neighbors!r})'
+            )
+        for number in self.num_neighbors:
+            if number != -1:
+                check_int('num_neighbors', number)
+        if self.batching == 'neighbor' and self.cuda_graphs:
+            raise ValueError(
+                "'cuda_graphs' needs batching='full', whose steps are all of "
+                "one size (got batching='neighbor')"
+            )
 
 
 class DiffMMTrainer(Trainer):
@@ -124,6 +159,25 @@ class DiffMMTrainer(Trainer):
         {\| \mathbf{E}_u \|}^2 + {\| \mathbf{E}_i \|}^2 \right) + \lambda_2
         \left( \mathcal{L}_{\mathrm{cl}}^{\mathrm{user}} +
         \mathcal{L}_{\mathrm{cl}}^{\mathrm{item}} \right).
+
+    With :obj:`batching="neighbor"`, a step takes as much memory and time as
+    the subgraph that is sampled around its triples, however many nodes there
+    are, and estimates the step over the whole graph:
+
+    * Sampled edges stand for those left out; see
+      :class:`~diffmm_geo.training.NeighborBatches`.
+    * The contrastive loss has the nodes of the triples as candidates, each
+      weighted by one over its probability to be among them (log-Q
+      correction); see
+      :class:`~diffmm_geo.training.SeedProbability`.
+    * The regulariser is that of the ID embeddings in the subgraph: its
+      gradient is that of all, at these rows.
+    * Entries of generated graphs are dropped in each step, not each epoch.
+    * ID embeddings have sparse gradients, and
+      :class:`torch.optim.SparseAdam`, which leaves all other rows, and their
+      moments, as they are.
+
+    Generation and evaluation take the whole graph.
 
     Args:
         data (HeteroData): The user-item graph with item features
@@ -206,7 +260,28 @@ class DiffMMTrainer(Trainer):
             m: x.to(self.model.item_emb.weight) for m, x in features.items()
         }
 
-        self.optimizer = self.adam(self.model.parameters(), c.lr)
+        tables = []
+        if c.batching == 'neighbor':
+            check_sampler()
+            if len(c.num_neighbors) < self.model.num_layers + 2:
+                raise ValueError(
+                    f"'num_neighbors' needs num_layers + 2 = "
+                    f'{self.model.num_layers + 2} hops at least (got '
+                    f'{c.num_neighbors})'
+                )
+            tables = [self.model.user_emb.weight, self.model.item_emb.weight]
+            self._seed_probability = SeedProbability(
+                self._positives, self.edge_index, *self.model.size
+            )
+        self.table_optimizer = SparseAdam(tables, c.lr) if tables else None
+        self.optimizer = self.adam(
+            (
+                p
+                for p in self.model.parameters()
+                if all(p is not table for table in tables)
+            ),
+            c.lr,
+        )
         self.diffusion_optimizer = self.adam(
             self.diffusion.parameters(), c.diffusion_lr
         )
@@ -250,7 +325,10 @@ class DiffMMTrainer(Trainer):
 
     @property
     def optimizers(self) -> dict[str, Optimizer]:
-        return {**super().optimizers, 'diffusion': self.diffusion_optimizer}
+        out = {**super().optimizers, 'diffusion': self.diffusion_optimizer}
+        if self.table_optimizer is not None:
+            out['tables'] = self.table_optimizer
+        return out
 
     @property
     def data_dict(self) -> dict[str, Tensor]:
@@ -261,11 +339,47 @@ class DiffMMTrainer(Trainer):
         losses = self.generate_graphs()
         self.model.train()
         with self.phase('recommend'):
-            adj_dict = self.dropped_graphs()
-            terms = self.train_on_triples(
-                self.optimizer, partial(self._loss, adj_dict), self.terms
-            )
+            if self.table_optimizer is not None:
+                terms = self._train_on_subgraphs(self.table_optimizer)
+            else:
+                adj_dict = self.dropped_graphs()
+                terms = self.train_on_triples(
+                    self.optimizer, partial(self._loss, adj_dict), self.terms
+                )
         return {**losses, **terms}
+
+    def neighbor_batches(self) -> Iterator[NeighborBatch]:
+        r"""The batches of :meth:`triples`, each with the subgraph that is
+        sampled around it, and entries of generated graphs dropped.
+        """
+        batches = NeighborBatches(
+            self._adj_dict, self.edge_type, self.config.num_neighbors
+        )
+        for batch in batches.sample(self.triples(), self._seed_probability):
+            yield replace(batch, adj_dict=self.dropped(batch.adj_dict))
+
+    def _train_on_subgraphs(
+        self, table_optimizer: Optimizer
+    ) -> dict[str, float]:
+        optimizers = [self.optimizer, table_optimizer]
+
+        def step(batch: NeighborBatch) -> Tensor:
+            user, positive, negative = batch.triples
+            terms = self._loss(
+                batch.adj_dict,
+                user,
+                positive,
+                negative,
+                batch.n_id_dict,
+                batch.sample_dict,
+            )
+            return self._step(optimizers, terms)
+
+        steps = ((step(b), b.triples.size(1)) for b in self.neighbor_batches())
+        losses = self._mean_losses(steps, self.terms)
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        return losses
 
     def generate_graphs(self) -> dict[str, float]:
         r"""The first two phases of an epoch: trains the denoisers, generates
@@ -292,11 +406,18 @@ class DiffMMTrainer(Trainer):
         r"""The graphs of an epoch, with entries of those that are generated
         dropped.
         """
+        return self.dropped(self._adj_dict)
+
+    def dropped(
+        self,
+        adj_dict: dict[EdgeType, BipartiteAdj],
+    ) -> dict[EdgeType, BipartiteAdj]:
+        r"""Drops entries of graphs that are generated."""
         return {
             edge_type: adj
             if edge_type == self.edge_type
             else adj.dropout(self.config.keep_rate)
-            for edge_type, adj in self._adj_dict.items()
+            for edge_type, adj in adj_dict.items()
         }
 
     def _set_graphs(self, edge_index_dict: dict[EdgeType, Tensor]) -> None:
@@ -313,21 +434,31 @@ class DiffMMTrainer(Trainer):
         user: Tensor,
         positive: Tensor,
         negative: Tensor,
+        n_id_dict: dict[NodeType, Tensor] | None = None,
+        sample_dict: dict[NodeType, tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
+        r"""The terms of the loss of triples, over the graphs or a part."""
         c, (user_type, _, item_type) = self.config, self.edge_type
-        reg = c.reg_weight * self.model.reg_loss()
+        features = self.feature_dict
+        if n_id_dict is not None:
+            n_id = n_id_dict[item_type]
+            features = {m: x[n_id] for m, x in features.items()}
+        reg = c.reg_weight * self.model.reg_loss(n_id_dict)
         contrastive = torch.zeros_like(reg)
         if c.ssl_weight > 0:
             out, views = self.model.forward_with_views(
-                self.feature_dict, adj_dict
+                features, adj_dict, n_id_dict
             )
             with self.autocast():
                 for t, index in ((user_type, user), (item_type, positive)):
                     contrastive = contrastive + self.contrastive_loss.contrast(
-                        [view[t] for view in views.values()], index, out[t]
+                        [view[t] for view in views.values()],
+                        index,
+                        out[t],
+                        None if sample_dict is None else sample_dict[t],
                     )
         else:
-            out = self.model(self.feature_dict, adj_dict)
+            out = self.model(features, adj_dict, n_id_dict)
 
         x_user, x_item = out[user_type][user], out[item_type]
         bpr = self.bpr_loss(

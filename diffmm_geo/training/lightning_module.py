@@ -111,6 +111,11 @@ class DiffMMLightning(LightningModule):
                 "'cuda_graphs' needs DiffMMTrainer: Lightning takes the steps "
                 'here (got True)'
             )
+        if config.batching != 'full':
+            raise ValueError(
+                f"'batching' needs DiffMMTrainer: Lightning takes steps over "
+                f"all of the graphs here (got '{config.batching}')"
+            )
         self._data = data
         self._parts = self._build(
             torch.device('cpu'), config, modalities, model, diffusion, edge_type

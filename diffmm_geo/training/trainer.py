@@ -5,7 +5,7 @@ import hashlib
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -196,24 +196,40 @@ class Trainer(ABC):
         """
 
         def step(batch: Sequence[Tensor]) -> Tensor:
-            optimizer.zero_grad()
-            terms = loss_fn(*batch)
-            terms.sum().backward()
-            optimizer.step()
-            return terms.detach()
+            return self._step([optimizer], loss_fn(*batch))
 
         take_step: Step = step
         if self.config.cuda_graphs:
             take_step = GraphedStep(step)
+        losses = self._mean_losses(
+            ((take_step(b.unbind()), b.size(1)) for b in self.triples()), names
+        )
+        optimizer.zero_grad()
+        return losses
+
+    def _step(self, optimizers: Sequence[Optimizer], terms: Tensor) -> Tensor:
+        r"""A step down the sum of terms."""
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        terms.sum().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        return terms.detach()
+
+    def _mean_losses(
+        self,
+        steps: Iterable[tuple[Tensor, int]],
+        names: Sequence[str],
+    ) -> dict[str, float]:
+        r"""The mean of each term over all triples, of the terms of each step
+        and its number of triples.
+        """
         total: Tensor | float = 0.0
         finite = FiniteLosses(names)
-        for number, batch in enumerate(self.triples(), start=1):
-            terms = take_step(batch.unbind())
+        for number, (terms, size) in enumerate(steps, start=1):
             finite.add(number, terms)
-            share = batch.size(1) / self._positives.size(1)
-            total = total + terms * share
+            total = total + terms * (size / self._positives.size(1))
             self._on_step()
-        optimizer.zero_grad()
         finite.check()
         assert isinstance(total, Tensor)
         return dict(zip(names, total.tolist()))

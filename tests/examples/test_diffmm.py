@@ -73,6 +73,20 @@ def test_one_line_for_a_wrong_argument(
     assert not (tmp_path / 'out').exists()
 
 
+def test_neighbor_batching(run_example, shop, tmp_path):
+    pytest.importorskip('torch_sparse')
+    args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path)
+    args = (*args, '--batching', 'neighbor', '--epochs', 1)
+    out = run_example('diffmm.py', *args, '--num-neighbors', 3, 2, 1)
+    assert out.returncode == 0, out.stderr
+    config = json.loads((tmp_path / 'metrics.json').read_text())['config']
+    assert config['batching'] == 'neighbor'
+    assert config['num_neighbors'] == [3, 2, 1]
+    out = run_example('diffmm.py', *args, '--num-neighbors', 3)
+    assert out.returncode != 0
+    assert "error: 'num_neighbors'" in out.stderr
+
+
 def test_resume(run_example, shop, tmp_path):
     args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path / 'out')
     args = (*args, '--checkpoint-dir', tmp_path / 'checkpoints', '--resume')

@@ -206,11 +206,20 @@ class TestDiffMMTrainer(Protocol):
         ('keep_rate', 0.0),
         ('msi_weight', math.nan),
         ('num_edges_per_user', 0),
+        ('batching', 'mini'),
+        ('num_neighbors', (5, 0, 5)),
+        ('num_neighbors', 5),
+        ('num_neighbors', '555'),
     ],
 )
 def test_bad_config(name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):
         DiffMMConfig(**{name: value})
+
+
+def test_cuda_graphs_need_all_of_the_graphs():
+    with pytest.raises(ValueError, match="'cuda_graphs' needs batching='full'"):
+        DiffMMConfig(cuda_graphs=True, batching='neighbor')
 
 
 def test_recipes():

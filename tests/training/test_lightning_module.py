@@ -254,6 +254,11 @@ def test_cuda_graphs(make):
         make(cuda_graphs=True)
 
 
+def test_batching(make):
+    with pytest.raises(ValueError, match="'batching' needs DiffMMTrainer"):
+        make(batching='neighbor')
+
+
 def test_foreign_checkpoint(make, make_trainer, tmp_path):
     class Other(pl.LightningModule):
         def __init__(self):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Embedding, ModuleDict, Parameter
 from torch_geometric.typing import Adj, EdgeType
@@ -81,6 +82,9 @@ class DiffMM(Pretrained):
           every modality
         - **edge_index_dict:** as in
           :class:`~diffmm_geo.nn.MultiModalLightGCNConv`
+        - **n_id_dict** *(optional)*: the nodes of a subgraph, by node type,
+          whose features and graphs the others then are; gradients of ID
+          embeddings are sparse
         - **output:** :math:`(|\mathcal{U}|, d)` for users and
           :math:`(|\mathcal{I}|, d)` for items, by node type
 
@@ -181,8 +185,14 @@ class DiffMM(Pretrained):
     def projected(
         self,
         feature_dict: Mapping[str, Tensor],
+        num_items: int | None = None,
     ) -> dict[str, Tensor]:
         r"""The projected features :math:`\mathbf{F}_m`, not normalised.
+
+        Args:
+            feature_dict (dict[str, torch.Tensor]): The raw features.
+            num_items (int, optional): The number of items they are of, all
+                of the model if not given. (default: :obj:`None`)
 
         Shapes:
             - **feature_dict:** :math:`(|\mathcal{I}|, C_m)`
@@ -193,7 +203,7 @@ class DiffMM(Pretrained):
             check_matrix(
                 f"feature_dict['{m}']",
                 feature_dict[m],
-                self.num_items,
+                num_items or self.num_items,
                 self.modality_channels[m],
                 device=self.user_emb.weight.device,
             )
@@ -221,9 +231,12 @@ class DiffMM(Pretrained):
         self,
         feature_dict: Mapping[str, Tensor],
         edge_index_dict: EdgeIndexDict,
+        n_id_dict: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        adj_dict = self.adjacency_dict(edge_index_dict, prepare=False)
-        h = self._aggregate(self._normalized(feature_dict), adj_dict)
+        x, feature, adj_dict = self._inputs(
+            feature_dict, edge_index_dict, n_id_dict
+        )
+        h = self._aggregate(x, feature, adj_dict)
         (z,) = self._propagate(adj_dict, [h])
         return self._output(h, z)
 
@@ -245,46 +258,69 @@ class DiffMM(Pretrained):
         Raises:
             ValueError: If the generated edges of a modality are missing.
         """
-        adj_dict = self.adjacency_dict(edge_index_dict, prepare=False)
-        feature = self._normalized(feature_dict)
+        x, feature, adj_dict = self._inputs(feature_dict, edge_index_dict)
         return self._view_dict(
-            self._propagate(adj_dict, self._generated(feature, adj_dict))
+            self._propagate(adj_dict, self._generated(x, feature, adj_dict))
         )
 
     def forward_with_views(
         self,
         feature_dict: Mapping[str, Tensor],
         edge_index_dict: EdgeIndexDict,
+        n_id_dict: Mapping[str, Tensor] | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         r"""The output and the modality views, projecting features once."""
-        adj_dict = self.adjacency_dict(edge_index_dict, prepare=False)
-        feature = self._normalized(feature_dict)
-        h = self._aggregate(feature, adj_dict)
+        x, feature, adj_dict = self._inputs(
+            feature_dict, edge_index_dict, n_id_dict
+        )
+        h = self._aggregate(x, feature, adj_dict)
         # All go through the observed graph side by side.
         z, *views = self._propagate(
-            adj_dict, [h, *self._generated(feature, adj_dict)]
+            adj_dict, [h, *self._generated(x, feature, adj_dict)]
         )
         return self._output(h, z), self._view_dict(views)
 
-    def _normalized(
+    def _inputs(
         self,
         feature_dict: Mapping[str, Tensor],
-    ) -> dict[str, Tensor]:
-        return {
-            m: unit_rows(x) for m, x in self.projected(feature_dict).items()
+        edge_index_dict: EdgeIndexDict,
+        n_id_dict: Mapping[str, Tensor] | None = None,
+    ) -> tuple[NodePair, dict[str, Tensor], dict[EdgeType, BipartiteAdj]]:
+        r"""ID embeddings, normalised features, and normalised graphs."""
+        x_user, x_item = x = self._id_embeddings(n_id_dict)
+        size = (x_user.size(0), x_item.size(0))
+        adj_dict = self.conv.adjacency_dict(edge_index_dict, size, x_user.dtype)
+        feature = {
+            m: unit_rows(f)
+            for m, f in self.projected(feature_dict, size[1]).items()
         }
+        return x, feature, adj_dict
+
+    def _id_embeddings(
+        self,
+        n_id_dict: Mapping[str, Tensor] | None,
+    ) -> NodePair:
+        r"""All rows, or those of a subgraph, whose gradients are sparse."""
+        user, item = self.user_emb.weight, self.item_emb.weight
+        if n_id_dict is None:
+            return user, item
+        check_keys('n_id_dict', n_id_dict, self.edge_type[::2])
+        return (
+            F.embedding(n_id_dict[self.edge_type[0]], user, sparse=True),
+            F.embedding(n_id_dict[self.edge_type[2]], item, sparse=True),
+        )
 
     def _aggregate(
         self,
+        x: NodePair,
         feature: Mapping[str, Tensor],
         adj_dict: Mapping[EdgeType, BipartiteAdj],
     ) -> NodePair:
-        return self.conv.aggregate_modalities(
-            adj_dict, self.user_emb.weight, self.item_emb.weight, feature
-        )
+        return self.conv.aggregate_modalities(adj_dict, *x, feature)
 
     def _generated(
         self,
+        x: NodePair,
         feature: Mapping[str, Tensor],
         adj_dict: Mapping[EdgeType, BipartiteAdj],
     ) -> list[NodePair]:
@@ -292,7 +328,7 @@ class DiffMM(Pretrained):
         edge_types = [self.conv.generated_edge_type(m) for m in self.modalities]
         check_keys('edge_index_dict', adj_dict, edge_types)
         return [
-            self.conv.step(adj_dict[t], self.user_emb.weight, feature[m])
+            self.conv.step(adj_dict[t], x[0], feature[m])
             for m, t in zip(self.modalities, edge_types)
         ]
 
@@ -331,14 +367,16 @@ class DiffMM(Pretrained):
             for m, (user, item) in zip(self.modalities, views)
         }
 
-    def reg_loss(self) -> Tensor:
+    def reg_loss(
+        self,
+        n_id_dict: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         r"""The squared norm of the ID embeddings,
-        :math:`{\| \mathbf{E}_u \|}^2 + {\| \mathbf{E}_i \|}^2`.
+        :math:`{\| \mathbf{E}_u \|}^2 + {\| \mathbf{E}_i \|}^2`, or of those
+        of a subgraph: its gradient is then that of all, at these rows.
         """
-        return (
-            self.user_emb.weight.square().sum()
-            + self.item_emb.weight.square().sum()
-        )
+        user, item = self._id_embeddings(n_id_dict)
+        return user.square().sum() + item.square().sum()
 
     @torch.no_grad()
     def recommend(

@@ -25,6 +25,7 @@ class _InfoNCE(torch.autograd.Function):
         weight: Tensor,
         place: Tensor,
         scale: Tensor | None,
+        column_weight: Tensor | None,
         max_logit: float,
         query: Tensor,
         *views: Tensor,
@@ -32,7 +33,7 @@ class _InfoNCE(torch.autograd.Function):
         candidates, positives = views[::2], views[1::2]
         # Products in the type of autocast, sums in that of the inputs.
         low = compute_dtype(query)
-        grads = _Gradients(query, views, ctx.needs_input_grad[4:], low)
+        grads = _Gradients(query, views, ctx.needs_input_grad[5:], low)
         total = query.new_zeros(())
         for view, (candidate, positive) in enumerate(
             zip(candidates, positives)
@@ -50,6 +51,7 @@ class _InfoNCE(torch.autograd.Function):
                     weight[rows].unsqueeze(1),
                     place[rows],
                     None if scale is None else scale[rows].unsqueeze(1),
+                    column_weight,
                     max_logit,
                     query[rows],
                     positive[rows],
@@ -66,7 +68,7 @@ class _InfoNCE(torch.autograd.Function):
             None if saved is None else saved * grad
             for saved in ctx.saved_tensors
         )
-        return None, None, None, None, *made
+        return None, None, None, None, None, *made
 
 
 def _rows(
@@ -76,6 +78,7 @@ def _rows(
     weight: Tensor,
     place: Tensor,
     scale: Tensor | None,
+    column_weight: Tensor | None,
     max_logit: float,
     query: Tensor,
     positive: Tensor,
@@ -96,6 +99,8 @@ def _rows(
         if shift is not None:
             out.sub_(shift)
         out.exp_()
+        if column_weight is not None:
+            out.mul_(column_weight[block])
         if scale is not None:
             # What is drawn stands for the nodes that are no positive.
             inside = (place >= block.start) & (place < block.stop)
@@ -180,6 +185,7 @@ def info_nce_blockwise(
     place: Tensor,
     scale: Tensor | None,
     max_logit: float,
+    column_weight: Tensor | None = None,
 ) -> Tensor:
     r"""InfoNCE of several views against one anchor in blocks of cosines,
     never holding all of them.
@@ -199,15 +205,20 @@ def info_nce_blockwise(
             itself, whether it is among the candidates or not. If not given,
             candidates are all nodes. (default: :obj:`None`)
         max_logit (float): The largest product possible.
+        column_weight (torch.Tensor, optional): How many nodes each candidate
+            stands for beside; needs :obj:`scale`. (default: :obj:`None`)
 
     Shapes:
         - **query:** :math:`(B, F)`
         - **candidates:** :math:`(S, F)`
         - **positives:** :math:`(B, F)`
         - **weight, place, scale:** :math:`(B)`
+        - **column_weight:** :math:`(S)`
         - **output:** scalar
     """
     views = [x for pair in zip(candidates, positives) for x in pair]
-    out = _InfoNCE.apply(weight, place, scale, max_logit, query, *views)
+    out = _InfoNCE.apply(
+        weight, place, scale, column_weight, max_logit, query, *views
+    )
     assert isinstance(out, Tensor)
     return out

@@ -17,9 +17,14 @@ def info_nce_views(
     index: Tensor,
     temperature: float,
     num_candidates: int | None = None,
+    sample: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     r"""The sum of the losses of several views against one anchor, in one
     pass: blocks of cosines, or on a GPU, our own kernels.
+
+    :obj:`sample` are distinct nodes and the number of nodes that each stands
+    for, one over its probability to be among them; see
+    :func:`~diffmm_geo.nn.info_nce`.
     """
     dtype = torch.promote_types(anchor.dtype, candidates[0].dtype)
     # Sums over all nodes need more digits than half precision has.
@@ -34,7 +39,10 @@ def info_nce_views(
     query = _unit(anchor.index_select(0, index), compute) / temperature
     max_logit, num_nodes = 1.0 / temperature, anchor.size(0)
 
-    if num_candidates is None or num_candidates >= num_nodes:
+    column_weight = None
+    if sample is None and (
+        num_candidates is None or num_candidates >= num_nodes
+    ):
         views = [_unit(view, compute) for view in candidates]
         if index.is_cuda and runs_triton(index.device):
             low = compute_dtype(query)
@@ -49,23 +57,54 @@ def info_nce_views(
         positives = [view.index_select(0, index) for view in views]
         place, scale = index, None
     else:
-        drawn = _draw(num_nodes, num_candidates, index.device)
+        drawn, column_weight = _sample(
+            num_nodes, num_candidates, sample, index.device
+        )
         rows = torch.cat([index, drawn])
-        sizes = [index.numel(), num_candidates]
+        sizes = [index.numel(), drawn.numel()]
         positives, views = [], []
         for view in candidates:
             x = _unit(view.index_select(0, rows), compute)
             for out, part in zip((positives, views), x.split(sizes)):
                 out.append(part)
         place = index.new_full((num_nodes,), -1)
-        place[drawn] = torch.arange(num_candidates, device=index.device)
+        place[drawn] = torch.arange(drawn.numel(), device=index.device)
         place = place[index]
-        others = num_candidates - (place >= 0).to(compute)
-        scale = (num_nodes - 1) / others.clamp(min=1)
+        if column_weight is None:
+            others = drawn.numel() - (place >= 0).to(compute)
+            scale = (num_nodes - 1) / others.clamp(min=1)
+        else:
+            column_weight = column_weight.to(compute)
+            scale = torch.ones_like(weight)
     loss = info_nce_blockwise(
-        query, views, positives, weight, place, scale, max_logit
+        query,
+        views,
+        positives,
+        weight,
+        place,
+        scale,
+        max_logit,
+        column_weight,
     )
     return loss.to(dtype)
+
+
+def _sample(
+    num_nodes: int,
+    num_candidates: int | None,
+    sample: tuple[Tensor, Tensor] | None,
+    device: torch.device,
+) -> tuple[Tensor, Tensor | None]:
+    r"""The candidates, and where they are a sample, what each stands for."""
+    if sample is None:
+        assert num_candidates is not None
+        return _draw(num_nodes, num_candidates, device), None
+    drawn, stands_for = sample
+    size = drawn.numel()
+    if num_candidates is None or num_candidates >= size:
+        return drawn, stands_for
+    some = _draw(size, num_candidates, device)
+    return drawn[some], stands_for[some] * (size / num_candidates)
 
 
 def _unit(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -404,3 +404,40 @@ def test_without_item_emb(features, edges):
     assert_close(less.with_new_items(1)(features, edges), expected)
     with pytest.raises(ValueError, match="'item_index'"):
         model.without_item_emb(torch.tensor([I]))
+
+
+def test_subgraph(features, edges):
+    r"""Nodes in another order, some of which have no edges."""
+    model = DiffMM(U, I, CHANNELS, D)
+    expected = model.forward_with_views(features, edges)
+    n_id = {'user': torch.randperm(U), 'item': torch.randperm(I)}
+    place = {t: index.argsort() for t, index in n_id.items()}
+    part = {
+        t: torch.stack([place['user'][e[0]], place['item'][e[1]]])
+        for t, e in edges.items()
+    }
+    rows = {m: x[n_id['item']] for m, x in features.items()}
+    out, views = model.forward_with_views(rows, part, n_id)
+    assert_close(model(rows, part, n_id), out)
+    for actual, exact in [(out, expected[0])] + [
+        (views[m], expected[1][m]) for m in CHANNELS
+    ]:
+        for t in ('user', 'item'):
+            assert_close(actual[t], exact[t][n_id[t]])
+    out['user'].sum().backward()
+    assert model.user_emb.weight.grad.is_sparse
+
+    some = {'user': torch.arange(2), 'item': torch.arange(3)}
+    rows = {m: x[:3] for m, x in features.items()}
+    one = {t: torch.tensor([[1], [2]]) for t in edges}
+    assert model(rows, one, some)['item'].size() == (3, D)
+    with pytest.raises(ValueError, match='needs 3 rows'):
+        model(features, one, some)
+    with pytest.raises(ValueError, match="'n_id_dict'"):
+        model(rows, one, {'user': torch.arange(2)})
+    reg = model.reg_loss(some)
+    assert_close(
+        reg,
+        model.user_emb.weight[:2].square().sum()
+        + model.item_emb.weight[:3].square().sum(),
+    )

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch_geometric.typing
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.loader import LinkNeighborLoader
+from torch_geometric.typing import EdgeType, NodeType
+
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.ops.spmm import SparseMatrix
+from diffmm_geo.training.seed_probability import SeedProbability
+
+
+@dataclass(frozen=True)
+class NeighborBatch:
+    r"""Triples, and the subgraph that was sampled around their nodes.
+
+    Args:
+        triples (torch.Tensor): Users, positive and negative items, as nodes
+            of the subgraph, :obj:`[3, B]`.
+        n_id_dict (dict[str, torch.Tensor]): The nodes of the subgraph, those
+            of the triples in front.
+        adj_dict (dict): Its graphs.
+        sample_dict (dict[str, tuple[torch.Tensor, torch.Tensor]]): The nodes
+            of the triples, as nodes of the subgraph, and one over the
+            probability of each to be among them.
+    """
+
+    triples: Tensor
+    n_id_dict: dict[NodeType, Tensor]
+    adj_dict: dict[EdgeType, BipartiteAdj]
+    sample_dict: dict[NodeType, tuple[Tensor, Tensor]]
+
+
+class NeighborBatches:
+    r"""Samples a subgraph around the nodes of each batch of triples with
+    PyG's :class:`~torch_geometric.loader.LinkNeighborLoader`, over several
+    bipartite graphs between the same users and items at once.
+
+    A node that is expanded has :math:`s_v` of its :math:`d_v` edges of each
+    graph sampled, without replacement, in an order that is drawn here: some
+    samplers prefer the edges in front. With
+
+    .. math::
+        \mathbf{x}^{\prime}_v = \frac{d_v}{s_v} \sum_{w \in \mathcal{S}(v)}
+        \frac{\mathbf{x}_w}{\sqrt{(d_v + 1)(d_w + 1)}} +
+        \frac{\mathbf{x}_v}{d_v + 1}
+
+    and the degrees of the whole graph, a step of propagation is an unbiased
+    (Horvitz-Thompson) estimate of that over the whole graph. Several steps
+    share their samples, and what follows is not linear, so that the loss is
+    an estimate whose bias vanishes as more neighbours are sampled.
+
+    Args:
+        adj_dict (dict): The prepared adjacencies.
+        edge_type (tuple[str, str, str]): The edge type that the triples are
+            of.
+        num_neighbors (list[int]): The number of edges to sample of each node
+            and graph, by hop; all for :obj:`-1`.
+
+    Raises:
+        ImportError: If neither torch-sparse nor pyg-lib is installed.
+    """
+
+    def __init__(
+        self,
+        adj_dict: Mapping[EdgeType, BipartiteAdj],
+        edge_type: EdgeType,
+        num_neighbors: Sequence[int],
+    ) -> None:
+        check_sampler()
+        self.adj_dict = adj_dict
+        self.edge_type = edge_type
+        self.num_neighbors = list(num_neighbors)
+        self._data = HeteroData()
+        to_user, _ = _matrices(adj_dict[edge_type])
+        for node, size in zip(('user', 'item'), to_user.size):
+            self._data[node].num_nodes = size
+        # The order that a sampler draws in may depend on names: not on ours.
+        self._names = {
+            t: (('item', f'{n}_to', 'user'), ('user', f'{n}_to', 'item'))
+            for n, t in enumerate(adj_dict)
+        }
+        for t, names in self._names.items():
+            for name, matrix in zip(names, _matrices(adj_dict[t])):
+                self._data[name].edge_index = _shuffled(matrix).cpu()
+
+    def sample(
+        self,
+        batches: Sequence[Tensor],
+        probability: SeedProbability,
+    ) -> Iterator[NeighborBatch]:
+        r"""The subgraph of each batch of triples.
+
+        Shapes:
+            - **batches:** users, positive and negative items :math:`(3, B)`,
+              all but the last of the same number
+        """
+        if len(batches) == 0:
+            return
+        # Each triple is two links to score. They follow one another by
+        # batches, so that a batch of links is a batch of triples.
+        links = [
+            torch.stack([user.repeat(2), torch.cat([positive, negative])])
+            for user, positive, negative in batches
+        ]
+        loader = LinkNeighborLoader(
+            self._data,
+            self.num_neighbors,
+            (self._names[self.edge_type][1], torch.cat(links, dim=1).cpu()),
+            batch_size=links[0].size(1),
+            is_sorted=True,
+        )
+        device = batches[0].device
+        for batch in loader:
+            yield self._batch(batch.to(device), probability)
+
+    def _batch(
+        self,
+        batch: HeteroData,
+        probability: SeedProbability,
+    ) -> NeighborBatch:
+        user_type, _, item_type = self.edge_type
+        n_id_dict = {
+            user_type: batch['user'].n_id,
+            item_type: batch['item'].n_id,
+        }
+        user, item = batch[self._names[self.edge_type][1]].edge_label_index
+        triples = torch.stack([user.chunk(2)[0], *item.chunk(2)])
+        sample_dict = {}
+        for t, node, inclusion in zip(
+            n_id_dict, (user, item), probability(triples.size(1))
+        ):
+            seed = torch.arange(int(node.max()) + 1, device=node.device)
+            weight = 1.0 / inclusion[n_id_dict[t][seed]]
+            sample_dict[t] = (seed, weight)
+        adj_dict = {
+            t: subgraph(
+                adj,
+                n_id_dict[user_type],
+                n_id_dict[item_type],
+                *(batch[name].edge_index for name in self._names[t]),
+            )
+            for t, adj in self.adj_dict.items()
+        }
+        return NeighborBatch(triples, n_id_dict, adj_dict, sample_dict)
+
+
+def subgraph(
+    adj: BipartiteAdj,
+    user: Tensor,
+    item: Tensor,
+    to_user: Tensor,
+    to_item: Tensor,
+) -> BipartiteAdj:
+    r"""The part of a graph that was sampled, so weighted that a step over it
+    is an unbiased estimate of one over the whole graph.
+
+    Args:
+        adj (BipartiteAdj): The whole graph, prepared.
+        user (torch.Tensor): The users of the part.
+        item (torch.Tensor): Its items.
+        to_user (torch.Tensor): What was sampled of edges to users: row 0
+            items, row 1 users, as nodes of the part.
+        to_item (torch.Tensor): Likewise of edges to items: row 0 users,
+            row 1 items.
+
+    Shapes:
+        - **user:** :math:`(N)`, **item:** :math:`(M)`
+        - **to_user, to_item:** :math:`(2, E_u)` and :math:`(2, E_i)`
+    """
+    assert adj.user_loop is not None and adj.item_loop is not None
+    loops = adj.user_loop[user], adj.item_loop[item]
+
+    def part(
+        matrix: SparseMatrix,
+        edge_index: Tensor,
+        target: Tensor,
+        loop: Tensor,
+        source_loop: Tensor,
+    ) -> SparseMatrix:
+        source, node = edge_index
+        sampled = torch.bincount(node, minlength=target.numel())
+        degree = matrix.pattern.rowptr.diff()[target]
+        weight = (loop[node] * source_loop[source]).sqrt()
+        weight = weight * (degree / sampled.clamp(min=1)).to(weight)[node]
+        size = (target.numel(), source_loop.numel())
+        return SparseMatrix.from_coo(node, source, weight, size)
+
+    matrices = _matrices(adj)
+    return BipartiteAdj(
+        part(matrices[0], to_user, user, *loops),
+        part(matrices[1], to_item, item, *loops[::-1]),
+        user_loop=loops[0],
+        item_loop=loops[1],
+    )
+
+
+def check_sampler() -> None:
+    r"""Whether PyG has what it samples neighbours with."""
+    if not (
+        torch_geometric.typing.WITH_TORCH_SPARSE
+        or torch_geometric.typing.WITH_PYG_LIB
+    ):
+        raise ImportError(
+            "batching='neighbor' needs torch-sparse (or pyg-lib), which is "
+            "not installed; the extra 'sparse' has it: "
+            "pip install --no-build-isolation 'diffmm_geo[sparse]'"
+        )
+
+
+def _shuffled(matrix: SparseMatrix) -> Tensor:
+    r"""The entries (row 0 columns, row 1 rows), by rows as a sampler wants
+    them, and those of a row in random order. Where torch-sparse (0.6.18)
+    samples s of d, the last s are half as likely as the rest: in such an
+    order, all are equally likely.
+    """
+    pattern = matrix.pattern
+    order = torch.randperm(pattern.nnz, device=pattern.col.device)
+    order = order[pattern.row[order].argsort(stable=True)]
+    return torch.stack([pattern.col[order], pattern.row[order]])
+
+
+def _matrices(adj: BipartiteAdj) -> tuple[SparseMatrix, SparseMatrix]:
+    if not isinstance(adj.to_user, SparseMatrix) or not isinstance(
+        adj.to_item, SparseMatrix
+    ):
+        raise ValueError(
+            "'adj_dict' needs prepared adjacencies (got one that was made "
+            "with 'prepare=False')"
+        )
+    return adj.to_user, adj.to_item
