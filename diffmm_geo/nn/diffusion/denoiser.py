@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import Linear, ModuleList, Parameter
 
 from diffmm_geo.ops.dropout import dropout
+from diffmm_geo.ops.row_streams import RowStreams
 from diffmm_geo.utils.checks import check_int, check_number, check_state_dict
 
 
@@ -163,11 +164,16 @@ class Denoiser(torch.nn.Module):
             h = lin(h.tanh())
         return h.tanh()
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        streams: RowStreams | None = None,
+    ) -> Tensor:
         if self.normalize:
             x_t = F.normalize(x_t, dim=-1)
         if self.training:
-            x_t = dropout(x_t, self.dropout)
+            x_t = dropout(x_t, self.dropout, streams)
         out: Tensor = self.lin_out(self.hidden(x_t @ self.item_weight, t))
         return out
 
