@@ -54,9 +54,7 @@ def diffused_linear_gram(
     # Triangular factors need single precision.
     with torch.autocast(weight.device.type, enabled=False):
         factor, _ = torch.linalg.cholesky_ex(covariance)
-    noise = normal_(
-        weight.new_empty(lists.num_rows, weight.size(1)), streams
-    )
+    noise = normal_(weight.new_empty(lists.num_rows, weight.size(1)), streams)
     scale = noise_scale / (1 - p) ** 0.5
     noise = product(noise * scale.view(-1, 1), factor.t())
     return bag(lists, weight, value) + noise

@@ -174,7 +174,7 @@ class Ranks:
             raise LostRankError(
                 f'rank {self.rank} of {self.size} stops, as another rank has '
                 f'ended or has not answered for {self.timeout:g} s '
-                f'({str(error).splitlines()[0]})'
+                f'({_first_sentence(error)})'
             ) from error
 
     def __repr__(self) -> str:
@@ -199,7 +199,7 @@ def joined_ranks(device: str = 'cpu', timeout: float = 30.0) -> Iterator[Ranks]:
         LostRankError: If not all ranks come together.
     """
     check_choice('device', device, DEVICES)
-    check_number('timeout', timeout, 0.0, low_open=True)
+    timeout = check_number('timeout', timeout, 0.0, low_open=True)
     if not dist.is_torchelastic_launched():
         yield Ranks(timeout=timeout, device=device)
         return
@@ -224,3 +224,7 @@ def _seconds(timeout: float) -> timedelta:
 
 def _nothing() -> None:
     pass
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).split('\n')[0].split('. ')[0]

@@ -1,7 +1,7 @@
 r"""Trains in several processes what tests then train in one:
 
-    torchrun --nproc-per-node 2 tests/training/distributed_runs.py FOLDER
-    torchrun --nproc-per-node 2 tests/training/distributed_runs.py FOLDER kill
+torchrun --nproc-per-node 2 distributed_runs.py FOLDER
+torchrun --nproc-per-node 2 distributed_runs.py FOLDER kill
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 # Not installed, and imported by other names in pytest.
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 import torch
 from torch_geometric.data import HeteroData
@@ -65,45 +65,67 @@ def make_config(**kwargs):
     return DiffMMConfig(**kwargs)
 
 
-def make_trainer(name, ranks=None):
+def make_trainer(name, ranks=None, **kwargs):
     num_modalities, settings = CASES[name]
+    config = make_config(**{**settings, **kwargs})
     return DistributedDiffMMTrainer(
-        make_data(num_modalities), make_config(**settings), ranks=ranks
+        make_data(num_modalities), config, ranks=ranks
     )
 
 
 def kill_mid_epoch(trainer, epoch, step):
     r"""Kills this process in a step of an epoch."""
+    loss, steps = trainer._loss, []
 
-    def on_step(loss=trainer._loss, calls=[]):
-        def wrapped(*args):
-            if len(trainer.history) == epoch - 1:
-                calls.append(None)
-            if len(calls) == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return loss(*args)
+    def killing_loss(*args):
+        if len(trainer.history) == epoch - 1:
+            steps.append(None)
+        if len(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return loss(*args)
 
-        return wrapped
+    trainer._loss = killing_loss
 
-    trainer._loss = on_step()
+
+def error_of(trainer):
+    try:
+        trainer.fit()
+    except (FloatingPointError, RuntimeError) as error:
+        return f'{type(error).__name__}: {error}'
+    return None
+
+
+def compare_with_one(folder, ranks):
+    out = {}
+    for name in CASES:
+        trainer = make_trainer(name, ranks)
+        out[name] = trainer.fit()
+        # Those of the epoch that is in place.
+        assert trainer.evaluate('val') == trainer.best_val['val']
+    trainer = make_trainer('three', ranks)
+    out['resumed'] = trainer.fit(checkpoint_dir=folder / 'one', resume=True)
+
+    trainer = make_trainer('two', ranks)
+    with torch.no_grad():
+        trainer.diffusion.denoisers['1'].lin_out.bias[0] = float('nan')
+    out['not finite'] = error_of(trainer)
+
+    trainer = make_trainer('two', ranks)
+    torch.manual_seed(ranks.rank)
+    out['other seed'] = error_of(trainer)
+    (folder / f'{ranks.rank}.json').write_text(json.dumps(out))
 
 
 def main(folder, kill):
     torch.set_num_threads(1)
     with joined_ranks(timeout=20) as ranks:
-        if kill:
-            trainer = make_trainer('two', ranks)
-            if ranks.rank == 1:
-                kill_mid_epoch(trainer, epoch=3, step=4)
-            trainer.fit(checkpoint_dir=folder / 'checkpoints')
-        histories = {}
-        for name in CASES:
-            trainer = make_trainer(name, ranks)
-            histories[name] = trainer.fit()
-            # Those of the epoch that is in place.
-            assert trainer.evaluate('val') == trainer.best_val['val']
-        text = json.dumps(histories)
-        (folder / f'{ranks.rank}.json').write_text(text)
+        if not kill:
+            compare_with_one(folder, ranks)
+            return
+        trainer = make_trainer('two', ranks)
+        if ranks.rank == 1:
+            kill_mid_epoch(trainer, epoch=3, step=4)
+        trainer.fit(checkpoint_dir=folder / 'checkpoints')
 
 
 if __name__ == '__main__':
