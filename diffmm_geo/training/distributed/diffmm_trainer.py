@@ -29,9 +29,9 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
     processes, to the same losses whatever their number: a batch is split
     among ranks, and all that is random depends on the seed alone.
 
-    - Denoisers are trained, and generate, by modality and by user; see
-      :class:`~diffmm_geo.training.distributed.diffusion_generator.\
-ShardedDiffusionGenerator`.
+    - Denoisers share no weights: ranks are split into groups for different
+      modalities, as far as their numbers have a common divisor, and within a
+      group by the users of a batch. Likewise where they generate.
     - In the recommendation phase, each rank propagates through the whole
       graph and takes its share of the batch's interactions, which are the
       anchors of the contrastive loss too. Gradients are summed up.
@@ -45,7 +45,7 @@ ShardedDiffusionGenerator`.
         data (HeteroData): As in :class:`~diffmm_geo.training.DiffMMTrainer`,
             the same on all ranks.
         config (DiffMMConfig, optional): Likewise; batch sizes are those of
-            all ranks together. (default: :class:`DiffMMConfig` with its
+            all ranks together. (default: :class:`~diffmm_geo.training.DiffMMConfig` with its
             defaults)
         modalities (list[str], optional): Likewise. (default: :obj:`None`)
         model (DiffMM, optional): Likewise. (default: :obj:`None`)
@@ -53,8 +53,8 @@ ShardedDiffusionGenerator`.
             (default: :obj:`None`)
         edge_type (tuple[str, str, str], optional): Likewise.
             (default: :obj:`('user', 'interacts', 'item')`)
-        ranks (Ranks, optional): The processes, from :func:`joined_ranks`;
-            this one alone if not given. (default: :obj:`None`)
+        ranks (Ranks, optional): The processes, from
+            :func:`~diffmm_geo.training.distributed.joined_ranks`; this one alone if not given. (default: :obj:`None`)
 
     Raises:
         ValueError: If there are more ranks than can be used, or CUDA graphs
