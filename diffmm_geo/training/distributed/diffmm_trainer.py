@@ -45,7 +45,8 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
         data (HeteroData): As in :class:`~diffmm_geo.training.DiffMMTrainer`,
             the same on all ranks.
         config (DiffMMConfig, optional): Likewise; batch sizes are those of
-            all ranks together. (default: :class:`~diffmm_geo.training.DiffMMConfig` with its
+            all ranks together.
+            (default: :class:`~diffmm_geo.training.DiffMMConfig` with its
             defaults)
         modalities (list[str], optional): Likewise. (default: :obj:`None`)
         model (DiffMM, optional): Likewise. (default: :obj:`None`)
@@ -54,7 +55,8 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
         edge_type (tuple[str, str, str], optional): Likewise.
             (default: :obj:`('user', 'interacts', 'item')`)
         ranks (Ranks, optional): The processes, from
-            :func:`~diffmm_geo.training.distributed.joined_ranks`; this one alone if not given. (default: :obj:`None`)
+            :func:`~diffmm_geo.training.distributed.joined_ranks`; this one
+            alone if not given. (default: :obj:`None`)
 
     Raises:
         ValueError: If there are more ranks than can be used, or CUDA graphs
