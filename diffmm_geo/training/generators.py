@@ -74,12 +74,17 @@ class DiffusionGenerator(EdgeGenerator):
             trainer._on_step,
         )
 
+    def candidates(self) -> Tensor | None:
+        r"""The items to generate from, drawn anew, if not all of them."""
+        trainer, count = self.trainer, self.trainer.config.num_generated_from
+        if count is None or count >= trainer.num_items:
+            return None
+        order = torch.randperm(trainer.num_items, device=trainer.device)
+        return order[:count]
+
     def edges(self) -> dict[str, Tensor]:
         trainer, config = self.trainer, self.trainer.config
-        candidates, count = None, config.num_generated_from
-        if count is not None and count < trainer.num_items:
-            order = torch.randperm(trainer.num_items, device=trainer.device)
-            candidates = order[:count]
+        candidates = self.candidates()
         return {
             m: trainer.diffusion.sample_edges(
                 m,

@@ -315,12 +315,16 @@ class Trainer(ABC):
                 f'{list(self.edge_label_index)} (got {split!r})'
             )
         user, item = self.embeddings()
+        return self._metrics(user, item, self.edge_label_index[split])
+
+    def _metrics(
+        self,
+        user: Tensor,
+        item: Tensor,
+        edge_label_index: Tensor,
+    ) -> dict[str, float]:
         return evaluate(
-            user,
-            item,
-            self.edge_label_index[split],
-            self.edge_index,
-            self.config.k,
+            user, item, edge_label_index, self.edge_index, self.config.k
         )
 
     @property
@@ -507,9 +511,7 @@ class Trainer(ABC):
         with self.phase('evaluate'):
             user, item = self.embeddings()
             metrics = {
-                split: evaluate(
-                    user, item, index, self.edge_index, self.config.k
-                )
+                split: self._metrics(user, item, index)
                 for split, index in self.edge_label_index.items()
             }
         return {

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import Linear, ModuleList, Parameter
 
 from diffmm_geo.ops.dropout import dropout
+from diffmm_geo.ops.row_streams import RowStreams
 from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.utils.checks import (
     check_index,
@@ -177,7 +178,12 @@ class Denoiser(torch.nn.Module):
             h = lin(h.tanh())
         return h.tanh()
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        streams: RowStreams | None = None,
+    ) -> Tensor:
         weight = self.item_weight
         check_matrix(
             'x_t',
@@ -197,7 +203,7 @@ class Denoiser(torch.nn.Module):
         if self.normalize:
             x_t = unit_rows(x_t)
         if self.training:
-            x_t = dropout(x_t, self.dropout)
+            x_t = dropout(x_t, self.dropout, streams)
         out: Tensor = self.lin_out(self.hidden(x_t @ self.item_weight, t))
         return out
 

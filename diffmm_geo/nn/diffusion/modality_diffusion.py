@@ -29,6 +29,7 @@ from diffmm_geo.ops.reconstruction.square import (
     SampledSquare,
     Square,
 )
+from diffmm_geo.ops.row_streams import RowStreams, normal_
 from diffmm_geo.utils.checks import (
     check_choice,
     check_edge_index,
@@ -159,6 +160,7 @@ class ModalityDiffusion(Pretrained):
         msi_weight: float = 0.1,
         t: Tensor | None = None,
         noise: Tensor | None = None,
+        streams: RowStreams | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""The two terms of the training objective for each user, the
         evidence lower bound and the modality-aware signal injection (MSI)
@@ -186,6 +188,8 @@ class ModalityDiffusion(Pretrained):
                 given. (default: :obj:`None`)
             noise (torch.Tensor, optional): The noise, standard normal if not
                 given. (default: :obj:`None`)
+            streams (RowStreams, optional): What random numbers are drawn from
+                in place of the global stream. (default: :obj:`None`)
 
         Shapes:
             - **x_start:** :math:`(B, I)`
@@ -199,14 +203,12 @@ class ModalityDiffusion(Pretrained):
         self._check_rows(denoiser, x_start)
         self._check_msi(denoiser, msi_weight, item_emb, modality_emb)
         if t is None:
-            t = torch.randint(
-                self.diffusion.num_steps,
-                (x_start.size(0),),
-                device=x_start.device,
-            )
+            t = self._draw_steps(x_start.size(0), x_start.device, streams)
         else:
             t = self.diffusion._check_t(t, x_start.size(0))
-        if noise is not None:
+        if noise is None:
+            noise = normal_(torch.empty_like(x_start), streams)
+        else:
             check_matrix(
                 'noise',
                 noise,
@@ -218,7 +220,7 @@ class ModalityDiffusion(Pretrained):
             )
 
         x_t = self.diffusion._diffuse(x_start, t, noise)
-        out = denoiser(x_t, t)
+        out = denoiser(x_t, t, streams)
 
         elbo = F.mse_loss(out, x_start, reduction='none').mean(dim=-1)
         elbo = self.diffusion.elbo_weight[t].to(elbo.dtype) * elbo
@@ -240,6 +242,7 @@ class ModalityDiffusion(Pretrained):
         msi_weight: float = 0.1,
         form: str = 'auto',
         t: Tensor | None = None,
+        streams: RowStreams | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""The terms of :meth:`loss` from lists of interactions, as fast as
         there is a way to. Products are in the type of autocast.
@@ -268,6 +271,9 @@ class ModalityDiffusion(Pretrained):
                 (default: :obj:`"auto"`)
             t (torch.Tensor, optional): As in :meth:`loss`.
                 (default: :obj:`None`)
+            streams (RowStreams, optional): As in :meth:`loss`. The
+                interactions are those of its blocks, and how to draw depends
+                on the size of the whole batch. (default: :obj:`None`)
 
         Shapes:
             - **item_emb:** :math:`(I, F)`
@@ -288,13 +294,17 @@ class ModalityDiffusion(Pretrained):
             # The length of a diffused row is that of all its items.
             x_start = lists.dense(self.num_items, denoiser.item_weight)
             return self.loss(
-                modality, x_start, item_emb, modality_emb, msi_weight, t
+                modality,
+                x_start,
+                item_emb,
+                modality_emb,
+                msi_weight,
+                t,
+                streams=streams,
             )
         if t is None:
-            t = torch.randint(
-                self.diffusion.num_steps,
-                (lists.num_rows,),
-                device=denoiser.item_weight.device,
+            t = self._draw_steps(
+                lists.num_rows, denoiser.item_weight.device, streams
             )
         else:
             t = self.diffusion._check_t(t, lists.num_rows)
@@ -314,13 +324,17 @@ class ModalityDiffusion(Pretrained):
         num_items, hidden = weight.size()
         layer = form
         if form == 'auto':
-            layer = input_form(lists.num_rows, num_items, hidden, dropout)
+            # What is drawn is not to depend on who draws it.
+            num_rows = lists.num_rows if streams is None else streams.num_rows
+            layer = input_form(num_rows, num_items, hidden, dropout)
         if layer == 'sampled':
-            z = diffused_linear_shared(*inputs, num_noises=NUM_NOISES)
+            z = diffused_linear_shared(
+                *inputs, num_noises=NUM_NOISES, streams=streams
+            )
         elif layer == 'gram':
-            z = diffused_linear_gram(*inputs)
+            z = diffused_linear_gram(*inputs, streams=streams)
         else:
-            z = diffused_linear_dense(*inputs)
+            z = diffused_linear_dense(*inputs, streams=streams)
         h = denoiser.hidden(z, t).to(like)
 
         square: Square = DenseSquare()
@@ -328,7 +342,7 @@ class ModalityDiffusion(Pretrained):
         if form == 'auto':
             layer = output_form(lists.num_rows, num_items, h.size(1))
         if layer == 'sampled':
-            square = SampledSquare(loss_weight, NUM_SAMPLES)
+            square = SampledSquare(loss_weight, NUM_SAMPLES, streams)
         elif layer == 'gram':
             square = GramSquare()
         if msi_weight == 0:
@@ -494,6 +508,17 @@ class ModalityDiffusion(Pretrained):
         users = torch.arange(num_users, device=out.device)
         item = out[user_row].view(-1)
         return torch.stack([users.repeat_interleave(k), item])
+
+    def _draw_steps(
+        self,
+        num_rows: int,
+        device: torch.device,
+        streams: RowStreams | None,
+    ) -> Tensor:
+        num_steps = self.diffusion.num_steps
+        if streams is not None:
+            return streams.randint(num_steps, device)
+        return torch.randint(num_steps, (num_rows,), device=device)
 
     def _reverse(self, denoiser: Denoiser) -> HiddenReverse:
         lin, diffusion = denoiser.lin_out, self.diffusion

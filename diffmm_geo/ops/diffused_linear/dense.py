@@ -1,9 +1,9 @@
-import torch
 from torch import Tensor
 
 from diffmm_geo.ops.dropout import dropout
 from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.product import product
+from diffmm_geo.ops.row_streams import RowStreams, normal_
 
 
 def diffused_linear_dense(
@@ -13,6 +13,7 @@ def diffused_linear_dense(
     noise_scale: Tensor,
     p: float,
     noise: Tensor | None = None,
+    streams: RowStreams | None = None,
 ) -> Tensor:
     r"""The readable truth, which holds the rows of all items
 
@@ -29,6 +30,8 @@ def diffused_linear_dense(
         p (float): The probability of dropout.
         noise (torch.Tensor, optional): The noise
             :math:`\boldsymbol{\epsilon}`. (default: :obj:`None`, drawn)
+        streams (RowStreams, optional): What to draw from in place of the
+            global stream. (default: :obj:`None`)
 
     Shapes:
         - **weight:** :math:`(I, H)`
@@ -37,14 +40,11 @@ def diffused_linear_dense(
         - **output:** :math:`(B, H)`
     """
     if noise is None:
-        noise = torch.randn(
-            lists.num_rows,
-            weight.size(0),
-            dtype=weight.dtype,
-            device=weight.device,
+        noise = normal_(
+            weight.new_empty(lists.num_rows, weight.size(0)), streams
         )
         x = noise.mul_(noise_scale.view(-1, 1))
     else:
         x = noise * noise_scale.view(-1, 1)
     x[lists.row, lists.item] += signal[lists.row]
-    return product(dropout(x, p), weight)
+    return product(dropout(x, p, streams), weight)

@@ -5,6 +5,7 @@ from diffmm_geo.ops.bag import bag
 from diffmm_geo.ops.dropout import dropout
 from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.product import gram, product
+from diffmm_geo.ops.row_streams import RowStreams, normal_
 
 # Added to the diagonal of the Gram matrix, of which rounding may have made
 # one that is not positive.
@@ -25,6 +26,7 @@ def diffused_linear_gram(
     signal: Tensor,
     noise_scale: Tensor,
     p: float,
+    streams: RowStreams | None = None,
 ) -> Tensor:
     r"""The same without rows of all items: interactions are looked up, and
     their noise is drawn behind the layer, where it is normal with covariance
@@ -37,7 +39,13 @@ def diffused_linear_gram(
     dropout is drawn apart from their noise's). Arguments are those of
     :func:`diffused_linear_dense`.
     """
-    value = dropout(signal[lists.row], p)
+    of_items = streams
+    if streams is not None:
+        stops = torch.tensor([0, *streams.sizes]).cumsum(0)
+        of_items = streams.with_sizes(
+            lists.rowptr[stops.to(lists.rowptr.device)].diff().tolist()
+        )
+    value = dropout(signal[lists.row], p, of_items)
     covariance = gram(weight)
     diagonal = covariance.detach().diagonal()
     covariance = covariance + torch.diag_embed(
@@ -48,9 +56,7 @@ def diffused_linear_gram(
     with torch.autocast(weight.device.type, enabled=False):
         factor, _ = torch.linalg.cholesky_ex(covariance.to(wide))
     factor = factor.to(covariance.dtype)
-    noise = torch.randn(
-        lists.num_rows, weight.size(1), dtype=weight.dtype, device=weight.device
-    )
+    noise = normal_(weight.new_empty(lists.num_rows, weight.size(1)), streams)
     scale = noise_scale / (1 - p) ** 0.5
     noise = product(noise * scale.view(-1, 1), factor.t())
     return bag(lists, weight, value) + noise

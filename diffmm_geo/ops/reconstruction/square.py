@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffmm_geo.ops.product import matmul
+from diffmm_geo.ops.row_streams import RowStreams
 
 
 class LastLayer(NamedTuple):
@@ -114,19 +115,38 @@ class SampledSquare(Square):
     Args:
         importance (torch.Tensor): The weight of each row, not negative.
         num_samples (int): The number of rows to draw.
+        streams (RowStreams, optional): The blocks of rows to draw an equal
+            share of the samples from each, in place of the global stream.
+            (default: :obj:`None`)
     """
 
     importance: Tensor
     num_samples: int
+    streams: RowStreams | None = None
 
     def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
-        drawn, share = systematic_sample(
-            self.importance, min(self.num_samples, layer.h.size(0))
-        )
+        drawn, share = self._sample(layer.h.size(0))
         square, (out,) = DenseSquare().forward(_rows(layer, drawn))
         estimate = square.new_zeros(layer.h.size(0))
         estimate.index_add_(0, drawn, square * share)
         return estimate, (out, drawn, share)
+
+    def _sample(self, num_rows: int) -> tuple[Tensor, Tensor]:
+        if self.streams is None:
+            return systematic_sample(
+                self.importance, min(self.num_samples, num_rows)
+            )
+        drawn, share, start = [], [], 0
+        for count, (importance, generator) in zip(
+            self.streams.shares(self.num_samples),
+            self.streams.parts(self.importance),
+        ):
+            if count > 0:
+                rows, weight = systematic_sample(importance, count, generator)
+                drawn.append(rows + start)
+                share.append(weight)
+            start += importance.numel()
+        return torch.cat(drawn), torch.cat(share)
 
     def backward(
         self,
@@ -146,7 +166,11 @@ def _rows(layer: LastLayer, rows: Tensor) -> LastLayer:
     return layer._replace(h=layer.h[rows], h_low=layer.h_low[rows])
 
 
-def systematic_sample(importance: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def systematic_sample(
+    importance: Tensor,
+    size: int,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
     r"""Systematic sampling: equally spaced points, shifted at random, on the
     rows' weights end to end. A row is drawn as often as expected, up to one.
 
@@ -158,7 +182,9 @@ def systematic_sample(importance: Tensor, size: int) -> tuple[Tensor, Tensor]:
     # Sums of many weights of very different size.
     end = importance.double().cumsum(0)
     step = end[-1] / size
-    shift = torch.rand((), dtype=end.dtype, device=end.device)
+    shift = torch.rand(
+        (), generator=generator, dtype=end.dtype, device=end.device
+    )
     point = (torch.arange(size, device=end.device) + shift) * step
     drawn = torch.searchsorted(end, point, right=True)
     drawn.clamp_(max=end.numel() - 1)

@@ -1,0 +1,124 @@
+r"""Trains DiffMM in several processes, to the same losses as in one.
+
+    python examples/distributed.py --dataset movielens-100k
+    torchrun --nproc-per-node 2 examples/distributed.py \
+        --dataset tiktok --root data/tiktok --modalities image audio
+    torchrun --nproc-per-node 4 examples/distributed.py --device cuda \
+        --checkpoint-dir runs/last --resume
+
+A run whose rank was lost goes on, with --resume, in any number of processes.
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+
+import torch
+
+from diffmm_geo.datasets import DATASETS, load_dataset
+from diffmm_geo.training import RECIPES, save_run
+from diffmm_geo.training.distributed import (
+    DistributedDiffMMTrainer,
+    LostRankError,
+    joined_ranks,
+)
+from diffmm_geo.training.distributed.ranks import DEVICES
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        '--dataset',
+        default='movielens-100k',
+        help=f'one of {", ".join(DATASETS)}, or the NAME of NAME.inter in '
+        "MMRec's format under ROOT/raw (default: %(default)s)",
+    )
+    parser.add_argument(
+        '--root', help='where the data set is (default: data/DATASET)'
+    )
+    parser.add_argument(
+        '--modalities', nargs='+', help='default: all of the data set'
+    )
+    parser.add_argument('--epochs', type=int, help='at most (default: recipe)')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--device',
+        choices=DEVICES,
+        default='cpu',
+        help='cpu, or a GPU for each process (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--timeout',
+        type=float,
+        default=30.0,
+        help='seconds until a process that does not answer is taken for lost '
+        '(default: %(default)s)',
+    )
+    parser.add_argument(
+        '--checkpoint-dir', help='where each epoch leaves a checkpoint'
+    )
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on from the checkpoint, if there is one',
+    )
+    parser.add_argument(
+        '--output', help='folder for results (default: runs/DATASET)'
+    )
+    return parser.parse_args()
+
+
+def show(record):
+    recall = record['val']['recall@20']
+    seconds = ', '.join(f'{k} {v:.2f} s' for k, v in record['seconds'].items())
+    print(
+        f'Epoch {record["epoch"]:3d}: val recall@20 {recall:.4f} ({seconds})',
+        flush=True,
+    )
+
+
+def main():
+    args = parse_args()
+    # Each process reads the data before it waits for others: to fetch it may
+    # take longer than one waits.
+    data = load_dataset(
+        args.dataset, args.root or f'data/{args.dataset}', args.modalities
+    )
+    config = RECIPES.get(args.dataset, RECIPES['default'])
+    config = replace(
+        config, seed=args.seed, num_epochs=args.epochs or config.num_epochs
+    )
+    with joined_ranks(args.device, args.timeout) as ranks:
+        if ranks.is_first:
+            print(
+                f'{ranks.size} processes on {args.device}, '
+                f'{torch.get_num_threads()} threads each'
+            )
+        trainer = DistributedDiffMMTrainer(
+            data, config, args.modalities, ranks=ranks
+        )
+        trainer.fit(sys.stderr.isatty(), show, args.checkpoint_dir, args.resume)
+        if ranks.is_first:
+            output = args.output or f'runs/{args.dataset}'
+            save_run(trainer, output)
+            best = trainer.best_val
+            print(
+                f'Chosen by validation (epoch {best["epoch"]}): '
+                f'test recall@20 {best["test"]["recall@20"]:.4f}; '
+                f'see {output}'
+            )
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except LostRankError as error:
+        sys.exit(f'error: {error}')
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        # The same in all processes.
+        first = os.environ.get('RANK', '0') == '0'
+        sys.exit(f'error: {error}' if first else 1)

@@ -1,0 +1,121 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from diffmm_geo.training import DiffMMTrainer
+from diffmm_geo.training.distributed import DistributedDiffMMTrainer, Ranks
+from tests.training.distributed.distributed_runs import (
+    CASES,
+    NUM_EPOCHS,
+    make_config,
+    make_data,
+    make_trainer,
+)
+
+NUM_RANKS = 2
+
+
+def launch(folder, *args):
+    script = Path(__file__).parent / 'distributed_runs.py'
+    return subprocess.run(
+        [
+            *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
+            *('--nproc-per-node', str(NUM_RANKS), str(script), folder, *args),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope='module')
+def histories(tmp_path_factory):
+    r"""What each rank has made of all cases."""
+    folder = tmp_path_factory.mktemp('distributed')
+    make_trainer('three', num_epochs=2).fit(checkpoint_dir=folder / 'one')
+    out = launch(folder)
+    assert out.returncode == 0, out.stderr
+    return [
+        json.loads((folder / f'{rank}.json').read_text())
+        for rank in range(NUM_RANKS)
+    ]
+
+
+def assert_same(history, expected, **kwargs):
+    assert len(history) == len(expected)
+    for record, other in zip(history, expected):
+        for part in ('loss', 'val', 'test'):
+            assert record[part] == pytest.approx(other[part], **kwargs)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_losses_of_one_process(histories, name):
+    assert_same(histories[0][name], make_trainer(name).fit(), rel=1e-4)
+    # No tolerance: ranks choose the same epoch.
+    assert_same(histories[0][name], histories[1][name], rel=0, abs=0)
+
+
+def test_losses_of_the_plain_trainer(histories):
+    # Which draws its denoisers' noise in another way.
+    trainer = DiffMMTrainer(make_data(2), make_config(**CASES['random'][1]))
+    assert_same(histories[0]['random'], trainer.fit(), rel=1e-4)
+
+
+def test_goes_on_from_one_process(histories):
+    assert_same(histories[0]['resumed'], histories[0]['three'], rel=1e-4)
+
+
+def test_all_ranks_stop_at_a_loss_that_is_not_finite(histories):
+    for history in histories:
+        assert history['not finite'] == (
+            "NonFiniteLossError: the loss 'diffusion_1' is nan in epoch 1, "
+            'step 1'
+        )
+
+
+def test_all_ranks_stop_where_they_differ(histories):
+    for history in histories:
+        assert "'ranks' need to be in the same state" in history['other seed']
+
+
+def test_killed_rank(tmp_path):
+    start = time.perf_counter()
+    out = launch(tmp_path, 'kill')
+    assert time.perf_counter() - start < 60
+    assert out.returncode != 0
+    # From the rank that is left, unless the launcher was faster to end it.
+    assert 'another rank has ended' in out.stderr or 'SIGKILL' in out.stderr
+    assert 'in _call' not in out.stderr  # No traceback of ours.
+
+    trainer = make_trainer('two')
+    numbers = []
+    history = trainer.fit(
+        callback=lambda record: numbers.append(record['epoch']),
+        checkpoint_dir=tmp_path / 'checkpoints',
+        resume=True,
+    )
+    assert numbers == [3, NUM_EPOCHS]
+    assert_same(history, make_trainer('two').fit(), rel=1e-4)
+
+
+def test_arguments():
+    with pytest.raises(ValueError, match="'ranks' needs at most 8 ranks"):
+        DistributedDiffMMTrainer(
+            make_data(1), make_config(), ranks=Ranks(0, range(9))
+        )
+
+
+def test_no_cuda_graphs():
+    config = make_config(cuda_graphs=True)
+    with pytest.raises(ValueError, match="'cuda_graphs'"):
+        DistributedDiffMMTrainer(make_data(1), config)
+
+
+def test_no_batches_of_neighbors():
+    config = make_config(batching='neighbor')
+    with pytest.raises(ValueError, match="'batching'"):
+        DistributedDiffMMTrainer(make_data(1), config)
