@@ -196,9 +196,7 @@ class DiffMM(Pretrained):
                 self.modality_channels[m],
             )
         return {
-            m: self.projections[module_name(m)](
-                feature_dict[m].to(self.user_emb.weight.dtype)
-            )
+            m: self.projections[module_name(m)](feature_dict[m])
             for m in self.modalities
         }
 
