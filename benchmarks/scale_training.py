@@ -1,5 +1,6 @@
 """One epoch of DiffMM at a size that a machine just holds, phase by phase;
-prints seconds and memory as JSON: `python -m benchmarks.scale_training SPEC`.
+adds seconds and memory to a file of JSON lines:
+`python -m benchmarks.scale_training SPEC`.
 
 Of each phase, no more than a fraction of its steps is taken if told so; what
 all would take follows from those after the first.
@@ -12,6 +13,7 @@ import math
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,19 +62,28 @@ class Phase:
 
     def metrics(self, device: torch.device) -> dict[str, float]:
         """What the phase took, what it would take to its end, and its peak
-        of memory. What comes before the first step is taken once.
+        of memory. What comes before the first step is taken once, and the
+        parent is told at once, as the next phase may be too large.
         """
         now, done = time.perf_counter(), len(self.times) - 1
         measured = seconds = now - self.times[0]
         if done < self.num_steps:
             rate = (self.times[-1] - self.times[1]) / (done - 1)
             seconds += rate * (self.num_steps - done)
-        return {
-            f'{self.name}_seconds': seconds,
-            f'{self.name}_timed_s': measured,
-            f'{self.name}_fraction': done / self.num_steps,
-            f'{self.name}_peak_bytes': peak_bytes(device),
-        }
+        return tell(
+            {
+                f'{self.name}_seconds': seconds,
+                f'{self.name}_timed_s': measured,
+                f'{self.name}_fraction': done / self.num_steps,
+                f'{self.name}_peak_bytes': peak_bytes(device),
+            }
+        )
+
+
+def tell(metrics: dict[str, float]) -> dict[str, float]:
+    with open(json.loads(sys.argv[1])['results'], 'a') as file:
+        file.write(json.dumps(metrics) + '\n')
+    return metrics
 
 
 def report(text: str, times: list[float]) -> None:
@@ -94,7 +105,6 @@ class FractionGenerator(DiffusionGenerator):
     def __init__(self, trainer: DiffMMTrainer, fraction: float) -> None:
         super().__init__(trainer)
         self.fraction = fraction
-        self.metrics: dict[str, float] = {}
 
     def train_epoch(self) -> dict[str, float]:
         phase = Phase('diffusion', self.num_steps, self.fraction)
@@ -104,7 +114,7 @@ class FractionGenerator(DiffusionGenerator):
             losses = super().train_epoch()
         except PhaseEnd:
             self.trainer.diffusion_optimizer.zero_grad()
-        self.metrics |= phase.metrics(self.trainer.device)
+        phase.metrics(self.trainer.device)
         return losses
 
     def edges(self) -> dict[str, Tensor]:
@@ -113,7 +123,7 @@ class FractionGenerator(DiffusionGenerator):
             phase = Phase('generate', 1, 1)
             out = super().edges()
             phase.step()
-            self.metrics |= phase.metrics(trainer.device)
+            phase.metrics(trainer.device)
             return out
         height = math.ceil(users / 20)
         modalities = trainer.model.modalities
@@ -129,12 +139,10 @@ class FractionGenerator(DiffusionGenerator):
                 item[part] = trainer.diffusion.sample_edges_of(
                     m, self._interactions.take(part), 1
                 )[1]
-                try:
+                with suppress(PhaseEnd):
                     phase.step()
-                except PhaseEnd:
-                    pass
             out[m] = torch.stack([rows, item])
-        self.metrics |= phase.metrics(trainer.device)
+        phase.metrics(trainer.device)
         return out
 
 
@@ -163,11 +171,11 @@ def write_folder(spec: dict[str, Any], folder: Path) -> None:
         file.flush()
 
 
-def train(spec: dict[str, Any], folder: Path) -> dict[str, float]:
+def train(spec: dict[str, Any], folder: Path) -> None:
     if spec['threads'] is not None:
         torch.set_num_threads(spec['threads'])
     device = torch.device(spec['device'])
-    out = {'base_bytes': peak_bytes(device)}
+    tell({'base_bytes': peak_bytes(device)})
 
     start = time.perf_counter()
     write_folder(spec, folder)
@@ -182,49 +190,48 @@ def train(spec: dict[str, Any], folder: Path) -> dict[str, float]:
     generator = FractionGenerator(trainer, spec['fraction'])
     trainer._generator = generator
     seconds = time.perf_counter() - start
-    out['prepare_seconds'] = out['prepare_timed_s'] = seconds
-    out['prepare_fraction'] = 1.0
-    out['prepare_peak_bytes'] = peak_bytes(device)
+    tell(
+        {
+            'prepare_seconds': seconds,
+            'prepare_timed_s': seconds,
+            'prepare_fraction': 1.0,
+            'prepare_peak_bytes': peak_bytes(device),
+        }
+    )
     report('prepared', [start, time.perf_counter()])
 
-    return out | train_epoch(trainer, generator, spec['fraction'])
+    train_epoch(trainer, generator, spec['fraction'])
 
 
 def train_epoch(
     trainer: DiffMMTrainer,
     generator: FractionGenerator,
     fraction: float,
-) -> dict[str, float]:
+) -> None:
     """The trainer's own epoch, which ends with as many steps over the
     interactions as are to be timed.
     """
     phases: list[Phase] = []
+    generate_graphs = trainer.generate_graphs
 
-    def begin_recommendation() -> None:
-        # Called once the graphs are there.
+    def generate_and_begin() -> dict[str, float]:
+        losses = generate_graphs()
         steps = trainer.num_steps - generator.num_steps
         phases.append(Phase('recommend', steps, fraction))
         trainer._on_step = phases[0].step
+        return losses
 
-    dropped_graphs = trainer.dropped_graphs
-
-    def dropped() -> Any:
-        begin_recommendation()
-        return dropped_graphs()
-
-    trainer.dropped_graphs = dropped  # type: ignore[method-assign]
-    try:
+    trainer.generate_graphs = generate_and_begin  # type: ignore[method-assign]
+    with suppress(PhaseEnd):
         trainer.train_epoch()
-    except PhaseEnd:
-        trainer.optimizer.zero_grad()
-    return generator.metrics | phases[0].metrics(trainer.device)
+    phases[0].metrics(trainer.device)
 
 
 def main() -> None:
-    spec = json.loads(sys.argv[1])
+    spec, result = json.loads(sys.argv[1]), {}
     try:
         with tempfile.TemporaryDirectory(dir=spec['folder']) as folder:
-            result = train(spec, Path(folder))
+            train(spec, Path(folder))
     except Exception as error:
         result = {'failure': f'{type(error).__name__}: {error}'}
     print(json.dumps(result))
