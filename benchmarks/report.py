@@ -33,6 +33,7 @@ COLUMNS = {
         'of matmul', 'share_of_matmul', 1, '{:.1%}'.format
     ),
     'seconds': column('seconds', 'seconds'),
+    'cpu_s': column('cpu s', 'cpu_s'),
     'timed_s': column('timed s', 'timed_s'),
     'fraction': column('timed', 'fraction', 1, '{:.0%}'.format),
     'epoch_s': column('epoch s', 'epoch_s'),

@@ -15,6 +15,7 @@ from diffmm_geo.training import DiffMMConfig
 
 GRAPH, QUICK_GRAPH = 'power-1e6x1e6x5e7', 'power-600x500x6000'
 PHASES = ('diffusion', 'generate', 'recommend')
+KEYS = ('seconds', 'cpu_s', 'timed_s', 'fraction', 'peak_bytes')
 CHANNELS, MODALITIES = 128, ('image', 'text')
 HIDDEN_CHANNELS = 64
 # Steps of an epoch over the whole graph, and of the denoisers over all users.
@@ -96,18 +97,17 @@ def records(
 ) -> Iterator[Record]:
     """What each part of the run took, and the epoch: its phases together."""
     parts = {
-        name: {
-            key: found[f'{name}_{key}']
-            for key in ('seconds', 'timed_s', 'fraction', 'peak_bytes')
-        }
+        name: {key: found[f'{name}_{key}'] for key in KEYS}
         for name in ('prepare', *PHASES)
         if f'{name}_seconds' in found
     }
     phases = [parts[name] for name in PHASES if name in parts]
     if len(phases) == len(PHASES):
         parts['epoch'] = {
-            'seconds': sum(x['seconds'] for x in phases),
-            'timed_s': sum(x['timed_s'] for x in phases),
+            **{
+                key: sum(x[key] for x in phases)
+                for key in ('seconds', 'cpu_s', 'timed_s')
+            },
             'peak_bytes': max(x['peak_bytes'] for x in phases),
         }
     for name, metrics in parts.items():

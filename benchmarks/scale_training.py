@@ -40,21 +40,29 @@ class PhaseEnd(Exception):
 
 @dataclass
 class Phase:
-    """Times the steps of a phase, and ends it after a fraction of them."""
+    """Times the steps of a phase, and ends it after a fraction of them. The
+    seconds of the processor say what a phase takes where others share the
+    machine, or pause what runs on it.
+    """
 
     name: str
     num_steps: int
     fraction: float
     times: list[float] = field(default_factory=list)
+    cpu_times: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         release_memory()
         reset_peak()
         self.last = max(2, math.ceil(self.fraction * self.num_steps))
+        self._note()
+
+    def _note(self) -> None:
         self.times.append(time.perf_counter())
+        self.cpu_times.append(time.process_time())
 
     def step(self) -> None:
-        self.times.append(time.perf_counter())
+        self._note()
         done = len(self.times) - 1
         report(f'{self.name}: step {done} of {self.num_steps}', self.times)
         if done >= self.last and done < self.num_steps:
@@ -62,22 +70,28 @@ class Phase:
 
     def metrics(self, device: torch.device) -> dict[str, float]:
         """What the phase took, what it would take to its end, and its peak
-        of memory. What comes before the first step is taken once, and the
-        parent is told at once, as the next phase may be too large.
+        of memory. The parent is told at once, as the next phase may be too
+        large.
         """
-        now, done = time.perf_counter(), len(self.times) - 1
-        measured = seconds = now - self.times[0]
-        if done < self.num_steps:
-            rate = (self.times[-1] - self.times[1]) / (done - 1)
-            seconds += rate * (self.num_steps - done)
+        done = len(self.times) - 1
+        self._note()
         return tell(
             {
-                f'{self.name}_seconds': seconds,
-                f'{self.name}_timed_s': measured,
+                f'{self.name}_seconds': self._total(self.times, done),
+                f'{self.name}_cpu_s': self._total(self.cpu_times, done),
+                f'{self.name}_timed_s': self.times[-1] - self.times[0],
                 f'{self.name}_fraction': done / self.num_steps,
                 f'{self.name}_peak_bytes': peak_bytes(device),
             }
         )
+
+    def _total(self, times: list[float], done: int) -> float:
+        # What comes before the first step is taken once.
+        seconds = times[-1] - times[0]
+        if done < self.num_steps:
+            rate = (times[done] - times[1]) / (done - 1)
+            seconds += rate * (self.num_steps - done)
+        return seconds
 
 
 def tell(metrics: dict[str, float]) -> dict[str, float]:
@@ -183,7 +197,7 @@ def train(spec: dict[str, Any], folder: Path) -> None:
     report('wrote the files', [start, time.perf_counter()])
 
     reset_peak()
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     data = load_folder(folder)
     config = DiffMMConfig(seed=spec['seed'], **spec['config'])
     trainer = DiffMMTrainer(data, config, device=device)
@@ -193,6 +207,7 @@ def train(spec: dict[str, Any], folder: Path) -> None:
     tell(
         {
             'prepare_seconds': seconds,
+            'prepare_cpu_s': time.process_time() - cpu_start,
             'prepare_timed_s': seconds,
             'prepare_fraction': 1.0,
             'prepare_peak_bytes': peak_bytes(device),

@@ -22,7 +22,7 @@ def test_phases_of_a_small_graph(session):
         m = found[phase].metrics
         # All that was not timed is reported as such.
         assert 0.1 <= m['fraction'] < 0.2
-        assert m['seconds'] > m['timed_s'] > 0
+        assert m['seconds'] > m['timed_s'] > 0 and m['cpu_s'] > 0
         assert m['us_per_edge'] == pytest.approx(1e6 * m['seconds'] / 400)
         assert m['peak_bytes'] > 1e8
     total = sum(found[p].metrics['seconds'] for p in scale.PHASES)
@@ -35,7 +35,7 @@ def test_a_phase_that_fails_leaves_those_before(session, monkeypatch):
             file.write('{"base_bytes": 1}\n')
             file.write(
                 '{"prepare_seconds": 2, "prepare_timed_s": 2, '
-                '"prepare_fraction": 1, "prepare_peak_bytes": 3}\n'
+                '"prepare_cpu_s": 2, "prepare_fraction": 1, "prepare_peak_bytes": 3}\n'
             )
         raise scale.LimitError('held more than 12.0 GB')
 
