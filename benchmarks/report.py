@@ -32,6 +32,10 @@ COLUMNS = {
     'share_of_matmul': column(
         'of matmul', 'share_of_matmul', 1, '{:.1%}'.format
     ),
+    'seconds': column('seconds', 'seconds'),
+    'cpu_s': column('cpu s', 'cpu_s'),
+    'timed_s': column('timed s', 'timed_s'),
+    'fraction': column('timed', 'fraction', 1, '{:.0%}'.format),
     'epoch_s': column('epoch s', 'epoch_s'),
     'epoch_s_p90': ('p10..p90', spread('epoch_s')),
     'diffusion_s': column('diffusion', 'diffusion_s'),
@@ -92,6 +96,7 @@ def line(record: Record) -> str:
     parts = [f'{number(m["ms"])} ms'] if 'ms' in m else []
     parts += [f'{number(m["epoch_s"])} s an epoch'] if 'epoch_s' in m else []
     parts += [f'speed-up {m["speedup"]:.2f}'] if 'speedup' in m else []
+    parts += [f'{number(m["seconds"])} s'] if 'seconds' in m else []
     return f'{record.family} {labels}: {", ".join(parts)}'
 
 

@@ -22,6 +22,7 @@ from benchmarks import report
 from benchmarks.graphs import check_name
 from benchmarks.plots import draw
 from benchmarks.registry import FAMILIES, Record
+from benchmarks.scale import MIN_FRACTION
 from benchmarks.session import Options, Session, failures, progress
 from benchmarks.timing import memory_limit
 from diffmm_geo.utils.atomic import atomic_path
@@ -34,6 +35,7 @@ for name in (
     'evaluate',
     'epoch',
     'growth',
+    'scale',
 ):
     importlib.import_module(f'benchmarks.{name}')
 
@@ -85,6 +87,15 @@ def parse_args(argv: list[str] | None = None) -> tuple[list[str], Options]:
     parser.add_argument(
         '--threads', type=positive, help="PyTorch's, where others are busy"
     )
+    parser.add_argument(
+        '--fraction',
+        type=float,
+        default=1.0,
+        help='of the steps of each phase to take, 0.1 at least (scale)',
+    )
+    parser.add_argument(
+        '--scratch', help='for files of features (scale; default: temporary)'
+    )
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)
 
@@ -124,6 +135,10 @@ def check_choices(args: argparse.Namespace, names: list[str]) -> None:
         if value is not None and not value > 0:
             flag = option.replace('_', '-')
             raise ValueError(f'argument --{flag}: needs to be above zero')
+    if not MIN_FRACTION <= args.fraction <= 1:
+        raise ValueError(
+            f'argument --fraction: needs to be from {MIN_FRACTION} to 1'
+        )
 
 
 def to_device(name: str) -> torch.device:
@@ -162,6 +177,8 @@ def to_options(args: argparse.Namespace) -> Options:
         memory=1e9 * memory,
         max_seconds=args.max_seconds,
         quick=args.quick,
+        fraction=args.fraction,
+        scratch=None if args.scratch is None else Path(args.scratch),
         seed=args.seed,
     )
 

@@ -125,7 +125,7 @@ def peak_memory(
         seconds = time.perf_counter() - start
         return out, seconds, torch.cuda.max_memory_allocated() - before
 
-    before = _reset_peak()
+    before = reset_peak()
     start = time.perf_counter()
     out = fn()
     seconds = time.perf_counter() - start
@@ -154,7 +154,8 @@ def memory_limit(extra: float) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
-def _reset_peak() -> float | None:
+def reset_peak() -> float | None:
+    """Makes the peak of memory start anew, and returns what is held."""
     try:
         # Freed blocks that the allocator kept would hide new ones.
         ctypes.CDLL(None).malloc_trim(0)

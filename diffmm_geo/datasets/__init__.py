@@ -2,6 +2,7 @@ r"""Multi-modal recommendation datasets."""
 
 from .amazon import AmazonBaby, AmazonSports
 from .diffmm import DiffMMDataset
+from .folder import load_folder
 from .load_dataset import DATASETS, load_dataset
 from .mmrec import MMRecDataset
 from .movielens import MovieLens100K
@@ -18,6 +19,7 @@ __all__ = [
     'MovieLens100K',
     'TikTok',
     'load_dataset',
+    'load_folder',
     'write_mmrec',
     'write_official',
 ]

@@ -6,6 +6,7 @@ from torch_geometric.data import HeteroData
 
 from diffmm_geo.datasets.amazon import AmazonBaby, AmazonSports
 from diffmm_geo.datasets.diffmm import DiffMMDataset
+from diffmm_geo.datasets.folder import load_folder
 from diffmm_geo.datasets.mmrec import MMRecDataset
 from diffmm_geo.datasets.movielens import MovieLens100K
 from diffmm_geo.datasets.tiktok import TikTok
@@ -30,7 +31,9 @@ def load_dataset(
     Args:
         name (str): One of :obj:`"amazon-baby"`, :obj:`"amazon-sports"`,
             :obj:`"movielens-100k"` and :obj:`"tiktok"`, :obj:`"diffmm"` for
-            any in the format of DiffMM's authors in :obj:`{root}/raw`, or the
+            any in the format of DiffMM's authors in :obj:`{root}/raw`,
+            :obj:`"folder"` for a folder :obj:`root` of binary files (see
+            :func:`~diffmm_geo.datasets.load_folder`), or the
             :obj:`{name}` of a file :obj:`{name}.inter` in MMRec's format
             there.
         root (str): The root directory of the data set.
@@ -43,6 +46,8 @@ def load_dataset(
     kwargs: dict[str, Any] = (
         {} if modalities is None else {'modalities': modalities}
     )
+    if name == 'folder':
+        return load_folder(root, **kwargs)
     if name in DATASETS:
         return DATASETS[name](str(root), **kwargs)[0]
     if not Path(root, 'raw', f'{name}.inter').exists():

@@ -28,6 +28,21 @@ class ItemLists:
         user, order = edge_index[0].sort(stable=True)
         return cls(index2ptr(user, num_users), edge_index[1][order])
 
+    @classmethod
+    def distinct_items(
+        cls,
+        edge_index: Tensor,
+        num_users: int,
+        num_items: int,
+    ) -> ItemLists:
+        r"""The same without repeated interactions, and with sorted lists. One
+        key an interaction is sorted, in place of its pair of indices.
+        """
+        key = (edge_index[0] * num_items + edge_index[1]).unique()
+        user = key.div(num_items, rounding_mode='floor')
+        rowptr = index2ptr(user, num_users)
+        return cls(rowptr, key.sub_(user.mul_(num_items)))
+
     @property
     def num_rows(self) -> int:
         r"""The number of rows."""

@@ -19,6 +19,7 @@ from diffmm_geo.nn import (
     ModalityDiffusion,
 )
 from diffmm_geo.nn.diffusion.forms import FORMS
+from diffmm_geo.nn.models.projection import HALF
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.training.config import TrainingConfig
 from diffmm_geo.training.generators import GENERATORS
@@ -67,6 +68,10 @@ class DiffMMConfig(TrainingConfig):
             items are trained; see
             :meth:`~diffmm_geo.nn.ModalityDiffusion.batch_loss`.
             (default: :obj:`"auto"`)
+        diffusion_batch_size (int, optional): The number of users a step of
+            the diffusion phase, :obj:`batch_size` if not given. A step
+            updates all rows of the denoisers, so that of many items it is
+            the number of steps that costs. (default: :obj:`None`)
         num_candidates (int, optional): The number of candidates of the
             contrastive loss that is drawn in each step, all nodes if not
             given. (default: :obj:`None`)
@@ -97,6 +102,7 @@ class DiffMMConfig(TrainingConfig):
     msi_weight: float = 0.1
     num_edges_per_user: int = 1
     diffusion_form: str = 'auto'
+    diffusion_batch_size: int | None = None
     num_candidates: int | None = None
     num_generated_from: int | None = None
     generator: str = 'diffusion'
@@ -124,7 +130,11 @@ class DiffMMConfig(TrainingConfig):
         check_int('num_edges_per_user', self.num_edges_per_user)
         check_choice('diffusion_form', self.diffusion_form, FORMS)
         check_choice('generator', self.generator, GENERATORS)
-        for name in ('num_candidates', 'num_generated_from'):
+        for name in (
+            'diffusion_batch_size',
+            'num_candidates',
+            'num_generated_from',
+        ):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name))
         check_choice('batching', self.batching, BATCHINGS)
@@ -256,9 +266,7 @@ class DiffMMTrainer(Trainer):
         )
         self.model.to(self.device)
         self.diffusion.to(self.device)
-        self.feature_dict = {
-            m: x.to(self.model.item_emb.weight) for m, x in features.items()
-        }
+        self.feature_dict = {m: self._features(x) for m, x in features.items()}
 
         tables = []
         if c.batching == 'neighbor':
@@ -318,6 +326,12 @@ class DiffMMTrainer(Trainer):
                     f"'diffusion' needs to be one of {self.num_items} items "
                     f'(got {diffusion.num_items})'
                 )
+
+    def _features(self, x: Tensor) -> Tensor:
+        # Half precision stays what it is, and where it is, if it is a file.
+        if x.dtype in HALF:
+            return x.to(self.device)
+        return x.to(self.model.item_emb.weight)
 
     @property
     def num_steps(self) -> int:

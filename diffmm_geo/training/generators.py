@@ -50,13 +50,19 @@ class DiffusionGenerator(EdgeGenerator):
 
     def __init__(self, trainer: DiffMMTrainer) -> None:
         super().__init__(trainer)
-        self._interactions = ItemLists.from_edge_index(
-            trainer.edge_index.unique(dim=1), trainer.num_users
+        self._interactions = ItemLists.distinct_items(
+            trainer.edge_index, trainer.num_users, trainer.num_items
         )
 
     @property
+    def batch_size(self) -> int:
+        r"""The number of users a step of :meth:`train_epoch`."""
+        config = self.trainer.config
+        return config.diffusion_batch_size or config.batch_size
+
+    @property
     def num_steps(self) -> int:
-        return -(-self.trainer.num_users // self.trainer.config.batch_size)
+        return -(-self.trainer.num_users // self.batch_size)
 
     def train_epoch(self) -> dict[str, float]:
         trainer, config = self.trainer, self.trainer.config
@@ -69,7 +75,7 @@ class DiffusionGenerator(EdgeGenerator):
             trainer.model.item_emb.weight.detach(),
             modality_emb,
             config.msi_weight,
-            config.batch_size,
+            self.batch_size,
             config.diffusion_form,
             trainer._on_step,
         )
@@ -83,17 +89,15 @@ class DiffusionGenerator(EdgeGenerator):
         return order[:count]
 
     def edges(self) -> dict[str, Tensor]:
-        trainer, config = self.trainer, self.trainer.config
         candidates = self.candidates()
         return {
-            m: trainer.diffusion.sample_edges(
+            m: self.trainer.diffusion.sample_edges_of(
                 m,
-                trainer.edge_index,
-                trainer.num_users,
-                config.num_edges_per_user,
+                self._interactions,
+                self.trainer.config.num_edges_per_user,
                 candidates=candidates,
             )
-            for m in trainer.model.modalities
+            for m in self.trainer.model.modalities
         }
 
 

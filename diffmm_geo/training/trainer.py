@@ -139,7 +139,9 @@ class Trainer(ABC):
                 "'edge_index' needs at least one user with an item not "
                 'interacted with (got none)'
             )
-        self._positives = self.edge_index[:, mask]
+        self._positives = self.edge_index
+        if not bool(mask.all()):
+            self._positives = self.edge_index[:, mask]
         self.history: list[Record] = []
         self._clock: dict[str, float] = {}
         self._on_step: Callable[[], None] = _nothing

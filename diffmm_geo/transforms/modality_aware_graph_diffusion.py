@@ -152,7 +152,10 @@ class ModalityAwareGraphDiffusion(BaseTransform):
             )
         num_items = self.diffusion.num_items
         like = next(self.diffusion.parameters())
-        edge_index = edge_index.unique(dim=1).to(like.device)
+        interactions = ItemLists.distinct_items(
+            edge_index.to(like.device), num_users, num_items
+        )
+        edge_index = torch.stack([interactions.row, interactions.item])
 
         if item_emb is None:
             item_emb = _spectral_item_emb(
@@ -181,7 +184,6 @@ class ModalityAwareGraphDiffusion(BaseTransform):
         }
 
         optimizer = Adam(self.diffusion.parameters(), lr=lr)
-        interactions = ItemLists.from_edge_index(edge_index, num_users)
         for _ in _epochs(num_epochs, progress):
             train_diffusion_epoch(
                 self.diffusion,

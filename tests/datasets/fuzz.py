@@ -35,11 +35,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from scipy import sparse
 
-from diffmm_geo.datasets import MMRecDataset, MovieLens100K, TikTok
+from diffmm_geo.datasets import (
+    MMRecDataset,
+    MovieLens100K,
+    TikTok,
+    load_folder,
+)
 from diffmm_geo.datasets._archive import extract_member
+from diffmm_geo.datasets._interaction_files import load_interactions
 from diffmm_geo.datasets._npy import load_features
 from diffmm_geo.datasets._table import parse_column, parse_id, read_columns
 from diffmm_geo.datasets._unpickle import read_pattern
@@ -472,6 +480,45 @@ def mmrec_files() -> dict[str, bytes]:
     }
 
 
+def folder_files() -> dict[str, bytes]:
+    edges = np.array([[0, 2, 1], [3, 1, 0]])
+    return {
+        'train.npy': npy_bytes(edges),
+        'val.npy': npy_bytes(edges.T.astype(np.int32)),
+        'image_feat.npy': npy_bytes(np.ones((5, 3), np.float16)),
+        'text_feat.npy': npy_bytes(np.ones((5, 2), '>f4')),
+    }
+
+
+def parquet_files() -> dict[str, bytes]:
+    columns = {'user': [0, 2, 1] * 20, 'item': list(range(60))}
+    out = {}
+    for compression in ('none', 'snappy', 'zstd'):
+        buffer = io.BytesIO()
+        pq.write_table(
+            pa.table(columns),
+            buffer,
+            compression=compression,
+            row_group_size=25,
+        )
+        out[f'a.parquet#{compression}'] = buffer.getvalue()
+    return out
+
+
+def hostile_parquets() -> list[bytes]:
+    out = []
+    for kind in (pa.string(), pa.list_(pa.int64()), pa.float64(), pa.null()):
+        values = pa.array([None, None], kind)
+        buffer = io.BytesIO()
+        pq.write_table(pa.table({'user': values, 'item': values}), buffer)
+        out.append(buffer.getvalue())
+    # Many rows in few bytes.
+    zeros = pa.array(np.zeros(2**24, np.int8))
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({'user': zeros, 'item': zeros}), buffer)
+    return [*out, buffer.getvalue(), b'PAR1' * 4, b'PAR1\xff\xff\xff\x7fPAR1']
+
+
 # ----------------------------------------------------------------- targets
 
 
@@ -487,7 +534,8 @@ def check_graph(data) -> None:
             assert ((index >= 0) & (index < end)).all()
     for key, x in data['item'].items():
         if key.startswith('x_'):
-            assert x.dtype == torch.float and x.isfinite().all()
+            assert x.dtype in (torch.float, torch.half)
+            assert x.isfinite().all()
             assert x.dim() == 2 and x.size(0) == size[1]
 
 
@@ -507,6 +555,20 @@ def read_movielens(folder: Path) -> None:
 
 def read_mmrec(folder: Path) -> None:
     check_graph(MMRecDataset(folder, 'toy')[0])
+
+
+def read_folder(folder: Path) -> None:
+    data = load_folder(folder)
+    # A dataset has all splits.
+    store = data['user', 'interacts', 'item']
+    store.test_edge_label_index = store.val_edge_label_index
+    check_graph(data)
+
+
+def read_parquet_file(folder: Path) -> None:
+    edges = load_interactions(str(folder / 'a.parquet'))
+    assert edges.dtype == torch.long and edges.size(0) == 2
+    assert (edges >= 0).all() and (edges < 2**31).all()
 
 
 def read_pickle_file(folder: Path) -> None:
@@ -627,6 +689,10 @@ def targets() -> dict[str, Target]:
         ),
         'tiktok': dataset(tiktok, bad_pickles + bad_npys, read_tiktok),
         'mmrec': dataset(mmrec, tables + bad_npys, read_mmrec),
+        'folder': Target(folder_files(), bad_npys, read_folder),
+        'parquet': Target(
+            parquet_files(), hostile_parquets(), read_parquet_file
+        ),
         'movielens': dataset(
             movielens,
             hostile_tables('user_id:token\titem_id:token\trating:float'),

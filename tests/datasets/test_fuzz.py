@@ -18,6 +18,8 @@ NAMES = [
     'torch',
     'tiktok',
     'mmrec',
+    'folder',
+    'parquet',
     'movielens',
     'processed',
 ]

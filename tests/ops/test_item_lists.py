@@ -74,3 +74,13 @@ def test_blocks(rows, height):
         assert lists.num_rows == height or block.stop == len(rows)
         seen += rows_of(lists)
     assert seen == rows
+
+
+def test_distinct_items():
+    edge_index = torch.randint(7, (2, 60))
+    lists = ItemLists.distinct_items(edge_index, 9, 7)
+    expected = edge_index.unique(dim=1)
+    assert lists.num_rows == 9
+    assert torch.stack([lists.row, lists.item]).equal(expected)
+    empty = ItemLists.distinct_items(edge_index[:, :0], 9, 7)
+    assert empty.num_rows == 9 and empty.item.numel() == 0

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import ModuleDict
-from torch_geometric.utils import coalesce
 
 from diffmm_geo.nn.diffusion.denoiser import Denoiser
 from diffmm_geo.nn.diffusion.forms import FORMS, input_form, output_form
@@ -454,8 +453,54 @@ class ModalityDiffusion(Pretrained):
             - **output:** :math:`(2, |\mathcal{U}| \cdot k)`, sorted by user,
               then by descending score
         """
-        denoiser = self._denoiser(modality)
         check_int('num_users', num_users, 0)
+        edge_index = check_edge_index(
+            'edge_index',
+            edge_index,
+            num_users,
+            self.num_items,
+            self._denoiser(modality).item_weight.device,
+        )
+        return self.sample_edges_of(
+            modality,
+            ItemLists.distinct_items(edge_index, num_users, self.num_items),
+            num_edges_per_user,
+            sampling_steps,
+            sampling_noise,
+            candidates,
+        )
+
+    @torch.no_grad()
+    def sample_edges_of(
+        self,
+        modality: str,
+        interactions: ItemLists,
+        num_edges_per_user: int = 1,
+        sampling_steps: int = 0,
+        sampling_noise: bool = False,
+        candidates: Tensor | None = None,
+    ) -> Tensor:
+        r"""The same as :meth:`sample_edges` from lists of interactions, which
+        then are sorted only once, and may be those of some users.
+
+        Args:
+            modality (str): The modality.
+            interactions (ItemLists): The items of each user, none twice.
+            num_edges_per_user (int, optional): As in :meth:`sample_edges`.
+                (default: :obj:`1`)
+            sampling_steps (int, optional): As in :meth:`sample`.
+                (default: :obj:`0`)
+            sampling_noise (bool, optional): As in :meth:`sample`.
+                (default: :obj:`False`)
+            candidates (torch.Tensor, optional): As in :meth:`sample_edges`.
+                (default: :obj:`None`)
+
+        Shapes:
+            - **candidates:** :math:`(C)`
+            - **output:** :math:`(2, |\mathcal{U}| \cdot k)`, sorted by user,
+              then by descending score
+        """
+        denoiser, num_users = self._denoiser(modality), interactions.num_rows
         num_candidates = self.num_items
         device = denoiser.item_weight.device
         if candidates is not None:
@@ -465,13 +510,6 @@ class ModalityDiffusion(Pretrained):
             num_candidates = candidates.numel()
         k = check_k(num_edges_per_user, num_candidates, 'num_edges_per_user')
         self._check_steps(sampling_steps)
-        edge_index = check_edge_index(
-            'edge_index', edge_index, num_users, self.num_items, device
-        )
-        edge_index = coalesce(
-            edge_index, num_nodes=max(num_users, self.num_items)
-        )
-        interactions = ItemLists.from_edge_index(edge_index, num_users)
 
         dense = sampling_steps > 0 or sampling_noise or denoiser.normalize
         width = self.num_items if dense else max(denoiser.hidden_channels)
@@ -479,7 +517,10 @@ class ModalityDiffusion(Pretrained):
         reverse = None if dense else self._reverse(denoiser)
         # Without noise, users of the same items get the same ones.
         interactions, user_row = (
-            (interactions, torch.arange(num_users, device=edge_index.device))
+            (
+                interactions,
+                torch.arange(num_users, device=interactions.item.device),
+            )
             if sampling_steps > 0 or sampling_noise
             else interactions.distinct()
         )

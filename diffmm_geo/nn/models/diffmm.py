@@ -208,9 +208,7 @@ class DiffMM(Pretrained):
                 device=self.user_emb.weight.device,
             )
         return {
-            m: self.projections[module_name(m)](
-                feature_dict[m].to(self.user_emb.weight.dtype)
-            )
+            m: self.projections[module_name(m)](feature_dict[m])
             for m in self.modalities
         }
 

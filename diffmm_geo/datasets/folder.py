@@ -1,0 +1,119 @@
+import os.path as osp
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from ._feature_files import feature_file, find_modalities
+from ._interaction_files import find_interactions, load_interactions
+from ._mapped import map_features
+from ._modalities import select_modalities
+
+
+def load_folder(
+    root: str | Path,
+    modalities: Sequence[str] | None = None,
+    num_users: int | None = None,
+    num_items: int | None = None,
+) -> HeteroData:
+    r"""Loads a user-item graph of any size from a folder of binary files:
+
+    - :obj:`train.npy` or :obj:`train.parquet`, the observed interactions;
+      :obj:`val` and :obj:`test` likewise, which may be missing. A
+      :obj:`.npy` file holds integers of shape :obj:`[2, E]` (row 0 users,
+      row 1 items) or :obj:`[E, 2]`, a Parquet file (which needs
+      :obj:`pip install 'diffmm_geo[parquet]'`) the columns :obj:`user` and
+      :obj:`item`;
+    - :obj:`{modality}_feat.npy`, the features of each modality, with a row
+      for each item.
+
+    Features in half or single precision, and interactions of shape
+    :obj:`[2, E]` in 64 bits, are not read but mapped into memory, from which
+    the system drops what is not in use: the files have to stay as they are
+    as long as the graph is used. Features in half precision stay so
+    throughout training.
+
+    Args:
+        root (str or Path): The folder.
+        modalities (list[str], optional): The modalities to load, all that
+            are there if not given. (default: :obj:`None`)
+        num_users (int, optional): The number of users, one more than the
+            highest index if not given. (default: :obj:`None`)
+        num_items (int, optional): The number of items, that of the rows of
+            features if not given, or without features one more than the
+            highest index. (default: :obj:`None`)
+
+    Raises:
+        ValueError: If a file is missing, is not what is expected, or does not
+            fit the others.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from diffmm_geo.datasets import load_folder
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     np.save(f'{root}/train.npy', np.array([[0, 0, 1], [0, 2, 1]]))
+        ...     np.save(f'{root}/image_feat.npy', np.ones((3, 8), np.float16))
+        ...     load_folder(root)
+        HeteroData(
+          user={ num_nodes=2 },
+          item={
+            num_nodes=3,
+            x_image=[3, 8],
+          },
+          (user, interacts, item)={ edge_index=[2, 3] }
+        )
+    """
+    folder = str(root)
+    splits: dict[str, tuple[str, Tensor]] = {}
+    for split in ('train', 'val', 'test'):
+        path = find_interactions(folder, split)
+        if path is not None:
+            splits[split] = path, load_interactions(path)
+    if 'train' not in splits or splits['train'][1].size(1) == 0:
+        raise ValueError(
+            f"'{folder}': expected interactions in train.npy or "
+            f'train.parquet, got none'
+        )
+
+    known = find_modalities(folder)
+    if modalities is not None:
+        known = list(select_modalities(modalities, known, f" in '{folder}'"))
+    features: dict[str, Tensor] = {}
+    for m in known:
+        path = osp.join(folder, feature_file(m))
+        features[m] = map_features(path, num_items)
+        num_items = features[m].size(0)
+
+    sizes = [
+        max(
+            int(edges[row].max())
+            for _, edges in splits.values()
+            if edges.size(1) > 0
+        )
+        + 1
+        for row in (0, 1)
+    ]
+    num_users = sizes[0] if num_users is None else num_users
+    num_items = sizes[1] if num_items is None else num_items
+    for path, edges in splits.values():
+        for row, name, size in ((0, 'user', num_users), (1, 'item', num_items)):
+            high = int(edges[row].max()) if edges.size(1) > 0 else -1
+            if high >= size:
+                raise ValueError(
+                    f"'{path}': expected {name} indices below {size}, got "
+                    f'{high}'
+                )
+
+    data = HeteroData()
+    data['user'].num_nodes = num_users
+    data['item'].num_nodes = num_items
+    for m, x in features.items():
+        data['item'][f'x_{m}'] = x
+    store = data['user', 'interacts', 'item']
+    store.edge_index = splits['train'][1]
+    for split in ('val', 'test'):
+        if split in splits:
+            store[f'{split}_edge_label_index'] = splits[split][1]
+    return data

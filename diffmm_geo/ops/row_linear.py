@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Elements that are converted at a time: 16 MiB in float32.
+BLOCK_SIZE = 2**22
+
+
+class _RowLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:
+        # As it is: neither converted nor, where it is a file, in memory.
+        ctx.save_for_backward(x)
+        ctx.has_bias = bias is not None
+        out = weight.new_empty(x.size(0), weight.size(0))
+        for rows in _blocks(x):
+            out[rows] = F.linear(x[rows].to(weight.dtype), weight, bias)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        grad_weight = grad.new_zeros(grad.size(1), x.size(1))
+        for rows in _blocks(x):
+            grad_weight.addmm_(grad[rows].t(), x[rows].to(grad.dtype))
+        return None, grad_weight, grad.sum(dim=0) if ctx.has_bias else None
+
+
+def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    r"""The product :math:`\mathbf{X} \mathbf{W}^{\top} + \mathbf{b}` of
+    features in a smaller type than the weight's, half precision for one.
+    They are converted in blocks of rows, forward and backward, so that a
+    whole copy of them is never held: :math:`\mathbf{X}` may be a file that is
+    mapped into memory. It gets no gradient.
+
+    Args:
+        x (torch.Tensor): The features :math:`\mathbf{X}`.
+        weight (torch.Tensor): The weight :math:`\mathbf{W}`.
+        bias (torch.Tensor, optional): The bias :math:`\mathbf{b}`.
+            (default: :obj:`None`)
+
+    Shapes:
+        - **x:** :math:`(N, C)`
+        - **weight:** :math:`(F, C)`
+        - **bias:** :math:`(F)`
+        - **output:** :math:`(N, F)`, in the type of the weight
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.ops.row_linear import row_linear
+        >>> x = torch.ones(3, 4, dtype=torch.half)
+        >>> row_linear(x, torch.ones(2, 4)).dtype
+        torch.float32
+    """
+    out = _RowLinear.apply(x, weight, bias)
+    assert isinstance(out, Tensor)
+    return out
+
+
+def _blocks(x: Tensor) -> list[slice]:
+    height = max(1, BLOCK_SIZE // max(1, x.size(1)))
+    return [slice(n, n + height) for n in range(0, x.size(0), height)]

@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import scale
+from benchmarks.run import parse_args
+from benchmarks.session import Options, Session
+from diffmm_geo.training import DiffMMConfig
+
+GRAPH = 'power-60x50x400'
+
+
+@pytest.fixture
+def session(monkeypatch):
+    monkeypatch.setattr('benchmarks.device.ceilings', lambda device: {})
+    return Session(Options(graphs=(GRAPH,), threads=1, fraction=0.1))
+
+
+def test_phases_of_a_small_graph(session):
+    found = {r.labels['phase']: r for r in scale.run(session)}
+    assert list(found) == ['prepare', *scale.PHASES, 'epoch']
+    assert all(r.status == 'ok' for r in found.values())
+    for phase in scale.PHASES:
+        m = found[phase].metrics
+        # All that was not timed is reported as such.
+        assert 0.1 <= m['fraction'] < 0.2
+        assert m['seconds'] > m['timed_s'] > 0 and m['cpu_s'] > 0
+        assert m['us_per_edge'] == pytest.approx(1e6 * m['seconds'] / 400)
+        assert m['peak_bytes'] > 1e8
+    total = sum(found[p].metrics['seconds'] for p in scale.PHASES)
+    assert found['epoch'].metrics['seconds'] == pytest.approx(total)
+
+
+def test_a_phase_that_fails_leaves_those_before(session, monkeypatch):
+    def run_child(module, spec, memory, seconds):
+        told = {f'prepare_{key}': 2 for key in scale.KEYS}
+        Path(spec['results']).write_text(
+            '\n'.join(json.dumps(x) for x in ({'base_bytes': 1}, told))
+        )
+        raise scale.LimitError('held more than 12.0 GB')
+
+    monkeypatch.setattr(scale, 'run_child', run_child)
+    first, last = scale.run(session)
+    assert first.labels['phase'] == 'prepare' and first.status == 'ok'
+    assert last.labels['phase'] == 'epoch' and last.status == 'failed'
+    assert '12.0 GB' in last.reason
+
+
+@pytest.mark.parametrize('mode', ['full', 'neighbor'])
+def test_settings(mode):
+    settings = scale.settings(mode, 64, 10**6, 10**6, 5 * 10**7)
+    if mode == 'full' or scale.has_neighbor():
+        DiffMMConfig(**settings)
+    assert settings['diffusion_batch_size'] == 16666
+
+
+def test_fraction_is_a_tenth_at_least(capsys):
+    with pytest.raises(SystemExit):
+        parse_args(['scale', '--fraction', '0.05'])
+    assert '--fraction' in capsys.readouterr().err

@@ -1,0 +1,90 @@
+r"""No tensor of the size of batch times items, where there must be none."""
+
+import sys
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from diffmm_geo.nn import ModalityDiffusion
+from diffmm_geo.nn.diffusion.forms import input_form, output_form
+from diffmm_geo.ops.item_lists import ItemLists
+
+USERS, ITEMS, HIDDEN = 256, 4000, 8
+
+
+class NoLargeTensor(TorchDispatchMode):
+    r"""Refuses outputs of so many elements or more."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit, self.largest = limit, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in tree_leaves(out):
+            if isinstance(x, torch.Tensor):
+                # Of an expanded one, what is stored.
+                size = x.untyped_storage().nbytes() // x.element_size()
+                size = min(size, x.numel())
+                self.largest = max(self.largest, size)
+                if size >= self.limit:
+                    raise AssertionError(f'{func}: {list(x.size())}')
+        return out
+
+
+@pytest.fixture
+def case():
+    torch.manual_seed(0)
+    diffusion = ModalityDiffusion(ITEMS, ['image'], hidden_channels=HIDDEN)
+    edge_index = torch.stack(
+        [torch.arange(USERS).repeat(3), torch.randint(ITEMS, (3 * USERS,))]
+    )
+    lists = ItemLists.distinct_items(edge_index, USERS, ITEMS)
+    return diffusion, lists, edge_index
+
+
+def train(diffusion, lists, form):
+    optimizer = torch.optim.Adam(diffusion.parameters())
+    emb = torch.randn(ITEMS, 16), torch.randn(ITEMS, 16)
+    elbo, msi = diffusion.batch_loss('image', lists, *emb, 0.1, form)
+    (elbo.mean() + 0.1 * msi.mean()).backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize('form', ['gram', 'auto'])
+def test_training_holds_no_batch_by_items(case, form):
+    diffusion, lists, _ = case
+    with NoLargeTensor(USERS * ITEMS) as guard:
+        train(diffusion, lists, form)
+    # Nor anything close to it: a table of items, or a batch of hidden layers.
+    assert guard.largest <= ITEMS * 16
+
+
+def test_guard_sees_the_dense_form(case):
+    diffusion, lists, _ = case
+    with pytest.raises(AssertionError), NoLargeTensor(USERS * ITEMS):
+        train(diffusion, lists, 'dense')
+
+
+@pytest.mark.parametrize('k', [1, 3])
+def test_generation_holds_a_block(case, monkeypatch, k):
+    diffusion, lists, edge_index = case
+    expected = diffusion.sample_edges('image', edge_index, USERS, k)
+    module = sys.modules['diffmm_geo.ops.topk.topk_items']
+    monkeypatch.setattr(module, 'BLOCK_SIZE', 2**13)
+    monkeypatch.setattr(module, 'MAX_BLOCK_ITEMS', 500)
+    monkeypatch.setattr(module, 'MAX_BLOCK_ITEMS_TOP_1', 500)
+    with NoLargeTensor(USERS * ITEMS) as guard:
+        out = diffusion.sample_edges_of('image', lists, k)
+    assert guard.largest <= ITEMS * 16
+    assert out.equal(expected)
+
+
+def test_auto_at_a_million_items():
+    for batch_size in (1024, 16384):
+        assert input_form(batch_size, 10**6, 64, 0.5) == 'gram'
+        assert output_form(batch_size, 10**6, 64) == 'gram'
+    # A small batch is cheaper as it is written.
+    assert output_form(16, 10**6, 64) == 'dense'
