@@ -72,7 +72,7 @@ class ShardedDiffusionGenerator(DiffusionGenerator):
         finite = FiniteLosses([f'diffusion_{m}' for m in modalities])
         total = item_emb.new_zeros(len(modalities))
         finish: Callable[[], None] | None = None
-        for step, users in enumerate(order.split(config.batch_size)):
+        for step, users in enumerate(order.split(self.batch_size)):
             num_rows = users.numel()
             stops = [num_rows * n // NUM_BLOCKS for n in range(NUM_BLOCKS + 1)]
             stops = stops[blocks.start : blocks.stop + 1]
