@@ -1,3 +1,5 @@
+r"""Recommendation from embeddings, as a service needs it."""
+
 from __future__ import annotations
 
 import os
@@ -21,6 +23,8 @@ from diffmm_geo.utils.checks import (
     describe,
 )
 from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
+
+__all__ = ['Recommender']
 
 # The most neighbours that FAISS searches for.
 MAX_NEIGHBORS = 2048

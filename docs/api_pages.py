@@ -20,6 +20,7 @@ import diffmm_geo
 
 # What public classes take or hand on, and what a new backend is made of.
 NOT_IN_ALL = (
+    'diffmm_geo.nn.pretrained.Pretrained',
     'diffmm_geo.ops.bipartite_adj.BipartiteAdj',
     'diffmm_geo.ops.item_lists.ItemLists',
     'diffmm_geo.ops.spmm.backend.Backend',
