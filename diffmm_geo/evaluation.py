@@ -83,12 +83,10 @@ def evaluate(
         >>> evaluate(user_emb, item_emb, held_out, observed, k=1)['recall@1']
         1.0
     """
-    check_matrix('user_emb', user_emb)
-    check_matrix('item_emb', item_emb, None, user_emb.size(-1))
-    num_users, num_items = user_emb.size(0), item_emb.size(0)
-    k = check_k(k, num_items)
+    num_users, num_items = _check_embeddings(user_emb, item_emb)
+    k, device = check_k(k, num_items), user_emb.device
     edge_label_index = check_edge_index(
-        'edge_label_index', edge_label_index, num_users, num_items
+        'edge_label_index', edge_label_index, num_users, num_items, device
     )
     if edge_label_index.size(1) == 0:
         raise ValueError(
@@ -99,7 +97,11 @@ def evaluate(
     if exclude_edge_index is not None:
         exclude = ItemLists.from_edge_index(
             check_edge_index(
-                'exclude_edge_index', exclude_edge_index, num_users, num_items
+                'exclude_edge_index',
+                exclude_edge_index,
+                num_users,
+                num_items,
+                device,
             ),
             num_users,
         )
@@ -175,14 +177,13 @@ def evaluate_cold(
             larger than the number of candidates.
     """
     check_choice('candidates', candidates, CANDIDATES)
-    check_matrix('user_emb', user_emb)
-    check_matrix('item_emb', item_emb, None, user_emb.size(-1))
-    num_users, num_items = user_emb.size(0), item_emb.size(0)
+    num_users, num_items = _check_embeddings(user_emb, item_emb)
+    device = user_emb.device
     edge_index = check_edge_index(
-        'edge_index', edge_index, num_users, num_items
+        'edge_index', edge_index, num_users, num_items, device
     )
     user, item = check_edge_index(
-        'edge_label_index', edge_label_index, num_users, num_items
+        'edge_label_index', edge_label_index, num_users, num_items, device
     )
     cold = torch.ones(num_items, dtype=torch.bool, device=item.device)
     cold[edge_index[1]] = False
@@ -198,3 +199,16 @@ def evaluate_cold(
     check_k(k, int(cold.sum()))
     held_out[1] = (cold.cumsum(0) - 1)[held_out[1]]
     return evaluate(user_emb, item_emb[cold], held_out, k=k)
+
+
+def _check_embeddings(user_emb: Tensor, item_emb: Tensor) -> tuple[int, int]:
+    check_matrix('user_emb', user_emb)
+    check_matrix(
+        'item_emb',
+        item_emb,
+        None,
+        user_emb.size(1),
+        dtype=user_emb.dtype,
+        device=user_emb.device,
+    )
+    return user_emb.size(0), item_emb.size(0)

@@ -72,6 +72,15 @@ class Recommender:
     Raises:
         ValueError: If shapes or indices do not fit, embeddings are not
             finite, or the index is not one of these items' inner products.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.recommender import Recommender
+        >>> user_emb, item_emb = torch.randn(4, 8), torch.randn(9, 8)
+        >>> observed = torch.tensor([[0, 1], [2, 3]])
+        >>> recommender = Recommender(user_emb, item_emb, observed)
+        >>> recommender.recommend(torch.tensor([0, 1]), k=3).size()
+        torch.Size([2, 3])
     """
 
     def __init__(

@@ -18,13 +18,14 @@ from sphinx.pycode import ModuleAnalyzer
 
 import diffmm_geo
 
-# What public classes take or hand on, and what a new backend is made of.
+# What public classes take or hand on, what a new backend is made of, and what
+# needs an extra.
 NOT_IN_ALL = (
-    'diffmm_geo.nn.pretrained.Pretrained',
     'diffmm_geo.ops.bipartite_adj.BipartiteAdj',
     'diffmm_geo.ops.item_lists.ItemLists',
     'diffmm_geo.ops.spmm.backend.Backend',
     'diffmm_geo.ops.spmm.csr_pattern.CSRPattern',
+    'diffmm_geo.training.lightning_module.DiffMMLightning',
 )
 
 DATA = 'Data'
@@ -34,10 +35,12 @@ KINDS = ('Classes', 'Functions', DATA)
 def modules() -> Iterator[ModuleType]:
     """The modules that say what is public, from the outside in."""
     infos = pkgutil.walk_packages(diffmm_geo.__path__, 'diffmm_geo.')
-    names = (info.name for info in infos if '._' not in info.name)
+    names = (
+        info.name
+        for info in infos
+        if '._' not in info.name and (info.ispkg or info.name.count('.') == 1)
+    )
     for name in sorted(names, key=lambda name: (name.count('.'), name)):
-        if name.endswith('.triton_kernels'):  # Needs Triton.
-            continue
         module = importlib.import_module(name)
         if getattr(module, '__all__', None):
             yield module

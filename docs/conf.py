@@ -39,7 +39,6 @@ myst_heading_anchors = 3
 # PyG's docstrings: types of arguments are in their text.
 autodoc_typehints = 'none'
 autodoc_member_order = 'bysource'
-autodoc_default_options = {'members': True, 'show-inheritance': True}
 # What overrides a method of a base is documented there.
 autodoc_inherit_docstrings = False
 autosummary_generate = True
@@ -53,9 +52,9 @@ napoleon_use_rtype = False
 # Other projects' names: to link them would need the network.
 nitpicky = True
 nitpick_ignore_regex = [
-    ('py:.*', r'(torch|torch_geometric|torch_sparse)\..*'),
+    ('py:.*', r'(lightning|numpy|scipy|torch(_geometric|_sparse)?)\..*'),
     # In PyG's docstrings, `:obj:` is code that may or may not be a name.
-    ('py:obj', r'(?!diffmm_geo).*'),
+    ('py:obj', r'(?s)(?!diffmm_geo).*'),
     ('py:exc', r'\w+Error'),
     ('py:class', 'object'),
 ]
@@ -67,6 +66,20 @@ for module, members in public_names().items():
         value = getattr(importlib.import_module(module), name)
         if isinstance(value, type):
             PUBLIC_NAMES.setdefault(value, f'{module}.{name}')
+
+
+# What private bases bring along is documented with the class.
+DOCUMENTED_OR_FOREIGN = {
+    base.__name__
+    for value in PUBLIC_NAMES
+    for base in value.__mro__
+    if base in PUBLIC_NAMES or not base.__module__.startswith('diffmm_geo.')
+}
+autodoc_default_options = {
+    'members': True,
+    'inherited-members': ','.join(sorted(DOCUMENTED_OR_FOREIGN)),
+    'show-inheritance': True,
+}
 
 
 def public_bases(cls):

@@ -16,8 +16,14 @@ from pathlib import Path
 
 from diffmm_geo.datasets import DATASETS, load_dataset
 from diffmm_geo.nn.diffusion import FORMS
-from diffmm_geo.training import PRECISIONS, RECIPES, DiffMMTrainer, save_run
-from diffmm_geo.training.loggers import CSVLogger, TensorBoardLogger
+from diffmm_geo.training import (
+    PRECISIONS,
+    RECIPES,
+    CSVLogger,
+    DiffMMTrainer,
+    TensorBoardLogger,
+    save_run,
+)
 
 # And what they write in the folder of results.
 LOGGERS = {

@@ -35,6 +35,24 @@ def extract_member(
             check(temporary)
 
 
+def check_archive(path: str) -> None:
+    r"""Raises a :class:`ValueError` if a file is not a whole zip archive.
+
+    Args:
+        path (str): The path of the zip archive.
+    """
+    with open(path, 'rb') as source:
+        try:
+            with zipfile.ZipFile(source) as z:
+                broken = z.testzip()
+        except Exception as error:  # What is none raises nearly anything.
+            raise ValueError(
+                f"'{path}': expected a zip archive, got: {error}"
+            ) from error
+    if broken is not None:
+        raise ValueError(f"'{path}': expected a whole '{broken}' in it")
+
+
 def _read(archive: str, source: BinaryIO, member: str) -> Iterator[bytes]:
     try:
         with zipfile.ZipFile(source) as z:

@@ -10,6 +10,9 @@ from diffmm_geo.utils.atomic import atomic_path
 
 from ._checksum import check_sha256
 
+# Seconds to wait for a server that says nothing.
+TIMEOUT = 60.0
+
 
 def download(
     url: str,
@@ -34,13 +37,13 @@ def download(
     with atomic_path(path) as temporary:
         try:
             # Unlike PyG's `download_url`, this verifies certificates.
-            with urllib.request.urlopen(url, timeout=60) as response:
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
                 with open(temporary, 'wb') as f:
                     shutil.copyfileobj(response, f)
                 length = response.headers.get('Content-Length')
             size = osp.getsize(temporary)
             # `http.client` does not report a connection that closes early.
-            if length is not None and int(length) != size:
+            if length is not None and length != str(size):
                 raise HTTPException(f'got {size} of {length} bytes')
         except (OSError, HTTPException) as error:
             raise ConnectionError(

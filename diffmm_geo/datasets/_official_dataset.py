@@ -2,7 +2,7 @@ import os.path as osp
 import warnings
 from collections.abc import Mapping, Sequence
 
-from ._archive import extract_member
+from ._archive import check_archive, extract_member
 from ._checksum import sha256sum
 from ._download import download
 from ._feature_files import feature_file
@@ -78,7 +78,11 @@ class OfficialDataset(UserItemDataset):
             if archive is not None:
                 archive_path = osp.join(self.raw_dir, archive)
                 if not osp.exists(archive_path):
-                    download(f'{self.url}/{archive}', archive_path)
+                    download(
+                        f'{self.url}/{archive}',
+                        archive_path,
+                        check=check_archive,
+                    )
                 extract_member(archive_path, name, path, check)
             else:
                 sha256 = self.checksums.get(name)

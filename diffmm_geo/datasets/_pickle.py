@@ -8,7 +8,7 @@ from scipy import sparse
 
 
 def dump_pattern(edges: np.ndarray, shape: tuple[int, int]) -> bytes:
-    r"""Pickles a :class:`scipy.sparse.coo_matrix` with ones at distinct
+    r"""Pickles a :obj:`scipy.sparse.coo_matrix` with ones at distinct
     positions, so that all versions of NumPy and SciPy since 1.8 can load it:
     as is, a pickle names what only the versions that wrote it have.
 

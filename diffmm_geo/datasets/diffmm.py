@@ -1,10 +1,9 @@
 import os.path as osp
-from collections.abc import Callable, Sequence
-
-from torch_geometric.data import HeteroData
+from collections.abc import Sequence
 
 from ._feature_files import find_modalities
 from ._official_dataset import MATRICES, OfficialDataset
+from ._user_item_dataset import DataTransform
 
 
 class DiffMMDataset(OfficialDataset):
@@ -48,8 +47,8 @@ class DiffMMDataset(OfficialDataset):
         self,
         root: str,
         modalities: Sequence[str] | None = None,
-        transform: Callable[[HeteroData], HeteroData] | None = None,
-        pre_transform: Callable[[HeteroData], HeteroData] | None = None,
+        transform: DataTransform | None = None,
+        pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
         raw_dir = osp.join(osp.expanduser(root), 'raw')

@@ -25,7 +25,7 @@ def write_official(
     :class:`~diffmm_geo.datasets.DiffMMDataset` reads from
     :obj:`folder = root/raw` and their code from :obj:`Datasets/{name}`:
     :obj:`trnMat.pkl`, :obj:`valMat.pkl` and :obj:`tstMat.pkl`, each a pickled
-    :class:`scipy.sparse.coo_matrix` of users and items that any SciPy since
+    :obj:`scipy.sparse.coo_matrix` of users and items that any SciPy since
     1.8 loads, and :obj:`{modality}_feat.npy` for the item features
     :obj:`x_{modality}` in the type that they have. (Their code knows the
     modalities :obj:`"image"` and :obj:`"text"`, and :obj:`"audio"` on

@@ -11,6 +11,8 @@ from torch.serialization import (
     safe_globals,
 )
 
+from diffmm_geo.utils.torch_file import check_torch_archive
+
 # The classes of the authors' `Model.py`, and PyTorch's own modules.
 MODULES = re.compile(
     r'Model\.(Model|Denoise|GaussianDiffusion|GCNLayer|SpAdjDropEdge)'
@@ -61,10 +63,7 @@ def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError('not an archive as PyTorch writes it since 1.6')
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # PyTorch compares no checksums.
-        if damaged is not None:
-            raise ValueError(f"damaged entry '{damaged}'")
+        check_torch_archive(path)
         names = get_unsafe_globals_in_checkpoint(path)
         others = [name for name in names if MODULES.fullmatch(name) is None]
         if others:

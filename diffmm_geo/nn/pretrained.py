@@ -41,7 +41,7 @@ class Pretrained(torch.nn.Module):
 
     @classmethod
     def from_config(cls: type[T], config: Mapping[str, Any]) -> T:
-        r"""Constructs the module from its :attr:`config`."""
+        r"""Constructs the module from its :obj:`config`."""
         return cls(**config)
 
     def save_pretrained(self, folder: str | Path) -> None:

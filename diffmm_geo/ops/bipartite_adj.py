@@ -8,7 +8,13 @@ from torch_geometric.typing import Adj, SparseTensor
 from torch_geometric.utils import is_torch_sparse_tensor, scatter
 
 from diffmm_geo.ops.spmm import SparseMatrix
-from diffmm_geo.utils.checks import check_edge_index, check_number, describe
+from diffmm_geo.utils.checks import (
+    check_edge_index,
+    check_number,
+    check_same_device,
+    check_size,
+    describe,
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class BipartiteAdj:
         normalize: bool = True,
         dtype: torch.dtype | None = None,
         prepare: bool = False,
+        device: torch.device | None = None,
     ) -> BipartiteAdj:
         r"""Reads any form in which PyG passes a bipartite graph.
 
@@ -83,13 +90,16 @@ class BipartiteAdj:
             prepare (bool, optional): Whether to sort the edges into
                 :class:`~diffmm_geo.ops.SparseMatrix` form, which pays where
                 a graph is used more than once. (default: :obj:`False`)
+            device (torch.device, optional): The device that it has to be on.
+                (default: :obj:`None`, any)
 
         Raises:
             ValueError: If :obj:`adj` is of none of these forms, of another
-                size, or has indices out of range.
+                size or on another device, or has indices out of range.
         """
         dtype = dtype or torch.get_default_dtype()
-        user, item, weight = to_coo(adj, size)
+        size = check_size('size', size)
+        user, item, weight = to_coo(adj, size, device)
         weight = None if weight is None else weight.to(dtype)
 
         user_loop = item_loop = user_scale = item_scale = None
@@ -111,7 +121,7 @@ class BipartiteAdj:
                 to_item = adj.set_value(weight, layout='coo')
             return cls(to_item.t(), to_item, None, user_loop, item_loop)
         if prepare or is_torch_sparse_tensor(adj):
-            to_user = SparseMatrix.from_coo(user, item, weight, size)
+            to_user = SparseMatrix._from_coo(user, item, weight, size)
             return cls(
                 to_user,
                 to_user.t(),
@@ -128,6 +138,14 @@ class BipartiteAdj:
             user_loop,
             item_loop,
         )
+
+    @property
+    def device(self) -> torch.device:
+        r"""The device that it is on."""
+        if isinstance(self.to_user, SparseTensor):
+            device: torch.device = self.to_user.device()
+            return device
+        return self.to_user.device
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -214,14 +232,17 @@ class BipartiteAdj:
 def to_coo(
     adj: Adj,
     size: tuple[int, int],
+    device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     r"""Users, items and weights of the edges of :obj:`adj`."""
     if isinstance(adj, SparseTensor):
         _check_size(tuple(adj.sparse_sizes()), size)
         item, user, weight = adj.coo()
+        check_same_device('adj_t', item, device)
         return user, item, weight
     if isinstance(adj, Tensor) and is_torch_sparse_tensor(adj):
         _check_size(tuple(adj.size()), size)
+        check_same_device('adj_t', adj, device)
         coo = adj if adj.layout == torch.sparse_coo else adj.to_sparse_coo()
         # An uncoalesced tensor has no public indices; duplicates add up.
         coo = coo.coalesce()
@@ -230,7 +251,7 @@ def to_coo(
     if isinstance(adj, Tensor):
         # `as_tensor()` leaves the cached forms of an `EdgeIndex` behind.
         plain = adj.as_tensor() if hasattr(adj, 'as_tensor') else adj
-        user, item = check_edge_index('edge_index', plain, *size)
+        user, item = check_edge_index('edge_index', plain, *size, device)
         return user, item, None
     raise ValueError(
         f"'edge_index' needs to be an edge_index tensor, an "

@@ -3,6 +3,7 @@ r"""Training of the whole model and of baselines under the same protocol."""
 from .config import PRECISIONS, TrainingConfig
 from .diffmm_trainer import DiffMMConfig, DiffMMTrainer
 from .lightgcn_trainer import LightGCNConfig, LightGCNTrainer
+from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .mf_trainer import MFConfig, MFTrainer
 from .negative_sampler import NegativeSampler
 from .recipes import RECIPES
@@ -13,13 +14,16 @@ from .vbpr_trainer import VBPRConfig, VBPRTrainer
 __all__ = [
     'PRECISIONS',
     'RECIPES',
+    'CSVLogger',
     'DiffMMConfig',
     'DiffMMTrainer',
     'LightGCNConfig',
     'LightGCNTrainer',
+    'Logger',
     'MFConfig',
     'MFTrainer',
     'NegativeSampler',
+    'TensorBoardLogger',
     'Trainer',
     'TrainingConfig',
     'VBPRConfig',

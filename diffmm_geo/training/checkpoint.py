@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from diffmm_geo.utils.atomic import atomic_path, sync_folder
+from diffmm_geo.utils.torch_file import check_torch_archive
 
 LAST, PREVIOUS, BEST = 'last.ckpt', 'previous.ckpt', 'best.ckpt'
 # Tells our files from others', and this layout from later ones.
@@ -52,11 +52,7 @@ def read_checkpoint(
     if not os.path.isfile(path):
         raise FileNotFoundError(f"'{path}': expected a checkpoint, got no file")
     try:
-        # PyTorch compares no checksums.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"damaged entry '{damaged}'")
+        check_torch_archive(path)
         content = torch.load(path, map_location, weights_only=True)
     except OSError:
         raise

@@ -1,6 +1,11 @@
 from dataclasses import dataclass
 
-from diffmm_geo.utils.checks import check_choice, check_int, check_number
+from diffmm_geo.utils.checks import (
+    MAX_SEED,
+    check_choice,
+    check_int,
+    check_number,
+)
 
 #: The types of large products, see :class:`TrainingConfig`.
 PRECISIONS = ('fp32', 'bf16')
@@ -60,4 +65,4 @@ class TrainingConfig:
         check_number('reg_weight', self.reg_weight, 0.0)
         check_int('k', self.k)
         check_choice('precision', self.precision, PRECISIONS)
-        check_int('seed', self.seed, 0)
+        check_int('seed', self.seed, 0, MAX_SEED)

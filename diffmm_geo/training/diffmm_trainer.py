@@ -23,7 +23,13 @@ from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.training.config import TrainingConfig
 from diffmm_geo.training.generators import GENERATORS
 from diffmm_geo.training.trainer import Trainer
-from diffmm_geo.utils.checks import check_choice, check_int, check_number
+from diffmm_geo.utils.checks import (
+    check_choice,
+    check_int,
+    check_number,
+    check_trainable,
+    check_type,
+)
 from diffmm_geo.utils.features import modality_features
 
 
@@ -166,11 +172,13 @@ class DiffMMTrainer(Trainer):
         edge_type: EdgeType = ('user', 'interacts', 'item'),
         device: torch.device | str = 'cpu',
     ) -> None:
-        c = config or DiffMMConfig()
+        c = DiffMMConfig() if config is None else config
+        check_type('config', c, DiffMMConfig)
         super().__init__(data, c, edge_type, device)
         features = modality_features(
             data[self.edge_type[2]], self.num_items, modalities
         )
+        self._check_parts(model, diffusion)
         self.model = model or DiffMM(
             self.num_users,
             self.num_items,
@@ -212,6 +220,29 @@ class DiffMMTrainer(Trainer):
         }
         self._adj_dict: dict[EdgeType, BipartiteAdj] = {}
         self._set_graphs(self.edge_index_dict)
+
+    def _check_parts(
+        self,
+        model: DiffMM | None,
+        diffusion: ModalityDiffusion | None,
+    ) -> None:
+        size = self.num_users, self.num_items
+        if model is not None:
+            check_type('model', model, DiffMM)
+            check_trainable('model', model)
+            if model.size != size:
+                raise ValueError(
+                    f"'model' needs to be one of {size[0]} users and "
+                    f'{size[1]} items (got {model.size})'
+                )
+        if diffusion is not None:
+            check_type('diffusion', diffusion, ModalityDiffusion)
+            check_trainable('diffusion', diffusion)
+            if diffusion.num_items != self.num_items:
+                raise ValueError(
+                    f"'diffusion' needs to be one of {self.num_items} items "
+                    f'(got {diffusion.num_items})'
+                )
 
     @property
     def num_steps(self) -> int:

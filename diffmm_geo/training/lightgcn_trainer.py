@@ -13,7 +13,7 @@ from torch_geometric.typing import EdgeType, OptTensor
 from diffmm_geo.ops import SparseMatrix, spmm
 from diffmm_geo.training.config import TrainingConfig
 from diffmm_geo.training.trainer import Trainer
-from diffmm_geo.utils.checks import check_int
+from diffmm_geo.utils.checks import check_int, check_type
 
 
 class _Propagation(torch.nn.Module):
@@ -91,7 +91,8 @@ class LightGCNTrainer(Trainer):
         edge_type: EdgeType = ('user', 'interacts', 'item'),
         device: torch.device | str = 'cpu',
     ) -> None:
-        c = config or LightGCNConfig()
+        c = LightGCNConfig() if config is None else config
+        check_type('config', c, LightGCNConfig)
         super().__init__(data, c, edge_type, device)
         self.model = LightGCN(
             self.num_users + self.num_items,

@@ -74,7 +74,8 @@ class DiffMMLightning(LightningModule):
         config (DiffMMConfig or dict, optional): The settings. The length and
             the end of training are up to Lightning: :obj:`num_epochs` and
             :obj:`patience` are not read.
-            (default: :class:`DiffMMConfig` with its defaults)
+            (default: :class:`~diffmm_geo.training.DiffMMConfig` with its
+            defaults)
         modalities (list[str], optional): The modalities to use, all that the
             items have if not given. (default: :obj:`None`)
         model (DiffMM, optional): A model to train in place of the one that
@@ -85,9 +86,10 @@ class DiffMMLightning(LightningModule):
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
 
     Raises:
-        ValueError: If the data do not fit, as in :class:`DiffMMTrainer`. In
-            training, if Lightning is asked for more than one process, or for
-            a precision, which is a setting of :class:`DiffMMConfig`.
+        ValueError: If the data do not fit, as in
+            :class:`~diffmm_geo.training.DiffMMTrainer`. In training, if
+            Lightning is asked for more than one process, or for a precision,
+            which is a setting of :class:`~diffmm_geo.training.DiffMMConfig`.
         NonFiniteLossError: In training, if a loss is infinite or not a
             number.
     """

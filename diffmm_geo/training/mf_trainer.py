@@ -12,7 +12,7 @@ from torch_geometric.typing import EdgeType
 
 from diffmm_geo.training.config import TrainingConfig
 from diffmm_geo.training.trainer import Trainer
-from diffmm_geo.utils.checks import check_int
+from diffmm_geo.utils.checks import check_int, check_type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +89,19 @@ class MFTrainer(Trainer):
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
         device (torch.device or str, optional): The device to train on.
             (default: :obj:`'cpu'`)
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import HeteroData
+        >>> from diffmm_geo.training import MFConfig, MFTrainer
+        >>> data = HeteroData()
+        >>> data['user'].num_nodes, data['item'].num_nodes = 4, 6
+        >>> store = data['user', 'interacts', 'item']
+        >>> store.edge_index = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 3]])
+        >>> store.val_edge_label_index = torch.tensor([[0, 1], [1, 2]])
+        >>> trainer = MFTrainer(data, MFConfig(num_epochs=2, k=3))
+        >>> [record['epoch'] for record in trainer.fit()]
+        [1, 2]
     """
 
     config: MFConfig
@@ -100,7 +113,8 @@ class MFTrainer(Trainer):
         edge_type: EdgeType = ('user', 'interacts', 'item'),
         device: torch.device | str = 'cpu',
     ) -> None:
-        c = config or MFConfig()
+        c = MFConfig() if config is None else config
+        check_type('config', c, MFConfig)
         super().__init__(data, c, edge_type, device)
         self.model = self._make_model(data).to(self.device)
         self.optimizer = self.adam(self.model.parameters(), c.lr)

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from diffmm_geo.utils.checks import check_edge_index
+from diffmm_geo.utils.checks import check_edge_index, check_index, check_int
 
 
 class NegativeSampler:
@@ -32,6 +32,8 @@ class NegativeSampler:
         num_users: int,
         num_items: int,
     ) -> None:
+        check_int('num_users', num_users)
+        check_int('num_items', num_items)
         edge_index = check_edge_index(
             'edge_index', edge_index, num_users, num_items
         )
@@ -52,8 +54,12 @@ class NegativeSampler:
             - **output:** :math:`(B)`
 
         Raises:
-            ValueError: If a user has interacted with all items.
+            ValueError: If a user is out of range or has interacted with all
+                items.
         """
+        users = check_index(
+            'users', users, self._complete.numel(), self._complete.device
+        )
         if bool(self._complete[users].any()):
             raise ValueError(
                 "'users' needs users with an item that they "

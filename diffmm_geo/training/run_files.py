@@ -14,6 +14,7 @@ import torch_geometric
 import diffmm_geo
 from diffmm_geo.training.trainer import Record, Trainer
 from diffmm_geo.utils.atomic import atomic_path
+from diffmm_geo.utils.checks import check_type
 
 
 def save_run(trainer: Trainer, folder: str | Path) -> None:
@@ -33,6 +34,7 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
     Raises:
         ValueError: If no epoch is done.
     """
+    check_type('trainer', trainer, Trainer)
     if not trainer.history:
         raise ValueError("'trainer' needs at least one epoch done (got none)")
     folder = Path(folder)

@@ -32,6 +32,7 @@ from diffmm_geo.utils.checks import (
     check_edge_index,
     check_edge_type,
     check_k,
+    check_type,
 )
 from diffmm_geo.utils.finite import FiniteLosses, NonFiniteLossError
 from diffmm_geo.utils.memory import kept_memory, release_memory
@@ -82,6 +83,8 @@ class Trainer(ABC):
         edge_type: EdgeType = ('user', 'interacts', 'item'),
         device: torch.device | str = 'cpu',
     ) -> None:
+        check_type('data', data, HeteroData)
+        check_type('config', config, TrainingConfig)
         self.config = config
         self.edge_type = check_edge_type(edge_type)
         self.device = check_device(device)

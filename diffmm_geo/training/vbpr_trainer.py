@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
 from diffmm_geo.training.mf_trainer import MF, MFConfig, MFTrainer
-from diffmm_geo.utils.checks import check_int
+from diffmm_geo.utils.checks import check_int, check_type
 from diffmm_geo.utils.features import modality_features
 
 
@@ -132,6 +132,20 @@ class VBPRTrainer(MFTrainer):
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
         device (torch.device or str, optional): The device to train on.
             (default: :obj:`'cpu'`)
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import HeteroData
+        >>> from diffmm_geo.training import VBPRConfig, VBPRTrainer
+        >>> data = HeteroData()
+        >>> data['user'].num_nodes, data['item'].num_nodes = 4, 6
+        >>> data['item'].x_image = torch.randn(6, 16)
+        >>> store = data['user', 'interacts', 'item']
+        >>> store.edge_index = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 3]])
+        >>> store.val_edge_label_index = torch.tensor([[0, 1], [1, 2]])
+        >>> trainer = VBPRTrainer(data, VBPRConfig(num_epochs=2, k=3))
+        >>> [record['epoch'] for record in trainer.fit()]
+        [1, 2]
     """
 
     config: VBPRConfig
@@ -146,7 +160,9 @@ class VBPRTrainer(MFTrainer):
         device: torch.device | str = 'cpu',
     ) -> None:
         self._modalities = modalities
-        super().__init__(data, config or VBPRConfig(), edge_type, device)
+        c = VBPRConfig() if config is None else config
+        check_type('config', c, VBPRConfig)
+        super().__init__(data, c, edge_type, device)
 
     @property
     def data_dict(self) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from diffmm_geo.utils.checks import (
     check_keys,
     check_matrix,
     check_number,
+    check_trainable,
 )
 from diffmm_geo.utils.features import modality_features
 
@@ -143,6 +144,7 @@ class ModalityAwareGraphDiffusion(BaseTransform):
         check_int('batch_size', batch_size)
         check_number('lr', lr, 0.0, low_open=True)
         check_number('msi_weight', msi_weight, 0.0)
+        check_trainable('diffusion', self.diffusion)
         edge_index, num_users = self._interactions(data)
         if edge_index.size(1) == 0:
             raise ValueError(
@@ -162,7 +164,8 @@ class ModalityAwareGraphDiffusion(BaseTransform):
                 data[self.edge_type[2]], num_items, self.diffusion.modalities
             )
             modality_emb_dict = {
-                m: _ridge(x.to(item_emb), item_emb) for m, x in features.items()
+                m: _ridge(x.to(item_emb.device), item_emb)
+                for m, x in features.items()
             }
         check_keys(
             'modality_emb_dict', modality_emb_dict, self.diffusion.modalities
@@ -273,6 +276,10 @@ def _spectral_item_emb(
 
 
 def _ridge(x: Tensor, target: Tensor) -> Tensor:
+    # Not in half precision, and of any scale: squares stay finite.
+    dtype = torch.promote_types(target.dtype, torch.float)
+    x, target = x.to(dtype), target.to(dtype)
+    x = x / x.abs().amax().clamp(min=torch.finfo(x.dtype).tiny)
     x = x - x.mean(dim=0)
     gram = x.t() @ x
     gram.diagonal().add_(1e-2 * gram.diagonal().mean().clamp(min=1e-6))

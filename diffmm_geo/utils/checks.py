@@ -4,7 +4,9 @@ expected, and what came, before anything is computed.
 
 import weakref
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from contextlib import suppress
+from numbers import Real
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,24 +14,41 @@ from torch import Tensor
 T = TypeVar('T')
 
 
+# Counts fit in 32 bits, in which indices are held where it pays.
+MAX_COUNT = 2**31 - 1
+# NumPy's seeds.
+MAX_SEED = 2**32 - 1
+
+
 def check_choice(name: str, value: T, choices: Collection[T]) -> T:
-    r"""One of a set of choices."""
-    if value not in choices:
+    r"""One of a set of names."""
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(
             f"'{name}' needs to be one of {list(choices)} (got {value!r})"
         )
     return value
 
 
-def check_int(name: str, value: Any, minimum: int = 1) -> int:
+def check_int(
+    name: str,
+    value: Any,
+    minimum: int = 1,
+    maximum: int = MAX_COUNT,
+) -> int:
     r"""An integer from a minimum on."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(
-            f"'{name}' needs to be an integer >= {minimum} (got {value!r})"
+            f"'{name}' needs to be an integer >= {minimum} "
+            f'(got {describe(value)})'
         )
     if value < minimum:
         raise ValueError(
             f"'{name}' needs to be an integer >= {minimum} (got {value})"
+        )
+    if value > maximum:
+        raise ValueError(
+            f"'{name}' needs to be an integer <= {maximum} "
+            f'(got one of {value.bit_length()} bits)'
         )
     return value
 
@@ -56,10 +75,10 @@ def check_number(
 ) -> float:
     r"""A finite number in an interval."""
     left, right = '(' if low_open else '[', ')' if high_open else ']'
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float('nan')
+    number = float('nan')
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            number = float(value)
     inside = (low < number if low_open else low <= number) and (
         number < high if high_open else number <= high
     )
@@ -67,15 +86,39 @@ def check_number(
         raise ValueError(
             f"'{name}' needs to be a finite number in "
             f'{left}{low}, {high}{right} '
-            f'(got {value!r})'
+            f'(got {describe(value)})'
         )
     return number
 
 
+def check_device_name(device: Any) -> torch.device:
+    r"""A device that there may be."""
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"'device' needs to be a device (got {describe(device)}: "
+            f'{str(error).splitlines()[0]})'
+        ) from None
+
+
+def check_same_device(
+    name: str,
+    x: Any,
+    device: torch.device | None,
+) -> None:
+    r"""A tensor (or graph) on the device that others are on."""
+    if device is not None and x.device != device:
+        raise ValueError(
+            f"'{name}' needs to be on the device '{device}' "
+            f"(got one on '{x.device}')"
+        )
+
+
 def check_device(device: Any) -> torch.device:
     r"""A device that is there."""
+    out = check_device_name(device)
     try:
-        out = torch.device(device)
         torch.empty(0, device=out)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(
@@ -106,9 +149,12 @@ def check_edge_type(edge_type: Any) -> tuple[str, str, str]:
 
 def check_modalities(modalities: Any) -> list[str]:
     r"""A list of distinct names, at least one."""
-    if isinstance(modalities, str) or not isinstance(modalities, Collection):
+    if isinstance(modalities, (str, Tensor)) or not isinstance(
+        modalities, Collection
+    ):
         raise ValueError(
-            f"'modalities' needs to be a list of names (got {modalities!r})"
+            f"'modalities' needs to be a list of names "
+            f'(got {describe(modalities)})'
         )
     out = list(modalities)
     if len(out) == 0:
@@ -126,9 +172,10 @@ def check_index(
     name: str,
     index: Any,
     num_nodes: int | None = None,
+    device: torch.device | None = None,
 ) -> Tensor:
     r"""A vector of node indices in :obj:`[0, num_nodes)`."""
-    if not isinstance(index, Tensor) or index.dim() != 1:
+    if not _is_dense(index) or index.dim() != 1:
         raise ValueError(
             f"'{name}' needs to be a vector of node indices "
             f'(got {describe(index)})'
@@ -137,7 +184,8 @@ def check_index(
         raise ValueError(
             f"'{name}' needs to be of type torch.long (got {index.dtype})"
         )
-    if num_nodes is not None and index.numel() > 0 and not compiling():
+    check_same_device(name, index, device)
+    if num_nodes is not None and index.numel() > 0 and has_values(index):
         low, high = (int(v) for v in index.aminmax())
         if low < 0 or high >= num_nodes:
             raise ValueError(
@@ -152,10 +200,11 @@ def check_edge_index(
     edge_index: Any,
     num_users: int | None = None,
     num_items: int | None = None,
+    device: torch.device | None = None,
 ) -> Tensor:
     r"""A COO :obj:`edge_index`: row 0 users, row 1 items."""
     if (
-        not isinstance(edge_index, Tensor)
+        not _is_dense(edge_index)
         or edge_index.dim() != 2
         or edge_index.size(0) != 2
     ):
@@ -167,7 +216,8 @@ def check_edge_index(
         raise ValueError(
             f"'{name}' needs to be of type torch.long (got {edge_index.dtype})"
         )
-    if edge_index.numel() > 0 and not compiling():
+    check_same_device(name, edge_index, device)
+    if edge_index.numel() > 0 and has_values(edge_index):
         for row, side, size in (
             (0, 'source', num_users),
             (1, 'target', num_items),
@@ -188,9 +238,15 @@ def check_matrix(
     num_rows: int | None = None,
     num_channels: int | None = None,
     finite: bool = True,
+    *,
+    leading: bool = False,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
 ) -> Tensor:
-    r"""A floating point matrix :obj:`[..., num_rows, num_channels]`."""
-    if not isinstance(x, Tensor) or x.dim() < 2:
+    r"""A floating point matrix :obj:`[num_rows, num_channels]`, or
+    :obj:`[..., num_rows, num_channels]` if it may have leading dimensions.
+    """
+    if not _is_dense(x) or x.dim() < 2 or (x.dim() > 2 and not leading):
         raise ValueError(
             f"'{name}' needs to be a floating point matrix (got {describe(x)})"
         )
@@ -198,6 +254,8 @@ def check_matrix(
         raise ValueError(
             f"'{name}' needs to be of floating point type (got {x.dtype})"
         )
+    check_dtype(name, x, dtype)
+    check_same_device(name, x, device)
     if num_rows is not None and x.size(-2) != num_rows:
         raise ValueError(
             f"'{name}' needs {num_rows} rows (got shape {list(x.size())})"
@@ -212,6 +270,62 @@ def check_matrix(
     return x
 
 
+def check_vector(
+    name: str,
+    x: Any,
+    size: int | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    r"""A floating point vector :obj:`[size]`."""
+    if not _is_dense(x) or x.dim() != 1 or not x.is_floating_point():
+        raise ValueError(
+            f"'{name}' needs to be a floating point vector (got {describe(x)})"
+        )
+    if size is not None and x.numel() != size:
+        raise ValueError(f"'{name}' needs {size} elements (got {x.numel()})")
+    check_same_device(name, x, device)
+    return x
+
+
+def check_dtype(name: str, x: Tensor, dtype: torch.dtype | None) -> None:
+    r"""The type of what it meets, unless autocast sees to that."""
+    if (
+        dtype is not None
+        and x.dtype != dtype
+        and not torch.is_autocast_enabled(x.device.type)
+    ):
+        raise ValueError(
+            f"'{name}' needs to be of type {dtype} (got {x.dtype})"
+        )
+
+
+def check_trainable(name: str, module: torch.nn.Module) -> None:
+    r"""Parameters that an optimiser can train."""
+    if any(p.dtype == torch.half for p in module.parameters()):
+        raise ValueError(
+            f"'{name}' needs parameters of another type than torch.float16 to "
+            f'be trained, of whose range gradients and their squares are out '
+            f'(autocast multiplies in half precision without that)'
+        )
+
+
+def check_size(name: str, size: Any) -> tuple[int, int]:
+    r"""A pair of counts."""
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise ValueError(
+            f"'{name}' needs to be a pair of integers (got {describe(size)})"
+        )
+    return check_int(name, size[0], 0), check_int(name, size[1], 0)
+
+
+def check_type(name: str, value: Any, cls: type) -> None:
+    r"""An object of a class."""
+    if not isinstance(value, cls):
+        raise ValueError(
+            f"'{name}' needs to be a {cls.__name__} (got {describe(value)})"
+        )
+
+
 # Features stay the same over a training run, so that every version of a
 # tensor is looked through only once (and a GPU is waited for only once).
 _seen: dict[int, tuple['weakref.ref[Tensor]', int]] = {}
@@ -219,7 +333,7 @@ _seen: dict[int, tuple['weakref.ref[Tensor]', int]] = {}
 
 def check_finite(name: str, x: Tensor) -> None:
     r"""No NaN and no infinity."""
-    if compiling():
+    if not has_values(x):
         return
     key = id(x)
     try:
@@ -260,7 +374,7 @@ def check_state_dict(
 ) -> None:
     r"""The same entries of the same shapes."""
     missing = sorted(expected.keys() - got.keys())
-    unknown = sorted(got.keys() - expected.keys())
+    unknown = sorted(map(str, got.keys() - expected.keys()))
     if missing or unknown:
         raise ValueError(
             f"'state_dict' needs the entries of this module "
@@ -275,11 +389,37 @@ def check_state_dict(
             )
 
 
+def tensors_of(name: str, state_dict: Any, like: Tensor) -> dict[str, Tensor]:
+    r"""The tensors of a dictionary, in the type and on the device of another
+    tensor.
+    """
+    check_keys(name, state_dict, [])
+    out = {}
+    for key, value in state_dict.items():
+        try:
+            out[key] = torch.as_tensor(value).to(like)
+        except (RuntimeError, TypeError, ValueError):
+            raise ValueError(
+                f"'{name}' needs tensors (got {describe(value)} for {key!r})"
+            ) from None
+    return out
+
+
+def _is_dense(x: Any) -> TypeGuard[Tensor]:
+    return isinstance(x, Tensor) and x.layout == torch.strided
+
+
 def describe(value: Any) -> str:
     r"""What came, in short."""
     if isinstance(value, Tensor):
-        return f'a tensor of shape {list(value.size())}, {value.dtype}'
+        layout = '' if _is_dense(value) else f', {value.layout}'
+        return f'a tensor of shape {list(value.size())}, {value.dtype}{layout}'
     return f'{type(value).__name__}: {value!r}'[:80]
+
+
+def has_values(x: Tensor) -> bool:
+    r"""Whether there are values to look at, and looking at them is free."""
+    return x.device.type != 'meta' and not compiling()
 
 
 def compiling() -> bool:

@@ -1,6 +1,6 @@
 import zipfile
 from pickletools import genops, markobject
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -31,7 +31,7 @@ def load_torch_file(path: str, device: torch.device | str = 'cpu') -> Any:
     """
     with open(path, 'rb') as f:  # If there is none, that is the error.
         try:
-            _check_archive(f)
+            check_torch_archive(f)
             f.seek(0)
             return torch.load(f, map_location=device, weights_only=True)
         except Exception as error:  # Garbage raises nearly anything.
@@ -42,7 +42,17 @@ def load_torch_file(path: str, device: torch.device | str = 'cpu') -> Any:
             ) from error
 
 
-def _check_archive(f: Any) -> None:
+def check_torch_archive(f: str | BinaryIO) -> None:
+    r"""Raises if a file is not a whole one of :func:`torch.save`, or one that
+    must not be given to :func:`torch.load`. PyTorch itself compares no
+    checksums.
+
+    Args:
+        f (str or file): The file, or its path.
+
+    Raises:
+        Exception: Of any kind.
+    """
     with zipfile.ZipFile(f) as archive:
         infos = archive.infolist()
         names = [info.filename for info in infos]

@@ -42,22 +42,26 @@ def main():
     config = experiment.config('DiffMM', args.seeds[0])
     chosen = variants(config.anchor)
     runs = {name: [] for name in chosen}
-    # Seed by seed, so that all variants are there as early as possible.
-    for seed in args.seeds:
+    for n, seed in enumerate(args.seeds, start=1):
         for name, changes in chosen.items():
             runs[name].append(experiment.run('DiffMM', seed, **changes))
+        # What there is so far.
+        report(experiment, chosen, runs, args.seeds[:n])
 
+
+def report(experiment, chosen, runs, seeds):
+    dataset = experiment.args.dataset
     figure = draw_dots(
         {
             name: {m: values_of(of, m) for m in METRICS}
             for name, of in runs.items()
         },
         ('recall@20', 'ndcg@20'),
-        f'Ablation on {args.dataset}: test, epoch chosen by validation',
+        f'Ablation on {dataset}: test, epoch chosen by validation',
     )
     experiment.write(
-        f'Ablation on {args.dataset}',
-        f'{about(args.seeds)}\n\n{runs_table("variant", runs, METRICS)}',
+        f'Ablation on {dataset}',
+        f'{about(seeds)}\n\n{runs_table("variant", runs, METRICS)}',
         figure,
         {
             'variants': {

@@ -1,5 +1,5 @@
-r"""Items without any training interaction: metrics on the test interactions
-with them alone, while all items are ranked.
+r"""Cold items, which have no training interaction: metrics on the test
+interactions with them, when all items are ranked and when only cold ones are.
 
     python -m examples.experiments.cold_items --dataset tiktok --root ROOT \
         --modalities image audio
@@ -7,17 +7,19 @@ with them alone, while all items are ranked.
 
 import torch
 
+from diffmm_geo.evaluation import evaluate_cold
 from examples.experiments.experiment import (
     Experiment,
     add_models,
     make_parser,
     start,
 )
-from examples.experiments.plots import draw_bars, metric_name, new_figure
+from examples.experiments.plots import COLOURS, draw_bars, new_figure
 from examples.experiments.run_store import OBSERVED
 from examples.experiments.table import markdown_table, mean_and_deviation
 
 METRICS = ('recall@20', 'ndcg@20')
+AMONG = 'cold items among themselves'
 
 
 def main():
@@ -32,24 +34,36 @@ def main():
     )
     seen = torch.zeros(num_items, dtype=torch.bool)
     seen[store.edge_index[1]] = True
+    num_cold = int((~seen).sum())
     parts = {
         'all': test,
         'seen items': test[:, seen[test[1]]],
-        'unseen items': test[:, ~seen[test[1]]],
+        'cold items': test[:, ~seen[test[1]]],
     }
-    num_cold = parts['unseen items'].size(1)
-    if num_cold == 0:
+    if parts['cold items'].size(1) == 0:
         raise ValueError(
             f"'dataset' needs test interactions with items unseen in training "
             f'(got none of {test.size(1)} in {args.dataset!r})'
         )
+    chance = {'all': 20 / num_items, 'cold items': 20 / num_items}
+    if num_cold > 20:  # Or else a ranking of 20 says nothing.
+        parts[AMONG] = parts['cold items']
+        chance[AMONG] = 20 / num_cold
+
+    def metrics_of(run, part):
+        if part == AMONG:
+            observed = store.edge_index
+            return evaluate_cold(
+                *run.embeddings, test, observed, candidates='cold'
+            )
+        return run.evaluate_on(experiment.data, parts[part])
 
     values, runs = {}, {}
     for model in args.models:
         runs[model] = experiment.tuned_runs(model)
         values[model] = {
-            part: [run.evaluate_on(experiment.data, i) for run in runs[model]]
-            for part, i in parts.items()
+            part: [metrics_of(run, part) for run in runs[model]]
+            for part in parts
         }
 
     table = markdown_table(
@@ -73,48 +87,49 @@ def main():
             for model, of in values.items()
         ],
     )
-    figure = new_figure(10, 3.6)
-    shown = [('recall@20', 'all'), ('recall@20', 'unseen items')]
-    chance = 20 / num_items
-    for axes, (m, part) in zip(figure.subplots(1, 2), shown):
+    figure = new_figure(4.6 * len(chance), 3.6)
+    for axes, (part, line) in zip(
+        figure.subplots(1, len(chance)), chance.items()
+    ):
         draw_bars(
             {
                 'runs': {
-                    model: [v[m] for v in of[part]]
+                    model: [v['recall@20'] for v in of[part]]
                     for model, of in values.items()
                 }
             },
             axes,
         )
-        axes.axhline(chance, color='#c94f6d', linestyle='--', linewidth=1.2)
-        axes.annotate(
-            f'random ranking, {chance:.4f}',
-            (1, chance),
-            xycoords=('axes fraction', 'data'),
-            xytext=(0, 3),
-            textcoords='offset points',
-            ha='right',
-            fontsize=8,
-            color='#c94f6d',
+        axes.axhline(line, color=COLOURS[4], linestyle='--', linewidth=1.4)
+        axes.plot(
+            [],
+            [],
+            color=COLOURS[4],
+            linestyle='--',
+            label=f'at random, {line:.4f}',
         )
+        axes.margins(y=0.18)
+        axes.legend(frameon=False, fontsize=8, loc='upper right')
         axes.set_title(
-            f'{metric_name(m)}, {parts[part].size(1)} test interactions '
-            f'({part})',
-            fontsize=10,
+            f'{part}\n{parts[part].size(1):,} test interactions', fontsize=10
         )
-    figure.suptitle(f'Items of {args.dataset} unseen in training')
+    figure.suptitle(f'Recall@20 on {args.dataset}: cold items')
     experiment.write(
-        f'Items of {args.dataset} unseen in training',
-        'Test metrics of the epoch chosen by validation, ranking all items, '
-        'over the test interactions with items that have training '
-        'interactions and with those that have none (their numbers in '
-        f'brackets), seeds {", ".join(map(str, args.seeds))}. A random '
-        f'ranking has a recall@20 of about {chance:.4f}.\n\n{table}',
+        f'Cold items of {args.dataset}',
+        'Test metrics of the epoch chosen by validation, seeds '
+        f'{", ".join(map(str, args.seeds))}: over the test interactions with '
+        f'items that have training interactions, and with the {num_cold:,} '
+        'cold ones, which have none; the numbers of test interactions are in '
+        'brackets. All items are ranked, or cold ones among themselves. At '
+        'random, recall@20 would be '
+        + ', '.join(f'{line:.4f} ({part})' for part, line in chance.items())
+        + f'.\n\n{table}',
         figure,
         {
             'num_test_interactions': {
                 part: i.size(1) for part, i in parts.items()
             },
+            'num_cold_items': num_cold,
             'random_recall': chance,
             'items': values,
             'models': {

@@ -41,6 +41,31 @@ def test_zipped_features(tmp_path, official_raw, monkeypatch, by_hand):
     assert features.read_bytes() == content
 
 
+def test_an_archive_that_is_none_is_not_kept(
+    tmp_path, official_raw, monkeypatch
+):
+    server = tmp_path / 'server'
+    server.mkdir()
+    monkeypatch.setattr(TinyBaby, 'url', server.as_uri())
+    features = official_raw / 'image_feat.npy'
+    archive = server / 'image_feat.npy.zip'
+    archive.write_bytes(b'<html>')
+    content = features.read_bytes()
+    features.unlink()
+    with pytest.raises(ValueError, match='image_feat.npy.zip.*zip archive'):
+        TinyBaby(tmp_path)
+    assert not (official_raw / archive.name).exists()
+
+    with zipfile.ZipFile(archive, 'w') as z:
+        z.writestr('image_feat.npy', content)
+    good = archive.read_bytes()
+    archive.write_bytes(good.replace(content[-5:], b'\x11' * 5))
+    with pytest.raises(ValueError, match="a whole 'image_feat.npy'"):
+        TinyBaby(tmp_path)
+    archive.write_bytes(good)
+    assert TinyBaby(tmp_path)[0]['item'].x_image.size() == (5, 3)
+
+
 def test_unknown_modality(tmp_path):
     match = r"\['image', 'text'\], got \['audio'\]"
     for cls in [AmazonBaby, AmazonSports]:

@@ -9,6 +9,7 @@ from torch_geometric.utils import spmm as pyg_spmm
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.ops.propagate import propagate as propagate_both
 from diffmm_geo.ops.spmm import SparseMatrix, spmm
+from diffmm_geo.utils.checks import check_matrix, check_same_device, describe
 
 
 class BipartiteLGConv(MessagePassing):
@@ -63,6 +64,7 @@ class BipartiteLGConv(MessagePassing):
         size: tuple[int, int],
         dtype: torch.dtype | None = None,
         prepare: bool = False,
+        device: torch.device | None = None,
     ) -> BipartiteAdj:
         r"""The adjacency as :meth:`step` needs it. An adjacency that is one
         already passes through, so a graph that stays the same can be
@@ -70,8 +72,9 @@ class BipartiteLGConv(MessagePassing):
         """
         if not isinstance(edge_index, BipartiteAdj):
             return BipartiteAdj.from_adj(
-                edge_index, size, self.normalize, dtype, prepare
+                edge_index, size, self.normalize, dtype, prepare, device
             )
+        check_same_device('edge_index', edge_index, device)
         if edge_index.size is not None and edge_index.size != size:
             raise ValueError(
                 f"'edge_index' needs to be a graph of "
@@ -148,9 +151,30 @@ class BipartiteLGConv(MessagePassing):
         x: tuple[Tensor, Tensor],
         edge_index: Adj | BipartiteAdj,
     ) -> tuple[Tensor, Tensor]:
-        x_user, x_item = x
+        if not isinstance(x, (tuple, list)) or len(x) != 2:
+            raise ValueError(
+                f"'x' needs to be a pair (x_user, x_item) (got {describe(x)})"
+            )
+        x_user = check_matrix('x_user', x[0], finite=False, leading=True)
+        x_item = check_matrix(
+            'x_item',
+            x[1],
+            None,
+            x_user.size(-1),
+            finite=False,
+            leading=True,
+            dtype=x_user.dtype,
+            device=x_user.device,
+        )
+        if x_user.size()[:-2] != x_item.size()[:-2]:
+            raise ValueError(
+                f"'x_user' and 'x_item' need the same leading dimensions "
+                f'(got {list(x_user.size())} and {list(x_item.size())})'
+            )
         size = (x_user.size(-2), x_item.size(-2))
-        adj = self.adjacency(edge_index, size, x_user.dtype)
+        adj = self.adjacency(
+            edge_index, size, x_user.dtype, device=x_user.device
+        )
         return self.step(adj, x_user, x_item)
 
     def message(self, x_j: Tensor, edge_weight: OptTensor) -> Tensor:

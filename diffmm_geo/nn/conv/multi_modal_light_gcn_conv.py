@@ -2,13 +2,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Parameter
 from torch_geometric.typing import Adj, EdgeType
 
 from diffmm_geo.nn.conv.bipartite_lg_conv import BipartiteLGConv
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.utils.checks import (
     check_edge_type,
     check_finite,
@@ -125,6 +125,7 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         size: tuple[int, int],
         dtype: torch.dtype | None = None,
         prepare: bool = False,
+        device: torch.device | None = None,
     ) -> dict[EdgeType, BipartiteAdj]:
         r"""The normalised adjacencies of the observed and the generated
         graphs, to be passed in place of :obj:`edge_index_dict` where graphs
@@ -135,7 +136,7 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         edge_types += [self.generated_edge_type(m) for m in self.modalities]
         return {
             edge_type: self.adjacency(
-                edge_index_dict[edge_type], size, dtype, prepare
+                edge_index_dict[edge_type], size, dtype, prepare, device
             )
             for edge_type in edge_types
             if edge_type in edge_index_dict
@@ -150,28 +151,46 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         user, _, item = self.edge_type
         check_keys('x_dict', x_dict, [user, item])
         check_keys('modality_dict', modality_dict, self.modalities)
-        x_user = check_matrix(f"x_dict['{user}']", x_dict[user], finite=False)
-        x_item = check_matrix(
-            f"x_dict['{item}']",
-            x_dict[item],
-            num_channels=x_user.size(-1),
+        weight = self.modality_weight
+        x_user = check_matrix(
+            f"x_dict['{user}']",
+            x_dict[user],
             finite=False,
+            leading=True,
+            dtype=weight.dtype,
+            device=weight.device,
         )
+        others = {f"x_dict['{item}']": x_dict[item]}
         for m in self.modalities:
+            others[f"modality_dict['{m}']"] = modality_dict[m]
+        num_items: int | None = None
+        for name, x in others.items():
             check_matrix(
-                f"modality_dict['{m}']",
-                modality_dict[m],
-                x_item.size(-2),
-                x_item.size(-1),
+                name,
+                x,
+                num_items,
+                x_user.size(-1),
                 finite=False,
+                leading=True,
+                dtype=weight.dtype,
+                device=weight.device,
             )
-            check_finite(f"modality_dict['{m}']", modality_dict[m].detach())
+            if x.size()[:-2] != x_user.size()[:-2]:
+                raise ValueError(
+                    f"'{name}' needs the leading dimensions of "
+                    f"x_dict['{user}'], {list(x_user.size()[:-2])} (got shape "
+                    f'{list(x.size())})'
+                )
+            if num_items is not None:
+                check_finite(name, x.detach())
+            num_items = x.size(-2)
+        x_item = x_dict[item]
 
         size = (x_user.size(-2), x_item.size(-2))
-        adj_dict = self.adjacency_dict(edge_index_dict, size, x_user.dtype)
-        feature = {
-            m: F.normalize(modality_dict[m], dim=-1) for m in self.modalities
-        }
+        adj_dict = self.adjacency_dict(
+            edge_index_dict, size, x_user.dtype, device=weight.device
+        )
+        feature = {m: unit_rows(modality_dict[m]) for m in self.modalities}
         out_user, out_item = self.aggregate_modalities(
             adj_dict, x_user, x_item, feature
         )

@@ -7,7 +7,16 @@ from torch import Tensor
 from torch.nn import Linear, ModuleList, Parameter
 
 from diffmm_geo.ops.dropout import dropout
-from diffmm_geo.utils.checks import check_int, check_number, check_state_dict
+from diffmm_geo.ops.unit_rows import unit_rows
+from diffmm_geo.utils.checks import (
+    check_index,
+    check_int,
+    check_matrix,
+    check_number,
+    check_state_dict,
+    describe,
+    tensors_of,
+)
 
 
 class Denoiser(torch.nn.Module):
@@ -64,6 +73,11 @@ class Denoiser(torch.nn.Module):
         super().__init__()
         if isinstance(hidden_channels, int):
             hidden_channels = [hidden_channels]
+        if not isinstance(hidden_channels, (list, tuple)):
+            raise ValueError(
+                f"'hidden_channels' needs to be an integer or a list of them "
+                f'(got {describe(hidden_channels)})'
+            )
         if len(hidden_channels) == 0:
             raise ValueError(
                 "'hidden_channels' needs at least one size (got none)"
@@ -164,8 +178,24 @@ class Denoiser(torch.nn.Module):
         return h.tanh()
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        weight = self.item_weight
+        check_matrix(
+            'x_t',
+            x_t,
+            None,
+            self.num_items,
+            finite=False,
+            dtype=weight.dtype,
+            device=weight.device,
+        )
+        t = check_index('t', t, device=weight.device)
+        if t.numel() not in (1, x_t.size(0)):
+            raise ValueError(
+                f"'t' needs a step for each of the {x_t.size(0)} rows, or one "
+                f'for all (got {t.numel()})'
+            )
         if self.normalize:
-            x_t = F.normalize(x_t, dim=-1)
+            x_t = unit_rows(x_t)
         if self.training:
             x_t = dropout(x_t, self.dropout)
         out: Tensor = self.lin_out(self.hidden(x_t @ self.item_weight, t))
@@ -182,14 +212,11 @@ class Denoiser(torch.nn.Module):
             ValueError: If an entry is missing, unknown, or of another shape.
         """
         target = self.state_dict()
-        official = {
-            key: torch.as_tensor(value).to(self.item_weight)
-            for key, value in state_dict.items()
-        }
+        official = tensors_of('state_dict', state_dict, self.item_weight)
         first = official.pop('in_layers.0.weight', None)
-        if first is None:
+        if first is None or first.dim() != 2:
             raise ValueError(
-                f"'state_dict' needs an entry for "
+                f"'state_dict' needs a matrix for "
                 f"'in_layers.0.weight' (got {list(state_dict)})"
             )
         renamed = {
@@ -197,13 +224,13 @@ class Denoiser(torch.nn.Module):
             'time_lin.weight': first[:, self.num_items :],
         }
         for key, value in official.items():
-            layer, _, rest = key.partition('.')
+            layer, _, rest = str(key).partition('.')
             index, _, name = rest.rpartition('.')
             if layer == 'emb_layer':
                 key = f'time_emb.{name}'
             elif layer == 'in_layers' and index == '0':
                 key = f'time_lin.{name}'
-            elif layer == 'in_layers':
+            elif layer == 'in_layers' and index.isdecimal():
                 key = f'encoder.{int(index) - 1}.{name}'
             elif layer == 'out_layers':
                 key = f'decoder.{index}.{name}'

@@ -1,7 +1,12 @@
 import torch
 from torch import Tensor
 
-from diffmm_geo.utils.checks import check_int, check_number
+from diffmm_geo.utils.checks import (
+    check_index,
+    check_int,
+    check_matrix,
+    check_number,
+)
 
 
 class GaussianDiffusion(torch.nn.Module):
@@ -145,7 +150,41 @@ class GaussianDiffusion(torch.nn.Module):
             - **t:** :math:`(B)`
             - **noise:** :math:`(B, I)`
             - **output:** :math:`(B, I)`
+
+        Raises:
+            ValueError: If shapes, types or devices do not fit, or a step is
+                out of range.
         """
+        check_matrix('x_start', x_start, finite=False, device=self.betas.device)
+        t = self._check_t(t, x_start.size(0))
+        if noise is not None:
+            check_matrix(
+                'noise',
+                noise,
+                x_start.size(0),
+                x_start.size(1),
+                finite=False,
+                dtype=x_start.dtype,
+                device=x_start.device,
+            )
+        return self._diffuse(x_start, t, noise)
+
+    def _check_t(self, t: Tensor, num_rows: int) -> Tensor:
+        t = check_index('t', t, self.num_steps, self.betas.device)
+        if t.numel() not in (1, num_rows):
+            raise ValueError(
+                f"'t' needs a step for each of the {num_rows} rows, or one "
+                f'for all (got {t.numel()})'
+            )
+        return t
+
+    def _diffuse(
+        self,
+        x_start: Tensor,
+        t: Tensor,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        # Of what is known to be valid: nothing waits for a device.
         if noise is None:
             noise = torch.randn_like(x_start)
         signal = self.sqrt_alphas_cumprod[t].to(x_start.dtype).view(-1, 1)
@@ -162,7 +201,32 @@ class GaussianDiffusion(torch.nn.Module):
     ) -> Tensor:
         r"""The mean of :math:`q(\mathbf{a}_{t-1} | \mathbf{a}_t,
         \mathbf{a}_0)`, for one step of all rows.
+
+        Args:
+            x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
+            x_t (torch.Tensor): The rows :math:`\mathbf{a}_t`.
+            t (int): The step :math:`t`.
+
+        Shapes:
+            - **x_start:** :math:`(B, I)`
+            - **x_t:** :math:`(B, I)`
+            - **output:** :math:`(B, I)`
+
+        Raises:
+            ValueError: If shapes, types or devices do not fit, or the step is
+                out of range.
         """
+        check_int('t', t, 0, self.num_steps - 1)
+        check_matrix('x_start', x_start, finite=False, device=self.betas.device)
+        check_matrix(
+            'x_t',
+            x_t,
+            x_start.size(0),
+            x_start.size(1),
+            finite=False,
+            dtype=x_start.dtype,
+            device=x_start.device,
+        )
         return (
             self.posterior_mean_coef1[t].to(x_t.dtype) * x_start
             + self.posterior_mean_coef2[t].to(x_t.dtype) * x_t

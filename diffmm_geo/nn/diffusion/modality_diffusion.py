@@ -38,6 +38,8 @@ from diffmm_geo.utils.checks import (
     check_matrix,
     check_modalities,
     check_number,
+    check_same_device,
+    check_type,
 )
 
 # Hidden states in flight at a time: 8 MiB in float32, which stays in cache.
@@ -91,7 +93,10 @@ class ModalityDiffusion(Pretrained):
         super().__init__()
         self.num_items = check_int('num_items', num_items)
         self.modalities = check_modalities(modalities)
-        self.diffusion = diffusion or GaussianDiffusion()
+        self.diffusion = GaussianDiffusion()
+        if diffusion is not None:
+            check_type('diffusion', diffusion, GaussianDiffusion)
+            self.diffusion = diffusion
         self._denoisers = ModuleDict(
             {
                 module_name(m): Denoiser(num_items, **denoiser_kwargs)
@@ -191,16 +196,28 @@ class ModalityDiffusion(Pretrained):
             - **output:** two vectors :math:`(B)`
         """
         denoiser = self._denoiser(modality)
-        check_matrix('x_start', x_start, None, self.num_items, finite=False)
-        self._check_msi(msi_weight, item_emb, modality_emb)
+        self._check_rows(denoiser, x_start)
+        self._check_msi(denoiser, msi_weight, item_emb, modality_emb)
         if t is None:
             t = torch.randint(
                 self.diffusion.num_steps,
                 (x_start.size(0),),
                 device=x_start.device,
             )
+        else:
+            t = self.diffusion._check_t(t, x_start.size(0))
+        if noise is not None:
+            check_matrix(
+                'noise',
+                noise,
+                x_start.size(0),
+                self.num_items,
+                finite=False,
+                dtype=x_start.dtype,
+                device=x_start.device,
+            )
 
-        x_t = self.diffusion.q_sample(x_start, t, noise)
+        x_t = self.diffusion._diffuse(x_start, t, noise)
         out = denoiser(x_t, t)
 
         elbo = F.mse_loss(out, x_start, reduction='none').mean(dim=-1)
@@ -260,10 +277,16 @@ class ModalityDiffusion(Pretrained):
         """
         denoiser, lists = self._denoiser(modality), interactions
         check_choice('form', form, FORMS)
-        self._check_msi(msi_weight, item_emb, modality_emb)
+        self._check_msi(denoiser, msi_weight, item_emb, modality_emb)
+        check_type('interactions', lists, ItemLists)
+        if not lists.item.is_cuda:  # Where it would wait for the device.
+            check_index('interactions', lists.item, self.num_items)
+        check_same_device(
+            'interactions', lists.item, denoiser.item_weight.device
+        )
         if denoiser.normalize:
             # The length of a diffused row is that of all its items.
-            x_start = lists.dense(self.num_items, item_emb)
+            x_start = lists.dense(self.num_items, denoiser.item_weight)
             return self.loss(
                 modality, x_start, item_emb, modality_emb, msi_weight, t
             )
@@ -271,8 +294,11 @@ class ModalityDiffusion(Pretrained):
             t = torch.randint(
                 self.diffusion.num_steps,
                 (lists.num_rows,),
-                device=item_emb.device,
+                device=denoiser.item_weight.device,
             )
+        else:
+            t = self.diffusion._check_t(t, lists.num_rows)
+            t = t.expand(lists.num_rows)
         weight, lin = denoiser.item_weight, denoiser.lin_out
         like = weight.dtype
         loss_weight = self.diffusion.elbo_weight[t].to(like)
@@ -306,7 +332,7 @@ class ModalityDiffusion(Pretrained):
         elif layer == 'gram':
             square = GramSquare()
         if msi_weight == 0:
-            modality_emb = modality_emb.new_empty(self.num_items, 0)
+            modality_emb = weight.new_empty(self.num_items, 0)
         error, projected = reconstruction(
             h, lin.weight, lin.bias, lists, modality_emb.detach(), square
         )
@@ -340,13 +366,13 @@ class ModalityDiffusion(Pretrained):
             - **output:** :math:`(B, I)`, a score for every item
         """
         denoiser = self._denoiser(modality)
-        check_matrix('x_start', x_start, None, self.num_items, finite=False)
+        self._check_rows(denoiser, x_start)
         self._check_steps(sampling_steps)
 
         x_t = x_start
         if sampling_steps > 0:
             t = torch.tensor([sampling_steps - 1], device=x_start.device)
-            x_t = self.diffusion.q_sample(x_start, t)
+            x_t = self.diffusion._diffuse(x_start, t)
 
         training = denoiser.training
         denoiser.eval()  # No dropout.
@@ -417,13 +443,16 @@ class ModalityDiffusion(Pretrained):
         denoiser = self._denoiser(modality)
         check_int('num_users', num_users, 0)
         num_candidates = self.num_items
+        device = denoiser.item_weight.device
         if candidates is not None:
-            candidates = check_index('candidates', candidates, self.num_items)
+            candidates = check_index(
+                'candidates', candidates, self.num_items, device
+            )
             num_candidates = candidates.numel()
         k = check_k(num_edges_per_user, num_candidates, 'num_edges_per_user')
         self._check_steps(sampling_steps)
         edge_index = check_edge_index(
-            'edge_index', edge_index, num_users, self.num_items
+            'edge_index', edge_index, num_users, self.num_items, device
         )
         edge_index = coalesce(
             edge_index, num_nodes=max(num_users, self.num_items)
@@ -478,22 +507,38 @@ class ModalityDiffusion(Pretrained):
             diffusion.posterior_mean_coef2,
         )
 
+    def _check_rows(self, denoiser: Denoiser, x_start: Tensor) -> None:
+        check_matrix(
+            'x_start',
+            x_start,
+            None,
+            self.num_items,
+            finite=False,
+            dtype=denoiser.item_weight.dtype,
+            device=denoiser.item_weight.device,
+        )
+
     def _check_msi(
         self,
+        denoiser: Denoiser,
         msi_weight: float,
         item_emb: Tensor,
         modality_emb: Tensor,
     ) -> None:
         if check_number('msi_weight', msi_weight, 0.0) == 0:
             return
-        check_matrix('item_emb', item_emb, self.num_items, finite=False)
-        check_matrix(
-            'modality_emb',
-            modality_emb,
-            self.num_items,
-            item_emb.size(-1),
-            finite=False,
-        )
+        weight, num_channels = denoiser.item_weight, None
+        for name, x in (('item_emb', item_emb), ('modality_emb', modality_emb)):
+            check_matrix(
+                name,
+                x,
+                self.num_items,
+                num_channels,
+                finite=False,
+                dtype=weight.dtype,
+                device=weight.device,
+            )
+            num_channels = x.size(1)
 
     def _check_steps(self, sampling_steps: int) -> None:
         check_int('sampling_steps', sampling_steps, 0)

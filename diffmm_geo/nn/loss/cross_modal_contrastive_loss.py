@@ -93,13 +93,24 @@ class CrossModalContrastiveLoss(torch.nn.Module):
             raise ValueError(
                 "'main' needs to be given where the anchor is 'main' (got None)"
             )
-        first = next(iter(views.values()))
         named = {f"views['{name}']": view for name, view in views.items()}
         if main is not None:
             named['main'] = main
+        first: Tensor | None = None
         for name, view in named.items():
-            check_matrix(name, view, first.size(0), first.size(1), finite=False)
-        index = check_index('index', index, first.size(0))
+            if first is None:
+                first = check_matrix(name, view, finite=False)
+            check_matrix(
+                name,
+                view,
+                first.size(0),
+                first.size(1),
+                finite=False,
+                dtype=first.dtype,
+                device=first.device,
+            )
+        assert first is not None
+        index = check_index('index', index, first.size(0), first.device)
         if index.numel() == 0:
             raise ValueError("'index' needs at least one node (got none)")
         return self.contrast(list(views.values()), index, main)

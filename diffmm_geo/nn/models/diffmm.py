@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Embedding, ModuleDict, Parameter
 from torch_geometric.typing import Adj, EdgeType
@@ -17,6 +16,7 @@ from diffmm_geo.nn.pretrained import WEIGHTS, Pretrained
 from diffmm_geo.ops import topk_items
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj, to_coo
 from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.utils.checks import (
     check_choice,
     check_edge_index,
@@ -30,6 +30,7 @@ from diffmm_geo.utils.checks import (
     check_number,
     check_state_dict,
     describe,
+    tensors_of,
 )
 
 EdgeIndexDict = Mapping[EdgeType, Adj | BipartiteAdj]
@@ -194,6 +195,7 @@ class DiffMM(Pretrained):
                 feature_dict[m],
                 self.num_items,
                 self.modality_channels[m],
+                device=self.user_emb.weight.device,
             )
         return {
             m: self.projections[module_name(m)](
@@ -210,8 +212,9 @@ class DiffMM(Pretrained):
         r"""Normalises and sorts the graphs once, to be passed in place of
         :obj:`edge_index_dict` from then on.
         """
+        weight = self.user_emb.weight
         return self.conv.adjacency_dict(
-            edge_index_dict, self.size, self.user_emb.weight.dtype, prepare
+            edge_index_dict, self.size, weight.dtype, prepare, weight.device
         )
 
     def forward(
@@ -268,8 +271,7 @@ class DiffMM(Pretrained):
         feature_dict: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
         return {
-            m: F.normalize(x, dim=-1)
-            for m, x in self.projected(feature_dict).items()
+            m: unit_rows(x) for m, x in self.projected(feature_dict).items()
         }
 
     def _aggregate(
@@ -315,7 +317,7 @@ class DiffMM(Pretrained):
 
     def _output(self, h: NodePair, z: NodePair) -> dict[str, Tensor]:
         user, item = (
-            z_t + self.residual_weight * F.normalize(h_t, dim=-1)
+            z_t + self.residual_weight * unit_rows(h_t)
             for h_t, z_t in zip(h, z)
         )
         return {self.edge_type[0]: user, self.edge_type[2]: item}
@@ -366,16 +368,22 @@ class DiffMM(Pretrained):
               :obj:`-1` where fewer than :math:`k` items are left
         """
         k = check_k(k, self.num_items)
+        device = self.user_emb.weight.device
         exclude = None
         if exclude_edge_index is not None:
             exclude = ItemLists.from_edge_index(
                 check_edge_index(
-                    'exclude_edge_index', exclude_edge_index, *self.size
+                    'exclude_edge_index',
+                    exclude_edge_index,
+                    *self.size,
+                    device,
                 ),
                 self.num_users,
             )
         if user_index is not None:
-            user_index = check_index('user_index', user_index, self.num_users)
+            user_index = check_index(
+                'user_index', user_index, self.num_users, device
+            )
 
         out = self(feature_dict, edge_index_dict)
         query = out[self.edge_type[0]]
@@ -539,10 +547,8 @@ class DiffMM(Pretrained):
             names[f'{m}_trans'] = f'{ours}.weight'
             names[f'{m}_trans.weight'] = f'{ours}.weight'
             names[f'{m}_trans.bias'] = f'{ours}.bias'
-        renamed = {
-            names.get(key, key): torch.as_tensor(value).to(self.user_emb.weight)
-            for key, value in state_dict.items()
-        }
+        tensors = tensors_of('state_dict', state_dict, self.user_emb.weight)
+        renamed = {names.get(key, key): x for key, x in tensors.items()}
         check_state_dict(renamed, self.state_dict())
         self.load_state_dict(renamed)
 

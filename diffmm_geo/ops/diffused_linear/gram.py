@@ -44,8 +44,10 @@ def diffused_linear_gram(
         (JITTER * diagonal.mean()).expand(diagonal.size())
     )
     # Triangular factors need single precision.
+    wide = torch.promote_types(covariance.dtype, torch.float)
     with torch.autocast(weight.device.type, enabled=False):
-        factor, _ = torch.linalg.cholesky_ex(covariance)
+        factor, _ = torch.linalg.cholesky_ex(covariance.to(wide))
+    factor = factor.to(covariance.dtype)
     noise = torch.randn(
         lists.num_rows, weight.size(1), dtype=weight.dtype, device=weight.device
     )

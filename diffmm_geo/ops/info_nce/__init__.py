@@ -67,9 +67,14 @@ def info_nce(
     check_number('temperature', temperature, 0.0, low_open=True)
     check_matrix('anchor', anchor, finite=False)
     check_matrix(
-        'candidate', candidate, anchor.size(0), anchor.size(1), finite=False
+        'candidate',
+        candidate,
+        anchor.size(0),
+        anchor.size(1),
+        finite=False,
+        device=anchor.device,
     )
-    index = check_index('index', index, anchor.size(0))
+    index = check_index('index', index, anchor.size(0), anchor.device)
     if index.numel() == 0:
         raise ValueError("'index' needs at least one node (got none)")
     if num_candidates is not None:

@@ -13,6 +13,7 @@ from diffmm_geo.ops.spmm.leading_dims import back_in_front, side_by_side
 from diffmm_geo.ops.spmm.naive import Naive
 from diffmm_geo.ops.spmm.registry import find_backend
 from diffmm_geo.ops.spmm.triton import Triton
+from diffmm_geo.utils.checks import check_matrix, check_type
 
 from .half_step import HalfStep
 from .naive import propagate_naive
@@ -66,6 +67,7 @@ def propagate(
         >>> x_user.size(), x_item.size()
         (torch.Size([2, 8]), torch.Size([3, 8]))
     """
+    check_type('adj', adj, BipartiteAdj)
     to_user, to_item = adj.to_user, adj.to_item
     if not isinstance(to_user, SparseMatrix) or not isinstance(
         to_item, SparseMatrix
@@ -78,17 +80,27 @@ def propagate(
         ('x_user', x_user, to_user.size[0]),
         ('x_item', x_item, to_user.size[1]),
     ):
-        if x.dim() < 2 or x.size(-2) != rows:
-            raise ValueError(
-                f"'{name}' needs {rows} rows (got shape {list(x.size())})"
-            )
+        check_matrix(
+            name,
+            x,
+            rows,
+            finite=False,
+            leading=True,
+            device=to_user.device,
+        )
     if x_user.size(-1) != x_item.size(-1) or x_user.dtype != x_item.dtype:
         raise ValueError(
             f"'x_user' and 'x_item' need the same type and number of channels "
             f'(got {x_user.dtype}, {x_user.size(-1)} and '
             f'{x_item.dtype}, {x_item.size(-1)})'
         )
-    batch = torch.broadcast_shapes(x_user.size()[:-2], x_item.size()[:-2])
+    try:
+        batch = torch.broadcast_shapes(x_user.size()[:-2], x_item.size()[:-2])
+    except RuntimeError:
+        raise ValueError(
+            f"'x_user' and 'x_item' need leading dimensions that broadcast "
+            f'(got {list(x_user.size())} and {list(x_item.size())})'
+        ) from None
     x_user = x_user.expand(*batch, *x_user.size()[-2:])
     x_item = x_item.expand(*batch, *x_item.size()[-2:])
     found = find_backend(backend, x_user.device, x_user.dtype)

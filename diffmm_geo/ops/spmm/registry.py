@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 import torch
 
-from diffmm_geo.utils.checks import check_choice
+from diffmm_geo.utils.checks import check_choice, check_device_name
 
 from .backend import Backend
 from .edge_index import EdgeIndexMatmul
@@ -59,7 +59,7 @@ def backend(name: str) -> Iterator[None]:
 
 def available_backends(device: torch.device | str = 'cpu') -> list[str]:
     r"""The names of the backends that can be used on a device."""
-    device = torch.device(device)
+    device = check_device_name(device)
     return [n for n, b in BACKENDS.items() if b.is_available(device)]
 
 
@@ -70,7 +70,7 @@ def default_backend(
     r"""The backend that is used where none is asked for, on a device for a
     type.
     """
-    device = torch.device(device)
+    device = check_device_name(device)
     order = ['torch_csr']
     if device.type == 'cpu' and has_fast_kernel(dtype):
         order = ['embedding_bag']

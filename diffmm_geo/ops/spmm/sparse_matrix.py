@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from diffmm_geo.utils.checks import check_index, check_size, check_vector
+
 from .csr_pattern import CSRPattern
 
 
@@ -49,7 +51,39 @@ class SparseMatrix:
     ) -> SparseMatrix:
         r"""Builds both forms from coordinates in any order. Duplicates stay
         what they are: two entries that add up.
+
+        Args:
+            row (torch.Tensor): The row of each entry.
+            col (torch.Tensor): The column of each entry.
+            value (torch.Tensor, optional): The value of each entry.
+                (default: :obj:`None`, all are one)
+            size (tuple): The size :math:`(N, M)`.
+
+        Raises:
+            ValueError: If indices are out of range, or numbers of entries
+                differ.
         """
+        size = check_size('size', size)
+        row = check_index('row', row, size[0])
+        col = check_index('col', col, size[1], row.device)
+        if col.numel() != row.numel():
+            raise ValueError(
+                f"'col' needs {row.numel()} entries, as many as 'row' (got "
+                f'{col.numel()})'
+            )
+        if value is not None:
+            check_vector('value', value, row.numel(), row.device)
+        return cls._from_coo(row, col, value, size)
+
+    @classmethod
+    def _from_coo(
+        cls,
+        row: Tensor,
+        col: Tensor,
+        value: Tensor | None,
+        size: tuple[int, int],
+    ) -> SparseMatrix:
+        # Of what is known to be valid: nothing waits for a device.
         order = _lexsort(row, col, size)
         row, col = row[order], col[order]
         value = None if value is None else value[order]
@@ -67,6 +101,11 @@ class SparseMatrix:
     def size(self) -> tuple[int, int]:
         r"""The size :math:`(N, M)`."""
         return self.pattern.size
+
+    @property
+    def device(self) -> torch.device:
+        r"""The device that it is on."""
+        return self.perm.device
 
     def t(self) -> SparseMatrix:
         r"""The transpose. Nothing is sorted."""

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from diffmm_geo.utils.checks import check_matrix, check_type
+
 from .backend import Backend
 from .leading_dims import back_in_front, side_by_side
 from .registry import find_backend
@@ -48,12 +50,15 @@ def spmm(
         >>> spmm(matrix.t(), torch.ones(2, 1), backend='naive').size()
         torch.Size([3, 1])
     """
-    if x.size(-2) != matrix.size[1]:
-        raise ValueError(
-            f"'x' needs {matrix.size[1]} rows to be multiplied "
-            f'by a matrix of size {list(matrix.size)} '
-            f'(got shape {list(x.size())})'
-        )
+    check_type('matrix', matrix, SparseMatrix)
+    check_matrix(
+        'x',
+        x,
+        matrix.size[1],
+        finite=False,
+        leading=True,
+        device=matrix.device,
+    )
     found = find_backend(backend, x.device, x.dtype)
     if x.dim() == 2:
         return _spmm(found, matrix, x)

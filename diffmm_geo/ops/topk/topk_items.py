@@ -3,7 +3,13 @@ from torch import Tensor
 
 from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.product import compute_dtype, matmul
-from diffmm_geo.utils.checks import check_k
+from diffmm_geo.utils.checks import (
+    check_index,
+    check_k,
+    check_matrix,
+    check_type,
+    check_vector,
+)
 
 # Scores in flight at a time: 16 MiB in float32.
 BLOCK_SIZE = 2**22
@@ -43,7 +49,8 @@ def topk_items(
           where fewer than :math:`k` items are left.
 
     Raises:
-        ValueError: If :obj:`k` is larger than the number of items.
+        ValueError: If shapes, types or devices do not fit, or :obj:`k` is
+            larger than the number of items.
 
     Example:
         >>> import torch
@@ -54,8 +61,29 @@ def topk_items(
         tensor([[1, 2],
                 [0, 2]])
     """
-    num_queries, num_items = query.size(0), item.size(0)
+    check_matrix('query', query, finite=False)
+    num_queries, num_channels = query.size()
+    check_matrix(
+        'item',
+        item,
+        None,
+        num_channels,
+        finite=False,
+        dtype=query.dtype,
+        device=query.device,
+    )
+    num_items = item.size(0)
     check_k(k, num_items)
+    if bias is not None:
+        check_vector('bias', bias, num_items, query.device)
+    if exclude is not None:
+        check_type('exclude', exclude, ItemLists)
+        check_index('exclude', exclude.item, num_items, query.device)
+        if exclude.num_rows != num_queries:
+            raise ValueError(
+                f"'exclude' needs a list for each of the {num_queries} "
+                f'queries (got {exclude.num_rows})'
+            )
     dtype = compute_dtype(query)
     item = item.to(dtype)
     bias = None if bias is None else bias.to(dtype)

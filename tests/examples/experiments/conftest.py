@@ -51,15 +51,15 @@ def report(tmp_path):
 
 @pytest.fixture(scope='session')
 def cold_shop(shop, tmp_path_factory):
-    r"""The shop with two items that nobody has interacted with in training."""
+    r"""The shop with 25 items that nobody has interacted with in training."""
     root = tmp_path_factory.mktemp('cold')
     (root / 'raw').mkdir()
     text = (shop / 'raw' / 'shop.inter').read_text()
-    text += '0\t40\t1\t0\t2\n3\t41\t1\t0\t2\n'
+    text += ''.join(f'{n}\t{40 + n}\t1\t0\t2\n' for n in range(25))
     (root / 'raw' / 'cold.inter').write_text(text)
     rng = np.random.default_rng(1)
     for name in ('image', 'text'):
         x = np.load(shop / 'raw' / f'{name}_feat.npy')
-        new = rng.normal(size=(2, 8)).astype(np.float32)
+        new = rng.normal(size=(25, 8)).astype(np.float32)
         np.save(root / 'raw' / f'{name}_feat.npy', np.concatenate([x, new]))
     return root

@@ -218,13 +218,18 @@ def test_cold_items(run_experiment, report, cold_shop):
     run_experiment('cold_items', *models, dataset='cold', root=cold_shop)
     content, page = report('cold-items-cold')
     parts = content['num_test_interactions']
-    assert parts['all'] == parts['seen items'] + parts['unseen items']
-    assert parts['unseen items'] >= 2
+    assert parts['all'] == parts['seen items'] + parts['cold items']
+    assert parts['cold items'] >= 25
+    assert parts['cold items among themselves'] == parts['cold items']
+    chance = content['random_recall']
+    assert chance['cold items among themselves'] == (
+        20 / content['num_cold_items']
+    )
     for model, (run,) in content['models'].items():
         metrics = content['items'][model]
         everything = metrics['all'][0]['recall@20']
         assert everything == pytest.approx(run['best_val']['test']['recall@20'])
-    assert f'({parts["unseen items"]})' in page
+    assert f'({parts["cold items"]})' in page
 
 
 def test_no_cold_items(run_experiment, shop, tmp_path, monkeypatch):

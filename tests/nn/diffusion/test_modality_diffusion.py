@@ -60,7 +60,7 @@ def test_loss_draws_all_steps(monkeypatch):
     steps = []
     monkeypatch.setattr(
         diffusion.diffusion,
-        'q_sample',
+        '_diffuse',
         lambda x, t, noise: steps.append(t) or x,
     )
     diffusion.loss('text', torch.zeros(500, I), None, None, 0)

@@ -3,8 +3,7 @@ import os
 
 import pytest
 
-from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
-from diffmm_geo.training.loggers import CSVLogger
+from diffmm_geo.training import CSVLogger, DiffMMConfig, DiffMMTrainer
 
 
 def record(epoch, **loss):

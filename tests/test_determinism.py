@@ -1,0 +1,238 @@
+r"""Under `torch.use_deterministic_algorithms`, everything runs, and gives the
+same bits twice.
+"""
+
+import pytest
+import torch
+
+from diffmm_geo.evaluation import evaluate
+from diffmm_geo.nn import DiffMM, ModalityDiffusion, info_nce
+from diffmm_geo.nn.conv import BipartiteLGConv, MultiModalLightGCNConv
+from diffmm_geo.nn.diffusion import FORMS
+from diffmm_geo.ops import (
+    SparseMatrix,
+    available_backends,
+    propagate,
+    spmm,
+    topk_items,
+)
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.training import (
+    DiffMMConfig,
+    DiffMMTrainer,
+    LightGCNConfig,
+    LightGCNTrainer,
+)
+from diffmm_geo.transforms import ModalityAwareGraphDiffusion
+
+NUM_USERS, NUM_ITEMS = 30, 20
+OBSERVED = ('user', 'interacts', 'item')
+BACKENDS = available_backends('cpu')
+
+
+@pytest.fixture(autouse=True)
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def check_twice(make):
+    r"""Outputs and gradients of what :obj:`make` returns: a function and the
+    tensors that it is differentiated by.
+    """
+    found = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        function, inputs = make()
+        for x in inputs:
+            x.requires_grad_()
+        out = function()
+        out = out if isinstance(out, (tuple, list)) else [out]
+        grads = []
+        if inputs:
+            total = sum((x * torch.randn_like(x)).sum() for x in out)
+            grads = torch.autograd.grad(total, inputs)
+        found.append([*out, *grads])
+    assert all(x.equal(y) for x, y in zip(*found))
+
+
+def edges(num_edges=120):
+    pairs = torch.randperm(NUM_USERS * NUM_ITEMS)[:num_edges]
+    return torch.stack([pairs // NUM_ITEMS, pairs % NUM_ITEMS])
+
+
+def graphs(modalities):
+    generated = [('user', f'denoised_{m}', 'item') for m in modalities]
+    return {OBSERVED: edges(), **{t: edges(30) for t in generated}}
+
+
+@pytest.mark.parametrize('name', BACKENDS)
+def test_spmm(name):
+    def make():
+        value, x = torch.rand(120), torch.randn(NUM_ITEMS, 8)
+        row, col = edges()
+        size = (NUM_USERS, NUM_ITEMS)
+
+        def run():
+            return spmm(SparseMatrix.from_coo(row, col, value, size), x, name)
+
+        return run, [value, x]
+
+    check_twice(make)
+
+
+@pytest.mark.parametrize('name', BACKENDS)
+def test_propagate(name):
+    def make():
+        adj = BipartiteAdj.from_adj(
+            edges(), (NUM_USERS, NUM_ITEMS), prepare=True
+        )
+        x = [torch.randn(NUM_USERS, 8), torch.randn(NUM_ITEMS, 8)]
+        return lambda: propagate(adj, *x, name), x
+
+    check_twice(make)
+
+
+@pytest.mark.parametrize('num_candidates', [None, 7])
+def test_info_nce(num_candidates):
+    def make():
+        x = [torch.randn(NUM_USERS, 8), torch.randn(NUM_USERS, 8)]
+        index = torch.randint(NUM_USERS, (50,))
+        return lambda: info_nce(*x, index, 0.5, num_candidates), x
+
+    check_twice(make)
+
+
+def test_topk_and_evaluation():
+    def make():
+        user, item = torch.randn(NUM_USERS, 8), torch.randn(NUM_ITEMS, 8)
+        held_out, observed = edges(20), edges()
+
+        def run():
+            lists = ItemLists.from_edge_index(observed, NUM_USERS)
+            out = evaluate(user, item, held_out, observed, 5)
+            top = topk_items(user, item, 5, exclude=lists)
+            return top, torch.tensor(list(out.values()))
+
+        return run, []
+
+    check_twice(make)
+
+
+def test_bipartite_lg_conv(adj_form):
+    def make():
+        x = [torch.randn(NUM_USERS, 8), torch.randn(NUM_ITEMS, 8)]
+        adj = adj_form(edges(), (NUM_USERS, NUM_ITEMS))
+        return lambda: BipartiteLGConv()(x, adj), x
+
+    check_twice(make)
+
+
+def test_multi_modal_light_gcn_conv(adj_form):
+    def make():
+        x = {
+            'user': torch.randn(NUM_USERS, 8),
+            'item': torch.randn(NUM_ITEMS, 8),
+        }
+        features = {m: torch.randn(NUM_ITEMS, 8) for m in ('image', 'text')}
+        conv = MultiModalLightGCNConv(['image', 'text'])
+        graph = {
+            t: adj_form(edge_index, (NUM_USERS, NUM_ITEMS))
+            for t, edge_index in graphs(features).items()
+        }
+        inputs = [*x.values(), *features.values(), *conv.parameters()]
+        return lambda: list(conv(x, graph, features).values()), inputs
+
+    check_twice(make)
+
+
+@pytest.mark.parametrize('projection', ['linear', 'leaky_xavier'])
+@pytest.mark.parametrize('prepare', [False, True])
+def test_diffmm(prepare, projection):
+    def make():
+        model = DiffMM(
+            NUM_USERS,
+            NUM_ITEMS,
+            {'image': 3, 'text': 4},
+            8,
+            projection=projection,
+        )
+        features = {
+            'image': torch.randn(NUM_ITEMS, 3),
+            'text': torch.randn(NUM_ITEMS, 4),
+        }
+        graph = graphs(features)
+        if prepare:
+            graph = {
+                t: adj if t == OBSERVED else adj.dropout(0.5)
+                for t, adj in model.adjacency_dict(graph).items()
+            }
+
+        def run():
+            out, views = model.forward_with_views(features, graph)
+            return [x for d in (out, *views.values()) for x in d.values()]
+
+        return run, list(model.parameters())
+
+    check_twice(make)
+
+
+@pytest.mark.parametrize('form', ['rows', *FORMS])
+def test_diffusion(form):
+    def make():
+        diffusion = ModalityDiffusion(NUM_ITEMS, ['m'], hidden_channels=[6, 5])
+        lists = ItemLists.from_edge_index(edges(), NUM_USERS)
+        emb = torch.randn(NUM_ITEMS, 4)
+
+        def run():
+            if form == 'rows':
+                x_start = lists.dense(NUM_ITEMS, emb)
+                return diffusion.loss('m', x_start, emb, emb)
+            return diffusion.batch_loss('m', lists, emb, emb, form=form)
+
+        return run, list(diffusion.parameters())
+
+    check_twice(make)
+
+
+@pytest.mark.parametrize('sampling_steps', [0, 3])
+def test_transform(planted, sampling_steps):
+    def make():
+        data = planted()
+        diffusion = ModalityDiffusion(24, ['image'], hidden_channels=8)
+        transform = ModalityAwareGraphDiffusion(
+            diffusion, sampling_steps=sampling_steps
+        )
+
+        def run():
+            transform.fit(data, num_epochs=1, embedding_dim=4)
+            out = transform(data)['user', 'denoised_image', 'item'].edge_index
+            return [out, *(p.detach() for p in diffusion.parameters())]
+
+        return run, []
+
+    check_twice(make)
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+@pytest.mark.parametrize('kind', ['diffmm', 'lightgcn'])
+def test_trainer(planted, kind, precision):
+    shared = {'num_epochs': 2, 'batch_size': 16, 'k': 3, 'embedding_dim': 4}
+    shared['precision'] = precision
+
+    def make():
+        trainer = (
+            DiffMMTrainer(planted(), DiffMMConfig(hidden_channels=8, **shared))
+            if kind == 'diffmm'
+            else LightGCNTrainer(planted(), LightGCNConfig(**shared))
+        )
+
+        def run():
+            trainer.fit()
+            return trainer.embeddings()
+
+        return run, []
+
+    check_twice(make)

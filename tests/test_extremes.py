@@ -1,0 +1,297 @@
+r"""Names, sizes and types at their limits, held against the equations as they
+are written, on the joint graph.
+"""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diffmm_geo.evaluation import evaluate
+from diffmm_geo.nn import (
+    CrossModalContrastiveLoss,
+    DiffMM,
+    ModalityDiffusion,
+)
+from diffmm_geo.nn.diffusion import FORMS
+from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
+from diffmm_geo.transforms import ModalityAwareGraphDiffusion
+
+OBSERVED = ('user', 'interacts', 'item')
+HALF = (torch.half, torch.bfloat16)
+DTYPES = (torch.double, torch.float, *HALF)
+TOLERANCE = {
+    torch.double: {'rtol': 1e-10, 'atol': 1e-12},
+    torch.float: {'rtol': 1e-4, 'atol': 1e-5},
+    torch.half: {'rtol': 1e-2, 'atol': 1e-2},
+    torch.bfloat16: {'rtol': 5e-2, 'atol': 5e-2},
+}
+
+
+def joint_adj(edge_index, num_users, num_items):
+    size = num_users + num_items
+    adj = torch.zeros(size, size, dtype=torch.double)
+    adj[edge_index[0], num_users + edge_index[1]] = 1.0
+    adj = adj + adj.t() + torch.eye(size, dtype=torch.double)
+    scale = adj.sum(dim=1).rsqrt()
+    return scale.view(-1, 1) * adj * scale
+
+
+def expected_output(model, feature_dict, edge_index_dict):
+    r"""What the paper says, in double precision."""
+    weights = {k: x.double() for k, x in model.state_dict().items()}
+    user, item = weights['user_emb.weight'], weights['item_emb.weight']
+    adj = joint_adj(edge_index_dict[OBSERVED], *model.size)
+    share = weights['conv.modality_weight'].softmax(dim=0)
+    emb = torch.cat([user, item])
+    h = torch.zeros_like(emb)
+    for w, m in zip(share, model.modalities):
+        module = next(
+            p
+            for n, p in zip(model.modalities, model.projections.values())
+            if n == m
+        )
+        x = feature_dict[m].double() @ module.weight.double().t()
+        x = F.normalize(x + module.bias.double(), dim=-1)
+        p = adj @ torch.cat([user, x])
+        q = adj @ torch.cat([p[: model.num_users], item])
+        h = h + w * (p + q)
+        generated = edge_index_dict.get(('user', f'denoised_{m}', 'item'))
+        if generated is not None:
+            graph = joint_adj(generated, *model.size)
+            h = h + w * model.conv.generated_weight * (graph @ emb)
+    out = z = h
+    for _ in range(model.num_layers):
+        z = adj @ z
+        out = out + z
+    out = out + model.residual_weight * F.normalize(h, dim=-1)
+    return out.split(model.size)
+
+
+def make(num_users, num_items, num_edges, modalities, dtype=torch.float):
+    model = DiffMM(
+        num_users,
+        num_items,
+        {m: 2 + n for n, m in enumerate(modalities)},
+        embedding_dim=6,
+        num_layers=2,
+    ).to(dtype)
+    features = {
+        m: torch.randn(num_items, 2 + n).to(dtype)
+        for n, m in enumerate(modalities)
+    }
+    pairs = torch.randperm(num_users * num_items)[:num_edges]
+    graphs = {OBSERVED: torch.stack([pairs // num_items, pairs % num_items])}
+    for m in modalities:
+        item = torch.randint(num_items, (num_users,))
+        edge_index = torch.stack([torch.arange(num_users), item])
+        graphs['user', f'denoised_{m}', 'item'] = edge_index
+    return model, features, graphs
+
+
+def check_model(model, features, graphs):
+    tolerance = TOLERANCE[model.user_emb.weight.dtype]
+    expected = expected_output(model, features, graphs)
+    for prepare in (False, True):
+        graph = model.adjacency_dict(graphs) if prepare else graphs
+        out, views = model.forward_with_views(features, graph)
+        for got, want in zip((out['user'], out['item']), expected):
+            assert got.dtype == model.user_emb.weight.dtype
+            torch.testing.assert_close(got.double(), want, **tolerance)
+        loss_fn = CrossModalContrastiveLoss(anchor='main')
+        loss = out['user'].float().square().mean()
+        for t, x in out.items():
+            view = {m: v[t] for m, v in views.items()}
+            loss = loss + loss_fn(view, torch.zeros(1).long(), x)
+        model.zero_grad()
+        loss.backward()
+        for name, p in model.named_parameters():
+            assert p.grad.isfinite().all(), name
+    top = model.recommend(features, graphs, 1, graphs[OBSERVED])
+    assert top.size() == (model.num_users, 1)
+
+
+SIZES = {
+    'one user': (1, 7, 3),
+    'one item': (7, 1, 3),
+    'one of each': (1, 1, 1),
+    'one of each, no interaction': (1, 1, 0),
+    'no interaction': (5, 4, 0),
+    'all interactions': (5, 4, 20),
+}
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_model_of_any_size(size):
+    check_model(*make(*SIZES[size], ['image', 'text']))
+
+
+@pytest.mark.parametrize('num_modalities', [1, 20])
+def test_number_of_modalities(num_modalities):
+    names = [f'm{n}' for n in range(num_modalities)]
+    check_model(*make(6, 5, 9, names))
+    diffusion = ModalityDiffusion(5, names, hidden_channels=4)
+    assert len(diffusion.denoisers) == num_modalities
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_model_of_any_type(dtype):
+    check_model(*make(12, 9, 40, ['image', 'text'], dtype))
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('normalize', [False, True])
+def test_diffusion_of_any_size_and_type(dtype, size, normalize):
+    num_users, num_items, num_edges = SIZES[size]
+    pairs = torch.randperm(num_users * num_items)[:num_edges]
+    edge_index = torch.stack([pairs // num_items, pairs % num_items])
+    diffusion = ModalityDiffusion(
+        num_items, ['image'], hidden_channels=[6, 5], normalize=normalize
+    ).to(dtype)
+    lists = ItemLists.from_edge_index(edge_index, num_users)
+    emb = torch.randn(num_items, 3).to(dtype)
+    x_start = lists.dense(num_items, emb)
+
+    losses = [diffusion.loss('image', x_start, emb, emb)]
+    for form in FORMS:
+        losses.append(diffusion.batch_loss('image', lists, emb, emb, form=form))
+    for elbo, msi in losses:
+        assert elbo.size() == msi.size() == (num_users,)
+        diffusion.zero_grad()
+        (elbo.mean() + msi.mean()).backward()
+        for p in diffusion.parameters():
+            assert p.grad.isfinite().all()
+
+    # In hidden size, and as it is written.
+    diffusion.eval()
+    out = diffusion.sample_edges('image', edge_index, num_users)
+    assert out.size() == (2, num_users)
+    score = diffusion.sample('image', x_start)
+    assert score.dtype == dtype and score.isfinite().all()
+    got = score.double().gather(1, out[1].view(-1, 1)).view(-1)
+    atol = 0.1 if dtype in HALF else 1e-5
+    torch.testing.assert_close(
+        got, score.double().amax(dim=1), rtol=0, atol=atol
+    )
+    noisy = diffusion.sample_edges(
+        'image', edge_index, num_users, 1, 2, sampling_noise=True
+    )
+    assert noisy.size() == (2, num_users)
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_transform_of_any_type(planted, dtype):
+    data = planted()
+    diffusion = ModalityDiffusion(24, ['image', 'text'], hidden_channels=8)
+    transform = ModalityAwareGraphDiffusion(diffusion.to(dtype))
+    if dtype == torch.half:
+        with pytest.raises(ValueError, match="'diffusion'.*float16"):
+            transform.fit(data)
+    else:
+        transform.fit(data, num_epochs=2, embedding_dim=4)
+    data = transform(data)
+    for m in ('image', 'text'):
+        edge_index = data['user', f'denoised_{m}', 'item'].edge_index
+        assert edge_index.size() == (2, 32)
+    for p in diffusion.parameters():
+        assert p.dtype == dtype and p.isfinite().all()
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_evaluation_of_any_type(dtype):
+    user, item = torch.randn(5, 4).to(dtype), torch.randn(7, 4).to(dtype)
+    score = user.double() @ item.double().t()
+    best = torch.stack([torch.arange(5), score.argmax(dim=1)])
+    out = evaluate(user, item, best, k=3)
+    assert out['recall@3'] == 1.0
+
+
+CONFIG = DiffMMConfig(
+    num_epochs=2, batch_size=16, k=3, embedding_dim=4, hidden_channels=8
+)
+NAMES = [
+    'x' * 10_000,
+    *['a.b', '.', '..', 'a__b', 'a/b', '%2E', 'a%b', ' ', 'a\nb', "it's", '0'],
+    *['图像', 'é', 'e\u0301', '🎬', '\u202e', 'ﬀ'],
+    *['keys', 'forward', 'training', 'parameters', 'pop', 'modules', 'type'],
+    *['_modules', '__class__', 'weight', 'item', 'user', 'interacts'],
+    *['denoised_image', 'edge_index', 'modality_image', 'image_feat'],
+]
+
+
+def trained(planted, names, tmp_path):
+    data = planted(modalities=names)
+    trainer = DiffMMTrainer(data, CONFIG, modalities=names)
+    trainer.fit(checkpoint_dir=tmp_path)
+    again = DiffMMTrainer(data, CONFIG, modalities=names)
+    again.load_state_dict(trainer.state_dict())
+    for x, y in zip(trainer.embeddings(), again.embeddings()):
+        assert x.equal(y)
+    losses = [
+        {key.replace(names[0], 'first'): x for key, x in record['loss'].items()}
+        for record in trainer.history
+    ]
+    return trainer, losses
+
+
+@pytest.mark.parametrize('name', NAMES, ids=lambda name: ascii(name)[:20])
+def test_a_name_is_only_a_name(planted, tmp_path, name):
+    # Every number is the same as under a plain name.
+    trainer, losses = trained(planted, [name, 'second'], tmp_path / '1')
+    plain, expected = trained(planted, ['first', 'second'], tmp_path / '2')
+    assert losses == expected
+    for x, y in zip(trainer.embeddings(), plain.embeddings()):
+        assert x.equal(y)
+    assert trainer.model.modalities == [name, 'second']
+    assert list(trainer.diffusion.denoisers) == [name, 'second']
+
+
+def test_features_of_zero_stay_zero():
+    for dtype in DTYPES:
+        model, features, graphs = make(4, 3, 5, ['image', 'text'], dtype)
+        features['image'].zero_()
+        check_model(model, features, graphs)
+
+
+@pytest.mark.parametrize('part', ['model', 'diffusion'])
+def test_trainer_takes_no_float16(planted, part):
+    parts = {
+        'model': DiffMM(32, 24, {'image': 4, 'text': 5}, 4),
+        'diffusion': ModalityDiffusion(24, ['image', 'text']),
+    }
+    with pytest.raises(ValueError, match=f"'{part}'.*float16"):
+        DiffMMTrainer(planted(), CONFIG, **{part: parts[part].half()})
+    with pytest.raises(ValueError, match=f"'{part}'.*items"):
+        wrong = {
+            'model': DiffMM(32, 23, {'image': 4, 'text': 5}, 4),
+            'diffusion': ModalityDiffusion(23, ['image', 'text']),
+        }
+        DiffMMTrainer(planted(), CONFIG, **{part: wrong[part]})
+
+
+def test_training_for_one_user(planted):
+    trainer = DiffMMTrainer(planted(num_users=1), CONFIG)
+    assert len(trainer.fit()) == 2
+
+
+def test_training_for_one_item_needs_something_to_rank(planted):
+    data = planted(num_users=3, num_items=2, num_communities=1, num_train=1)
+    del data['item'].x_image, data['item'].x_text
+    data['item'].num_nodes = 1
+    data['item'].x_image = torch.randn(1, 3)
+    for key in ('edge_index', 'val_edge_label_index', 'test_edge_label_index'):
+        store = data[OBSERVED]
+        store[key] = torch.tensor([[0, 1, 2], [0, 0, 0]])
+    config = dataclasses.replace(CONFIG, k=1)
+    with pytest.raises(ValueError, match='edge_index.*not interacted with'):
+        DiffMMTrainer(data, config)
+
+
+def test_training_with_20_modalities(planted):
+    names = [f'm{n}' for n in range(20)]
+    trainer = DiffMMTrainer(planted(modalities=names), CONFIG)
+    assert len(trainer.fit()) == 2
+    assert len(trainer.edge_index_dict) == 21

@@ -1,0 +1,666 @@
+r"""Every public class and function, with one argument of another type, shape,
+range or device than it asks for: what comes out is a result, or a
+`ValueError` that names the argument.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from diffmm_geo.evaluation import evaluate
+from diffmm_geo.nn import (
+    CrossModalContrastiveLoss,
+    Denoiser,
+    DiffMM,
+    GaussianDiffusion,
+    ModalityDiffusion,
+    MultiModalLightGCNConv,
+    info_nce,
+)
+from diffmm_geo.nn.conv import BipartiteLGConv
+from diffmm_geo.ops import (
+    SparseMatrix,
+    available_backends,
+    backend,
+    default_backend,
+    propagate,
+    spmm,
+    topk_items,
+)
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.training import (
+    DiffMMConfig,
+    DiffMMTrainer,
+    LightGCNConfig,
+    LightGCNTrainer,
+    NegativeSampler,
+    TrainingConfig,
+    save_run,
+)
+from diffmm_geo.transforms import ModalityAwareGraphDiffusion
+
+NUM_USERS, NUM_ITEMS, DIM = 5, 4, 3
+OBSERVED = ('user', 'interacts', 'item')
+GENERATED = ('user', 'denoised_image', 'item')
+
+
+@dataclass
+class Case:
+    r"""A callable with valid arguments."""
+
+    call: Callable[..., Any]
+    args: dict[str, Any]
+
+
+def edges() -> Tensor:
+    return torch.tensor([[0, 0, 1, 2, 3, 4], [0, 1, 2, 3, 0, 1]])
+
+
+def held_out() -> Tensor:
+    return torch.tensor([[0, 1, 2, 3, 4], [2, 3, 0, 1, 2]])
+
+
+def graph() -> HeteroData:
+    data = HeteroData()
+    data['user'].num_nodes, data['item'].num_nodes = NUM_USERS, NUM_ITEMS
+    data['item'].x_image = torch.randn(NUM_ITEMS, 2)
+    data['item'].x_text = torch.randn(NUM_ITEMS, 3)
+    store = data[OBSERVED]
+    store.edge_index = edges()
+    store.val_edge_label_index = held_out()
+    store.test_edge_label_index = held_out()
+    return data
+
+
+def lists() -> ItemLists:
+    return ItemLists.from_edge_index(edges(), NUM_USERS)
+
+
+def matrix() -> SparseMatrix:
+    user, item = edges()
+    return SparseMatrix.from_coo(
+        user, item, torch.rand(6), (NUM_USERS, NUM_ITEMS)
+    )
+
+
+def model() -> DiffMM:
+    return DiffMM(NUM_USERS, NUM_ITEMS, {'image': 2, 'text': 3}, DIM)
+
+
+def diffusion() -> ModalityDiffusion:
+    return ModalityDiffusion(
+        NUM_ITEMS, ['image', 'text'], hidden_channels=6, time_channels=4
+    )
+
+
+SMALL = {
+    'num_epochs': 1,
+    'batch_size': 3,
+    'k': 2,
+    'embedding_dim': DIM,
+    'hidden_channels': 6,
+}
+
+
+def fit(**kwargs: Any) -> None:
+    transform = ModalityAwareGraphDiffusion(diffusion())
+    transform.fit(graph(), **{'num_epochs': 1, 'embedding_dim': 2, **kwargs})
+
+
+def train(config: Any = None, **kwargs: Any) -> None:
+    data = kwargs.pop('data', None)
+    config = config or DiffMMConfig(**SMALL)
+    DiffMMTrainer(graph() if data is None else data, config, **kwargs).fit()
+
+
+def with_data(store: Any, key: str, call: Callable[[HeteroData], Any]) -> Any:
+    r"""A call whose argument is one attribute of the graph."""
+
+    def inner(**kwargs: Any) -> Any:
+        data = graph()
+        data[store][key] = kwargs[key]
+        return call(data)
+
+    return inner
+
+
+def on_model(method: str) -> Callable[..., Any]:
+    return lambda **kwargs: getattr(model(), method)(**kwargs)
+
+
+def on_diffusion(method: str) -> Callable[..., Any]:
+    return lambda **kwargs: getattr(diffusion(), method)(**kwargs)
+
+
+def features() -> dict[str, Tensor]:
+    return {
+        'image': torch.randn(NUM_ITEMS, 2),
+        'text': torch.randn(NUM_ITEMS, 3),
+    }
+
+
+def graphs() -> dict[Any, Tensor]:
+    return {
+        OBSERVED: edges(),
+        GENERATED: held_out(),
+        ('user', 'denoised_text', 'item'): held_out(),
+    }
+
+
+def views() -> dict[str, Tensor]:
+    return {'image': torch.randn(5, DIM), 'text': torch.randn(5, DIM)}
+
+
+def cases() -> dict[str, Case]:
+    user_x, item_x = torch.randn(NUM_USERS, DIM), torch.randn(NUM_ITEMS, DIM)
+    x_start = torch.zeros(2, NUM_ITEMS)
+    adj = BipartiteAdj.from_adj(edges(), (NUM_USERS, NUM_ITEMS), prepare=True)
+    emb = {'item_emb': item_x, 'modality_emb': item_x.clone()}
+    step = {'x_start': x_start, 't': torch.tensor([0, 3])}
+    both = {'feature_dict': features(), 'edge_index_dict': graphs()}
+    denoiser = {
+        'num_items': 4,
+        'hidden_channels': 6,
+        'time_channels': 4,
+        'dropout': 0.5,
+    }
+    return {
+        'info_nce': Case(
+            info_nce,
+            {
+                'anchor': torch.randn(5, DIM),
+                'candidate': torch.randn(5, DIM),
+                'index': torch.tensor([0, 4]),
+                'temperature': 0.5,
+                'num_candidates': 3,
+            },
+        ),
+        'spmm': Case(
+            spmm, {'matrix': matrix(), 'x': item_x, 'backend': 'naive'}
+        ),
+        'propagate': Case(
+            propagate,
+            {
+                'adj': adj,
+                'x_user': user_x,
+                'x_item': item_x,
+                'backend': 'torch_csr',
+            },
+        ),
+        'topk_items': Case(
+            topk_items,
+            {
+                'query': user_x,
+                'item': item_x,
+                'k': 2,
+                'bias': torch.randn(NUM_ITEMS),
+                'exclude': lists(),
+            },
+        ),
+        'SparseMatrix': Case(
+            SparseMatrix.from_coo,
+            {
+                'row': edges()[0],
+                'col': edges()[1],
+                'value': torch.rand(6),
+                'size': (NUM_USERS, NUM_ITEMS),
+            },
+        ),
+        'BipartiteAdj': Case(
+            lambda **kwargs: BipartiteAdj.from_adj(**kwargs).dropout(0.5),
+            {
+                'adj': edges(),
+                'size': (NUM_USERS, NUM_ITEMS),
+                'prepare': True,
+            },
+        ),
+        'BipartiteAdj.dropout': Case(adj.dropout, {'keep_rate': 0.5}),
+        'backend': Case(lambda name: backend(name).__enter__(), {'name': 'x'}),
+        'default_backend': Case(default_backend, {'device': 'cpu'}),
+        'available_backends': Case(available_backends, {'device': 'cpu'}),
+        'BipartiteLGConv': Case(
+            lambda x_user, x_item, edge_index: BipartiteLGConv()(
+                (x_user, x_item), edge_index
+            ),
+            {'x_user': user_x, 'x_item': item_x, 'edge_index': edges()},
+        ),
+        'MultiModalLightGCNConv.__init__': Case(
+            MultiModalLightGCNConv,
+            {
+                'modalities': ['image', 'text'],
+                'generated_weight': 0.2,
+                'edge_type': OBSERVED,
+            },
+        ),
+        'MultiModalLightGCNConv': Case(
+            lambda **kwargs: MultiModalLightGCNConv(['image', 'text'])(
+                **kwargs
+            ),
+            {
+                'x_dict': {'user': user_x, 'item': item_x},
+                'edge_index_dict': graphs(),
+                'modality_dict': {
+                    'image': item_x.clone(),
+                    'text': item_x.clone(),
+                },
+            },
+        ),
+        'CrossModalContrastiveLoss.__init__': Case(
+            CrossModalContrastiveLoss,
+            {'temperature': 0.5, 'anchor': 'main', 'num_candidates': 3},
+        ),
+        'CrossModalContrastiveLoss': Case(
+            lambda **kwargs: CrossModalContrastiveLoss(anchor='main')(**kwargs),
+            {
+                'views': views(),
+                'index': torch.tensor([0, 4]),
+                'main': torch.randn(5, DIM),
+            },
+        ),
+        'GaussianDiffusion.__init__': Case(
+            GaussianDiffusion,
+            {
+                'num_steps': 5,
+                'noise_scale': 0.1,
+                'noise_min': 1e-4,
+                'noise_max': 0.02,
+            },
+        ),
+        'GaussianDiffusion.q_sample': Case(
+            GaussianDiffusion().q_sample,
+            {**step, 'noise': torch.randn(2, NUM_ITEMS)},
+        ),
+        'GaussianDiffusion.posterior_mean': Case(
+            GaussianDiffusion().posterior_mean,
+            {'x_start': x_start, 'x_t': x_start.clone(), 't': 2},
+        ),
+        'Denoiser.__init__': Case(Denoiser, denoiser),
+        'Denoiser': Case(
+            lambda **kwargs: Denoiser(**denoiser)(**kwargs),
+            {'x_t': x_start, 't': torch.tensor([0, 3])},
+        ),
+        'Denoiser.load_official_state_dict': Case(
+            Denoiser(**denoiser).load_official_state_dict, {'state_dict': {}}
+        ),
+        'ModalityDiffusion.__init__': Case(
+            ModalityDiffusion,
+            {
+                'num_items': 4,
+                'modalities': ['image'],
+                'diffusion': GaussianDiffusion(),
+                'hidden_channels': 6,
+            },
+        ),
+        'ModalityDiffusion.loss': Case(
+            on_diffusion('loss'),
+            {
+                'modality': 'image',
+                **step,
+                **emb,
+                'msi_weight': 0.1,
+                'noise': torch.randn(2, NUM_ITEMS),
+            },
+        ),
+        'ModalityDiffusion.batch_loss': Case(
+            on_diffusion('batch_loss'),
+            {
+                'modality': 'image',
+                'interactions': lists(),
+                **emb,
+                'msi_weight': 0.1,
+                'form': 'sampled',
+                't': torch.tensor([0, 1, 2, 3, 4]),
+            },
+        ),
+        'ModalityDiffusion.sample': Case(
+            on_diffusion('sample'),
+            {
+                'modality': 'image',
+                'x_start': x_start,
+                'sampling_steps': 2,
+                'sampling_noise': True,
+            },
+        ),
+        'ModalityDiffusion.sample_edges': Case(
+            on_diffusion('sample_edges'),
+            {
+                'modality': 'image',
+                'edge_index': edges(),
+                'num_users': NUM_USERS,
+                'num_edges_per_user': 2,
+                'sampling_steps': 0,
+                'sampling_noise': False,
+                'candidates': torch.tensor([0, 2, 3]),
+            },
+        ),
+        'DiffMM.__init__': Case(
+            DiffMM,
+            {
+                'num_users': NUM_USERS,
+                'num_items': NUM_ITEMS,
+                'modality_channels': {'image': 2},
+                'embedding_dim': DIM,
+                'num_layers': 1,
+                'generated_weight': 0.2,
+                'residual_weight': 0.5,
+                'projection': 'linear',
+                'edge_type': OBSERVED,
+            },
+        ),
+        'DiffMM.forward': Case(on_model('forward'), both),
+        'DiffMM.modality_views': Case(on_model('modality_views'), both),
+        'DiffMM.forward_with_views': Case(on_model('forward_with_views'), both),
+        'DiffMM.adjacency_dict': Case(
+            on_model('adjacency_dict'), {'edge_index_dict': graphs()}
+        ),
+        'DiffMM.projected': Case(
+            on_model('projected'), {'feature_dict': features()}
+        ),
+        'DiffMM.recommend': Case(
+            on_model('recommend'),
+            {
+                **both,
+                'k': 2,
+                'exclude_edge_index': edges(),
+                'user_index': torch.tensor([0, 2]),
+            },
+        ),
+        'DiffMM.load_official_state_dict': Case(
+            on_model('load_official_state_dict'), {'state_dict': {}}
+        ),
+        'ModalityAwareGraphDiffusion.__init__': Case(
+            ModalityAwareGraphDiffusion,
+            {
+                'diffusion': diffusion(),
+                'edge_type': OBSERVED,
+                'num_edges_per_user': 1,
+                'sampling_steps': 0,
+            },
+        ),
+        'ModalityAwareGraphDiffusion.fit': Case(
+            fit,
+            {
+                'item_emb': item_x,
+                'modality_emb_dict': {
+                    'image': item_x.clone(),
+                    'text': item_x.clone(),
+                },
+                'embedding_dim': DIM,
+                'num_epochs': 1,
+                'batch_size': 2,
+                'lr': 1e-3,
+                'msi_weight': 0.1,
+            },
+        ),
+        'ModalityAwareGraphDiffusion': Case(
+            lambda data: ModalityAwareGraphDiffusion(diffusion())(data),
+            {'data': graph()},
+        ),
+        **{
+            f'ModalityAwareGraphDiffusion({key})': Case(
+                with_data(
+                    store, key, ModalityAwareGraphDiffusion(diffusion()).fit
+                ),
+                {key: graph()[store][key]},
+            )
+            for store, key in [(OBSERVED, 'edge_index'), ('item', 'x_image')]
+        },
+        'TrainingConfig': Case(TrainingConfig, vars(TrainingConfig())),
+        'DiffMMConfig': Case(DiffMMConfig, vars(DiffMMConfig())),
+        'LightGCNConfig': Case(LightGCNConfig, vars(LightGCNConfig())),
+        'DiffMMTrainer': Case(
+            train,
+            {
+                'data': graph(),
+                'modalities': ['image'],
+                'edge_type': OBSERVED,
+                'device': 'cpu',
+            },
+        ),
+        **{
+            f'DiffMMTrainer({key})': Case(
+                with_data(store, key, lambda data: train(data=data)),
+                {key: graph()[store][key]},
+            )
+            for store, key in [
+                (OBSERVED, 'edge_index'),
+                (OBSERVED, 'val_edge_label_index'),
+                (OBSERVED, 'test_edge_label_index'),
+                ('item', 'x_image'),
+            ]
+        },
+        'LightGCNTrainer': Case(
+            lambda data: LightGCNTrainer(
+                data,
+                LightGCNConfig(
+                    num_epochs=1, k=2, batch_size=3, embedding_dim=2
+                ),
+            ).fit(),
+            {'data': graph()},
+        ),
+        'NegativeSampler.__init__': Case(
+            NegativeSampler,
+            {'edge_index': edges(), 'num_users': 5, 'num_items': 4},
+        ),
+        'NegativeSampler.sample': Case(
+            NegativeSampler(edges(), 5, 4).sample,
+            {'users': torch.tensor([0, 4])},
+        ),
+        'save_run': Case(
+            lambda trainer: save_run(trainer, '.'), {'trainer': 1}
+        ),
+        'evaluate': Case(
+            evaluate,
+            {
+                'user_emb': user_x,
+                'item_emb': item_x,
+                'edge_label_index': held_out(),
+                'exclude_edge_index': edges(),
+                'k': 2,
+            },
+        ),
+    }
+
+
+# Sizes that a valid argument may have: a model of so many is a model.
+SIZES = [0, -1, 1, 2, 3, 7]
+BIG = [2**31, 2**63 - 1, 2**63, 10**30, -(2**63) - 1]
+DTYPES = [
+    *[torch.float, torch.double, torch.half, torch.bfloat16],
+    *[torch.bool, torch.int8, torch.uint8, torch.int32, torch.long],
+    *[torch.complex64],
+]
+# Nothing that a valid argument would be, whatever it is.
+OTHERS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from(
+        [
+            *['', 'x', 'image', b'x', [], (), {}, [1], ['x'], {'x': 1}, {1}],
+            *[object(), Ellipsis, torch.nn.Linear(1, 1), math.nan, math.inf],
+            *[-math.inf, 1j, ['image', 'image'], ('a', 'b', 'c'), [None]],
+            *['x' * 10_000, {'image': None}, {None: None}, [[]], range(3)],
+        ]
+    ),
+    st.sampled_from([torch.zeros(()), torch.zeros(0), torch.zeros(2, 3)]),
+)
+# Not those that would be taken at their word: a model of 10^9 items.
+NUMBERS = st.one_of(
+    st.sampled_from([*SIZES, *BIG]),
+    st.floats(-10, 10),
+    st.sampled_from([math.nan, math.inf, -math.inf, 1e-300, 1e300]),
+)
+
+
+@st.composite
+def hostile_tensors(draw, valid: Tensor):
+    r"""A tensor that is not as valid as the one given, or as valid."""
+    x = valid.detach().clone()
+    for _ in range(draw(st.integers(1, 2))):
+        how = draw(
+            st.sampled_from(
+                [
+                    *['dtype', 'device', 'size', 'dim', 'value', 'strided'],
+                    *['empty', 'grad', 'inference'],
+                ]
+            )
+        )
+        if how == 'dtype':
+            x = x.detach().to(draw(st.sampled_from(DTYPES)))
+        elif how == 'device':
+            x = x.to('meta')
+        elif how == 'size' and x.dim() > 0:
+            dim = draw(st.integers(0, x.dim() - 1))
+            size = draw(st.sampled_from([0, 1, 2, 9]))
+            index = torch.arange(size, device=x.device) % max(x.size(dim), 1)
+            if x.size(dim) > 0:
+                x = x.index_select(dim, index)
+        elif how == 'dim':
+            x = draw(
+                st.sampled_from(
+                    [x.unsqueeze(0), x.unsqueeze(-1), x.reshape(-1), x.sum()]
+                )
+            )
+        elif how == 'value' and x.numel() > 0 and x.device.type != 'meta':
+            values = [-1, 0, 5, 100, 2**31 - 1]
+            if x.is_floating_point():
+                values = [math.nan, math.inf, -math.inf, 1e30, -0.0]
+            elif x.dtype == torch.long:
+                values += [2**63 - 1, -(2**63)]
+            elif x.dtype != torch.int32:
+                values = [0, 1]
+            x = x.clone()
+            place = draw(st.integers(0, x.numel() - 1))
+            x.view(-1)[place] = draw(st.sampled_from(values))
+        elif how == 'strided':
+            x = torch.stack([x, x], dim=-1)[..., 0]
+            if x.dim() == 2 and draw(st.booleans()):
+                x = x.t().contiguous().t()
+        elif how == 'empty':
+            x = x.new_empty(draw(st.sampled_from([(0,), (2, 0), (0, 3)])))
+        elif how == 'grad' and x.is_floating_point():
+            x = x.detach().requires_grad_()
+        elif how == 'inference':
+            with torch.inference_mode():
+                x = x.clone()
+    return x
+
+
+def hostile(valid: Any) -> st.SearchStrategy[Any]:
+    if isinstance(valid, Tensor):
+        return st.one_of(hostile_tensors(valid), OTHERS)
+    if isinstance(valid, (int, float)) and not isinstance(valid, bool):
+        return st.one_of(NUMBERS, OTHERS)
+    if isinstance(valid, dict) and valid:
+        return st.one_of(hostile_dicts(valid), OTHERS)
+    if isinstance(valid, (list, tuple)) and not isinstance(valid[0], Tensor):
+        return st.one_of(hostile_lists(valid), OTHERS)
+    if isinstance(valid, HeteroData):
+        return st.one_of(hostile_graphs(), OTHERS)
+    return OTHERS
+
+
+@st.composite
+def hostile_dicts(draw, valid: dict[Any, Any]):
+    key = draw(st.sampled_from(sorted(valid, key=str)))
+    out = dict(valid)
+    how = draw(st.sampled_from(['drop', 'value', 'value', 'add', 'key']))
+    if how == 'drop':
+        del out[key]
+    elif how == 'value':
+        out[key] = draw(hostile(valid[key]))
+    elif how == 'add':
+        out[draw(st.sampled_from(['x', 1, None, ('a', 'b')]))] = valid[key]
+    else:
+        out[draw(st.sampled_from(['x', '', 1, None]))] = out.pop(key)
+    return out
+
+
+@st.composite
+def hostile_lists(draw, valid: Any):
+    out = list(valid)
+    place = draw(st.integers(0, len(out) - 1))
+    how = draw(st.sampled_from(['drop', 'value', 'repeat']))
+    if how == 'drop':
+        del out[place]
+    elif how == 'value':
+        out[place] = draw(st.one_of(NUMBERS, OTHERS))
+    else:
+        out.append(out[place])
+    return type(valid)(out)
+
+
+@st.composite
+def hostile_graphs(draw):
+    data = graph()
+    how = draw(
+        st.sampled_from(['no edges', 'no item', 'no features', 'sizes', 'none'])
+    )
+    if how == 'no edges':
+        del data[OBSERVED]
+    elif how == 'no item':
+        del data['item']
+    elif how == 'no features':
+        del data['item'].x_image
+        del data['item'].x_text
+    elif how == 'sizes':
+        node = draw(st.sampled_from(['user', 'item']))
+        data[node].num_nodes = draw(st.sampled_from([0, 1, 3, 100, None]))
+    else:
+        data = HeteroData()
+    return data
+
+
+# Where an argument cannot be right or wrong by itself, what is named may be
+# another, or what it is an attribute of.
+ALSO_NAMED = {
+    ('BipartiteAdj', 'adj'): ['edge_index', 'adj_t'],
+    ('DiffMMTrainer', 'data'): ['edge_index', 'x_image', 'modalities', 'k'],
+    ('LightGCNTrainer', 'data'): ['edge_index', 'k'],
+    ('DiffMM.recommend', 'edge_index_dict'): ['edge_index', 'adj_t'],
+    ('DiffMM.__init__', 'num_items'): [],
+}
+
+
+def text_of(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f'{value.dtype} {list(value.shape)} {value.device} {value}'
+    return repr(value)
+
+
+@pytest.mark.parametrize('name', cases())
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
+@given(data=st.data())
+def test_result_or_value_error(name, data):
+    torch.manual_seed(0)
+    case = cases()[name]
+    argument = data.draw(st.sampled_from(sorted(case.args)))
+    value = data.draw(hostile(case.args[argument]))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            case.call(**{**case.args, argument: value})
+    except ValueError as error:
+        # With shapes that depend on each other, another may be the wrong one.
+        named = [argument, *case.args, *ALSO_NAMED.get((name, argument), [])]
+        assert any(n in str(error) for n in named), str(error)
+    except Exception as error:
+        raise AssertionError(
+            f'{name}({argument}={text_of(value)[:300]}) raised '
+            f'{type(error).__name__}: {error}'
+        ) from error
