@@ -21,7 +21,7 @@ from diffmm_geo.utils.checks import (
     check_matrix,
 )
 
-__all__ = ['evaluate']
+__all__ = ['evaluate', 'evaluate_cold']
 
 METRICS = {
     'recall': LinkPredRecall,
@@ -141,7 +141,7 @@ def evaluate_cold(
     k: int = 20,
     candidates: str = 'all',
 ) -> dict[str, float]:
-    r"""The metrics of :meth:`evaluate` on the held-out interactions with cold
+    r"""The metrics of :func:`evaluate` on the held-out interactions with cold
     items only, which are those without an observed interaction.
 
     Args:
@@ -169,7 +169,7 @@ def evaluate_cold(
         - **edge_index:** :math:`(2, |\mathcal{E}|)`
 
     Returns:
-        As :meth:`evaluate`.
+        As :func:`evaluate`.
 
     Raises:
         ValueError: If no interaction with a cold item is held out, shapes or

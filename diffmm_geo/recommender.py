@@ -1,3 +1,5 @@
+r"""Recommendation from embeddings, as a service needs it."""
+
 from __future__ import annotations
 
 import os

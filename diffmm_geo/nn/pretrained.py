@@ -31,7 +31,7 @@ class Pretrained(torch.nn.Module):
     :class:`~torch_geometric.nn.model_hub.PyGModelHubMixin` is not used, as it
     leaves out arguments other than strings and numbers, pickles the weights,
     and needs :obj:`huggingface_hub` also for a local folder. What is saved
-    here can be uploaded with :meth:`huggingface_hub.upload_folder`.
+    here can be uploaded with :obj:`huggingface_hub.upload_folder`.
     """
 
     @property

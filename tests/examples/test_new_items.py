@@ -19,14 +19,13 @@ def test_all_rows(run_example, tmp_path):
 
     output = tmp_path / 'cold.json'
     out = run_example(
-        'cold_items.py',
+        'new_items.py',
         *('--dataset', 'new', '--root', tmp_path, '--epochs', 1, '--k', 2),
-        *('--reg-weights', 1e-4, '--seeds', 3, '--output', output),
+        *('--seeds', 3, '--output', output),
     )
     assert out.returncode == 0, out.stderr
     (run,) = json.loads(output.read_text())['runs']
     assert list(run) == [
-        'LightGCN',
         'DiffMM',
         'DiffMM, cold items without ID embedding',
         'DiffMM, cold items added by their features',
@@ -41,6 +40,6 @@ def test_all_rows(run_example, tmp_path):
 def test_one_line_where_nothing_is_cold(run_example, shop, tmp_path):
     output = tmp_path / 'cold.json'
     data = ('--dataset', 'shop', '--root', shop)
-    out = run_example('cold_items.py', *data, '--output', output)
+    out = run_example('new_items.py', *data, '--output', output)
     assert out.returncode != 0 and not output.exists()
     assert 'cold item' in out.stderr and 'Traceback' not in out.stderr

@@ -1,8 +1,7 @@
-r"""Test Recall on items without an interaction in training: of DiffMM, of
-PyG's LightGCN, which knows nothing of them, and of DiffMM where they are added
-after training by their features alone.
+r"""Test Recall on cold items, those without an interaction in training, where
+they are there in training, and where they are added after it by their features.
 
-    python examples/cold_items.py --dataset tiktok --root data/tiktok \
+    python examples/new_items.py --dataset tiktok --root data/tiktok \
         --modalities image audio
 """
 
@@ -21,8 +20,6 @@ from diffmm_geo.training import (
     PRECISIONS,
     RECIPES,
     DiffMMTrainer,
-    LightGCNConfig,
-    LightGCNTrainer,
 )
 from diffmm_geo.utils.atomic import atomic_path
 
@@ -44,11 +41,7 @@ def parse_args():
     parser.add_argument('--precision', choices=PRECISIONS, default='fp32')
     parser.add_argument('--diffusion-form', choices=FORMS, default='auto')
     parser.add_argument('--num-candidates', type=int)
-    parser.add_argument('--layers', type=int, default=2, help='of LightGCN')
-    parser.add_argument(
-        '--reg-weights', nargs='+', type=float, default=[1e-4, 1e-3, 1e-2]
-    )
-    parser.add_argument('--output', default='cold_items.json')
+    parser.add_argument('--output', default='new_items.json')
     return parser.parse_args()
 
 
@@ -93,27 +86,6 @@ def recall(data, user, item, k):
             for candidates in ('all', 'cold')
         },
     }
-
-
-def light_gcn(data, args, seed):
-    trainers = [
-        train(
-            f'LightGCN, reg {reg_weight}, seed {seed}',
-            LightGCNTrainer(
-                data,
-                LightGCNConfig(
-                    num_layers=args.layers,
-                    reg_weight=reg_weight,
-                    num_epochs=args.epochs or 1000,
-                    k=args.k,
-                    seed=seed,
-                ),
-            ),
-        )
-        for reg_weight in args.reg_weights
-    ]
-    chosen = max(trainers, key=lambda t: t.best_val['val'][t.metric])
-    return {'LightGCN': recall(data, *chosen.embeddings(), args.k)}
 
 
 @torch.no_grad()
@@ -194,15 +166,14 @@ def main():
             num_candidates=args.num_candidates,
             seed=seed,
         )
-        runs.append(light_gcn(data, args, seed))
         trainer = DiffMMTrainer(data, config, args.modalities)
         trainer = train(f'DiffMM, seed {seed}', trainer)
-        runs[-1].update(in_training(data, trainer, args.k))
+        rows = in_training(data, trainer, args.k)
         trainer = DiffMMTrainer(
             without_items(data, cold), config, args.modalities
         )
         trainer = train(f'DiffMM without cold items, seed {seed}', trainer)
-        runs[-1].update(after_training(data, trainer, args.k))
+        runs.append({**rows, **after_training(data, trainer, args.k)})
 
     print(f'\nTest recall@{args.k}, epoch chosen by validation:')
     for name, values in runs[0].items():
