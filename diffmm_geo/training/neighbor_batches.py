@@ -42,8 +42,8 @@ class NeighborBatches:
     bipartite graphs between the same users and items at once.
 
     A node that is expanded has :math:`s_v` of its :math:`d_v` edges of each
-    graph sampled, without replacement, in an order that is drawn here: some
-    samplers prefer the edges in front. With
+    graph sampled, without replacement, from an order that is drawn here:
+    torch-sparse prefers the edges in front. With
 
     .. math::
         \mathbf{x}^{\prime}_v = \frac{d_v}{s_v} \sum_{w \in \mathcal{S}(v)}
@@ -216,8 +216,8 @@ def check_sampler() -> None:
 def _shuffled(matrix: SparseMatrix) -> Tensor:
     r"""The entries (row 0 columns, row 1 rows), by rows as a sampler wants
     them, and those of a row in random order. Where torch-sparse (0.6.18)
-    samples s of d, the last s are half as likely as the rest: in such an
-    order, all are equally likely.
+    samples s of d, the last comes with probability (s - 1) / (d - 1), not
+    s / d: in such an order, all are equally likely over epochs.
     """
     pattern = matrix.pattern
     order = torch.randperm(pattern.nnz, device=pattern.col.device)
