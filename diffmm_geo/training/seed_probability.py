@@ -1,6 +1,8 @@
 import torch
 from torch import Tensor
 
+from diffmm_geo.ops.item_lists import ItemLists
+
 
 class SeedProbability:
     r"""The probability of every user and item to be in a batch of :math:`B`
@@ -55,7 +57,8 @@ class SeedProbability:
             count,
             torch.bincount(item, minlength=num_items).double(),
         )
-        user, item = observed.unique(dim=1)
+        lists = ItemLists.distinct_items(observed, num_users, num_items)
+        user, item = lists.row, lists.item
         left = num_items - torch.bincount(user, minlength=num_users)
         rate = count / left.clamp(min=1)  # No triples where nothing is left.
         never = torch.zeros_like(self._count[1])
