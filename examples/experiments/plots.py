@@ -72,6 +72,7 @@ def draw_dots(
                 fontsize=9,
                 color=colour,
             )
+        axes.locator_params(axis='x', nbins=4)
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.margins(x=0.12)
