@@ -166,8 +166,8 @@ def report(experiment, study):
     experiment.write(
         f'Search on {args.dataset}',
         f'The best of {len(trials)} trials by validation Recall, '
-        f'seeds {", ".join(map(str, args.seeds))}. The first has on the test set: '
-        f'{shown}.\n\n{table}',
+        f'seeds {", ".join(map(str, args.seeds))}. The first has on '
+        f'the test set: {shown}.\n\n{table}',
         figure,
         {
             'trials': [
