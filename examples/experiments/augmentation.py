@@ -12,6 +12,7 @@ from examples.experiments.plots import draw_lines, metric_name, new_figure
 from examples.experiments.table import (
     markdown_table,
     mean_and_deviation,
+    of_seeds,
     values_of,
 )
 
@@ -69,8 +70,8 @@ def main():
     experiment.write(
         f'Augmentation on {args.dataset}',
         'Test metrics of the epoch chosen by validation, of edges generated '
-        f'by diffusion and drawn at random, seeds '
-        f'{", ".join(map(str, args.seeds))}.\n\n{table}',
+        f'by diffusion and drawn at random, '
+        f'{of_seeds(args.seeds)}.\n\n{table}',
         figure,
         {
             'edges': {

@@ -16,7 +16,11 @@ from examples.experiments.experiment import (
 )
 from examples.experiments.plots import COLOURS, draw_bars, new_figure
 from examples.experiments.run_store import OBSERVED
-from examples.experiments.table import markdown_table, mean_and_deviation
+from examples.experiments.table import (
+    markdown_table,
+    mean_and_deviation,
+    of_seeds,
+)
 
 METRICS = ('recall@20', 'ndcg@20')
 AMONG = 'cold items among themselves'
@@ -99,31 +103,29 @@ def main():
                 }
             },
             axes,
+            show_values=True,
         )
-        axes.axhline(line, color=COLOURS[4], linestyle='--', linewidth=1.4)
-        axes.plot(
-            [],
-            [],
-            color=COLOURS[4],
-            linestyle='--',
-            label=f'at random, {line:.4f}',
+        at_random = axes.axhline(
+            line, color=COLOURS[4], linestyle='--', linewidth=1.4
         )
-        axes.margins(y=0.18)
-        axes.legend(frameon=False, fontsize=8, loc='upper right')
+        axes.margins(y=0.3)
+        axes.legend(
+            [at_random], [f'at random, {line:.4f}'], frameon=False, fontsize=8
+        )
         axes.set_title(
             f'{part}\n{parts[part].size(1):,} test interactions', fontsize=10
         )
     figure.suptitle(f'Recall@20 on {args.dataset}: cold items')
     experiment.write(
         f'Cold items of {args.dataset}',
-        'Test metrics of the epoch chosen by validation, seeds '
-        f'{", ".join(map(str, args.seeds))}: over the test interactions with '
+        'Test metrics of the epoch chosen by validation, '
+        f'{of_seeds(args.seeds)}: over the test interactions with '
         f'items that have training interactions, and with the {num_cold:,} '
         'cold ones, which have none; the numbers of test interactions are in '
         'brackets. All items are ranked, or cold ones among themselves. At '
         'random, recall@20 would be '
         + ', '.join(f'{line:.4f} ({part})' for part, line in chance.items())
-        + f'.\n\n{table}',
+        + f'.{experiment.chosen_settings}\n\n{table}',
         figure,
         {
             'num_test_interactions': {

@@ -36,7 +36,8 @@ def main():
     )
     experiment.write(
         f'Models on {args.dataset}',
-        f'{about(args.seeds)}\n\n{runs_table("model", runs, METRICS)}',
+        f'{about(args.seeds)}{experiment.chosen_settings}\n\n'
+        f'{runs_table("model", runs, METRICS)}',
         figure,
         {
             'models': {

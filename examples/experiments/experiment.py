@@ -103,6 +103,7 @@ class Experiment:
     def __init__(self, name: str, args: argparse.Namespace) -> None:
         self.name = name
         self.args = args
+        self._chosen: dict[str, str] = {}
         for seed in args.seeds:
             check_int('--seeds', seed, 0)
         if len(set(args.seeds)) < len(args.seeds):
@@ -174,7 +175,19 @@ class Experiment:
         chosen = settings[val.index(max(val))]
         text = ', '.join(f'{k} {v}' for k, v in chosen.items())
         _show(f'{model}: {text} by validation')
+        self._chosen[model] = text
         return self.runs(model, **chosen)
+
+    @property
+    def chosen_settings(self) -> str:
+        r"""A sentence on the settings that :meth:`tuned_runs` chose."""
+        if not self._chosen:
+            return ''
+        chosen = '; '.join(f'{k}: {v}' for k, v in self._chosen.items())
+        return (
+            f' Settings chosen by validation on seed {self.args.seeds[0]} out '
+            f'of those in `models.py`: {chosen}.'
+        )
 
     @property
     def command(self) -> str:

@@ -44,17 +44,17 @@ MODELS = {
         lambda data, config, device: LightGCNTrainer(
             data, config, device=device
         ),
-        grid={'num_layers': (1, 2, 3), 'reg_weight': (1e-4, 1e-3, 1e-2)},
+        grid={'num_layers': (1, 2, 3), 'reg_weight': (1e-4, 1e-3, 1e-2, 1e-1)},
     ),
     'MF-BPR': Model(
         lambda _: MFConfig(),
         lambda data, config, device: MFTrainer(data, config, device=device),
-        grid={'reg_weight': (1e-4, 1e-3, 1e-2, 1e-1)},
+        grid={'lr': (1e-3, 5e-3), 'reg_weight': (1e-2, 1e-1, 1.0)},
     ),
     'VBPR': Model(
         lambda _: VBPRConfig(),
         lambda data, config, device: VBPRTrainer(data, config, device=device),
         uses_features=True,
-        grid={'reg_weight': (1e-4, 1e-3, 1e-2, 1e-1)},
+        grid={'lr': (1e-3, 5e-3), 'reg_weight': (1e-2, 1e-1, 1.0)},
     ),
 }

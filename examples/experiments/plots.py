@@ -76,6 +76,7 @@ def draw_dots(
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.margins(x=0.12)
+        axes.locator_params(axis='x', nbins=5)
         axes.set_title(metric_name(metric), fontsize=11)
         axes.tick_params(axis='y', length=0)
         tidy(axes, grid='x')
@@ -112,9 +113,10 @@ def draw_lines(
 def draw_bars(
     bars: Mapping[str, Mapping[str, Sequence[float]]],
     axes: Any,
+    show_values: bool = False,
 ) -> None:
-    r"""Groups of bars: for each name, a bar in each group, with a deviation
-    and a dot a seed.
+    r"""Groups of bars: for each name, the mean in each group, and a dot a seed
+    where there are several.
     """
     width = 0.8 / len(bars)
     for n, (name, groups) in enumerate(bars.items()):
@@ -128,6 +130,15 @@ def draw_bars(
             label=name,
         )
         for x_bar, values in zip(x, groups.values()):
+            if show_values:
+                axes.annotate(
+                    f'{mean(values):.4f}',
+                    (x_bar, max(values)),
+                    xytext=(0, 4),
+                    textcoords='offset points',
+                    ha='center',
+                    fontsize=8.5,
+                )
             if len(values) > 1:
                 axes.scatter(
                     [x_bar] * len(values),

@@ -165,9 +165,9 @@ def report(experiment, study):
     figure.suptitle(f'Search on {args.dataset}')
     experiment.write(
         f'Search on {args.dataset}',
-        f'The best of {len(trials)} trials by validation Recall, seeds '
-        f'{", ".join(map(str, args.seeds))}. The first has on the test set: '
-        f'{shown}.\n\n{table}',
+        f'The best of {len(trials)} trials by validation Recall, '
+        f'seeds {", ".join(map(str, args.seeds))}. The first has on '
+        f'the test set: {shown}.\n\n{table}',
         figure,
         {
             'trials': [

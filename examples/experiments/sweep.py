@@ -19,6 +19,7 @@ from examples.experiments.plots import draw_lines, new_figure
 from examples.experiments.table import (
     markdown_table,
     mean_and_deviation,
+    of_seeds,
     values_of,
 )
 
@@ -96,8 +97,8 @@ def main():
     axes.legend(frameon=False)
     experiment.write(
         f'{args.parameter} of {args.model} on {args.dataset}',
-        'Metrics of the epoch chosen by validation, seeds '
-        f'{", ".join(map(str, args.seeds))}.\n\n{table}',
+        'Metrics of the epoch chosen by validation, '
+        f'{of_seeds(args.seeds)}.\n\n{table}',
         figure,
         {
             'model': args.model,

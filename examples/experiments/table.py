@@ -48,9 +48,15 @@ def values_of(
 
 def about(seeds: Sequence[int]) -> str:
     r"""What :func:`runs_table` shows."""
-    spread = ', mean and standard deviation' if len(seeds) > 1 else ''
     return (
-        f'Test metrics of the epoch chosen by validation{spread} over seeds '
-        f'{", ".join(map(str, seeds))}; the last column is the best test '
-        f'epoch, which no one could choose without looking at the test set.'
+        f'Test metrics of the epoch chosen by validation, {of_seeds(seeds)}; '
+        f'the last column is the best test epoch, which no one could choose '
+        f'without looking at the test set.'
     )
+
+
+def of_seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f'seed {seeds[0]}'
+    numbers = ', '.join(map(str, seeds))
+    return f'mean and standard deviation over seeds {numbers}'

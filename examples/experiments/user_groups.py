@@ -18,7 +18,11 @@ from examples.experiments.experiment import (
 )
 from examples.experiments.plots import draw_bars, metric_name, new_figure
 from examples.experiments.run_store import OBSERVED
-from examples.experiments.table import markdown_table, mean_and_deviation
+from examples.experiments.table import (
+    markdown_table,
+    mean_and_deviation,
+    of_seeds,
+)
 
 METRICS = ('recall@20', 'ndcg@20')
 
@@ -115,7 +119,7 @@ def main():
     experiment.write(
         f'Users of {args.dataset} by number of interactions',
         'Test metrics of the epoch chosen by validation, over users with test '
-        f'interactions, seeds {", ".join(map(str, args.seeds))}.\n\n'
+        f'interactions, {of_seeds(args.seeds)}.{experiment.chosen_settings}\n\n'
         + '\n\n'.join(parts),
         figure,
         {

@@ -76,7 +76,7 @@ def test_comparison_shares_runs(run_experiment, report):
         if line.startswith('MF-BPR, ') and ' of ' in line
     ]
     best = content['models']['MF-BPR'][0]['best_val']['val']['recall@20']
-    assert len(values) == 5 and max(values) == round(best, 4)
+    assert len(values) == 7 and max(values) == round(best, 4)
 
 
 def test_augmentation(run_experiment, report):
