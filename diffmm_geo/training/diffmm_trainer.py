@@ -363,7 +363,7 @@ class DiffMMTrainer(Trainer):
         return {**losses, **terms}
 
     def neighbor_batches(self) -> Iterator[NeighborBatch]:
-        r"""The batches of :meth:`triples`, each with the subgraph that is
+        r"""The batches of :meth:`~diffmm_geo.training.Trainer.triples`, each with the subgraph that is
         sampled around it, and entries of generated graphs dropped.
         """
         batches = NeighborBatches(

@@ -83,9 +83,8 @@ def test_all_ranks_stop_where_they_differ(histories):
 
 
 def test_killed_rank(tmp_path):
-    start = time.perf_counter()
     out = launch(tmp_path, 'kill')
-    assert time.perf_counter() - start < 60
+    assert time.time() - (tmp_path / 'killed').stat().st_mtime < 60
     assert out.returncode != 0
     # From the rank that is left, unless the launcher was faster to end it.
     assert 'another rank has ended' in out.stderr or 'SIGKILL' in out.stderr
