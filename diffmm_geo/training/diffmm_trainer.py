@@ -363,8 +363,9 @@ class DiffMMTrainer(Trainer):
         return {**losses, **terms}
 
     def neighbor_batches(self) -> Iterator[NeighborBatch]:
-        r"""The batches of :meth:`~diffmm_geo.training.Trainer.triples`, each with the subgraph that is
-        sampled around it, and entries of generated graphs dropped.
+        r"""The batches of :meth:`~diffmm_geo.training.Trainer.triples`, each
+        with the subgraph that is sampled around it, and entries of generated
+        graphs dropped.
         """
         batches = NeighborBatches(
             self._adj_dict, self.edge_type, self.config.num_neighbors
