@@ -9,10 +9,12 @@ from torch_geometric.utils import is_torch_sparse_tensor, scatter
 
 from diffmm_geo.ops.spmm import SparseMatrix
 from diffmm_geo.utils.checks import (
+    check_bool,
     check_edge_index,
     check_number,
     check_same_device,
     check_size,
+    check_values,
     describe,
 )
 
@@ -97,6 +99,7 @@ class BipartiteAdj:
             ValueError: If :obj:`adj` is of none of these forms, of another
                 size or on another device, or has indices out of range.
         """
+        check_bool('prepare', prepare)
         dtype = dtype or torch.get_default_dtype()
         size = check_size('size', size)
         user, item, weight = to_coo(adj, size, device)
@@ -251,7 +254,9 @@ def to_coo(
     if isinstance(adj, Tensor):
         # `as_tensor()` leaves the cached forms of an `EdgeIndex` behind.
         plain = adj.as_tensor() if hasattr(adj, 'as_tensor') else adj
-        user, item = check_edge_index('edge_index', plain, *size, device)
+        user, item = check_values(
+            'edge_index', check_edge_index('edge_index', plain, *size, device)
+        )
         return user, item, None
     raise ValueError(
         f"'edge_index' needs to be an edge_index tensor, an "

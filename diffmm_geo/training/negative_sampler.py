@@ -1,7 +1,12 @@
 import torch
 from torch import Tensor
 
-from diffmm_geo.utils.checks import check_edge_index, check_index, check_int
+from diffmm_geo.utils.checks import (
+    check_edge_index,
+    check_index,
+    check_int,
+    check_values,
+)
 
 
 class NegativeSampler:
@@ -37,6 +42,7 @@ class NegativeSampler:
         edge_index = check_edge_index(
             'edge_index', edge_index, num_users, num_items
         )
+        check_values('edge_index', edge_index)
         self.num_items = num_items
         self._observed = torch.unique(edge_index[0] * num_items + edge_index[1])
         count = torch.bincount(self._observed // num_items, minlength=num_users)

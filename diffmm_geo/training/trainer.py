@@ -33,6 +33,7 @@ from diffmm_geo.utils.checks import (
     check_edge_type,
     check_k,
     check_type,
+    check_values,
 )
 from diffmm_geo.utils.finite import FiniteLosses, NonFiniteLossError
 from diffmm_geo.utils.memory import kept_memory, release_memory
@@ -152,7 +153,7 @@ class Trainer(ABC):
         edge_index = check_edge_index(
             name, store.get(name), self.num_users, self.num_items
         )
-        return edge_index.to(self.device)
+        return check_values(name, edge_index).to(self.device)
 
     @property
     def num_batches(self) -> int:

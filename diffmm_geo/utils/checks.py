@@ -16,6 +16,8 @@ T = TypeVar('T')
 
 # Counts fit in 32 bits, in which indices are held where it pays.
 MAX_COUNT = 2**31 - 1
+# Numbers meet tensors in single precision.
+MAX_NUMBER = torch.finfo(torch.float).max
 # NumPy's seeds.
 MAX_SEED = 2**32 - 1
 
@@ -25,6 +27,15 @@ def check_choice(name: str, value: T, choices: Collection[T]) -> T:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(
             f"'{name}' needs to be one of {list(choices)} (got {value!r})"
+        )
+    return value
+
+
+def check_bool(name: str, value: Any) -> bool:
+    r"""Whether or not."""
+    if not isinstance(value, bool):
+        raise ValueError(
+            f"'{name}' needs to be True or False (got {describe(value)})"
         )
     return value
 
@@ -82,7 +93,7 @@ def check_number(
     inside = (low < number if low_open else low <= number) and (
         number < high if high_open else number <= high
     )
-    if not inside or number in (float('inf'), float('-inf')):
+    if not inside or abs(number) > MAX_NUMBER:
         raise ValueError(
             f"'{name}' needs to be a finite number in "
             f'{left}{low}, {high}{right} '
@@ -254,8 +265,8 @@ def check_matrix(
         raise ValueError(
             f"'{name}' needs to be of floating point type (got {x.dtype})"
         )
-    check_dtype(name, x, dtype)
     check_same_device(name, x, device)
+    check_dtype(name, x, dtype)
     if num_rows is not None and x.size(-2) != num_rows:
         raise ValueError(
             f"'{name}' needs {num_rows} rows (got shape {list(x.size())})"
@@ -292,7 +303,7 @@ def check_dtype(name: str, x: Tensor, dtype: torch.dtype | None) -> None:
     if (
         dtype is not None
         and x.dtype != dtype
-        and not torch.is_autocast_enabled(x.device.type)
+        and (x.is_meta or not torch.is_autocast_enabled(x.device.type))
     ):
         raise ValueError(
             f"'{name}' needs to be of type {dtype} (got {x.dtype})"
@@ -415,6 +426,15 @@ def describe(value: Any) -> str:
         layout = '' if _is_dense(value) else f', {value.layout}'
         return f'a tensor of shape {list(value.size())}, {value.dtype}{layout}'
     return f'{type(value).__name__}: {value!r}'[:80]
+
+
+def check_values(name: str, x: Tensor) -> Tensor:
+    r"""A tensor that holds values, to be moved to where they are needed."""
+    if not compiling() and x.is_meta:
+        raise ValueError(
+            f"'{name}' needs to hold values (got {describe(x)} on 'meta')"
+        )
+    return x
 
 
 def has_values(x: Tensor) -> bool:

@@ -3,7 +3,7 @@ from typing import Any
 
 from torch import Tensor
 
-from diffmm_geo.utils.checks import check_matrix, check_modalities
+from diffmm_geo.utils.checks import check_matrix, check_modalities, check_values
 
 
 def modality_features(
@@ -33,6 +33,8 @@ def modality_features(
             f'features of, {there} (got {missing})'
         )
     return {
-        m: check_matrix(f'x_{m}', store[f'x_{m}'], num_items)
+        m: check_values(
+            f'x_{m}', check_matrix(f'x_{m}', store[f'x_{m}'], num_items)
+        )
         for m in modalities
     }
