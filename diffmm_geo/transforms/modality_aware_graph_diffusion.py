@@ -16,6 +16,7 @@ from diffmm_geo.nn.diffusion.diffusion_training import train_diffusion_epoch
 from diffmm_geo.ops.bipartite_adj import to_coo
 from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.utils.checks import (
+    check_bool,
     check_edge_type,
     check_int,
     check_k,
@@ -91,7 +92,7 @@ class ModalityAwareGraphDiffusion(BaseTransform):
             num_edges_per_user, diffusion.num_items, 'num_edges_per_user'
         )
         self.sampling_steps = check_int('sampling_steps', sampling_steps, 0)
-        self.sampling_noise = sampling_noise
+        self.sampling_noise = check_bool('sampling_noise', sampling_noise)
 
     def fit(
         self,

@@ -30,6 +30,7 @@ from diffmm_geo.ops.reconstruction.square import (
 )
 from diffmm_geo.ops.row_streams import RowStreams, normal_
 from diffmm_geo.utils.checks import (
+    check_bool,
     check_choice,
     check_edge_index,
     check_index,
@@ -381,6 +382,7 @@ class ModalityDiffusion(Pretrained):
         denoiser = self._denoiser(modality)
         self._check_rows(denoiser, x_start)
         self._check_steps(sampling_steps)
+        check_bool('sampling_noise', sampling_noise)
 
         x_t = x_start
         if sampling_steps > 0:
@@ -510,6 +512,7 @@ class ModalityDiffusion(Pretrained):
             num_candidates = candidates.numel()
         k = check_k(num_edges_per_user, num_candidates, 'num_edges_per_user')
         self._check_steps(sampling_steps)
+        check_bool('sampling_noise', sampling_noise)
 
         dense = sampling_steps > 0 or sampling_noise or denoiser.normalize
         width = self.num_items if dense else max(denoiser.hidden_channels)

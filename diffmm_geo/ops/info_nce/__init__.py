@@ -74,7 +74,7 @@ def info_nce(
         >>> torch.isclose(loss, torch.tensor(1 + 3 / torch.e).log())
         tensor(True)
     """
-    check_number('temperature', temperature, 0.0, low_open=True)
+    temperature = check_number('temperature', temperature, 0.0, low_open=True)
     check_matrix('anchor', anchor, finite=False)
     check_matrix(
         'candidate',

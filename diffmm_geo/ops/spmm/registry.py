@@ -85,7 +85,8 @@ def find_backend(
     dtype: torch.dtype,
 ) -> Backend:
     r"""The backend by its name, by the context, or by default."""
-    name = name or _chosen.get() or default_backend(device, dtype)
+    if name is None:
+        name = _chosen.get() or default_backend(device, dtype)
     found = BACKENDS[check_choice('backend', name, BACKENDS)]
     if not found.is_available(device):
         raise ValueError(
