@@ -307,5 +307,6 @@ def _read_npz(path: str | Path) -> dict[str, Tensor]:
             return {name: torch.from_numpy(file[name]) for name in file.files}
     except Exception as error:  # A damaged file raises almost anything.
         raise ValueError(
-            f"'{path}' needs to be a whole .npz file of arrays (got: {error})"
+            f"'{path}' needs to be a whole .npz file of arrays "
+            f'(got: {str(error)[:200]})'
         ) from None

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from diffmm_geo.evaluation import evaluate
+from diffmm_geo.evaluation import evaluate, evaluate_cold
 from diffmm_geo.nn import (
     CrossModalContrastiveLoss,
     Denoiser,
@@ -38,13 +38,18 @@ from diffmm_geo.ops import (
 )
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.recommender import Recommender
 from diffmm_geo.training import (
     DiffMMConfig,
     DiffMMTrainer,
     LightGCNConfig,
     LightGCNTrainer,
+    MFConfig,
+    MFTrainer,
     NegativeSampler,
     TrainingConfig,
+    VBPRConfig,
+    VBPRTrainer,
     save_run,
 )
 from diffmm_geo.transforms import ModalityAwareGraphDiffusion
@@ -226,7 +231,10 @@ def cases() -> dict[str, Case]:
             },
         ),
         'BipartiteAdj.dropout': Case(adj.dropout, {'keep_rate': 0.5}),
-        'backend': Case(lambda name: backend(name).__enter__(), {'name': 'x'}),
+        'backend': Case(
+            lambda backend_name: backend(backend_name).__enter__(),
+            {'backend_name': 'naive'},
+        ),
         'default_backend': Case(default_backend, {'device': 'cpu'}),
         'available_backends': Case(available_backends, {'device': 'cpu'}),
         'BipartiteLGConv': Case(
@@ -457,6 +465,54 @@ def cases() -> dict[str, Case]:
             NegativeSampler(edges(), 5, 4).sample,
             {'users': torch.tensor([0, 4])},
         ),
+        'MFConfig': Case(MFConfig, vars(MFConfig())),
+        'MFTrainer': Case(
+            lambda data: MFTrainer(
+                data, MFConfig(num_epochs=1, k=2, embedding_dim=2)
+            ).fit(),
+            {'data': graph()},
+        ),
+        'VBPRConfig': Case(VBPRConfig, vars(VBPRConfig())),
+        'VBPRTrainer': Case(
+            lambda **kwargs: VBPRTrainer(
+                config=VBPRConfig(
+                    num_epochs=1, k=2, embedding_dim=2, feature_dim=2
+                ),
+                **kwargs,
+            ).fit(),
+            {'data': graph(), 'modalities': ['image']},
+        ),
+        'Recommender.__init__': Case(
+            Recommender,
+            {
+                'user_emb': user_x,
+                'item_emb': item_x,
+                'exclude_edge_index': edges(),
+                'index': None,
+            },
+        ),
+        'Recommender.recommend': Case(
+            Recommender(user_x, item_x, edges()).recommend,
+            {'user_index': torch.tensor([0, 2]), 'k': 2},
+        ),
+        'evaluate_cold': Case(
+            evaluate_cold,
+            {
+                'user_emb': user_x,
+                'item_emb': item_x,
+                'edge_label_index': held_out(),
+                'edge_index': edges()[:, :2],
+                'k': 2,
+                'candidates': 'cold',
+            },
+        ),
+        'DiffMM.with_new_items': Case(
+            on_model('with_new_items'),
+            {'num_new_items': 2, 'item_emb': torch.randn(2, DIM)},
+        ),
+        'DiffMM.without_item_emb': Case(
+            on_model('without_item_emb'), {'item_index': torch.tensor([0, 2])}
+        ),
         'save_run': Case(
             lambda trainer: save_run(trainer, '.'), {'trainer': 1}
         ),
@@ -622,12 +678,15 @@ def hostile_graphs(draw):
 # Where an argument cannot be right or wrong by itself, what is named may be
 # another, or what it is an attribute of.
 ALSO_NAMED = {
-    ('backend', 'name'): ['backend'],
-    ('BipartiteAdj', 'adj'): ['edge_index', 'adj_t'],
-    ('DiffMMTrainer', 'data'): ['edge_index', 'x_image', 'modalities', 'k'],
-    ('LightGCNTrainer', 'data'): ['edge_index', 'k'],
-    ('DiffMM.recommend', 'edge_index_dict'): ['edge_index', 'adj_t'],
-    ('DiffMM.__init__', 'num_items'): [],
+    'BipartiteAdj': ['edge_index'],
+    'DiffMMTrainer': ['edge_index', 'x_image', "'k'"],
+    'LightGCNTrainer': ['edge_index', "'k'"],
+    'MFTrainer': ['edge_index', "'k'"],
+    'VBPRTrainer': ['edge_index', "'k'", 'modalities', 'x_image'],
+    'ModalityAwareGraphDiffusion': ['edge_index'],
+    'ModalityAwareGraphDiffusion(edge_index)': ["'data'"],
+    'ModalityAwareGraphDiffusion(x_image)': ['modalities'],
+    'DiffMMTrainer(x_image)': ['x_'],
 }
 
 
@@ -657,16 +716,11 @@ def test_result_or_value_error(name, data):
             case.call(**{**case.args, argument: value})
     except ValueError as error:
         # With shapes that depend on each other, another may be the wrong one.
-        named = [argument, *case.args, *ALSO_NAMED.get((name, argument), [])]
-        if {'edge_index_dict', 'size'} & {*case.args}:  # Of its values.
-            named += ['edge_index', 'adj_t']
-        if name.startswith('ModalityAwareGraphDiffusion'):
-            named += ['modalities', 'edge_index', 'data']
-        if argument == 'modality_channels':
-            named.append('modalities')
+        named = [argument.removesuffix('_name'), *case.args]
+        named += ALSO_NAMED.get(name, [])
         assert any(n in str(error) for n in named), str(error)
     except NonFiniteLossError:
-        pass  # Numbers that are too large for training say so there.
+        pass  # Says in which step of training, and of which term.
     except Exception as error:
         raise AssertionError(
             f'{name}({argument}={text_of(value)[:300]}) raised '

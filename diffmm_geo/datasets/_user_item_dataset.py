@@ -95,17 +95,19 @@ class UserItemDataset(InMemoryDataset):
     def _check_values(self, data: HeteroData) -> None:
         # What `HeteroData.validate` does not look at, as far as a
         # `pre_transform` has left it.
-        if ('user', 'interacts', 'item') not in data.edge_types:
+        as_built = self.pre_transform is None
+        edge_type = ('user', 'interacts', 'item')
+        if not as_built and edge_type not in data.edge_types:
             return
-        store = data['user', 'interacts', 'item']
+        store = data[edge_type]
         size = data['user'].num_nodes, data['item'].num_nodes
         for key in ('edge_index', *LABELS):
-            if key in store:
-                check_edge_index(key, store[key], *size)
+            if as_built or key in store:
+                check_edge_index(key, store.get(key), *size)
         for modality in self.modalities:
             key = f'x_{modality}'
-            if key in data['item']:
-                check_matrix(key, data['item'][key], size[1])
+            if as_built or key in data['item']:
+                check_matrix(key, data['item'].get(key), size[1])
 
     def build(
         self,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffmm_geo import __version__
 from diffmm_geo.utils.atomic import atomic_path
-from diffmm_geo.utils.checks import check_device, check_state_dict
+from diffmm_geo.utils.checks import check_device, check_state_dict, describe
 from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
 
 CONFIG = 'config.json'
@@ -83,10 +83,16 @@ class Pretrained(torch.nn.Module):
         with torch.device('meta'):
             try:
                 module = cls.from_config(config)
-            except (TypeError, ValueError, KeyError, AttributeError) as error:
+            except (
+                AttributeError,
+                KeyError,
+                RuntimeError,  # Of sizes whose product is too large.
+                TypeError,
+                ValueError,
+            ) as error:
                 raise ValueError(
                     f"'{path}' needs the arguments of {cls.__name__} "
-                    f'(got: {error})'
+                    f'(got: {str(error)[:500]})'
                 ) from None
         state = cls._read(folder, WEIGHTS)
         dtypes = {x.dtype for x in state.values()}
@@ -98,7 +104,9 @@ class Pretrained(torch.nn.Module):
         try:
             check_state_dict(state, module.state_dict())
         except ValueError as error:
-            raise ValueError(f"'{Path(folder, WEIGHTS)}': {error}") from None
+            raise ValueError(
+                f"'{Path(folder, WEIGHTS)}': {str(error)[:1000]}"
+            ) from None
         module.load_state_dict(state, assign=True)
         return module.to(device).eval()
 
@@ -143,7 +151,8 @@ class Pretrained(torch.nn.Module):
             out = json.loads(path.read_text(encoding='utf-8'))
         except (ValueError, RecursionError) as error:
             raise ValueError(
-                f"'{path}' needs to be a whole JSON file (got: {error})"
+                f"'{path}' needs to be a whole JSON file "
+                f'(got: {str(error)[:200]})'
             ) from None
         if not isinstance(out, dict) or out.get('library') != 'diffmm_geo':
             raise ValueError(
@@ -152,13 +161,14 @@ class Pretrained(torch.nn.Module):
         if out.get('format') != FORMAT:
             raise ValueError(
                 f"'{path}' needs to be of format {FORMAT} (got format "
-                f'{out.get("format")!r}, by version {out.get("version")!r}; '
+                f'{describe(out.get("format"))}, by version '
+                f'{describe(out.get("version"))}; '
                 f'this is version {__version__})'
             )
         if out.get('class') != cls.__name__:
             raise ValueError(
                 f"'{path}' needs to be of a {cls.__name__} "
-                f'(got {out.get("class")!r})'
+                f'(got {describe(out.get("class"))})'
             )
         for key in ('config', 'sha256'):
             if not isinstance(out.get(key), dict):

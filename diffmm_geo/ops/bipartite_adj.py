@@ -73,6 +73,7 @@ class BipartiteAdj:
         dtype: torch.dtype | None = None,
         prepare: bool = False,
         device: torch.device | None = None,
+        name: str = 'edge_index',
     ) -> BipartiteAdj:
         r"""Reads any form in which PyG passes a bipartite graph.
 
@@ -94,15 +95,17 @@ class BipartiteAdj:
                 a graph is used more than once. (default: :obj:`False`)
             device (torch.device, optional): The device that it has to be on.
                 (default: :obj:`None`, any)
+            name (str, optional): What it is called in errors.
+                (default: :obj:`"edge_index"`)
 
         Raises:
             ValueError: If :obj:`adj` is of none of these forms, of another
                 size or on another device, or has indices out of range.
         """
-        check_bool('prepare', prepare)
         dtype = dtype or torch.get_default_dtype()
         size = check_size('size', size)
-        user, item, weight = to_coo(adj, size, device)
+        check_bool('prepare', prepare)
+        user, item, weight = to_coo(adj, size, device, name)
         weight = None if weight is None else weight.to(dtype)
 
         user_loop = item_loop = user_scale = item_scale = None
@@ -236,16 +239,17 @@ def to_coo(
     adj: Adj,
     size: tuple[int, int],
     device: torch.device | None = None,
+    name: str = 'edge_index',
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     r"""Users, items and weights of the edges of :obj:`adj`."""
     if isinstance(adj, SparseTensor):
-        _check_size(tuple(adj.sparse_sizes()), size)
+        _check_size(name, tuple(adj.sparse_sizes()), size)
         item, user, weight = adj.coo()
-        check_same_device('adj_t', item, device)
+        check_same_device(name, item, device)
         return user, item, weight
     if isinstance(adj, Tensor) and is_torch_sparse_tensor(adj):
-        _check_size(tuple(adj.size()), size)
-        check_same_device('adj_t', adj, device)
+        _check_size(name, tuple(adj.size()), size)
+        check_same_device(name, adj, device)
         coo = adj if adj.layout == torch.sparse_coo else adj.to_sparse_coo()
         # An uncoalesced tensor has no public indices; duplicates add up.
         coo = coo.coalesce()
@@ -255,20 +259,20 @@ def to_coo(
         # `as_tensor()` leaves the cached forms of an `EdgeIndex` behind.
         plain = adj.as_tensor() if hasattr(adj, 'as_tensor') else adj
         user, item = check_values(
-            'edge_index', check_edge_index('edge_index', plain, *size, device)
+            name, check_edge_index(name, plain, *size, device)
         )
         return user, item, None
     raise ValueError(
-        f"'edge_index' needs to be an edge_index tensor, an "
+        f"'{name}' needs to be an edge_index tensor, an "
         f'EdgeIndex, a SparseTensor or a torch.sparse tensor '
         f'(got {describe(adj)})'
     )
 
 
-def _check_size(got: tuple[int, ...], size: tuple[int, int]) -> None:
+def _check_size(name: str, got: tuple[int, ...], size: tuple[int, int]) -> None:
     if got != (size[1], size[0]):
         raise ValueError(
-            f"'adj_t' needs to be of size [num_items, "
+            f"'{name}' needs, being an 'adj_t', to be of size [num_items, "
             f'num_users] = {[size[1], size[0]]} '
             f'(got {list(got)})'
         )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from diffmm_geo.utils.atomic import atomic_path, sync_folder
+from diffmm_geo.utils.checks import describe
 from diffmm_geo.utils.torch_file import check_torch_archive
 
 LAST, PREVIOUS, BEST = 'last.ckpt', 'previous.ckpt', 'best.ckpt'
@@ -58,7 +59,7 @@ def read_checkpoint(
         raise
     except Exception as error:
         # Whatever the file may make the readers of its format raise.
-        reason = str(error).split('\n')[0]
+        reason = str(error).split('\n')[0][:200]
         raise ValueError(
             f"'{path}': expected a whole checkpoint, got an incomplete, "
             f'damaged or foreign file ({type(error).__name__}: {reason})'
@@ -70,7 +71,7 @@ def read_checkpoint(
     if content.get('version') != VERSION:
         raise ValueError(
             f"'{path}': expected a checkpoint of version {VERSION}, got "
-            f'version {content.get("version")!r}'
+            f'{describe(content.get("version"))}'
         )
     return content
 

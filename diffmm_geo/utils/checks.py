@@ -16,8 +16,8 @@ T = TypeVar('T')
 
 # Counts fit in 32 bits, in which indices are held where it pays.
 MAX_COUNT = 2**31 - 1
-# Numbers meet tensors in single precision.
-MAX_NUMBER = torch.finfo(torch.float).max
+# Of single precision.
+MAX_NUMBER = 3.4028234663852886e38
 # NumPy's seeds.
 MAX_SEED = 2**32 - 1
 
@@ -32,7 +32,7 @@ def check_choice(name: str, value: T, choices: Collection[T]) -> T:
 
 
 def check_bool(name: str, value: Any) -> bool:
-    r"""Whether or not."""
+    r"""True or false."""
     if not isinstance(value, bool):
         raise ValueError(
             f"'{name}' needs to be True or False (got {describe(value)})"
@@ -158,24 +158,27 @@ def check_edge_type(edge_type: Any) -> tuple[str, str, str]:
     return edge_type[0], edge_type[1], edge_type[2]
 
 
-def check_modalities(modalities: Any) -> list[str]:
+def check_modalities(
+    modalities: Any,
+    argument: str = 'modalities',
+) -> list[str]:
     r"""A list of distinct names, at least one."""
     if isinstance(modalities, (str, Tensor)) or not isinstance(
         modalities, Collection
     ):
         raise ValueError(
-            f"'modalities' needs to be a list of names "
+            f"'{argument}' needs to be a list of names "
             f'(got {describe(modalities)})'
         )
     out = list(modalities)
     if len(out) == 0:
-        raise ValueError("'modalities' needs at least one name (got none)")
+        raise ValueError(f"'{argument}' needs at least one name (got none)")
     if not all(isinstance(name, str) and name for name in out):
         raise ValueError(
-            f"'modalities' needs to hold non-empty strings (got {out!r})"
+            f"'{argument}' needs to hold non-empty strings (got {out!r})"
         )
     if len(set(out)) != len(out):
-        raise ValueError(f"'modalities' needs distinct names (got {out!r})")
+        raise ValueError(f"'{argument}' needs distinct names (got {out!r})")
     return out
 
 
@@ -195,7 +198,7 @@ def check_index(
         raise ValueError(
             f"'{name}' needs to be of type torch.long (got {index.dtype})"
         )
-    check_same_device(name, index, device)
+    _check_device_or_values(name, index, device)
     if num_nodes is not None and index.numel() > 0 and has_values(index):
         low, high = (int(v) for v in index.aminmax())
         if low < 0 or high >= num_nodes:
@@ -227,7 +230,7 @@ def check_edge_index(
         raise ValueError(
             f"'{name}' needs to be of type torch.long (got {edge_index.dtype})"
         )
-    check_same_device(name, edge_index, device)
+    _check_device_or_values(name, edge_index, device)
     if edge_index.numel() > 0 and has_values(edge_index):
         for row, side, size in (
             (0, 'source', num_users),
@@ -277,8 +280,23 @@ def check_matrix(
             f'(got shape {list(x.size())})'
         )
     if finite:
+        if device is None:
+            _check_device_or_values(name, x, device)
         check_finite(name, x)
     return x
+
+
+def _check_device_or_values(
+    name: str,
+    x: Tensor,
+    device: torch.device | None,
+) -> None:
+    # Without a device to be on, what is moved or looked at has to be there.
+    check_same_device(name, x, device)
+    if device is None and x.device.type == 'meta':
+        raise ValueError(
+            f"'{name}' needs values (got one on the device 'meta')"
+        )
 
 
 def check_vector(

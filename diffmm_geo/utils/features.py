@@ -32,9 +32,11 @@ def modality_features(
             f"'modalities' needs names that the items have "
             f'features of, {there} (got {missing})'
         )
-    return {
-        m: check_values(
-            f'x_{m}', check_matrix(f'x_{m}', store[f'x_{m}'], num_items)
-        )
-        for m in modalities
-    }
+    features = {}
+    for m in modalities:
+        name = f'x_{m}'
+        x = check_matrix(name, store[name], num_items)
+        if x.size(1) == 0:
+            raise ValueError(f"'{name}' needs at least one channel (got none)")
+        features[m] = check_values(name, x)
+    return features

@@ -10,6 +10,9 @@ import torch
 # the same tuple, whose hash never ends.
 MAX_DEPTH, MAX_PARTS = 100, 2**20
 FLAT = (0, 1)
+NAME = (0, 2)  # A class or function.
+# What it says of an error, it searches in time that grows with the square.
+MAX_TEXT = 2**14
 _HASHED_BY_PARTS = frozenset(
     ['FROZENSET', 'REDUCE', 'BUILD', 'INST', 'OBJ', 'NEWOBJ', 'NEWOBJ_EX']
 )
@@ -31,9 +34,11 @@ def load_torch_file(path: str, device: torch.device | str = 'cpu') -> Any:
     """
     with open(path, 'rb') as f:  # If there is none, that is the error.
         try:
-            check_torch_archive(f)
+            _check_archive(f)
             f.seek(0)
-            return torch.load(f, map_location=device, weights_only=True)
+            out = torch.load(f, map_location=device, weights_only=True)
+            _check_tensors(out)
+            return out
         except Exception as error:  # Garbage raises nearly anything.
             reason = f'{type(error).__name__}: {error}'[:500]
             raise ValueError(
@@ -42,17 +47,39 @@ def load_torch_file(path: str, device: torch.device | str = 'cpu') -> Any:
             ) from error
 
 
-def check_torch_archive(f: str | BinaryIO) -> None:
+def _check_tensors(value: Any) -> None:
+    # A few bytes, said to be repeated, are a tensor of any size.
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for x in value:
+            _check_tensors(x)
+    elif isinstance(value, torch.Tensor) and value.layout == torch.strided:
+        storage = value.untyped_storage()
+        if value.numel() * value.element_size() > storage.nbytes():
+            raise ValueError('a tensor of more elements than there are')
+
+
+def check_torch_archive(path: str) -> None:
     r"""Raises if a file is not a whole one of :func:`torch.save`, or one that
     must not be given to :func:`torch.load`. PyTorch itself compares no
     checksums.
 
     Args:
-        f (str or file): The file, or its path.
+        path (str): The file.
 
     Raises:
-        Exception: Of any kind.
+        ValueError: If it is not.
     """
+    with open(path, 'rb') as f:
+        try:
+            _check_archive(f)
+        except Exception as error:  # Garbage raises nearly anything.
+            reason = f'{type(error).__name__}: {error}'[:200]
+            raise ValueError(f"'{path}' is damaged: {reason}") from error
+
+
+def _check_archive(f: BinaryIO) -> None:
     with zipfile.ZipFile(f) as archive:
         infos = archive.infolist()
         names = [info.filename for info in infos]
@@ -66,18 +93,20 @@ def check_torch_archive(f: str | BinaryIO) -> None:
             raise ValueError(f"'{broken}' is not what was written")
         for name in names:
             if name.endswith('data.pkl'):
-                check_tuples(archive.read(name))
+                check_pickle(archive.read(name))
 
 
-def check_tuples(content: bytes) -> None:
-    r"""Refuses a pickle with a tuple that cannot be hashed in reasonable time
-    and space. It is scanned, not executed.
+def check_pickle(content: bytes) -> None:
+    r"""Refuses a pickle with a tuple that cannot be hashed, or with a name
+    that cannot be spoken of, in reasonable time and space. It is scanned, not
+    executed.
 
     Args:
         content (bytes): The pickle.
 
     Raises:
-        ValueError: If tuples are nested too deep.
+        ValueError: If tuples are nested too deep, texts are too long, or what
+            is called is not a name.
     """
     # How deep are, and of how many parts, all that is on the stack and in the
     # memo. What is not hashed by its parts is flat.
@@ -97,8 +126,14 @@ def check_tuples(content: bytes) -> None:
             pop()
             before = before[: before.index(markobject)]
         popped += [pop() for _ in before]
+        if isinstance(arg, str) and len(arg) > MAX_TEXT:
+            raise ValueError(f'a text of {len(arg)} characters')
+        if arg == 'builtins bytearray':  # Of any size.
+            raise ValueError(f"'{arg}' is not allowed")
+        if name == 'REDUCE' and popped[-1] is not NAME:
+            raise ValueError('a call of what is no name')
 
-        result = FLAT
+        result = NAME if name.endswith('GLOBAL') else FLAT
         if name.startswith('TUPLE') or name in _HASHED_BY_PARTS:
             depths, counts = zip(FLAT, *popped)
             result = 1 + max(depths), sum(counts)

@@ -39,6 +39,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from scipy import sparse
+from torch.nn import Linear
 
 from diffmm_geo.datasets import (
     MMRecDataset,
@@ -51,6 +52,9 @@ from diffmm_geo.datasets._interaction_files import load_interactions
 from diffmm_geo.datasets._npy import load_features
 from diffmm_geo.datasets._table import parse_column, parse_id, read_columns
 from diffmm_geo.datasets._unpickle import read_pattern
+from diffmm_geo.nn import DiffMM, load_official_checkpoint
+from diffmm_geo.recommender import SUFFIXES, Recommender
+from diffmm_geo.training.checkpoint import read_checkpoint, write_checkpoint
 from diffmm_geo.utils.torch_file import load_torch_file
 
 # More memory than the process has when it begins to read, and the size of the
@@ -406,6 +410,19 @@ def hostile_zips() -> list[bytes]:
     ]
 
 
+def hostile_jsons(valid: bytes) -> list[bytes]:
+    out = [b'', b'null', b'[]', b'{}', b'"', b'1' * 10**5, b'NaN', b'\0']
+    out += [b'[' * 10**5, b'{"a":' * 10**5, b'\xff\xfe{', b'{"a": 1e999}']
+    sizes = [2**62, 2**31 - 1, -1, '3', None, 1.5, [3], {'a': 1}, True]
+    for size in sizes:
+        changed = json.loads(valid)
+        for key in changed['config']:
+            changed['config'][key] = size
+            out.append(json.dumps(changed).encode())
+        out.append(json.dumps({**json.loads(valid), 'config': size}).encode())
+    return out
+
+
 def table_bytes(*rows: str) -> bytes:
     return ''.join(f'{row}\n' for row in rows).encode()
 
@@ -600,6 +617,48 @@ def read_torch_file(folder: Path) -> None:
     assert load_torch_file(str(folder / 'a.pt')) is not Ellipsis
 
 
+def read_checkpoint_file(folder: Path) -> None:
+    assert isinstance(read_checkpoint(folder / 'a.ckpt'), dict)
+
+
+def read_official_checkpoint(folder: Path) -> None:
+    assert isinstance(load_official_checkpoint(folder / 'a.pt'), dict)
+
+
+def read_recommender(folder: Path) -> None:
+    (path,) = folder.iterdir()
+    recommender = Recommender.load(path)
+    recommender.recommend(k=1)
+
+
+def read_pretrained(folder: Path) -> None:
+    DiffMM.from_pretrained(folder / 'model')
+
+
+def written(write: Callable[[Path], object]) -> dict[str, bytes]:
+    r"""The files that a function writes to a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder))
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in Path(folder).rglob('*')
+            if path.is_file()
+        }
+
+
+def recommender_files() -> dict[str, bytes]:
+    recommender = Recommender(
+        torch.ones(3, 2), torch.ones(4, 2), torch.zeros(2, 2).long()
+    )
+    return {
+        f'{name}#{name}': content
+        for suffix in SUFFIXES
+        for name, content in written(
+            lambda folder, s=suffix: recommender.save(folder / f'a{s}')
+        ).items()
+    }
+
+
 def torch_bytes(value) -> bytes:
     buffer = io.BytesIO()
     torch.save(value, buffer)
@@ -666,6 +725,15 @@ def targets() -> dict[str, Target]:
         'a.zip#folder': zip_bytes(baby__a_npy=b'x' * 100),
     }
 
+    last = written(lambda folder: write_checkpoint(folder / 'a.ckpt', state))
+    official = {
+        'a.pt#weights': torch_bytes(Linear(2, 1).state_dict()),
+        'a.pt#module': torch_bytes({'model': Linear(2, 1)}),
+    }
+    model = DiffMM(3, 4, {'image': 2}, embedding_dim=2)
+    pretrained = written(lambda path: model.save_pretrained(path / 'model'))
+    inside = [with_pickle(checkpoint, content) for content in bad_pickles]
+
     def dataset(seeds, hostile, read, beside=None) -> Target:
         return Target(
             seeds, hostile, read, beside or {}, is_processed, ['processed']
@@ -683,9 +751,18 @@ def targets() -> dict[str, Target]:
         ),
         'torch': Target(
             {'a.pt': checkpoint},
-            [with_pickle(checkpoint, content) for content in bad_pickles]
-            + [*bad_pickles, *hostile_zips()],
+            [*inside, *bad_pickles, *hostile_zips()],
             read_torch_file,
+        ),
+        'checkpoint': Target(last, inside, read_checkpoint_file),
+        'official': Target(official, inside, read_official_checkpoint),
+        'recommender': Target(
+            recommender_files(), [*bad_npys, *hostile_zips()], read_recommender
+        ),
+        'pretrained': Target(
+            pretrained,
+            hostile_jsons(pretrained['model/config.json']),
+            read_pretrained,
         ),
         'tiktok': dataset(tiktok, bad_pickles + bad_npys, read_tiktok),
         'mmrec': dataset(mmrec, tables + bad_npys, read_mmrec),

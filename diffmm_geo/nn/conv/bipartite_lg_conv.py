@@ -9,7 +9,12 @@ from torch_geometric.utils import spmm as pyg_spmm
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.ops.propagate import propagate as propagate_both
 from diffmm_geo.ops.spmm import SparseMatrix, spmm
-from diffmm_geo.utils.checks import check_matrix, check_same_device, describe
+from diffmm_geo.utils.checks import (
+    check_bool,
+    check_matrix,
+    check_same_device,
+    describe,
+)
 
 
 class BipartiteLGConv(MessagePassing):
@@ -56,7 +61,7 @@ class BipartiteLGConv(MessagePassing):
     def __init__(self, normalize: bool = True, **kwargs: Any) -> None:
         kwargs.setdefault('aggr', 'add')
         super().__init__(**kwargs)
-        self.normalize = normalize
+        self.normalize = check_bool('normalize', normalize)
 
     def adjacency(
         self,
@@ -65,6 +70,7 @@ class BipartiteLGConv(MessagePassing):
         dtype: torch.dtype | None = None,
         prepare: bool = False,
         device: torch.device | None = None,
+        name: str = 'edge_index',
     ) -> BipartiteAdj:
         r"""The adjacency as :meth:`step` needs it. An adjacency that is one
         already passes through, so a graph that stays the same can be
@@ -72,12 +78,12 @@ class BipartiteLGConv(MessagePassing):
         """
         if not isinstance(edge_index, BipartiteAdj):
             return BipartiteAdj.from_adj(
-                edge_index, size, self.normalize, dtype, prepare, device
+                edge_index, size, self.normalize, dtype, prepare, device, name
             )
-        check_same_device('edge_index', edge_index, device)
+        check_same_device(name, edge_index, device)
         if edge_index.size is not None and edge_index.size != size:
             raise ValueError(
-                f"'edge_index' needs to be a graph of "
+                f"'{name}' needs to be a graph of "
                 f'{size[0]} users and {size[1]} items '
                 f'(got {edge_index.size})'
             )

@@ -136,7 +136,12 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         edge_types += [self.generated_edge_type(m) for m in self.modalities]
         return {
             edge_type: self.adjacency(
-                edge_index_dict[edge_type], size, dtype, prepare, device
+                edge_index_dict[edge_type],
+                size,
+                dtype,
+                prepare,
+                device,
+                f'edge_index_dict[{edge_type}]',
             )
             for edge_type in edge_types
             if edge_type in edge_index_dict

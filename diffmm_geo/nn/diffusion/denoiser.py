@@ -10,6 +10,7 @@ from diffmm_geo.ops.dropout import dropout
 from diffmm_geo.ops.row_streams import RowStreams
 from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.utils.checks import (
+    check_bool,
     check_index,
     check_int,
     check_matrix,
@@ -90,7 +91,7 @@ class Denoiser(torch.nn.Module):
         self.dropout = check_number(
             'dropout', dropout, 0.0, 1.0, high_open=True
         )
-        self.normalize = normalize
+        self.normalize = check_bool('normalize', normalize)
 
         # The first layer is linear in the items and the step alike, and is
         # kept in two: rows of `item_weight` are looked up where `a_t` is

@@ -121,7 +121,9 @@ class DiffMM(Pretrained):
     ) -> None:
         super().__init__()
         check_keys('modality_channels', modality_channels, [])
-        self.modalities = check_modalities(modality_channels)
+        self.modalities = check_modalities(
+            modality_channels, 'modality_channels'
+        )
         self.num_users = check_int('num_users', num_users)
         self.num_items = check_int('num_items', num_items)
         self.embedding_dim = check_int('embedding_dim', embedding_dim)
