@@ -132,8 +132,8 @@ def flip(folder):
         (cut('model.safetensors'), r'model\.safetensors.*whole'),
         (flip, r'model\.safetensors.*damaged'),
         (change(['library'], 'other'), r'config\.json.*diffmm_geo'),
-        (change(['format'], 2), r'config\.json.*format 1 \(got format 2'),
-        (change(['class'], 'Other'), r"config\.json.*got 'Other'"),
+        (change(['format'], 2), r'config\.json.*format 1 \(got format int: 2'),
+        (change(['class'], 'Other'), r"config\.json.*got str: 'Other'"),
         (change(['config'], []), r"config\.json.*'config'"),
         (change(['config'], {}), r'config\.json.*arguments'),
         (change(['config', 'x'], 1), r'config\.json.*arguments'),
@@ -169,7 +169,9 @@ def test_missing(saved, tmp_path, name):
 
 def test_of_another_class(tmp_path):
     MODULES['DiffMM']().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="a ModalityDiffusion .got 'DiffMM'"):
+    with pytest.raises(
+        ValueError, match="a ModalityDiffusion .got str: 'DiffMM'"
+    ):
         ModalityDiffusion.from_pretrained(tmp_path)
 
 

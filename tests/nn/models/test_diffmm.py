@@ -257,7 +257,7 @@ def test_features_that_become_bad(features, edges):
         ('num_items', {'num_items': 1.5}),
         ('modality_channels', {'modality_channels': {'a': 0}}),
         ('modality_channels', {'modality_channels': ['a']}),
-        ('modalities', {'modality_channels': {}}),
+        ('modality_channels', {'modality_channels': {}}),
         ('embedding_dim', {'embedding_dim': 0}),
         ('num_layers', {'num_layers': -1}),
         ('generated_weight', {'generated_weight': math.nan}),
