@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.device import ROOT
@@ -58,6 +59,18 @@ def run_child(
     if 'failure' in result:
         raise RuntimeError(result['failure'])
     return result
+
+
+def answer(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """In the child: prints what comes of the SPEC, or why nothing did."""
+    try:
+        try:
+            result = work(json.loads(sys.argv[1]))
+        except Exception as error:
+            result = {'failure': f'{type(error).__name__}: {error}'}
+        print(json.dumps(result))
+    except KeyboardInterrupt:  # The parent says so.
+        sys.exit(130)
 
 
 def _resident(pid: int) -> float:

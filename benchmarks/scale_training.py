@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.child import answer
 from benchmarks.graphs import load_graph, to_data
 from benchmarks.timing import read_status, reset_peak
 from benchmarks.training import peak_bytes
@@ -242,18 +243,11 @@ def train_epoch(
     phases[0].metrics(trainer.device)
 
 
-def main() -> None:
-    spec, result = json.loads(sys.argv[1]), {}
-    try:
-        with tempfile.TemporaryDirectory(dir=spec['folder']) as folder:
-            train(spec, Path(folder))
-    except Exception as error:
-        result = {'failure': f'{type(error).__name__}: {error}'}
-    print(json.dumps(result))
+def run(spec: dict[str, Any]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(dir=spec['folder']) as folder:
+        train(spec, Path(folder))
+    return {}  # All has been told.
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except KeyboardInterrupt:  # The parent says so.
-        sys.exit(130)
+    answer(run)

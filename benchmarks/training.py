@@ -4,7 +4,6 @@ memory as JSON: `python -m benchmarks.training SPEC`.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import fields, replace
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.child import answer
 from benchmarks.graphs import load_graph, to_data
 from benchmarks.timing import Timing, read_status
 from diffmm_geo.training import RECIPES, DiffMMConfig, DiffMMTrainer
@@ -98,16 +98,5 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def main() -> None:
-    try:
-        result = train(json.loads(sys.argv[1]))
-    except Exception as error:
-        result = {'failure': f'{type(error).__name__}: {error}'}
-    print(json.dumps(result))
-
-
 if __name__ == '__main__':
-    try:
-        main()
-    except KeyboardInterrupt:  # The parent says so.
-        sys.exit(130)
+    answer(train)

@@ -155,7 +155,7 @@ class Recommender:
             query = query[user_index]
             exclude = None if exclude is None else exclude.take(user_index)
         if self.index is None:
-            return topk_items(query, self.item_emb, k, exclude=exclude)
+            return self._compare(query, k, exclude)
 
         num_neighbors = query.new_full((query.size(0),), k, dtype=torch.long)
         if exclude is not None:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from http.client import HTTPException
 
 from diffmm_geo.utils.atomic import atomic_path
-
-from ._checksum import check_sha256
+from diffmm_geo.utils.checksum import check_sha256
 
 # Seconds to wait for a server that says nothing.
 TIMEOUT = 60.0

@@ -2,7 +2,6 @@ r"""Arrays in :obj:`.npy` files, left on disk: the system reads the pages that
 are used, and drops them where memory gets short.
 """
 
-import os.path as osp
 from math import prod
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._npy import _read_header, load_features
+from ._npy import check_length, load_features, read_header
 
 # Types that a mapped tensor may have; others are read and converted.
 MAPPED = {np.dtype('<f2'), np.dtype('<f4')}
@@ -65,27 +64,15 @@ def map_array(path: str, expected: str) -> np.ndarray:
         path (str): The file.
         expected (str): How messages begin: the path, and what is expected.
     """
-    size = osp.getsize(path)
     with open(path, 'rb') as f:
-        try:
-            shape, order, dtype = _read_header(f)
-        except Exception as error:  # NumPy raises what it pleases on garbage.
-            reason = f'{type(error).__name__}: {error}'[:200]
-            raise ValueError(
-                f'{expected}, got a file that cannot be read as one '
-                f'({size} bytes): {reason}'
-            ) from error
+        shape, order, dtype = read_header(f, expected)
+        got = f'shape {list(shape)}'[:100]
+        if dtype.kind not in 'fiub':
+            raise ValueError(f'{expected}, got data type {dtype}'[:5000])
+        if any(n < 0 for n in shape):
+            raise ValueError(f'{expected}, got {got}')
+        check_length(f, shape, dtype, expected)
         offset = f.tell()
-    got = f'shape {list(shape)}'[:100]
-    if dtype.kind not in 'fiub':
-        raise ValueError(f'{expected}, got data type {dtype}'[:5000])
-    if any(n < 0 for n in shape):
-        raise ValueError(f'{expected}, got {got}')
-    if prod(shape) * dtype.itemsize > size - offset:
-        raise ValueError(
-            f'{expected}, got a file that cannot be read as one '
-            f'({size} bytes): too short for {got} of {dtype}'
-        )
     try:
         if prod(shape) == 0:  # There is nothing to map.
             return np.empty(shape, dtype)

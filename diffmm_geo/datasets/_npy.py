@@ -1,4 +1,4 @@
-import os.path as osp
+import os
 import warnings
 from io import BytesIO
 from math import prod
@@ -23,16 +23,8 @@ def load_features(path: str, num_rows: int | None = None) -> Tensor:
             (default: :obj:`None`)
     """
     expected = f"'{path}': expected a finite, two-dimensional numeric array"
-    size = osp.getsize(path)
     with open(path, 'rb') as f:
-        try:
-            shape, order, dtype = _read_header(f)
-        except Exception as error:  # NumPy raises what it pleases on garbage.
-            reason = f'{type(error).__name__}: {error}'[:200]
-            raise ValueError(
-                f'{expected}, got a file that cannot be read as one '
-                f'({size} bytes): {reason}'
-            ) from error
+        shape, order, dtype = read_header(f, expected)
         if dtype.kind not in 'fiub':
             name = f'{dtype}'[:50]
             raise ValueError(f'{expected}, got data type {name}')
@@ -40,12 +32,7 @@ def load_features(path: str, num_rows: int | None = None) -> Tensor:
         got = f'shape {list(shape)}'[:100]
         if len(shape) != 2 or shape[1] <= 0 or shape[0] < 0:
             raise ValueError(f'{expected}, got {got}')
-        # Before anything of that size is allocated.
-        if prod(shape) * dtype.itemsize > size - f.tell():
-            raise ValueError(
-                f'{expected}, got a file that cannot be read as one '
-                f'({size} bytes): too short for {got} of {dtype}'
-            )
+        check_length(f, shape, dtype, expected)
         if num_rows is not None and shape[0] != num_rows:
             raise ValueError(
                 f'{expected} with one row for each of the {num_rows} items, '
@@ -63,6 +50,55 @@ def load_features(path: str, num_rows: int | None = None) -> Tensor:
             f'{int((~finite).sum())} rows (the first is row {row})'
         )
     return out
+
+
+def read_header(
+    f: BinaryIO,
+    expected: str,
+) -> tuple[tuple[int, ...], Any, np.dtype[Any]]:
+    r"""The shape, the order and the type of an array, whose data come next.
+
+    Args:
+        f (BinaryIO): The file.
+        expected (str): How messages begin: the path, and what is expected.
+    """
+    try:
+        return _read_header(f)
+    except Exception as error:  # NumPy raises what it pleases on garbage.
+        reason = f'{type(error).__name__}: {error}'[:200]
+        raise ValueError(
+            f'{expected}, got a file that cannot be read as one '
+            f'({file_size(f)} bytes): {reason}'
+        ) from error
+
+
+def check_length(
+    f: BinaryIO,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    expected: str,
+) -> None:
+    r"""Raises, before anything of that size is allocated, if there are fewer
+    data left in the file.
+
+    Args:
+        f (BinaryIO): The file.
+        shape (tuple): The shape of the array.
+        dtype (numpy.dtype): Its type.
+        expected (str): How messages begin: the path, and what is expected.
+    """
+    size = file_size(f)
+    if prod(shape) * dtype.itemsize > size - f.tell():
+        got = f'shape {list(shape)}'[:100]
+        raise ValueError(
+            f'{expected}, got a file that cannot be read as one '
+            f'({size} bytes): too short for {got} of {dtype}'
+        )
+
+
+def file_size(f: BinaryIO) -> int:
+    r"""The size of an open file in bytes."""
+    return os.fstat(f.fileno()).st_size
 
 
 def _read_header(

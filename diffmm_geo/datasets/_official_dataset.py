@@ -2,8 +2,9 @@ import os.path as osp
 import warnings
 from collections.abc import Mapping, Sequence
 
+from diffmm_geo.utils.checksum import sha256sum
+
 from ._archive import check_archive, extract_member
-from ._checksum import sha256sum
 from ._download import download
 from ._feature_files import feature_file
 from ._modalities import select_modalities

@@ -11,6 +11,7 @@ from diffmm_geo.utils.checks import check_edge_index, check_matrix
 from diffmm_geo.utils.torch_file import load_torch_file
 
 from ._edges import to_index
+from ._user_item_data import user_item_data
 
 LABELS = ('val_edge_label_index', 'test_edge_label_index')
 DataTransform = Callable[[HeteroData], HeteroData]
@@ -126,23 +127,17 @@ class UserItemDataset(InMemoryDataset):
             features (dict[str, torch.Tensor]): The features of the items for
                 each modality.
         """
-        train, val, test = splits
-        if train.shape[1] == 0:
+        if splits[0].shape[1] == 0:
             raise ValueError(
                 f"'{self.raw_dir}': expected at least one training "
                 f'interaction, got none'
             )
 
-        data = HeteroData()
-        data['user'].num_nodes = num_users
-        data['item'].num_nodes = num_items
-        for modality, x in features.items():
-            data['item'][f'x_{modality}'] = x
-        store = data['user', 'interacts', 'item']
-        store.edge_index = to_index(train)
-        for key, edges in zip(LABELS, (val, test)):
-            store[key] = to_index(edges)
-        return data
+        edges = {
+            key: to_index(split)
+            for key, split in zip(('edge_index', *LABELS), splits)
+        }
+        return user_item_data(num_users, num_items, features, edges)
 
     def save_processed(self, data: HeteroData) -> None:
         r"""Applies :obj:`pre_transform` and saves the graph.

@@ -9,6 +9,7 @@ from ._feature_files import feature_file, find_modalities
 from ._interaction_files import find_interactions, load_interactions
 from ._mapped import map_features
 from ._modalities import select_modalities
+from ._user_item_data import user_item_data
 
 
 def load_folder(
@@ -106,14 +107,14 @@ def load_folder(
                     f'{high}'
                 )
 
-    data = HeteroData()
-    data['user'].num_nodes = num_users
-    data['item'].num_nodes = num_items
-    for m, x in features.items():
-        data['item'][f'x_{m}'] = x
-    store = data['user', 'interacts', 'item']
-    store.edge_index = splits['train'][1]
-    for split in ('val', 'test'):
-        if split in splits:
-            store[f'{split}_edge_label_index'] = splits[split][1]
-    return data
+    return user_item_data(
+        num_users,
+        num_items,
+        features,
+        {
+            'edge_index'
+            if split == 'train'
+            else f'{split}_edge_label_index': edges
+            for split, (_, edges) in splits.items()
+        },
+    )

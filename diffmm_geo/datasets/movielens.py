@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffmm_geo.utils.checksum import check_sha256
+
 from ._archive import extract_member
-from ._checksum import check_sha256
 from ._edges import unique_edges
 from ._modalities import select_modalities
 from ._pip import pip_download

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -13,6 +12,7 @@ from torch import Tensor
 from diffmm_geo import __version__
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import check_device, check_state_dict, describe
+from diffmm_geo.utils.checksum import sha256sum
 from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
 
 CONFIG = 'config.json'
@@ -125,7 +125,7 @@ class Pretrained(torch.nn.Module):
             for name, tensors in files.items():
                 temporary = stack.enter_context(atomic_path(str(folder / name)))
                 write_tensors(temporary, tensors)
-                digests[name] = _digest(Path(temporary))
+                digests[name] = sha256sum(temporary)
             text = json.dumps(
                 {
                     'library': 'diffmm_geo',
@@ -180,7 +180,7 @@ class Pretrained(torch.nn.Module):
         path = Path(folder, name)
         expected = cls._read_config(folder)['sha256'].get(name)
         tensors = read_tensors(path)
-        if _digest(path) != expected:
+        if sha256sum(str(path)) != expected:
             raise ValueError(
                 f"'{path}' needs to be the file that was saved with "
                 f"'{Path(folder, CONFIG)}' (got another one, or it is damaged)"
@@ -191,11 +191,3 @@ class Pretrained(torch.nn.Module):
     def _remove(folder: str | Path, name: str) -> None:
         with suppress(FileNotFoundError):
             Path(folder, name).unlink()
-
-
-def _digest(path: Path) -> str:
-    with open(path, 'rb') as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -1,11 +1,15 @@
 from dataclasses import dataclass
+from typing import TypeVar
 
 from diffmm_geo.utils.checks import (
     MAX_SEED,
     check_choice,
     check_int,
     check_number,
+    check_type,
 )
+
+T = TypeVar('T', bound='TrainingConfig')
 
 #: The types of large products, see :class:`TrainingConfig`.
 PRECISIONS = ('fp32', 'bf16')
@@ -56,6 +60,19 @@ class TrainingConfig:
     precision: str = 'fp32'
     cuda_graphs: bool = False
     seed: int = 0
+
+    @classmethod
+    def of(cls: type[T], config: object) -> T:
+        r"""The settings that are given, or the defaults if none are.
+
+        Raises:
+            ValueError: If they are those of another class.
+        """
+        if config is None:
+            return cls()
+        check_type('config', config, cls)
+        assert isinstance(config, cls)
+        return config
 
     def __post_init__(self) -> None:
         check_int('num_epochs', self.num_epochs)

@@ -224,6 +224,7 @@ class DiffMMTrainer(Trainer):
     """
 
     config: DiffMMConfig
+    model: DiffMM
     terms = ('bpr', 'reg', 'contrastive')
 
     def __init__(
@@ -236,8 +237,7 @@ class DiffMMTrainer(Trainer):
         edge_type: EdgeType = ('user', 'interacts', 'item'),
         device: torch.device | str = 'cpu',
     ) -> None:
-        c = DiffMMConfig() if config is None else config
-        check_type('config', c, DiffMMConfig)
+        c = DiffMMConfig.of(config)
         super().__init__(data, c, edge_type, device)
         features = modality_features(
             data[self.edge_type[2]], self.num_items, modalities

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +10,10 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.typing import EdgeType, OptTensor
 
 from diffmm_geo.ops import SparseMatrix, spmm
+from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.training.config import TrainingConfig
 from diffmm_geo.training.trainer import Trainer
-from diffmm_geo.utils.checks import check_int, check_type
+from diffmm_geo.utils.checks import check_int
 
 
 class _Propagation(torch.nn.Module):
@@ -83,6 +83,7 @@ class LightGCNTrainer(Trainer):
     """
 
     config: LightGCNConfig
+    model: LightGCN
 
     def __init__(
         self,
@@ -91,8 +92,7 @@ class LightGCNTrainer(Trainer):
         edge_type: EdgeType = ('user', 'interacts', 'item'),
         device: torch.device | str = 'cpu',
     ) -> None:
-        c = LightGCNConfig() if config is None else config
-        check_type('config', c, LightGCNConfig)
+        c = LightGCNConfig.of(config)
         super().__init__(data, c, edge_type, device)
         self.model = LightGCN(
             self.num_users + self.num_items,
@@ -107,8 +107,10 @@ class LightGCNTrainer(Trainer):
 
     def _joint_graph(self) -> SparseMatrix:
         # Users first. Normalised once, where LGConv would do so in each step.
-        user, item = self.edge_index.unique(dim=1)
-        item = item + self.num_users
+        lists = ItemLists.distinct_items(
+            self.edge_index, self.num_users, self.num_items
+        )
+        user, item = lists.row, lists.item + self.num_users
         num_nodes = self.num_users + self.num_items
         (row, col), value = gcn_norm(
             torch.stack([torch.cat([user, item]), torch.cat([item, user])]),
@@ -139,9 +141,3 @@ class LightGCNTrainer(Trainer):
         self.model.eval()
         emb = self.model.get_embedding(self._joint)
         return emb[: self.num_users], emb[self.num_users :]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {'model': self.model.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.model.load_state_dict(state_dict['model'])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch_geometric.typing import EdgeType
 
 from diffmm_geo.training.config import TrainingConfig
 from diffmm_geo.training.trainer import Trainer
-from diffmm_geo.utils.checks import check_int, check_type
+from diffmm_geo.utils.checks import check_int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +104,7 @@ class MFTrainer(Trainer):
     """
 
     config: MFConfig
+    model: MF
 
     def __init__(
         self,
@@ -113,8 +113,7 @@ class MFTrainer(Trainer):
         edge_type: EdgeType = ('user', 'interacts', 'item'),
         device: torch.device | str = 'cpu',
     ) -> None:
-        c = MFConfig() if config is None else config
-        check_type('config', c, MFConfig)
+        c = MFConfig.of(config)
         super().__init__(data, c, edge_type, device)
         self.model = self._make_model(data).to(self.device)
         self.optimizer = self.adam(self.model.parameters(), c.lr)
@@ -146,9 +145,3 @@ class MFTrainer(Trainer):
         self.model.eval()
         user, item = self.model()
         return user.detach(), item.detach()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {'model': self.model.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.model.load_state_dict(state_dict['model'])

@@ -8,11 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torch.optim import Adam, Optimizer
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
@@ -49,9 +51,10 @@ class Trainer(ABC):
     r"""Trains a recommender until its validation Recall stops rising, and
     keeps the weights of the best epoch.
 
-    A subclass says how to train for an epoch (:meth:`train_epoch`), with
-    which :obj:`optimizer`, what the embeddings are (:meth:`embeddings`) and
-    what its state is (:meth:`state_dict`, :meth:`load_state_dict`).
+    A subclass says how to train its :obj:`model` for an epoch
+    (:meth:`train_epoch`), with which :obj:`optimizer`, what the embeddings
+    are (:meth:`embeddings`) and, if there is more to its state than that of
+    the model, what it is (:meth:`state_dict`, :meth:`load_state_dict`).
 
     Args:
         data (HeteroData): The user-item graph; the store of
@@ -73,6 +76,7 @@ class Trainer(ABC):
             Recall, which is what the authors' code prints.
     """
 
+    model: Module
     optimizer: Optimizer
     num_users: int
     num_items: int
@@ -245,13 +249,13 @@ class Trainer(ABC):
     def embeddings(self) -> tuple[Tensor, Tensor]:
         r"""The embeddings of users and items, whose products are scores."""
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         r"""All that :meth:`embeddings` depends on."""
+        return {'model': self.model.state_dict()}
 
-    @abstractmethod
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         r"""Takes over what :meth:`state_dict` returned."""
+        self.model.load_state_dict(state_dict['model'])
 
     @property
     def num_steps(self) -> int:
@@ -426,7 +430,7 @@ class Trainer(ABC):
             {
                 'trainer': type(self).__name__,
                 'config': asdict(self.config),
-                'data': self._digests(),
+                'data': self._digests,
                 'history': self.history,
                 'state': state,
                 'best': None if is_best else best,
@@ -473,7 +477,7 @@ class Trainer(ABC):
                 f"'{name}' needs to be {old.get(name)!r}, as in the run that "
                 f'is resumed (got {config.get(name)!r})'
             )
-        digests = self._digests()
+        digests = self._digests
         if content['data'] != digests:
             differing = sorted(
                 name
@@ -485,7 +489,9 @@ class Trainer(ABC):
                 f'another for {differing})'
             )
 
+    @cached_property
     def _digests(self) -> dict[str, str]:
+        # The data stay the same, and may be large.
         return {name: _digest(x) for name, x in self.data_dict.items()}
 
     def _is_over(self) -> bool:

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Embedding, Linear
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
+from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.training.mf_trainer import MF, MFConfig, MFTrainer
-from diffmm_geo.utils.checks import check_int, check_type
+from diffmm_geo.utils.checks import check_int
 from diffmm_geo.utils.features import modality_features
 
 
@@ -160,8 +160,7 @@ class VBPRTrainer(MFTrainer):
         device: torch.device | str = 'cpu',
     ) -> None:
         self._modalities = modalities
-        c = VBPRConfig() if config is None else config
-        check_type('config', c, VBPRConfig)
+        c = VBPRConfig.of(config)
         super().__init__(data, c, edge_type, device)
 
     @property
@@ -176,7 +175,7 @@ class VBPRTrainer(MFTrainer):
         return VBPR(
             self.num_users,
             torch.cat(
-                [F.normalize(x.to(dtype), dim=-1) for x in features.values()],
+                [unit_rows(x.to(dtype)) for x in features.values()],
                 dim=-1,
             ),
             self.config.embedding_dim,

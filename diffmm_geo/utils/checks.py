@@ -299,6 +299,26 @@ def _check_device_or_values(
         )
 
 
+def check_matrix_like(
+    name: str,
+    x: Any,
+    like: Tensor,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    r"""A matrix of the shape, on the device and, if given, of the type of
+    another. Its values are not looked at.
+    """
+    return check_matrix(
+        name,
+        x,
+        like.size(0),
+        like.size(1),
+        finite=False,
+        dtype=dtype,
+        device=like.device,
+    )
+
+
 def check_vector(
     name: str,
     x: Any,

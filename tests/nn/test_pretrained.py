@@ -91,7 +91,7 @@ def test_failure_leaves_the_earlier_save(saved, tmp_path, monkeypatch):
     def fail(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, '_digest', fail)
+    monkeypatch.setattr(module, 'sha256sum', fail)
     with pytest.raises(KeyboardInterrupt):
         saved.double().save_pretrained(tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

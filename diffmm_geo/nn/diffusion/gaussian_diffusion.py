@@ -5,6 +5,7 @@ from diffmm_geo.utils.checks import (
     check_index,
     check_int,
     check_matrix,
+    check_matrix_like,
     check_number,
 )
 
@@ -158,15 +159,7 @@ class GaussianDiffusion(torch.nn.Module):
         check_matrix('x_start', x_start, finite=False, device=self.betas.device)
         t = self._check_t(t, x_start.size(0))
         if noise is not None:
-            check_matrix(
-                'noise',
-                noise,
-                x_start.size(0),
-                x_start.size(1),
-                finite=False,
-                dtype=x_start.dtype,
-                device=x_start.device,
-            )
+            check_matrix_like('noise', noise, x_start, x_start.dtype)
         return self._diffuse(x_start, t, noise)
 
     def _check_t(self, t: Tensor, num_rows: int) -> Tensor:
@@ -218,15 +211,7 @@ class GaussianDiffusion(torch.nn.Module):
         """
         check_int('t', t, 0, self.num_steps - 1)
         check_matrix('x_start', x_start, finite=False, device=self.betas.device)
-        check_matrix(
-            'x_t',
-            x_t,
-            x_start.size(0),
-            x_start.size(1),
-            finite=False,
-            dtype=x_start.dtype,
-            device=x_start.device,
-        )
+        check_matrix_like('x_t', x_t, x_start, x_start.dtype)
         return (
             self.posterior_mean_coef1[t].to(x_t.dtype) * x_start
             + self.posterior_mean_coef2[t].to(x_t.dtype) * x_t

@@ -37,6 +37,7 @@ from diffmm_geo.utils.checks import (
     check_int,
     check_k,
     check_matrix,
+    check_matrix_like,
     check_modalities,
     check_number,
     check_same_device,
@@ -209,15 +210,7 @@ class ModalityDiffusion(Pretrained):
         if noise is None:
             noise = normal_(torch.empty_like(x_start), streams)
         else:
-            check_matrix(
-                'noise',
-                noise,
-                x_start.size(0),
-                self.num_items,
-                finite=False,
-                dtype=x_start.dtype,
-                device=x_start.device,
-            )
+            check_matrix_like('noise', noise, x_start, x_start.dtype)
 
         x_t = self.diffusion._diffuse(x_start, t, noise)
         out = denoiser(x_t, t, streams)
@@ -518,22 +511,17 @@ class ModalityDiffusion(Pretrained):
         width = self.num_items if dense else max(denoiser.hidden_channels)
         height = max(1, BLOCK_SIZE // width)
         reverse = None if dense else self._reverse(denoiser)
-        # Without noise, users of the same items get the same ones.
-        interactions, user_row = (
-            (
-                interactions,
-                torch.arange(num_users, device=interactions.item.device),
-            )
-            if sampling_steps > 0 or sampling_noise
-            else interactions.distinct()
-        )
+        user_row: Tensor | None = None
+        if sampling_steps == 0 and not sampling_noise:
+            # Users of the same items get the same ones.
+            interactions, user_row = interactions.distinct()
 
         lin = denoiser.lin_out
         low = compute_dtype(lin.weight)
         weight, bias = lin.weight.to(low), lin.bias.to(low)
         if candidates is not None:
             weight, bias = weight[candidates], bias[candidates]
-        out = user_row.new_empty(interactions.num_rows, k)
+        out = interactions.item.new_empty(interactions.num_rows, k)
         for rows, lists in interactions.blocks(height):
             if reverse is None:
                 x_start = lists.dense(self.num_items, denoiser.item_weight)
@@ -550,8 +538,8 @@ class ModalityDiffusion(Pretrained):
         if candidates is not None:
             out = candidates[out]
         users = torch.arange(num_users, device=out.device)
-        item = out[user_row].view(-1)
-        return torch.stack([users.repeat_interleave(k), item])
+        out = out if user_row is None else out[user_row]
+        return torch.stack([users.repeat_interleave(k), out.view(-1)])
 
     def _draw_steps(
         self,

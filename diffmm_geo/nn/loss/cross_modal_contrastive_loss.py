@@ -10,6 +10,7 @@ from diffmm_geo.utils.checks import (
     check_int,
     check_keys,
     check_matrix,
+    check_matrix_like,
     check_number,
 )
 
@@ -100,15 +101,7 @@ class CrossModalContrastiveLoss(torch.nn.Module):
         for name, view in named.items():
             if first is None:
                 first = check_matrix(name, view, finite=False)
-            check_matrix(
-                name,
-                view,
-                first.size(0),
-                first.size(1),
-                finite=False,
-                dtype=first.dtype,
-                device=first.device,
-            )
+            check_matrix_like(name, view, first, first.dtype)
         assert first is not None
         index = check_index('index', index, first.size(0), first.device)
         if index.numel() == 0:

@@ -205,7 +205,7 @@ class DiffMM(Pretrained):
             check_matrix(
                 f"feature_dict['{m}']",
                 feature_dict[m],
-                num_items or self.num_items,
+                self.num_items if num_items is None else num_items,
                 self.modality_channels[m],
                 device=self.user_emb.weight.device,
             )

@@ -6,6 +6,7 @@ from diffmm_geo.utils.checks import (
     check_index,
     check_int,
     check_matrix,
+    check_matrix_like,
     check_number,
     describe,
 )
@@ -76,14 +77,7 @@ def info_nce(
     """
     temperature = check_number('temperature', temperature, 0.0, low_open=True)
     check_matrix('anchor', anchor, finite=False)
-    check_matrix(
-        'candidate',
-        candidate,
-        anchor.size(0),
-        anchor.size(1),
-        finite=False,
-        device=anchor.device,
-    )
+    check_matrix_like('candidate', candidate, anchor)
     index = check_index('index', index, anchor.size(0), anchor.device)
     if index.numel() == 0:
         raise ValueError("'index' needs at least one node (got none)")

@@ -1,11 +1,11 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diffmm_geo.ops.product import compute_dtype
 from diffmm_geo.ops.runs_triton import runs_triton
+from diffmm_geo.ops.unit_rows import unit_rows
 
 from .blockwise import info_nce_blockwise
 from .triton import info_nce_triton
@@ -36,14 +36,15 @@ def info_nce_views(
         weight = weight.new_zeros(index.size()).index_add_(0, inverse, weight)
     # The temperature is folded into the anchors: a pass over [B, F], not
     # one over [B, N].
-    query = _unit(anchor.index_select(0, index), compute) / temperature
+    query = unit_rows(anchor.index_select(0, index).to(compute))
+    query = query / temperature
     max_logit, num_nodes = 1.0 / temperature, anchor.size(0)
 
     column_weight = None
     if sample is None and (
         num_candidates is None or num_candidates >= num_nodes
     ):
-        views = [_unit(view, compute) for view in candidates]
+        views = [unit_rows(view.to(compute)) for view in candidates]
         if index.is_cuda and runs_triton(index.device):
             low = compute_dtype(query)
             loss = info_nce_triton(
@@ -64,7 +65,7 @@ def info_nce_views(
         sizes = [index.numel(), drawn.numel()]
         positives, views = [], []
         for view in candidates:
-            x = _unit(view.index_select(0, rows), compute)
+            x = unit_rows(view.index_select(0, rows).to(compute))
             for out, part in zip((positives, views), x.split(sizes)):
                 out.append(part)
         place = index.new_full((num_nodes,), -1)
@@ -105,10 +106,6 @@ def _sample(
         return drawn, stands_for
     some = _draw(size, num_candidates, device)
     return drawn[some], stands_for[some] * (size / num_candidates)
-
-
-def _unit(x: Tensor, dtype: torch.dtype) -> Tensor:
-    return F.normalize(x.to(dtype), dim=-1)
 
 
 def _draw(num_nodes: int, size: int, device: torch.device) -> Tensor:

@@ -138,24 +138,18 @@ class ShardedDiffusionGenerator(DiffusionGenerator):
     def edges(self) -> dict[str, Tensor]:
         trainer, config = self.trainer, self.trainer.config
         candidates = self.candidates()
-        user, item = trainer.edge_index
+        users = torch.arange(trainer.num_users, device=trainer.device)
         own = self.group.share(trainer.num_users)
-        mask = (user >= own.start) & (user < own.stop)
-        edge_index = torch.stack([user[mask] - own.start, item[mask]])
+        interactions = self._interactions.take(users[own])
 
         k = config.num_edges_per_user
         modalities = trainer.diffusion.modalities
-        out = item.new_zeros(len(modalities), trainer.num_users, k)
+        out = users.new_zeros(len(modalities), trainer.num_users, k)
         for number, m in self.own_modalities:
-            out[number, own] = trainer.diffusion.sample_edges(
-                m,
-                edge_index,
-                own.stop - own.start,
-                k,
-                candidates=candidates,
+            out[number, own] = trainer.diffusion.sample_edges_of(
+                m, interactions, k, candidates=candidates
             )[1].view(-1, k)
         self.ranks.sum_(out)
-        users = torch.arange(trainer.num_users, device=item.device)
         users = users.repeat_interleave(k)
         return {
             m: torch.stack([users, items.view(-1)])

@@ -4,11 +4,8 @@ import csv
 import os
 from pathlib import Path
 
-from diffmm_geo.training.loggers.logger import (
-    Logger,
-    Record,
-    flatten_record,
-)
+from diffmm_geo.training.loggers.logger import Logger, flatten_record
+from diffmm_geo.training.trainer import Record
 from diffmm_geo.utils.atomic import atomic_path
 
 EPOCH = 'epoch'

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Any
 
-Record = dict[str, Any]
+from diffmm_geo.training.trainer import Record
 
 
 class Logger(ABC):

@@ -3,11 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from diffmm_geo.training.loggers.logger import (
-    Logger,
-    Record,
-    flatten_record,
-)
+from diffmm_geo.training.loggers.logger import Logger, flatten_record
+from diffmm_geo.training.trainer import Record
 
 
 class TensorBoardLogger(Logger):
