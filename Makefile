@@ -26,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install demo bench test docs lint format types clean
+.PHONY: help install demo bench test coverage docs lint format types clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -45,6 +45,9 @@ test: $(STAMPS)/test $(STAMPS)/sparse ## Run the tests, with torch-sparse
 
 docs: $(STAMPS)/docs ## Build the documentation in docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html
+
+coverage: $(STAMPS)/test $(STAMPS)/sparse ## Run the tests, and count what ran
+	$(BIN)/python -m pytest --cov=diffmm_geo $(PYTEST_ARGS)
 
 lint: $(STAMPS)/dev ## Check style and format
 	$(BIN)/ruff check .

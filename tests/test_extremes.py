@@ -299,3 +299,11 @@ def test_training_with_20_modalities(planted):
     trainer = DiffMMTrainer(planted(modalities=names), CONFIG)
     assert len(trainer.fit()) == 2
     assert len(trainer.edge_index_dict) == 21
+
+
+def test_features_with_a_history_are_data(planted):
+    # A second step would go backward through it a second time.
+    data = planted()
+    data['item'].x_image = data['item'].x_image.requires_grad_() * 1
+    assert len(DiffMMTrainer(data, CONFIG).fit()) == 2
+    assert data['item'].x_image.requires_grad

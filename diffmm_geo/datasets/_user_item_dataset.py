@@ -89,7 +89,7 @@ class UserItemDataset(InMemoryDataset):
             raise ValueError(
                 f"'{path}' is not what was saved there, or of another "
                 f"version: pass 'force_reload=True' to process the raw files "
-                f'again ({type(error).__name__}: {error})'
+                f'again ({type(error).__name__}: {str(error)[:1000]})'
             ) from error
         self.data, self.slices = data, slices
 

@@ -11,7 +11,7 @@ from torch.serialization import (
     safe_globals,
 )
 
-from diffmm_geo.utils.torch_file import check_torch_archive
+from diffmm_geo.utils.torch_file import check_torch_archive, reason_of
 
 # The classes of the authors' `Model.py`, and PyTorch's own modules.
 MODULES = re.compile(
@@ -76,11 +76,11 @@ def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:  # Unpickling garbage raises nearly anything.
-        reason = f'{type(error).__name__}: {error}'.split('\n')[0][:200]
         raise ValueError(
             f"'{path}': expected modules or state dictionaries of the authors' "
             f'code, saved by torch.save, got a file of '
-            f'{os.path.getsize(path)} bytes that holds none ({reason})'
+            f'{os.path.getsize(path)} bytes that holds none '
+            f'({reason_of(error)})'
         ) from error
     return out
 

@@ -11,7 +11,7 @@ import torch
 
 from diffmm_geo.utils.atomic import atomic_path, sync_folder
 from diffmm_geo.utils.checks import describe
-from diffmm_geo.utils.torch_file import check_torch_archive
+from diffmm_geo.utils.torch_file import check_torch_archive, reason_of
 
 LAST, PREVIOUS, BEST = 'last.ckpt', 'previous.ckpt', 'best.ckpt'
 # Tells our files from others', and this layout from later ones.
@@ -59,10 +59,9 @@ def read_checkpoint(
         raise
     except Exception as error:
         # Whatever the file may make the readers of its format raise.
-        reason = str(error).split('\n')[0][:200]
         raise ValueError(
             f"'{path}': expected a whole checkpoint, got an incomplete, "
-            f'damaged or foreign file ({type(error).__name__}: {reason})'
+            f'damaged or foreign file ({reason_of(error)})'
         ) from error
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         raise ValueError(

@@ -4,7 +4,6 @@ expected, and what came, before anything is computed.
 
 import weakref
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from numbers import Real
 from typing import Any, TypeGuard, TypeVar
 
@@ -88,7 +87,8 @@ def check_number(
     left, right = '(' if low_open else '[', ')' if high_open else ']'
     number = float('nan')
     if isinstance(value, Real) and not isinstance(value, bool):
-        with suppress(OverflowError):
+        # An integer of more bits cannot be multiplied by.
+        if not isinstance(value, int) or value.bit_length() < 64:
             number = float(value)
     inside = (low < number if low_open else low <= number) and (
         number < high if high_open else number <= high

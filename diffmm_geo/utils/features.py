@@ -38,5 +38,7 @@ def modality_features(
         x = check_matrix(name, store[name], num_items)
         if x.size(1) == 0:
             raise ValueError(f"'{name}' needs at least one channel (got none)")
+        # Data: nothing is trained through it, step after step.
+        x = x.detach() if x.requires_grad else x
         features[m] = check_values(name, x)
     return features

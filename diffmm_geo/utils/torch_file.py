@@ -40,11 +40,26 @@ def load_torch_file(path: str, device: torch.device | str = 'cpu') -> Any:
             _check_tensors(out)
             return out
         except Exception as error:  # Garbage raises nearly anything.
-            reason = f'{type(error).__name__}: {error}'[:500]
             raise ValueError(
                 f"'{path}': expected a whole file of tensors written by "
-                f'torch.save, got one that cannot be read as such ({reason})'
+                f'torch.save, got one that cannot be read as such '
+                f'({reason_of(error)})'
             ) from error
+
+
+def reason_of(error: Exception) -> str:
+    r"""What is wrong with a file, in a line and without the advice of
+    :func:`torch.load` to execute what it says.
+
+    Args:
+        error (Exception): What reading it has raised.
+    """
+    text, _, _ = str(error).partition('\n\nCheck the documentation')
+    text = text.rpartition('WeightsUnpickler error: ')[2].strip()
+    if text.startswith('Weights only load failed'):
+        text = text.rpartition('\n\n')[2]
+    line, _, _ = text.partition('\n')
+    return f'{type(error).__name__}: {line}'[:300]
 
 
 def _check_tensors(value: Any) -> None:
@@ -75,8 +90,9 @@ def check_torch_archive(path: str) -> None:
         try:
             _check_archive(f)
         except Exception as error:  # Garbage raises nearly anything.
-            reason = f'{type(error).__name__}: {error}'[:200]
-            raise ValueError(f"'{path}' is damaged: {reason}") from error
+            raise ValueError(
+                f"'{path}' is damaged: {reason_of(error)}"
+            ) from error
 
 
 def _check_archive(f: BinaryIO) -> None:

@@ -1,3 +1,6 @@
+import struct
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +53,42 @@ def test_object_array_is_not_unpickled(tmp_path):
     with pytest.raises(ValueError, match='x.npy'):
         load_features(str(tmp_path / 'x.npy'))
     assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    'shape, match',
+    [
+        ('(2**40, 1)', 'cannot be read'),
+        ('(1099511627776, 1)', 'too short for shape'),
+        ('(4294967296, 4294967296)', 'too short for shape'),
+        ('(' + '9' * 4000 + ', 1)', 'too short for shape'),
+        ('(-1, -8)', 'got shape'),
+        ('(' + '1,' * 3000 + ')', 'got shape'),
+        ('(8.0, 1)', 'cannot be read'),
+    ],
+)
+@pytest.mark.parametrize('version', [1, 2])
+def test_shape_that_is_a_lie(tmp_path, version, shape, match):
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}"
+    length = struct.pack('<H' if version == 1 else '<I', len(text))
+    content = b'\x93NUMPY' + bytes([version, 0]) + length + text.encode()
+    (tmp_path / 'x.npy').write_bytes(content + b'\0' * 32)
+    with pytest.raises(ValueError, match=f'x.npy.*{match}') as error:
+        load_features(str(tmp_path / 'x.npy'))
+    assert len(str(error.value)) < 500
+
+
+def test_versions_of_the_format(tmp_path):
+    path, x = tmp_path / 'x.npy', np.ones((2, 3), np.float32)
+    for version in (1, 2, 3):
+        with open(path, 'wb') as f, warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            np.lib.format.write_array(f, x, (version, 0))
+        if version == 3:
+            with pytest.raises(ValueError, match=r'version \(3, 0\)'):
+                load_features(str(path))
+        else:
+            assert load_features(str(path)).equal(torch.ones(2, 3))
 
 
 def test_truncated_garbage_and_archive(tmp_path):

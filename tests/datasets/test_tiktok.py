@@ -177,3 +177,50 @@ def test_interrupted_processing(tmp_path, official_raw, monkeypatch):
             Tiny(tmp_path)
     assert list((tmp_path / 'processed').iterdir()) == []
     assert Tiny(tmp_path)[0]['user'].num_nodes == 4
+
+
+class Hostile:
+    def __reduce__(self):
+        return open, ('executed', 'w')
+
+
+@pytest.mark.parametrize(
+    'content, match',
+    [
+        (Hostile(), 'not an allowed global'),
+        (({'a': 1}, None, dict), 'expected a HeteroData'),
+        (torch.ones(3), 'ValueError|TypeError'),
+    ],
+)
+def test_bad_processed_file(
+    tmp_path, official_raw, monkeypatch, content, match
+):
+    (path,) = Tiny(tmp_path).processed_paths
+    torch.save(content, path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=match) as error:
+        Tiny(tmp_path)
+    for part in [path, "'force_reload=True'"]:
+        assert part in str(error.value)
+    assert not (tmp_path / 'executed').exists()
+    assert Tiny(tmp_path, force_reload=True)[0]['user'].num_nodes == 4
+
+
+def test_changed_processed_file(tmp_path, official_raw):
+    (path,) = Tiny(tmp_path, modalities=['image']).processed_paths
+    mapping, slices, cls = torch.load(path)
+    edge_type = ('user', 'interacts', 'item')
+    for store, key, value in [
+        (edge_type, 'edge_index', torch.tensor([[0], [5]])),
+        (edge_type, 'val_edge_label_index', torch.tensor([[4], [0]])),
+        (edge_type, 'test_edge_label_index', None),
+        ('item', 'x_image', torch.full((5, 3), float('nan'))),
+    ]:
+        data = cls.from_dict(mapping).clone()
+        if value is None:
+            del data[store][key]
+        else:
+            data[store][key] = value
+        torch.save((data.to_dict(), slices, cls), path)
+        with pytest.raises(ValueError, match="'force_reload=True'.*" + key):
+            Tiny(tmp_path, modalities=['image'])

@@ -197,6 +197,34 @@ def test_corrupt_lengths_do_not_allocate(tmp_path):
             read_pattern(path)
 
 
+@pytest.mark.parametrize(
+    'content, match',
+    [
+        # Its hash would overflow the stack of the process.
+        (b'})' + b'\x85' * 10**6 + b'Ns.', 'more than 65536 opcodes'),
+        (b'})' + b'\x85' * 10**4 + b'Ns.', 'a key that is not a string'),
+        # And this one's would never end.
+        (b'}N' + b'q\x01h\x01\x86' * 60 + b'Ns.', 'not a string'),
+        (b'NNNs.', 'no dictionary'),
+        (b'}(Nu.', 'no dictionary'),
+        (b'0.', 'opcode POP is not allowed'),
+        (b'.', 'an empty stack'),
+        (b'N(\x85.', 'an empty stack'),
+        (b'u.', 'pop from empty list'),
+        (b'h\x00.', 'KeyError'),
+        (b'NN\x93.', 'not a string'),
+        (b'NN\x81.', 'cannot be called'),
+        (b'}N\x85R.', 'cannot be called'),
+        (b'NNb.', 'has none'),
+        (b'cscipy.sparse.coo\ncoo_matrix\n)R.', 'without a state'),
+    ],
+)
+def test_hostile_opcodes(tmp_path, content, match):
+    path = write(tmp_path / 'a.pkl', b'\x80\x04' + content)
+    with pytest.raises(ValueError, match=f'a.pkl.*{match}'):
+        read_pattern(path)
+
+
 MUTABLE = [
     pickle.dumps(sparse.coo_matrix(DENSE), protocol=3),
     pickle.dumps(sparse.csr_matrix(DENSE), protocol=5),
