@@ -11,25 +11,29 @@ from torch_geometric.typing import EdgeType
 
 from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.training.mf_trainer import MF, MFConfig, MFTrainer
-from diffmm_geo.utils.checks import check_int
+from diffmm_geo.utils.checks import check_int, check_number
 from diffmm_geo.utils.features import modality_features
 
 
 @dataclass(frozen=True, kw_only=True)
 class VBPRConfig(MFConfig):
-    r"""The settings of :class:`VBPRTrainer`. Neither the projection of
-    features nor their bias is regularised, as in the paper's experiments.
+    r"""The settings of :class:`VBPRTrainer`.
 
     Args:
         feature_dim (int, optional): The size of projected features.
             (default: :obj:`64`)
+        feature_reg_weight (float, optional): The weight of the squared norm
+            of the projection of features and of their bias, which the
+            paper's experiments do not regularise. (default: :obj:`0.0`)
     """
 
     feature_dim: int = 64
+    feature_reg_weight: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_int('feature_dim', self.feature_dim)
+        check_number('feature_reg_weight', self.feature_reg_weight, 0.0)
 
 
 class VBPR(MF):
@@ -181,3 +185,12 @@ class VBPRTrainer(MFTrainer):
             self.config.embedding_dim,
             self.config.feature_dim,
         )
+
+    def _loss(self, user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        bpr, reg = super()._loss(user, positive, negative)
+        if self.config.feature_reg_weight > 0:
+            reg = reg + self.config.feature_reg_weight * sum(
+                lin.weight.square().sum()
+                for lin in (self.model.projection, self.model.feature_bias)
+            )
+        return torch.stack([bpr, reg])

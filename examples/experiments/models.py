@@ -55,6 +55,9 @@ MODELS = {
         lambda _: VBPRConfig(),
         lambda data, config, device: VBPRTrainer(data, config, device=device),
         uses_features=True,
-        grid={'lr': (1e-3, 5e-3), 'reg_weight': (1e-2, 1e-1, 1.0)},
+        grid={
+            'reg_weight': (1e-2, 1e-1, 1.0),
+            'feature_reg_weight': (0.0, 1e-3, 1e-2, 1e-1, 1.0),
+        },
     ),
 }

@@ -51,6 +51,19 @@ class TestVBPRTrainer(Protocol):
         reg = sum(x.square().sum() for x in parts) / 3
         assert_close(trainer._loss(u, i, j), torch.stack([bpr, 0.1 * reg]))
 
+    def test_regularised_projection(self, planted):
+        trainer = self.make(planted())
+        args = (
+            torch.tensor([0, 5]),
+            torch.tensor([1, 2]),
+            torch.tensor([4, 4]),
+        )
+        expected = trainer._loss(*args)
+        lins = trainer.model.projection, trainer.model.feature_bias
+        expected[1] += 0.5 * sum(x.weight.square().sum() for x in lins)
+        other = self.make(planted(), feature_reg_weight=0.5)
+        assert_close(other._loss(*args), expected)
+
     def test_learns_about_items_without_interactions(self, planted):
         data = planted()
         store = data[OBSERVED]
@@ -84,6 +97,9 @@ class TestVBPRTrainer(Protocol):
             self.make(planted(), modalities=['audio'])
 
 
-def test_bad_config():
-    with pytest.raises(ValueError, match="'feature_dim'"):
-        VBPRConfig(feature_dim=0)
+@pytest.mark.parametrize(
+    'name, value', [('feature_dim', 0), ('feature_reg_weight', -1.0)]
+)
+def test_bad_config(name, value):
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        VBPRConfig(**{name: value})
