@@ -59,6 +59,12 @@ def parse_args():
         '(default: %(default)s)',
     )
     parser.add_argument(
+        '--shard-parameters',
+        action='store_true',
+        help="split the model's weights and what Adam knows of them among "
+        'processes (FSDP2)',
+    )
+    parser.add_argument(
         '--checkpoint-dir', help='where each epoch leaves a checkpoint'
     )
     parser.add_argument(
@@ -93,24 +99,32 @@ def main():
         config, seed=args.seed, num_epochs=args.epochs or config.num_epochs
     )
     with joined_ranks(args.device, args.timeout) as ranks:
-        if ranks.is_first:
-            print(
-                f'{ranks.size} processes on {args.device}, '
-                f'{torch.get_num_threads()} threads each'
-            )
-        trainer = DistributedDiffMMTrainer(
-            data, config, args.modalities, ranks=ranks
+        train(data, config, ranks, args)
+
+
+def train(data, config, ranks, args):
+    if ranks.is_first:
+        print(
+            f'{ranks.size} processes on {args.device}, '
+            f'{torch.get_num_threads()} threads each'
         )
-        trainer.fit(sys.stderr.isatty(), show, args.checkpoint_dir, args.resume)
-        if ranks.is_first:
-            output = args.output or f'runs/{args.dataset}'
-            save_run(trainer, output)
-            best = trainer.best_val
-            print(
-                f'Chosen by validation (epoch {best["epoch"]}): '
-                f'test recall@20 {best["test"]["recall@20"]:.4f}; '
-                f'see {output}'
-            )
+    trainer = DistributedDiffMMTrainer(
+        data,
+        config,
+        args.modalities,
+        ranks=ranks,
+        shard_parameters=args.shard_parameters,
+    )
+    trainer.fit(sys.stderr.isatty(), show, args.checkpoint_dir, args.resume)
+    output = args.output or f'runs/{args.dataset}'
+    save_run(trainer, output)
+    if ranks.is_first:
+        best = trainer.best_val
+        print(
+            f'Chosen by validation (epoch {best["epoch"]}): '
+            f'test recall@20 {best["test"]["recall@20"]:.4f}; '
+            f'see {output}'
+        )
 
 
 if __name__ == '__main__':

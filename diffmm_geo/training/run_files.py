@@ -27,6 +27,9 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
     - :obj:`model.pt`: the weights and graphs of the chosen epoch.
     - :obj:`curves.png`: metrics and losses over epochs.
 
+    Where several processes train, all of them call this, and the first one
+    writes.
+
     Args:
         trainer (Trainer): A trainer with at least one epoch done.
         folder (str or Path): Where to write; made if missing.
@@ -37,6 +40,9 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
     check_type('trainer', trainer, Trainer)
     if not trainer.history:
         raise ValueError("'trainer' needs at least one epoch done (got none)")
+    state = trainer.state_dict()
+    if not trainer.writes_files:
+        return
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(run_metrics(trainer), indent=2)
@@ -44,7 +50,7 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
     with atomic_path(str(folder / 'metrics.json')) as path:
         Path(path).write_text(text + '\n')
     with atomic_path(str(folder / 'model.pt')) as path:
-        torch.save(trainer.state_dict(), path)
+        torch.save(state, path)
     with atomic_path(str(folder / 'curves.png')) as path:
         plot_curves(trainer.history, trainer.metric, path)
 

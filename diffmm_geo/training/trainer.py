@@ -335,6 +335,11 @@ class Trainer(ABC):
         )
 
     @property
+    def writes_files(self) -> bool:
+        r"""Whether this process is the one of its run that writes files."""
+        return True
+
+    @property
     def optimizers(self) -> dict[str, Optimizer]:
         r"""The optimisers, by names of one's own."""
         return {'model': self.optimizer}
@@ -424,24 +429,28 @@ class Trainer(ABC):
         folder: CheckpointFolder,
         best: dict[str, Any],
     ) -> None:
+        folder.write(*self._checkpoint(best))
+
+    def _checkpoint(
+        self,
+        best: dict[str, Any],
+    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        r"""What to go on from, and the weights if they are the best so far."""
         is_best = self.best_val is self.history[-1]
         state = best if is_best else self.state_dict()
-        folder.write(
-            {
-                'trainer': type(self).__name__,
-                'config': asdict(self.config),
-                'data': self._digests,
-                'history': self.history,
-                'state': state,
-                'best': None if is_best else best,
-                'optimizers': {
-                    name: optimizer.state_dict()
-                    for name, optimizer in self.optimizers.items()
-                },
-                'random': random_state(self.device),
+        return {
+            'trainer': type(self).__name__,
+            'config': asdict(self.config),
+            'data': self._digests,
+            'history': self.history,
+            'state': state,
+            'best': None if is_best else best,
+            'optimizers': {
+                name: optimizer.state_dict()
+                for name, optimizer in self.optimizers.items()
             },
-            {'record': self.best_val, 'state': best} if is_best else None,
-        )
+            'random': random_state(self.device),
+        }, {'record': self.best_val, 'state': best} if is_best else None
 
     def _load_checkpoint(self, content: dict[str, Any]) -> dict[str, Any]:
         r"""Takes over a checkpoint, and returns the weights of the best

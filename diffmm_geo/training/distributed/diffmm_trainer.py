@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,10 @@ from diffmm_geo.training.distributed.ranks import Ranks
 from diffmm_geo.training.generators import DiffusionGenerator
 from diffmm_geo.training.random_state import random_state
 from diffmm_geo.training.trainer import Callback, Record
+from diffmm_geo.utils.checks import check_type
+
+if TYPE_CHECKING:
+    from .sharded_parameters import ShardedParameters
 
 
 class DistributedDiffMMTrainer(DiffMMTrainer):
@@ -37,9 +42,15 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
       anchors of the contrastive loss too. Gradients are summed up.
     - Users are ranked for in equal shares.
 
-    Every rank holds the data and all weights. The first one calls callbacks
-    and writes checkpoints, which any other number of ranks can go on from;
-    all of them read these, from a folder that they share.
+    Every rank holds the data and all weights, or with
+    :obj:`shard_parameters` its share of the model's: by rows of ID
+    embeddings, of their gradients and of Adam's moments, with PyTorch's
+    :func:`~torch.distributed.fsdp.fully_shard`. A step gathers the weights;
+    copies of the best epoch stay in the memory of the host.
+
+    The first rank calls callbacks and writes checkpoints, which any other
+    number of ranks can go on from, sharded or not; all of them read these,
+    from a folder that they share. All methods are for all ranks to call.
 
     Args:
         data (HeteroData): As in :class:`~diffmm_geo.training.DiffMMTrainer`,
@@ -57,6 +68,8 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
         ranks (Ranks, optional): The processes, from
             :func:`~diffmm_geo.training.distributed.joined_ranks`; this one
             alone if not given. (default: :obj:`None`)
+        shard_parameters (bool, optional): Whether each rank holds its share
+            of the model's weights alone. (default: :obj:`False`)
 
     Raises:
         ValueError: If there are more ranks than can be used, or CUDA graphs
@@ -72,8 +85,11 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
         diffusion: ModalityDiffusion | None = None,
         edge_type: EdgeType = ('user', 'interacts', 'item'),
         ranks: Ranks | None = None,
+        shard_parameters: bool = False,
     ) -> None:
         self.ranks = ranks or Ranks()
+        self._sharded: ShardedParameters | None = None
+        check_type('shard_parameters', shard_parameters, bool)
         if config is not None and config.cuda_graphs:
             raise ValueError(
                 "'cuda_graphs' needs to be False, as graphs hold no exchange "
@@ -99,9 +115,30 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
         for module in (self.model, self.diffusion):
             for x in module.state_dict().values():
                 self.ranks.broadcast_(x)
-        self.optimizer.register_step_pre_hook(
-            lambda *_: self.ranks.sum_gradients(self.model.parameters())
+        if shard_parameters and self.ranks.size > 1:
+            self._shard_parameters()
+        else:
+            self.optimizer.register_step_pre_hook(
+                lambda *_: self.ranks.sum_gradients(self.model.parameters())
+            )
+
+    def _shard_parameters(self) -> None:
+        # Takes a while to be imported.
+        from .sharded_parameters import ShardedParameters
+
+        self._sharded = ShardedParameters(
+            self.model, self.ranks, ('forward_with_views', 'reg_loss')
         )
+        self.optimizer = self.adam(self.model.parameters(), self.config.lr)
+
+    @contextmanager
+    def _whole_parameters(self) -> Iterator[None]:
+        with nullcontext() if self._sharded is None else self._sharded.whole():
+            yield
+
+    @property
+    def writes_files(self) -> bool:
+        return self.ranks.is_first
 
     def fit(
         self,
@@ -171,6 +208,24 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
             total += share * total.new_tensor([metrics[name] for name in names])
         return dict(zip(names, self.ranks.sum_(total).tolist()))
 
+    def generate_graphs(self) -> dict[str, float]:
+        with self._whole_parameters():
+            return super().generate_graphs()
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        with self._whole_parameters():
+            return super().embeddings()
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        return state if self._sharded is None else self._sharded.gather(state)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self._sharded is not None:
+            model = self._sharded.split_state(state_dict['model'])
+            state_dict = {**state_dict, 'model': model}
+        super().load_state_dict(state_dict)
+
     def _epoch(self, progress: bool) -> Record:
         self._check_in_step()
         return super()._epoch(progress)
@@ -182,7 +237,8 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
         digest = hashlib.sha256(f'{len(self.history)}'.encode())
         for x in random_state(self.device).values():
             digest.update(x.cpu().numpy().tobytes())
-        for p in self.model.parameters():
+        # There is one copy alone of what is split.
+        for p in [] if self._sharded else self.model.parameters():
             digest.update(p.detach().double().sum().cpu().numpy().tobytes())
         number = int.from_bytes(digest.digest()[:7], 'big')
         most, least = self.ranks.max_(
@@ -202,5 +258,17 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
     ) -> None:
         if isinstance(self._generator, ShardedDiffusionGenerator):
             self._generator.exchange_optimizer()
-        if self.ranks.is_first:
-            super()._write_checkpoint(folder, best)
+        checkpoint = self._checkpoint(best)
+        if self._sharded is not None:
+            checkpoint = self._sharded.gather(checkpoint)
+        if self.writes_files:
+            folder.write(*checkpoint)
+
+    def _load_checkpoint(self, content: dict[str, Any]) -> dict[str, Any]:
+        if self._sharded is not None:
+            optimizers = content['optimizers']
+            model = self._sharded.split_optimizer_state(
+                self.optimizer, optimizers['model']
+            )
+            content = {**content, 'optimizers': {**optimizers, 'model': model}}
+        return super()._load_checkpoint(content)

@@ -2,6 +2,7 @@ r"""The processes that train together."""
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -185,7 +186,8 @@ class Ranks:
 def joined_ranks(device: str = 'cpu', timeout: float = 30.0) -> Iterator[Ranks]:
     r"""Within, the processes that :obj:`torchrun` has started are joined:
     through gloo on CPU, and NCCL on GPUs, one a rank. A process that it has
-    not started is on its own.
+    not started is on its own. What is split among ranks needs to be out of
+    scope at the end, as in a function that trains.
 
     Args:
         device (str, optional): :obj:`"cpu"` or :obj:`"cuda"`.
@@ -214,6 +216,9 @@ def joined_ranks(device: str = 'cpu', timeout: float = 30.0) -> Iterator[Ranks]:
         timeout=_seconds(timeout),
     )
     yield ranks
+    # What is split among ranks refers to their group, in circles. Its threads
+    # need to end before the interpreter does.
+    gc.collect()
     # Not where an error has come: others may not be there to say goodbye to.
     dist.destroy_process_group()
 

@@ -1,7 +1,7 @@
 r"""Trains in several processes what tests then train in one:
 
 torchrun --nproc-per-node 2 distributed_runs.py FOLDER
-torchrun --nproc-per-node 2 distributed_runs.py FOLDER kill
+torchrun --nproc-per-node 2 distributed_runs.py FOLDER kill [shard]
 """
 
 import json
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 import torch
 from torch_geometric.data import HeteroData
 
-from diffmm_geo.training import DiffMMConfig
+from diffmm_geo.training import DiffMMConfig, save_run
 from diffmm_geo.training.distributed import (
     DistributedDiffMMTrainer,
     LostRankError,
@@ -65,11 +65,14 @@ def make_config(**kwargs):
     return DiffMMConfig(**kwargs)
 
 
-def make_trainer(name, ranks=None, **kwargs):
+def make_trainer(name, ranks=None, shard_parameters=False, **kwargs):
     num_modalities, settings = CASES[name]
     config = make_config(**{**settings, **kwargs})
     return DistributedDiffMMTrainer(
-        make_data(num_modalities), config, ranks=ranks
+        make_data(num_modalities),
+        config,
+        ranks=ranks,
+        shard_parameters=shard_parameters,
     )
 
 
@@ -106,6 +109,8 @@ def compare_with_one(folder, ranks):
     trainer = make_trainer('three', ranks)
     out['resumed'] = trainer.fit(checkpoint_dir=folder / 'one', resume=True)
 
+    out['sharded'] = run_sharded(folder, ranks)
+
     trainer = make_trainer('two', ranks)
     with torch.no_grad():
         trainer.diffusion.denoisers['1'].lin_out.bias[0] = float('nan')
@@ -117,13 +122,31 @@ def compare_with_one(folder, ranks):
     (folder / f'{ranks.rank}.json').write_text(json.dumps(out))
 
 
-def main(folder, kill):
+def run_sharded(folder, ranks):
+    r"""Weights split among ranks, from a checkpoint of two epochs of ranks
+    that split them as well; the weights are those that are saved.
+    """
+    for num_epochs in (2, NUM_EPOCHS):
+        trainer = make_trainer(
+            'three', ranks, shard_parameters=True, num_epochs=num_epochs
+        )
+        weight = trainer.model.user_emb.weight
+        assert weight.to_local().size(0) == 35
+        trainer.fit(checkpoint_dir=folder / 'sharded', resume=num_epochs > 2)
+        assert trainer.evaluate('val') == trainer.best_val['val']
+    moments = trainer.optimizer.state[trainer.model.user_emb.weight]
+    assert moments['exp_avg'].to_local().size(0) == 35
+    save_run(trainer, folder / 'run')
+    return trainer.history
+
+
+def main(folder, kill, shard):
     torch.set_num_threads(1)
     with joined_ranks(timeout=20) as ranks:
         if not kill:
             compare_with_one(folder, ranks)
             return
-        trainer = make_trainer('two', ranks)
+        trainer = make_trainer('two', ranks, shard)
         if ranks.rank == 1:
             kill_mid_epoch(trainer, epoch=3, step=4)
         trainer.fit(checkpoint_dir=folder / 'checkpoints')
@@ -131,6 +154,6 @@ def main(folder, kill):
 
 if __name__ == '__main__':
     try:
-        main(Path(sys.argv[1]), 'kill' in sys.argv[2:])
+        main(Path(sys.argv[1]), 'kill' in sys.argv, 'shard' in sys.argv)
     except LostRankError as error:
         sys.exit(f'error: {error}')

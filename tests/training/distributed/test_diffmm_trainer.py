@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from diffmm_geo.training import DiffMMTrainer
 from diffmm_geo.training.distributed import DistributedDiffMMTrainer, Ranks
@@ -33,9 +34,13 @@ def launch(folder, *args):
 
 
 @pytest.fixture(scope='module')
-def histories(tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp('distributed')
+
+
+@pytest.fixture(scope='module')
+def histories(folder):
     r"""What each rank has made of all cases."""
-    folder = tmp_path_factory.mktemp('distributed')
     make_trainer('three', num_epochs=2).fit(checkpoint_dir=folder / 'one')
     out = launch(folder)
     assert out.returncode == 0, out.stderr
@@ -82,8 +87,25 @@ def test_all_ranks_stop_where_they_differ(histories):
         assert "'ranks' need to be in the same state" in history['other seed']
 
 
-def test_killed_rank(tmp_path):
-    out = launch(tmp_path, 'kill')
+def test_sharded_parameters(histories):
+    for history in histories:
+        assert_same(history['sharded'], history['three'], rel=1e-4)
+
+
+def test_files_of_sharded_parameters(histories, folder):
+    # Whole, and a process alone goes on from them.
+    trainer = make_trainer('three')
+    trainer.fit(checkpoint_dir=folder / 'sharded', resume=True)
+    metrics = json.loads((folder / 'run' / 'metrics.json').read_text())
+    assert_same(trainer.history, metrics['history'], rel=0, abs=0)
+    state = torch.load(folder / 'run' / 'model.pt', weights_only=True)
+    for name, x in trainer.model.state_dict().items():
+        assert torch.equal(x, state['model'][name])
+
+
+@pytest.mark.parametrize('shard', [(), ('shard',)])
+def test_killed_rank(tmp_path, shard):
+    out = launch(tmp_path, 'kill', *shard)
     assert time.time() - (tmp_path / 'killed').stat().st_mtime < 60
     assert out.returncode != 0
     # From the rank that is left, unless the launcher was faster to end it.
