@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +10,6 @@ from benchmarks.child import LimitError, run_child
 from benchmarks.graphs import parse_generated
 from benchmarks.registry import Record, family
 from benchmarks.session import Session
-from diffmm_geo.training import DiffMMConfig
 
 GRAPH, QUICK_GRAPH = 'power-1e6x1e6x5e7', 'power-600x500x6000'
 PHASES = ('diffusion', 'generate', 'recommend')
@@ -36,16 +34,8 @@ def run(session: Session) -> Iterator[Record]:
     options = session.options
     default = QUICK_GRAPH if options.quick else GRAPH
     for graph in options.graphs or (default,):
-        for mode in options.modes or (default_mode(),):
+        for mode in options.modes or ('neighbor',):
             yield from measure(session, graph, mode)
-
-
-def has_neighbor() -> bool:
-    return 'batching' in {field.name for field in fields(DiffMMConfig)}
-
-
-def default_mode() -> str:
-    return 'neighbor' if has_neighbor() else 'full'
 
 
 def measure(session: Session, graph: str, mode: str) -> Iterator[Record]:
@@ -55,10 +45,6 @@ def measure(session: Session, graph: str, mode: str) -> Iterator[Record]:
     sizes = parse_generated(graph)
     if sizes is None:
         record.status, record.reason = 'skipped', 'is not a generated graph'
-    elif mode == 'neighbor' and not has_neighbor():
-        record.status = 'failed'
-        record.reason = 'DiffMMConfig has no batching'
-    if sizes is None or record.status != 'ok':
         yield record
         return
     spec = {

@@ -50,8 +50,7 @@ def test_a_phase_that_fails_leaves_those_before(session, monkeypatch):
 @pytest.mark.parametrize('mode', ['full', 'neighbor'])
 def test_settings(mode):
     settings = scale.settings(mode, 64, 10**6, 10**6, 5 * 10**7)
-    if mode == 'full' or scale.has_neighbor():
-        DiffMMConfig(**settings)
+    assert DiffMMConfig(**settings).batching == mode
     assert settings['diffusion_batch_size'] == 16666
 
 
