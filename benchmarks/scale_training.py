@@ -29,7 +29,7 @@ from benchmarks.training import peak_bytes
 from diffmm_geo.datasets import load_folder
 from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
 from diffmm_geo.training.generators import DiffusionGenerator
-from diffmm_geo.utils.memory import release_memory
+from diffmm_geo.utils.memory import kept_memory, release_memory
 
 # Rows of features that are drawn at a time.
 ROWS = 2**16
@@ -238,7 +238,7 @@ def train_epoch(
         return losses
 
     trainer.generate_graphs = generate_and_begin  # type: ignore[method-assign]
-    with suppress(PhaseEnd):
+    with kept_memory(), suppress(PhaseEnd):  # As `fit` has it.
         trainer.train_epoch()
     phases[0].metrics(trainer.device)
 

@@ -367,8 +367,12 @@ class DiffMMTrainer(Trainer):
         with the subgraph that is sampled around it, and entries of generated
         graphs dropped.
         """
+        num_layers = self.model.num_layers
         batches = NeighborBatches(
-            self._adj_dict, self.edge_type, self.config.num_neighbors
+            self._adj_dict,
+            self.edge_type,
+            self.config.num_neighbors[: num_layers + 2],
+            num_layers,
         )
         for batch in batches.sample(self.triples(), self._seed_probability):
             yield replace(batch, adj_dict=self.dropped(batch.adj_dict))

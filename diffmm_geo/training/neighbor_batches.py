@@ -8,11 +8,15 @@ import torch_geometric.typing
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.loader import LinkNeighborLoader
+from torch_geometric.sampler import NeighborSampler
 from torch_geometric.typing import EdgeType, NodeType
 
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.ops.spmm import SparseMatrix
 from diffmm_geo.training.seed_probability import SeedProbability
+
+# A loader copies its links, and has so many batches of them at a time.
+NUM_BATCHES = 32
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,12 @@ class NeighborBatches:
             of.
         num_neighbors (list[int]): The number of edges to sample of each node
             and graph, by hop; all for :obj:`-1`.
+        num_layers (int, optional): The number of layers of the
+            :class:`~diffmm_geo.nn.DiffMM` that goes over the subgraph, of
+            :obj:`num_layers + 2` hops: edges that its output at the triples
+            does not depend on are left out, which are most of the last hop.
+            All hops of all graphs are sampled if not given.
+            (default: :obj:`None`)
 
     Raises:
         ImportError: If neither torch-sparse nor pyg-lib is installed.
@@ -71,11 +81,11 @@ class NeighborBatches:
         adj_dict: Mapping[EdgeType, BipartiteAdj],
         edge_type: EdgeType,
         num_neighbors: Sequence[int],
+        num_layers: int | None = None,
     ) -> None:
         check_sampler()
         self.adj_dict = adj_dict
         self.edge_type = edge_type
-        self.num_neighbors = list(num_neighbors)
         self._data = HeteroData()
         to_user, _ = _matrices(adj_dict[edge_type])
         for node, size in zip(('user', 'item'), to_user.size):
@@ -88,6 +98,32 @@ class NeighborBatches:
         for t, names in self._names.items():
             for name, matrix in zip(names, _matrices(adj_dict[t])):
                 self._data[name].edge_index = _shuffled(matrix).cpu()
+        self._sampler = NeighborSampler(
+            self._data,
+            self._fan_outs(num_neighbors, num_layers),
+            is_sorted=True,
+        )
+
+    def _fan_outs(
+        self,
+        num_neighbors: Sequence[int],
+        num_layers: int | None,
+    ) -> dict[EdgeType, list[int]]:
+        out = {}
+        for t, names in self._names.items():
+            for name in names:
+                hops = len(num_neighbors)
+                if num_layers is not None:
+                    # Of the graphs, the first aggregation of DiffMM takes two
+                    # steps over the observed one, and of these the first to
+                    # users alone.
+                    twice = t == self.edge_type and name[2] == 'user'
+                    hops = num_layers + 1 + int(twice)
+                out[name] = [
+                    n if hop < hops else 0
+                    for hop, n in enumerate(num_neighbors)
+                ]
+        return out
 
     def sample(
         self,
@@ -100,24 +136,25 @@ class NeighborBatches:
             - **batches:** users, positive and negative items :math:`(3, B)`,
               all but the last of the same number
         """
-        if len(batches) == 0:
-            return
+        device = batches[0].device if batches else None
+        for start in range(0, len(batches), NUM_BATCHES):
+            for batch in self._loader(batches[start : start + NUM_BATCHES]):
+                yield self._batch(batch.to(device), probability)
+
+    def _loader(self, batches: Sequence[Tensor]) -> LinkNeighborLoader:
         # Each triple is two links to score. They follow one another by
         # batches, so that a batch of links is a batch of triples.
         links = [
             torch.stack([user.repeat(2), torch.cat([positive, negative])])
             for user, positive, negative in batches
         ]
-        loader = LinkNeighborLoader(
+        return LinkNeighborLoader(
             self._data,
-            self.num_neighbors,
+            self._sampler.num_neighbors,
             (self._names[self.edge_type][1], torch.cat(links, dim=1).cpu()),
             batch_size=links[0].size(1),
-            is_sorted=True,
+            neighbor_sampler=self._sampler,
         )
-        device = batches[0].device
-        for batch in loader:
-            yield self._batch(batch.to(device), probability)
 
     def _batch(
         self,

@@ -103,7 +103,7 @@ def main():
                 }
             },
             axes,
-            show_values=True,
+            values_above=line,
         )
         at_random = axes.axhline(
             line, color=COLOURS[4], linestyle='--', linewidth=1.4

@@ -113,10 +113,11 @@ def draw_lines(
 def draw_bars(
     bars: Mapping[str, Mapping[str, Sequence[float]]],
     axes: Any,
-    show_values: bool = False,
+    values_above: float | None = None,
 ) -> None:
     r"""Groups of bars: for each name, the mean in each group, and a dot a seed
-    where there are several.
+    where there are several. Means are written on top of bars, above a value
+    at least, if it is given.
     """
     width = 0.8 / len(bars)
     for n, (name, groups) in enumerate(bars.items()):
@@ -130,10 +131,10 @@ def draw_bars(
             label=name,
         )
         for x_bar, values in zip(x, groups.values()):
-            if show_values:
+            if values_above is not None:
                 axes.annotate(
                     f'{mean(values):.4f}',
-                    (x_bar, max(values)),
+                    (x_bar, max(values_above, *values)),
                     xytext=(0, 4),
                     textcoords='offset points',
                     ha='center',

@@ -59,8 +59,10 @@ class TestNeighborTrainer(Protocol):
         return make_trainer(data, **{'num_neighbors': (4, 3, 2), **kwargs})
 
 
+@pytest.mark.parametrize('num_batches', [1, 2, 5, 32])
 @pytest.mark.parametrize('num_neighbors', [ALL, (2, 1), (1,)])
-def test_batches(graphs, num_neighbors):
+def test_batches(graphs, num_neighbors, num_batches, monkeypatch):
+    monkeypatch.setattr(neighbor_batches, 'NUM_BATCHES', num_batches)
     observed = edges_of(graphs[OBSERVED])
     batches = batches_of(observed[:, torch.randperm(300)], 64)
     probability = SeedProbability(observed, observed, U, I)
