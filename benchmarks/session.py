@@ -72,7 +72,7 @@ class Session:
         self.environment = device_info.environment(device)
         self.cache_bytes = device_info.cache_bytes(device)
         free = device_info.available_bytes(device)
-        self.memory = min(self.options.memory, 0.8 * free)
+        self.memory = min(self.options.memory, 0.9 * free)
         self.ceilings = device_info.ceilings(device)
         self._graph: Graph | None = None
 

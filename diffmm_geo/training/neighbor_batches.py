@@ -103,6 +103,12 @@ class NeighborBatches:
             self._fan_outs(num_neighbors, num_layers),
             is_sorted=True,
         )
+        # Targets are told by pointers from here on.
+        rows = self._sampler.row_dict
+        for key in rows:
+            rows[key] = rows[key].clone()
+        for name in self._data.edge_types:
+            self._data[name].edge_index = torch.empty(2, 0, dtype=torch.long)
 
     def _fan_outs(
         self,
