@@ -14,9 +14,10 @@ from torch_geometric.typing import EdgeType, NodeType
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.ops.spmm import SparseMatrix
 from diffmm_geo.training.seed_probability import SeedProbability
+from diffmm_geo.utils.memory import release_memory
 
 # A loader copies its links, and has so many batches of them at a time.
-NUM_BATCHES = 32
+NUM_BATCHES = 16
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,8 @@ class NeighborBatches:
         for start in range(0, len(batches), NUM_BATCHES):
             for batch in self._loader(batches[start : start + NUM_BATCHES]):
                 yield self._batch(batch.to(device), probability)
+            # Subgraphs differ in size: what is free fits the next one ill.
+            release_memory()
 
     def _loader(self, batches: Sequence[Tensor]) -> LinkNeighborLoader:
         # Each triple is two links to score. They follow one another by
