@@ -17,7 +17,7 @@ from diffmm_geo.training.seed_probability import SeedProbability
 from diffmm_geo.utils.memory import release_memory
 
 # A loader copies its links, and has so many batches of them at a time.
-NUM_BATCHES = 16
+NUM_BATCHES = 4
 
 
 @dataclass(frozen=True)
