@@ -244,6 +244,8 @@ def train_epoch(
 
 
 def run(spec: dict[str, Any]) -> dict[str, Any]:
+    if spec['folder'] is not None:
+        Path(spec['folder']).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=spec['folder']) as folder:
         train(spec, Path(folder))
     return {}  # All has been told.

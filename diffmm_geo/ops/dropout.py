@@ -34,11 +34,16 @@ def dropout(
         return x
     if level == NUM_LEVELS:
         return x * 0
+    scale = NUM_LEVELS / (NUM_LEVELS - level)
     if streams is None:
-        keep = _keep(x, None, level)
-    else:
-        keep = torch.cat([_keep(*part, level) for part in streams.parts(x)])
-    return (x * keep).mul_(NUM_LEVELS / (NUM_LEVELS - level))
+        return (x * _keep(x, None, level)).mul_(scale)
+    # Part by part, as these fit the cache.
+    return torch.cat(
+        [
+            (part * _keep(part, generator, level)).mul_(scale)
+            for part, generator in streams.parts(x)
+        ]
+    )
 
 
 def _keep(x: Tensor, generator: torch.Generator | None, level: int) -> Tensor:

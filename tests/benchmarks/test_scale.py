@@ -12,9 +12,16 @@ GRAPH = 'power-60x50x400'
 
 
 @pytest.fixture
-def session(monkeypatch):
+def session(monkeypatch, tmp_path):
     monkeypatch.setattr('benchmarks.device.ceilings', lambda device: {})
-    return Session(Options(graphs=(GRAPH,), threads=1, fraction=0.1))
+    return Session(
+        Options(
+            graphs=(GRAPH,),
+            threads=1,
+            fraction=0.1,
+            scratch=tmp_path / 'new' / 'scratch',
+        )
+    )
 
 
 def test_phases_of_a_small_graph(session):
