@@ -19,7 +19,7 @@ HIDDEN_CHANNELS = 64
 # Steps of an epoch over the whole graph, and of the denoisers over all users.
 FULL_STEPS, DIFFUSION_STEPS = 50, 60
 # Interactions a step on sampled subgraphs, and neighbours by hop.
-NEIGHBOR_BATCH, NUM_NEIGHBORS = 2**14, (2, 1, 1)
+NEIGHBOR_BATCH, NUM_NEIGHBORS = 2**13, (2, 1, 1)
 # A phase of more seconds may be timed in part, of which this is the least.
 MIN_FRACTION = 0.1
 SECONDS = 24 * 3600.0
