@@ -91,7 +91,8 @@ def parse_args(argv: list[str] | None = None) -> tuple[list[str], Options]:
         '--fraction',
         type=float,
         default=1.0,
-        help='of the steps of each phase to take, 0.1 at least (scale)',
+        help='of the steps of a phase that would take over half an hour to '
+        'take, 0.1 at least (scale)',
     )
     parser.add_argument(
         '--scratch', help='for files of features (scale; default: temporary)'

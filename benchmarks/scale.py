@@ -20,8 +20,8 @@ HIDDEN_CHANNELS = 64
 FULL_STEPS, DIFFUSION_STEPS = 50, 60
 # Interactions a step on sampled subgraphs, and neighbours by hop.
 NEIGHBOR_BATCH, NUM_NEIGHBORS = 2**13, (2, 1, 1)
-# A phase of more seconds may be timed in part, of which this is the least.
-MIN_FRACTION = 0.1
+# A phase of more seconds may be timed in part, and this is the least part.
+LONG, MIN_FRACTION = 1800.0, 0.1
 SECONDS = 24 * 3600.0
 
 
@@ -54,6 +54,7 @@ def measure(session: Session, graph: str, mode: str) -> Iterator[Record]:
         'channels': CHANNELS,
         'config': settings(mode, options.hidden or HIDDEN_CHANNELS, *sizes),
         'fraction': options.fraction,
+        'long': LONG,
         'device': str(options.device),
         'seed': options.seed,
         'threads': options.threads,

@@ -2,8 +2,8 @@
 adds seconds and memory to a file of JSON lines:
 `python -m benchmarks.scale_training SPEC`.
 
-Of each phase, no more than a fraction of its steps is taken if told so; what
-all would take follows from those after the first.
+Of a phase that would take long, no more than a fraction of its steps is taken
+if told so; what all would take follows from those after the first.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ class PhaseEnd(Exception):
 
 @dataclass
 class Phase:
-    """Times the steps of a phase, and ends it after a fraction of them. The
-    seconds of the processor say what a phase takes where others share the
-    machine, or pause what runs on it.
+    """Times the steps of a phase, and ends it after a fraction of them if all
+    would take more than `long` seconds. The seconds of the processor say what a
+    phase takes where others share the machine, or pause what runs on it.
     """
 
     name: str
     num_steps: int
     fraction: float
+    long: float
     times: list[float] = field(default_factory=list)
     cpu_times: list[float] = field(default_factory=list)
 
@@ -66,7 +67,8 @@ class Phase:
         self._note()
         done = len(self.times) - 1
         report(f'{self.name}: step {done} of {self.num_steps}', self.times)
-        if done >= self.last and done < self.num_steps:
+        enough = self.last <= done < self.num_steps
+        if enough and self._total(self.times, done) > self.long:
             raise PhaseEnd
 
     def metrics(self, device: torch.device) -> dict[str, float]:
@@ -111,18 +113,24 @@ def report(text: str, times: list[float]) -> None:
     )
 
 
-class FractionGenerator(DiffusionGenerator):
-    """The trainer's own two phases, a fraction of each: of the steps that
-    train the denoisers, and of the users that items are generated for. Others
-    get random ones, so that the next phase has graphs of full size.
+class TimedGenerator(DiffusionGenerator):
+    """The trainer's own two phases, timed by steps: those that train the
+    denoisers, and blocks of users that items are generated for. Users that a
+    phase ends before get random items, so that the next one has graphs of
+    full size.
     """
 
-    def __init__(self, trainer: DiffMMTrainer, fraction: float) -> None:
+    def __init__(
+        self,
+        trainer: DiffMMTrainer,
+        fraction: float,
+        long: float,
+    ) -> None:
         super().__init__(trainer)
-        self.fraction = fraction
+        self.fraction, self.long = fraction, long
 
     def train_epoch(self) -> dict[str, float]:
-        phase = Phase('diffusion', self.num_steps, self.fraction)
+        phase = Phase('diffusion', self.num_steps, self.fraction, self.long)
         self.trainer._on_step = phase.step
         losses: dict[str, float] = {}
         try:
@@ -133,32 +141,28 @@ class FractionGenerator(DiffusionGenerator):
         return losses
 
     def edges(self) -> dict[str, Tensor]:
-        trainer, users = self.trainer, self.trainer.num_users
-        if self.fraction == 1:
-            phase = Phase('generate', 1, 1)
-            out = super().edges()
-            phase.step()
-            phase.metrics(trainer.device)
-            return out
-        height = math.ceil(users / 20)
+        trainer = self.trainer
+        users = torch.arange(trainer.num_users, device=trainer.device)
+        blocks = users.split(math.ceil(users.numel() / 20))
         modalities = trainer.model.modalities
-        blocks = math.ceil(users / height)
-        phase = Phase('generate', blocks * len(modalities), self.fraction)
-        count = math.ceil(phase.last / len(modalities)) * height
-        rows = torch.arange(users, device=trainer.device)
-        out = {}
-        for m in modalities:
-            item = torch.randint(trainer.num_items, (users,)).to(rows)
-            for start in range(0, min(count, users), height):
-                part = rows[start : start + height]
-                item[part] = trainer.diffusion.sample_edges_of(
-                    m, self._interactions.take(part), 1
-                )[1]
-                with suppress(PhaseEnd):
+        items = {
+            m: torch.randint_like(users, trainer.num_items) for m in modalities
+        }
+        phase = Phase(
+            'generate',
+            len(blocks) * len(modalities),
+            self.fraction,
+            self.long,
+        )
+        with suppress(PhaseEnd):
+            for block in blocks:
+                for m in modalities:
+                    items[m][block] = trainer.diffusion.sample_edges_of(
+                        m, self._interactions.take(block), 1
+                    )[1]
                     phase.step()
-            out[m] = torch.stack([rows, item])
         phase.metrics(trainer.device)
-        return out
+        return {m: torch.stack([users, item]) for m, item in items.items()}
 
 
 def write_folder(spec: dict[str, Any], folder: Path) -> None:
@@ -202,7 +206,7 @@ def train(spec: dict[str, Any], folder: Path) -> None:
     data = load_folder(folder)
     config = DiffMMConfig(seed=spec['seed'], **spec['config'])
     trainer = DiffMMTrainer(data, config, device=device)
-    generator = FractionGenerator(trainer, spec['fraction'])
+    generator = TimedGenerator(trainer, spec['fraction'], spec['long'])
     trainer._generator = generator
     seconds = time.perf_counter() - start
     tell(
@@ -216,13 +220,12 @@ def train(spec: dict[str, Any], folder: Path) -> None:
     )
     report('prepared', [start, time.perf_counter()])
 
-    train_epoch(trainer, generator, spec['fraction'])
+    train_epoch(trainer, generator)
 
 
 def train_epoch(
     trainer: DiffMMTrainer,
-    generator: FractionGenerator,
-    fraction: float,
+    generator: TimedGenerator,
 ) -> None:
     """The trainer's own epoch, which ends with as many steps over the
     interactions as are to be timed.
@@ -233,7 +236,9 @@ def train_epoch(
     def generate_and_begin() -> dict[str, float]:
         losses = generate_graphs()
         steps = trainer.num_steps - generator.num_steps
-        phases.append(Phase('recommend', steps, fraction))
+        phases.append(
+            Phase('recommend', steps, generator.fraction, generator.long)
+        )
         trainer._on_step = phases[0].step
         return losses
 

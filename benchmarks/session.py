@@ -49,7 +49,7 @@ class Options:
     memory: float = 20e9
     max_seconds: float = 60.0
     quick: bool = False
-    # Of the steps of each phase, in `scale`, and where its files go.
+    # Of the steps of a phase that is long, in `scale`, and where its files go.
     fraction: float = 1.0
     scratch: Path | None = None
     seed: int = 0

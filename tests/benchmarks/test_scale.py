@@ -24,7 +24,8 @@ def session(monkeypatch, tmp_path):
     )
 
 
-def test_phases_of_a_small_graph(session):
+def test_phases_of_a_small_graph(session, monkeypatch):
+    monkeypatch.setattr(scale, 'LONG', 0.0)
     found = {r.labels['phase']: r for r in scale.run(session)}
     assert list(found) == ['prepare', *scale.PHASES, 'epoch']
     assert all(r.status == 'ok' for r in found.values())
@@ -37,6 +38,14 @@ def test_phases_of_a_small_graph(session):
         assert m['peak_bytes'] > 1e8
     total = sum(found[p].metrics['seconds'] for p in scale.PHASES)
     assert found['epoch'].metrics['seconds'] == pytest.approx(total)
+
+
+def test_what_is_not_long_is_timed_whole(session):
+    found = {r.labels['phase']: r for r in scale.run(session)}
+    for phase in scale.PHASES:
+        m = found[phase].metrics
+        assert m['fraction'] == 1
+        assert m['seconds'] == pytest.approx(m['timed_s'])
 
 
 def test_a_phase_that_fails_leaves_those_before(session, monkeypatch):
