@@ -30,6 +30,20 @@ def tidy(axes: Any, grid: str = 'y') -> None:
     axes.set_axisbelow(True)
 
 
+def log_scale(axes: Any) -> None:
+    r"""A logarithmic axis of what has been drawn, with labels that do not
+    overlap and of which there are several, also within a decade or two.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_xscale('log')
+    low, high = axes.get_xlim()
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if high < 100 * low:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
+        axes.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
+
+
 def metric_name(metric: str) -> str:
     name, _, k = metric.partition('@')
     return f'{"NDCG" if name == "ndcg" else name.capitalize()}@{k}'
@@ -107,6 +121,8 @@ def draw_lines(
         )
     if not numeric:
         axes.set_xticks(range(len(points)), [str(v) for v in points])
+    else:
+        axes.locator_params(axis='x', nbins=6)
     tidy(axes)
 
 

@@ -19,7 +19,13 @@ from examples.experiments.experiment import (
     make_parser,
     start,
 )
-from examples.experiments.plots import COLOURS, GREY, new_figure, tidy
+from examples.experiments.plots import (
+    COLOURS,
+    GREY,
+    log_scale,
+    new_figure,
+    tidy,
+)
 from examples.experiments.table import markdown_table
 
 # What is tried of each setting.
@@ -155,19 +161,20 @@ def report(experiment, study):
         if name is not None:
             x = [t.params[name] for t in trials]
             axes.set_xlabel(name)
-            if name in LOG:
-                axes.set_xscale('log')
         y = [t.value for t in trials]
         axes.scatter(x, y, s=22, color=GREY, alpha=0.7, linewidths=0)
         top = trials.index(ranked[0])
         axes.scatter(x[top], y[top], s=60, color=COLOURS[1], zorder=3)
+        if name in LOG:
+            log_scale(axes)
         tidy(axes)
     figure.suptitle(f'Search on {args.dataset}')
     experiment.write(
         f'Search on {args.dataset}',
         f'The best of {len(trials)} trials by validation Recall, '
-        f'seeds {", ".join(map(str, args.seeds))}. The first has on '
-        f'the test set: {shown}.\n\n{table}',
+        f'{"seed" if len(best) == 1 else "mean over seeds"} '
+        f'{", ".join(map(str, args.seeds))}. The first has on the test set: '
+        f'{shown}.\n\n{table}',
         figure,
         {
             'trials': [

@@ -15,7 +15,7 @@ from examples.experiments.experiment import (
     start,
 )
 from examples.experiments.models import MODELS
-from examples.experiments.plots import draw_lines, new_figure
+from examples.experiments.plots import draw_lines, log_scale, new_figure
 from examples.experiments.table import (
     markdown_table,
     mean_and_deviation,
@@ -88,7 +88,7 @@ def main():
         numeric,
     )
     if numeric and min(values) > 0 and max(values) >= 10 * min(values):
-        axes.set_xscale('log')
+        log_scale(axes)
     axes.set(
         xlabel=args.parameter,
         ylabel='Recall@20',
