@@ -60,6 +60,7 @@ def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
     path = str(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"'{path}': expected a checkpoint, got no file")
+    open(path, 'rb').close()  # If it cannot be opened, that is the error.
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError('not an archive as PyTorch writes it since 1.6')
@@ -73,8 +74,6 @@ def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
         out = _to_state_dict(content)
         if not isinstance(out, dict):
             raise ValueError(f'an object of type {type(content).__name__}')
-    except OSError:
-        raise
     except Exception as error:  # Unpickling garbage raises nearly anything.
         raise ValueError(
             f"'{path}': expected modules or state dictionaries of the authors' "

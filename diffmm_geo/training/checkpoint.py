@@ -52,11 +52,10 @@ def read_checkpoint(
     path = str(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"'{path}': expected a checkpoint, got no file")
+    open(path, 'rb').close()  # If it cannot be opened, that is the error.
     try:
         check_torch_archive(path)
         content = torch.load(path, map_location, weights_only=True)
-    except OSError:
-        raise
     except Exception as error:
         # Whatever the file may make the readers of its format raise.
         raise ValueError(

@@ -154,6 +154,11 @@ def test_damaged_files(save, tmp_path):
     path.write_bytes(content[:place] + b'\x11' + content[place + 1 :])
     with pytest.raises(ValueError, match='diffmm.pt.*is not what was written'):
         load_official_checkpoint(path)
+    # PyTorch's reader is led to a place that the file does not have.
+    path = save(OrderedDict(a=torch.ones(3)))
+    path.write_bytes(path.read_bytes() + bytes(5000))
+    with pytest.raises(ValueError, match='diffmm.pt.*OSError'):
+        load_official_checkpoint(path)
     torch.save(Model().state_dict(), path, _use_new_zipfile_serialization=False)
     with pytest.raises(ValueError, match='diffmm.pt.*1.6'):
         load_official_checkpoint(path)

@@ -56,6 +56,14 @@ def test_flipped_bit(tmp_path):
         read(path)
 
 
+def test_followed_by_something(tmp_path):
+    path = tmp_path / 'a.ckpt'
+    write_checkpoint(path, {'epoch': 1})
+    path.write_bytes(path.read_bytes() + bytes(5000))
+    with pytest.raises(ValueError, match='expected a whole'):
+        read(path)
+
+
 def foreign_files(path):
     yield lambda: path.write_bytes(pickle.dumps(Command()))
     yield lambda: torch.save(Command(), path)
