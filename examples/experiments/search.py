@@ -26,7 +26,12 @@ from examples.experiments.plots import (
     new_figure,
     tidy,
 )
-from examples.experiments.table import markdown_table
+from examples.experiments.table import (
+    markdown_table,
+    mean_and_deviation,
+    of_seeds,
+    values_of,
+)
 
 # What is tried of each setting.
 SPACE = {
@@ -133,9 +138,6 @@ def report(experiment, study):
         )
     ranked = sorted(trials, key=lambda t: -t.value)
     best = experiment.runs('DiffMM', **ranked[0].params)
-    test = {
-        m: sum(run.metrics()[m] for run in best) / len(best) for m in METRICS
-    }
     table = markdown_table(
         ['trial', *args.parameters, 'validation recall@20'],
         [
@@ -150,7 +152,9 @@ def report(experiment, study):
             for t in ranked[:10]
         ],
     )
-    shown = ', '.join(f'{m} {value:.4f}' for m, value in test.items())
+    shown = ', '.join(
+        f'{m} {mean_and_deviation(values_of(best, m))}' for m in METRICS
+    )
     figure = new_figure(3.0 * (len(args.parameters) + 1), 3.4)
     panels = figure.subplots(1, len(args.parameters) + 1, sharey=True)
     x = [t.number for t in trials]
@@ -171,10 +175,8 @@ def report(experiment, study):
     figure.suptitle(f'Search on {args.dataset}')
     experiment.write(
         f'Search on {args.dataset}',
-        f'The best of {len(trials)} trials by validation Recall, '
-        f'{"seed" if len(best) == 1 else "mean over seeds"} '
-        f'{", ".join(map(str, args.seeds))}. The first has on the test set: '
-        f'{shown}.\n\n{table}',
+        f'The best of {len(trials)} trials by validation Recall. The first has '
+        f'on the test set, {of_seeds(args.seeds)}: {shown}.\n\n{table}',
         figure,
         {
             'trials': [
