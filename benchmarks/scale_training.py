@@ -13,8 +13,10 @@ import math
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,10 @@ def report(text: str, times: list[float]) -> None:
     )
 
 
+# Of a name and a number of steps.
+BeginPhase = Callable[[str, int], Phase]
+
+
 class TimedGenerator(DiffusionGenerator):
     """The trainer's own two phases, timed by steps: those that train the
     denoisers, and blocks of users that items are generated for. Users that a
@@ -120,17 +126,12 @@ class TimedGenerator(DiffusionGenerator):
     full size.
     """
 
-    def __init__(
-        self,
-        trainer: DiffMMTrainer,
-        fraction: float,
-        long: float,
-    ) -> None:
+    def __init__(self, trainer: DiffMMTrainer, begin: BeginPhase) -> None:
         super().__init__(trainer)
-        self.fraction, self.long = fraction, long
+        self.begin = begin
 
     def train_epoch(self) -> dict[str, float]:
-        phase = Phase('diffusion', self.num_steps, self.fraction, self.long)
+        phase = self.begin('diffusion', self.num_steps)
         self.trainer._on_step = phase.step
         losses: dict[str, float] = {}
         try:
@@ -148,17 +149,13 @@ class TimedGenerator(DiffusionGenerator):
         items = {
             m: torch.randint_like(users, trainer.num_items) for m in modalities
         }
-        phase = Phase(
-            'generate',
-            len(blocks) * len(modalities),
-            self.fraction,
-            self.long,
-        )
+        phase = self.begin('generate', len(blocks) * len(modalities))
         with suppress(PhaseEnd):
             for block in blocks:
+                part = self._interactions.take(block)
                 for m in modalities:
                     items[m][block] = trainer.diffusion.sample_edges_of(
-                        m, self._interactions.take(block), 1
+                        m, part, 1
                     )[1]
                     phase.step()
         phase.metrics(trainer.device)
@@ -206,7 +203,8 @@ def train(spec: dict[str, Any], folder: Path) -> None:
     data = load_folder(folder)
     config = DiffMMConfig(seed=spec['seed'], **spec['config'])
     trainer = DiffMMTrainer(data, config, device=device)
-    generator = TimedGenerator(trainer, spec['fraction'], spec['long'])
+    begin = partial(Phase, fraction=spec['fraction'], long=spec['long'])
+    generator = TimedGenerator(trainer, begin)
     trainer._generator = generator
     seconds = time.perf_counter() - start
     tell(
@@ -220,12 +218,13 @@ def train(spec: dict[str, Any], folder: Path) -> None:
     )
     report('prepared', [start, time.perf_counter()])
 
-    train_epoch(trainer, generator)
+    train_epoch(trainer, generator, begin)
 
 
 def train_epoch(
     trainer: DiffMMTrainer,
     generator: TimedGenerator,
+    begin: BeginPhase,
 ) -> None:
     """The trainer's own epoch, which ends with as many steps over the
     interactions as are to be timed.
@@ -236,9 +235,7 @@ def train_epoch(
     def generate_and_begin() -> dict[str, float]:
         losses = generate_graphs()
         steps = trainer.num_steps - generator.num_steps
-        phases.append(
-            Phase('recommend', steps, generator.fraction, generator.long)
-        )
+        phases.append(begin('recommend', steps))
         trainer._on_step = phases[0].step
         return losses
 

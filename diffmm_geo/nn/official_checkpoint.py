@@ -11,7 +11,7 @@ from torch.serialization import (
     safe_globals,
 )
 
-from diffmm_geo.utils.torch_file import check_torch_archive, reason_of
+from diffmm_geo.utils.torch_file import check_torch_archive, expecting
 
 # The classes of the authors' `Model.py`, and PyTorch's own modules.
 MODULES = re.compile(
@@ -60,8 +60,12 @@ def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
     path = str(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"'{path}': expected a checkpoint, got no file")
-    open(path, 'rb').close()  # If it cannot be opened, that is the error.
-    try:
+    with expecting(
+        path,
+        "modules or state dictionaries of the authors' code, saved by "
+        'torch.save',
+        f'a file of {os.path.getsize(path)} bytes that holds none',
+    ):
         if not zipfile.is_zipfile(path):
             raise ValueError('not an archive as PyTorch writes it since 1.6')
         check_torch_archive(path)
@@ -74,13 +78,6 @@ def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
         out = _to_state_dict(content)
         if not isinstance(out, dict):
             raise ValueError(f'an object of type {type(content).__name__}')
-    except Exception as error:  # Unpickling garbage raises nearly anything.
-        raise ValueError(
-            f"'{path}': expected modules or state dictionaries of the authors' "
-            f'code, saved by torch.save, got a file of '
-            f'{os.path.getsize(path)} bytes that holds none '
-            f'({reason_of(error)})'
-        ) from error
     return out
 
 

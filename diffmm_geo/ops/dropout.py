@@ -34,21 +34,20 @@ def dropout(
         return x
     if level == NUM_LEVELS:
         return x * 0
-    scale = NUM_LEVELS / (NUM_LEVELS - level)
     if streams is None:
-        return (x * _keep(x, None, level)).mul_(scale)
+        return _dropped(x, None, level)
     # Part by part, as these fit the cache.
-    return torch.cat(
-        [
-            (part * _keep(part, generator, level)).mul_(scale)
-            for part, generator in streams.parts(x)
-        ]
-    )
+    return torch.cat([_dropped(*part, level) for part in streams.parts(x)])
 
 
-def _keep(x: Tensor, generator: torch.Generator | None, level: int) -> Tensor:
+def _dropped(
+    x: Tensor,
+    generator: torch.Generator | None,
+    level: int,
+) -> Tensor:
     words = torch.empty(-(-x.numel() // 4), dtype=torch.long, device=x.device)
     # All 64 bits: by default, the sign is left out.
     words.random_(-(2**63), None, generator=generator)
     bits = words.view(torch.int16)[: x.numel()].view(x.size())
-    return bits >= level - NUM_LEVELS // 2
+    keep = bits >= level - NUM_LEVELS // 2
+    return (x * keep).mul_(NUM_LEVELS / (NUM_LEVELS - level))

@@ -11,7 +11,7 @@ import torch
 
 from diffmm_geo.utils.atomic import atomic_path, sync_folder
 from diffmm_geo.utils.checks import describe
-from diffmm_geo.utils.torch_file import check_torch_archive, reason_of
+from diffmm_geo.utils.torch_file import check_torch_archive, expecting
 
 LAST, PREVIOUS, BEST = 'last.ckpt', 'previous.ckpt', 'best.ckpt'
 # Tells our files from others', and this layout from later ones.
@@ -52,16 +52,11 @@ def read_checkpoint(
     path = str(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"'{path}': expected a checkpoint, got no file")
-    open(path, 'rb').close()  # If it cannot be opened, that is the error.
-    try:
+    with expecting(
+        path, 'a whole checkpoint', 'an incomplete, damaged or foreign file'
+    ):
         check_torch_archive(path)
         content = torch.load(path, map_location, weights_only=True)
-    except Exception as error:
-        # Whatever the file may make the readers of its format raise.
-        raise ValueError(
-            f"'{path}': expected a whole checkpoint, got an incomplete, "
-            f'damaged or foreign file ({reason_of(error)})'
-        ) from error
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         raise ValueError(
             f"'{path}': expected a checkpoint of diffmm_geo, got another file"

@@ -1,4 +1,6 @@
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pickletools import genops, markobject
 from typing import Any, BinaryIO
 
@@ -32,18 +34,39 @@ def load_torch_file(path: str, device: torch.device | str = 'cpu') -> Any:
     Raises:
         ValueError: If the file is not such a file.
     """
-    with open(path, 'rb') as f:  # If there is none, that is the error.
+    with expecting(
+        path,
+        'a whole file of tensors written by torch.save',
+        'one that cannot be read as such',
+    ) as f:
+        _check_archive(f)
+        f.seek(0)
+        out = torch.load(f, map_location=device, weights_only=True)
+        _check_tensors(out)
+        return out
+
+
+@contextmanager
+def expecting(path: str, expected: str, got: str) -> Iterator[BinaryIO]:
+    r"""Opens a file to read. Garbage makes the readers of a format raise nearly
+    anything, errors of the system included (they are led to places that the
+    file does not have): it all says that the file is not what is expected.
+
+    Args:
+        path (str): The file.
+        expected (str): What it should be.
+        got (str): What it is if it cannot be read.
+
+    Raises:
+        OSError: If the file cannot be opened.
+        ValueError: If it cannot be read.
+    """
+    with open(path, 'rb') as f:
         try:
-            _check_archive(f)
-            f.seek(0)
-            out = torch.load(f, map_location=device, weights_only=True)
-            _check_tensors(out)
-            return out
-        except Exception as error:  # Garbage raises nearly anything.
+            yield f
+        except Exception as error:
             raise ValueError(
-                f"'{path}': expected a whole file of tensors written by "
-                f'torch.save, got one that cannot be read as such '
-                f'({reason_of(error)})'
+                f"'{path}': expected {expected}, got {got} ({reason_of(error)})"
             ) from error
 
 
