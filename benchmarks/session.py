@@ -63,7 +63,10 @@ class Session:
 
     options: Options
     command: str = ''
+    results: str = 'results.json'
     records: list[Record] = field(default_factory=list)
+    # What there was no time for.
+    left_out: list[str] = field(default_factory=list)
     complete: bool = False
 
     def __post_init__(self) -> None:
@@ -154,13 +157,14 @@ class Session:
             'command': self.command,
             'started': self.started,
             'complete': self.complete,
+            'left_out': self.left_out,
             'environment': self.environment,
             'ceilings': self.ceilings,
             'records': [asdict(record) for record in self.records],
         }
 
     def write(self) -> None:
-        path = self.options.output / 'results.json'
+        path = self.options.output / self.results
         with atomic_path(str(path)) as temporary:
             text = json.dumps(self.to_dict(), indent=1)
             Path(temporary).write_text(f'{text}\n')

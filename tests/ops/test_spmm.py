@@ -279,41 +279,6 @@ def test_half_precision_sums_in_float(name, dtype):
     assert x.grad.equal(torch.ones_like(x))
 
 
-@pytest.mark.gpu
-def test_gpu_unweighted():
-    row, col = torch.randint(300, (9000,)), torch.randint(200, (9000,))
-    row[:2000] = 0
-    matrix = SparseMatrix.from_coo(row, col, None, (300, 200))
-    x = torch.randn(200, 64)
-    expected = spmm(matrix, x.double(), backend='naive')
-    for name in available_backends('cuda'):
-        out = spmm(matrix.to('cuda'), x.cuda(), backend=name)
-        assert_close(out.cpu().double(), expected, rtol=1e-4, atol=1e-3)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize('dtype', [torch.float, torch.half, torch.bfloat16])
-@pytest.mark.parametrize('name', sorted(BACKENDS))
-def test_gpu_agrees_with_cpu(name, dtype):
-    if name not in available_backends('cuda'):
-        pytest.skip(f"'{name}' is not installed")
-    matrix = random_matrix(300, 200, 5000, torch.float)
-    x = torch.randn(200, 40, dtype=dtype)
-    weight = torch.randn(300, 40, dtype=dtype)
-    expected = forward_and_backward(
-        matrix.to(dtype=torch.double), x.double(), weight.double()
-    )
-    got = forward_and_backward(
-        matrix.to('cuda'), x.cuda(), weight.cuda(), backend=name
-    )
-    tolerance = 1e-4 if dtype == torch.float else 5e-2
-    for a, b in zip(got, expected):
-        scale = float(b.abs().max())
-        assert_close(
-            a.cpu().double(), b, rtol=tolerance, atol=tolerance * scale
-        )
-
-
 def test_wrong_rows():
     with pytest.raises(ValueError, match="'x' needs 6 rows"):
         spmm(random_matrix(4, 6, 15), torch.randn(5, 3))
