@@ -33,12 +33,13 @@ class Worker:
         self.spec, self.share = spec, f'{number}/{count}'
         self.path = Path(spec.scratch) / f'correctness-{number}.jsonl'
         self.log = self.path.with_suffix('.log')
+        threads = max(1, (os.cpu_count() or 1) // count)
+        self.env = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
+        if spec.device == 'cpu':
+            self.env['TRITON_INTERPRET'] = '1'
         self.start()
 
     def start(self) -> None:
-        env = dict(os.environ)
-        if self.spec.device == 'cpu':
-            env.update(TRITON_INTERPRET='1', OMP_NUM_THREADS='1')
         with open(self.log, 'a') as log:
             self.process = subprocess.Popen(
                 [
@@ -50,7 +51,7 @@ class Worker:
                     *('--device', self.spec.device),
                 ],
                 cwd=ROOT,
-                env=env,
+                env=self.env,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -59,7 +60,8 @@ class Worker:
     def cases(self) -> dict[str, dict[str, Any]]:
         if not self.path.exists():
             return {}
-        lines = self.path.read_text().splitlines()
+        # The last line may be half written.
+        *lines, _ = self.path.read_text().split('\n')
         found = (json.loads(line) for line in lines)
         return {case['name']: case for case in found}
 

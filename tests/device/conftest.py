@@ -32,7 +32,8 @@ def assert_near():
     r"""Asserts that tensors equal those of a reference in float64, relative to
     the norm of the whole.
     """
-    bounds = {torch.float: 1e-5, torch.half: 2e-3, torch.bfloat16: 1e-2}
+    # A sum of 10^6 terms in float32, one after the other, is off by 6e-5.
+    bounds = {torch.float: 1e-4, torch.half: 2e-3, torch.bfloat16: 1e-2}
 
     def check(actual, expected, dtype):
         for got, want in zip(actual, expected, strict=True):
