@@ -226,6 +226,24 @@ def test_set_value_reaches_both_directions():
         assert_close(x.grad, dense(m).sum(0).view(-1, 1).expand(-1, 2))
 
 
+def test_values_of_the_transpose_keep_their_history():
+    matrix = random_matrix(5, 7, 20)
+    value = torch.randn(20).double().requires_grad_()
+    matrix = matrix.set_value(value)
+    x, y = torch.randn(7, 3).double().requires_grad_(), torch.randn(5, 3)
+    # The backward pass, and then inference, ask for them first.
+    spmm(matrix, x).sum().backward()
+    assert_close(x.grad, dense(matrix).sum(0).view(-1, 1).expand(-1, 3))
+    with torch.inference_mode():
+        other = matrix.set_value(value)
+        assert_close(
+            spmm(other.t(), y.double()), dense(matrix).t() @ y.double()
+        )
+    for m in (matrix, other):
+        (grad,) = torch.autograd.grad(spmm(m.t(), y.double()).sum(), value)
+        assert_close(grad, y.double().sum(1)[matrix.pattern.row])
+
+
 def test_from_coo_of_large_size_sorts_alike(monkeypatch):
     module = sys.modules['diffmm_geo.ops.spmm.sparse_matrix']
     row, col = torch.randint(6, (30,)), torch.randint(5, (30,))

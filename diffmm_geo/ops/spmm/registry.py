@@ -71,12 +71,11 @@ def default_backend(
     type.
     """
     device = check_device_name(device)
-    order = ['torch_csr']
     if device.type == 'cpu' and has_fast_kernel(dtype):
-        order = ['embedding_bag']
-    if device.type == 'cuda':
-        order = ['torch_sparse', 'torch_csr']
-    return next(n for n in order if BACKENDS[n].is_available(device))
+        return 'embedding_bag'
+    if device.type == 'cuda' and BACKENDS['torch_sparse'].is_available(device):
+        return 'torch_sparse'
+    return 'torch_csr'
 
 
 def find_backend(
