@@ -35,8 +35,9 @@ class PaddedBags:
             return cls(rowptr, 0)
         num_rows = rowptr.numel() - 1
         part = torch.linspace(0, 1, NUM_TRIED, dtype=torch.double)
-        share = -(-num_rows // num_threads)
-        share = (share * (1 + part)).long()  # Bags a thread.
+        # Bags a thread, by columns; how many of the empty are in front, by
+        # rows.
+        share = (-(-num_rows // num_threads) * (1 + part)).long()
         front = part.view(-1, 1) * (num_threads * share - num_rows)
         front = front.long()
         border = torch.arange(num_threads + 1) * share.view(-1, 1)
