@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -55,7 +54,11 @@ class Backend(ABC):
         :math:`\mathrm{diag}(\mathbf{l}) \mathbf{X}_{\mathrm{dst}}` if
         there are self-loops.
         """
-        dtype = x.dtype
+        device, dtype = x.device.type, x.dtype
+        if torch.is_autocast_enabled(device):
+            # Sums over neighbours need their type, whatever autocast says.
+            with torch.autocast(device, enabled=False):
+                return self(pattern, value, x, loop, x_dst)
         half = dtype in (torch.float16, torch.bfloat16)
         if half and not self.sums_half_in_float(x.device):
             x = x.float()
@@ -63,14 +66,7 @@ class Backend(ABC):
             out = x.new_zeros(pattern.size[0], x.size(1))
         else:
             value = None if value is None else cast(value, x.dtype)
-            # Sums over neighbours need their type, whatever autocast says.
-            device = x.device.type
-            with (
-                torch.autocast(device, enabled=False)
-                if torch.is_autocast_enabled(device)
-                else nullcontext()
-            ):
-                out = self.matmul(pattern, value, x)
+            out = self.matmul(pattern, value, x)
         if loop is not None:
             assert x_dst is not None
             weight = cast(loop, out.dtype).view(-1, 1)

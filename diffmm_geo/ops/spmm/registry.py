@@ -70,7 +70,10 @@ def default_backend(
     r"""The backend that is used where none is asked for, on a device for a
     type.
     """
-    device = check_device_name(device)
+    return _default(check_device_name(device), dtype)
+
+
+def _default(device: torch.device, dtype: torch.dtype) -> str:
     if device.type == 'cpu' and has_fast_kernel(dtype):
         return 'embedding_bag'
     if device.type == 'cuda' and BACKENDS['torch_sparse'].is_available(device):
@@ -85,7 +88,7 @@ def find_backend(
 ) -> Backend:
     r"""The backend by its name, by the context, or by default."""
     if name is None:
-        name = _chosen.get() or default_backend(device, dtype)
+        name = _chosen.get() or _default(device, dtype)
     found = BACKENDS[check_choice('backend', name, BACKENDS)]
     if not found.is_available(device):
         raise ValueError(
