@@ -87,8 +87,9 @@ def find_backend(
     dtype: torch.dtype,
 ) -> Backend:
     r"""The backend by its name, by the context, or by default."""
+    name = _chosen.get() if name is None else name
     if name is None:
-        name = _chosen.get() or _default(device, dtype)
+        return BACKENDS[_default(device, dtype)]
     found = BACKENDS[check_choice('backend', name, BACKENDS)]
     if not found.is_available(device):
         raise ValueError(
