@@ -8,6 +8,8 @@ from torch import Tensor
 # How many numbers of empty bags are tried, each way, and what is to be saved.
 NUM_TRIED = 16
 MIN_SAVED = 0.1
+# To write a bag takes as long as to read one to three entries.
+BAG_COST = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +44,7 @@ class PaddedBags:
         front = front.long()
         border = torch.arange(num_threads + 1) * share.view(-1, 1)
         border = (border - front.unsqueeze(-1)).clamp(0, num_rows)
-        # To write a bag takes about as long as to read an entry.
-        cost = rowptr[border].diff().amax(-1) + share
+        cost = rowptr[border].diff().amax(-1) + BAG_COST * share
         i, j = divmod(int(cost.argmin()), NUM_TRIED)
         if cost[i, j] > (1 - MIN_SAVED) * cost[0, 0]:
             return cls(rowptr, 0)
