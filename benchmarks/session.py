@@ -78,6 +78,9 @@ class Session:
         self.memory = min(self.options.memory, 0.9 * free)
         self.ceilings = device_info.ceilings(device)
         self._graph: Graph | None = None
+        # Once as much was freed, glibc keeps what is freed: if it was not by
+        # then, the first kernel would ask for its output's pages each time.
+        torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
     def choose(self, name: str, default: tuple, quick: tuple) -> tuple:
         """The values of an option: as asked for, or by default."""

@@ -71,7 +71,10 @@ def default_backend(
     r"""The backend that is used where none is asked for, on a device for a
     type.
     """
-    device = check_device_name(device)
+    return _default(check_device_name(device), dtype)
+
+
+def _default(device: torch.device, dtype: torch.dtype) -> str:
     if device.type == 'cpu' and has_fast_kernel(dtype):
         return 'embedding_bag'
     # On a GPU, cuSPARSE: no other backend has been timed on one.
@@ -89,8 +92,9 @@ def find_backend(
     dtype: torch.dtype,
 ) -> Backend:
     r"""The backend by its name, by the context, or by default."""
+    name = _chosen.get() if name is None else name
     if name is None:
-        name = _chosen.get() or default_backend(device, dtype)
+        return BACKENDS[_default(device, dtype)]
     found = BACKENDS[check_choice('backend', name, BACKENDS)]
     if not found.is_available(device):
         raise ValueError(
