@@ -24,6 +24,8 @@ extensions = [
     'sphinx.ext.mathjax',
     'sphinx.ext.napoleon',
     'sphinx.ext.viewcode',
+    # MathJax comes with the site: math renders without a network.
+    'sphinx-mathjax-offline',
 ]
 exclude_patterns = ['_build']
 templates_path = ['_templates']
@@ -32,7 +34,6 @@ html_theme = 'furo'
 html_title = f'diffmm_geo {release}'
 html_show_copyright = False
 
-# `$...$`, and the equations of docstrings, by MathJax.
 myst_enable_extensions = ['amsmath', 'colon_fence', 'dollarmath']
 myst_heading_anchors = 3
 

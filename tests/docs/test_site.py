@@ -129,3 +129,11 @@ def test_links_inside_the_site(site):
             if not href.startswith(('http:', 'https:', 'mailto:', 'data:')):
                 target = (path.parent / href.partition('?')[0]).resolve()
                 assert target.exists(), (path.name, href)
+
+
+def test_scripts_need_no_network(site):
+    r"""Math, too, renders on a machine without a network."""
+    for path in site.rglob('*.html'):
+        for src in re.findall(r'<script[^>]*src="([^"]+)', path.read_text()):
+            assert (path.parent / src.partition('?')[0]).exists(), src
+    assert 'mathjax/tex-chtml.js' in (site / 'training.html').read_text()
