@@ -1,6 +1,4 @@
 import numpy as np
-import torch
-from torch import Tensor
 
 
 def unique_edges(
@@ -18,12 +16,3 @@ def unique_edges(
     """
     key = user.astype(np.int64) * num_items + item.astype(np.int64)
     return np.stack(np.divmod(np.unique(key), num_items))
-
-
-def to_index(edges: np.ndarray) -> Tensor:
-    r"""Converts edges to an index tensor as PyG expects it.
-
-    Args:
-        edges (numpy.ndarray): The edges.
-    """
-    return torch.from_numpy(np.ascontiguousarray(edges, dtype=np.int64))

@@ -2,6 +2,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData, InMemoryDataset
 from torch_geometric.data.data import BaseData
@@ -10,7 +11,6 @@ from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import check_edge_index, check_matrix
 from diffmm_geo.utils.torch_file import load_torch_file
 
-from ._edges import to_index
 from ._user_item_data import user_item_data
 
 LABELS = ('val_edge_label_index', 'test_edge_label_index')
@@ -58,8 +58,7 @@ class UserItemDataset(InMemoryDataset):
 
     @classmethod
     def save(cls, data_list: Sequence[BaseData], path: str) -> None:
-        r"""Saves a list of data objects to :obj:`path`, which never holds an
-        incomplete file.
+        r"""Saves a list of data objects to :obj:`path`, whole or not at all.
 
         Args:
             data_list (list[BaseData]): The data objects.
@@ -69,9 +68,8 @@ class UserItemDataset(InMemoryDataset):
             super().save(data_list, temporary)
 
     def load(self, path: str, data_cls: type[BaseData] = HeteroData) -> None:
-        r"""Loads the graph from :obj:`path`, and never executes what the file
-        says, which PyG's own method does where it finds a class that it does
-        not know.
+        r"""Loads the graph from :obj:`path`, and executes nothing in it, as
+        PyG's own method does where it finds a class that it does not know.
 
         Args:
             path (str): The path.
@@ -84,31 +82,26 @@ class UserItemDataset(InMemoryDataset):
                 raise ValueError(f'expected a {data_cls.__name__}, got {cls}')
             data = cls.from_dict(mapping)
             data.validate()
-            self._check_values(data)
+            # A `pre_transform` may have removed anything.
+            if self.pre_transform is None:
+                self._check_values(data)
         except Exception as error:  # What a file holds raises anything.
             raise ValueError(
-                f"'{path}' is not what was saved there, or of another "
-                f"version: pass 'force_reload=True' to process the raw files "
-                f'again ({type(error).__name__}: {str(error)[:1000]})'
+                f"'{path}' is damaged, or of another version: pass "
+                f"'force_reload=True' to process the raw files again "
+                f'({type(error).__name__}: {str(error)[:1000]})'
             ) from error
         self.data, self.slices = data, slices
 
     def _check_values(self, data: HeteroData) -> None:
-        # What `HeteroData.validate` does not look at, as far as a
-        # `pre_transform` has left it.
-        as_built = self.pre_transform is None
-        edge_type = ('user', 'interacts', 'item')
-        if not as_built and edge_type not in data.edge_types:
-            return
-        store = data[edge_type]
-        size = data['user'].num_nodes, data['item'].num_nodes
+        # `HeteroData.validate` looks at neither.
+        num_users, num_items = data['user'].num_nodes, data['item'].num_nodes
+        store = data['user', 'interacts', 'item']
         for key in ('edge_index', *LABELS):
-            if as_built or key in store:
-                check_edge_index(key, store.get(key), *size)
+            check_edge_index(key, store.get(key), num_users, num_items)
         for modality in self.modalities:
             key = f'x_{modality}'
-            if as_built or key in data['item']:
-                check_matrix(key, data['item'].get(key), size[1])
+            check_matrix(key, data['item'].get(key), num_items)
 
     def build(
         self,
@@ -134,7 +127,7 @@ class UserItemDataset(InMemoryDataset):
             )
 
         edges = {
-            key: to_index(split)
+            key: torch.from_numpy(split).contiguous()
             for key, split in zip(('edge_index', *LABELS), splits)
         }
         return user_item_data(num_users, num_items, features, edges)

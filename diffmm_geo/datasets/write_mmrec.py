@@ -9,9 +9,9 @@ from torch_geometric.typing import EdgeType
 
 from diffmm_geo.utils.atomic import atomic_path
 
-from ._feature_files import check_feature_files, write_features
-from ._mmrec_name import check_name
+from ._modalities import check_feature_files, write_features
 from ._user_item_graph import UserItemGraph
+from .mmrec import check_name
 
 
 def write_mmrec(

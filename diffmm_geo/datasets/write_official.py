@@ -9,7 +9,7 @@ from torch_geometric.typing import EdgeType
 from diffmm_geo.utils.atomic import atomic_path
 
 from ._edges import unique_edges
-from ._feature_files import check_feature_files, write_features
+from ._modalities import check_feature_files, write_features
 from ._official_dataset import MATRICES
 from ._pickle import dump_pattern
 from ._user_item_graph import UserItemGraph
