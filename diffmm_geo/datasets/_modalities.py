@@ -16,14 +16,7 @@ def select_modalities(
     known: Sequence[str],
     where: str = '',
 ) -> tuple[str, ...]:
-    r"""Checks names of modalities and returns them in their known order.
-
-    Args:
-        modalities (list[str]): The requested names.
-        known (list[str]): All names there are.
-        where (str, optional): Where they are, for the message.
-            (default: :obj:`''`)
-    """
+    r"""Checks names of modalities and returns them in their known order."""
     if isinstance(modalities, str):
         raise ValueError(
             f"'modalities' is expected to be a list or tuple of names, got "
@@ -44,20 +37,12 @@ def select_modalities(
 
 
 def feature_file(modality: str) -> str:
-    r"""The name of the file with the features of a modality.
-
-    Args:
-        modality (str): The modality.
-    """
+    r"""The name of the file with the features of a modality."""
     return f'{modality}_feat.npy'
 
 
 def find_modalities(folder: str) -> list[str]:
-    r"""The modalities whose features are in a folder, in alphabetical order.
-
-    Args:
-        folder (str): The folder.
-    """
+    r"""The modalities whose features are in a folder, in alphabetical order."""
     matches = (
         re.fullmatch(r'(\w+)_feat\.npy', name) for name in os.listdir(folder)
     )
@@ -67,10 +52,6 @@ def find_modalities(folder: str) -> list[str]:
 def check_feature_files(folder: str, features: Mapping[str, object]) -> None:
     r"""Raises if a reader would not find exactly these modalities after they
     are written to a folder.
-
-    Args:
-        folder (str): The folder, which need not exist.
-        features (dict[str, object]): The modalities.
     """
     for modality in features:
         if re.fullmatch(r'\w+', modality) is None:
@@ -96,11 +77,6 @@ def write_features(
 ) -> None:
     r"""Writes arrays of features, which take their places once the stack is
     left.
-
-    Args:
-        stack (contextlib.ExitStack): The stack.
-        folder (str): The folder.
-        features (dict[str, numpy.ndarray]): The features of each modality.
     """
     for modality, x in features.items():
         path = osp.join(folder, feature_file(modality))

@@ -13,9 +13,6 @@ BLOCK_SIZE = 2**22
 def map_array(path: str) -> np.ndarray:
     r"""The numbers in a :obj:`.npy` file, which stay on disk until they are
     used. What is written to them stays in memory.
-
-    Args:
-        path (str): The file.
     """
     array = np.load(path, mmap_mode='c', allow_pickle=False)
     if not isinstance(array, np.ndarray):

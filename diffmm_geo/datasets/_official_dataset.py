@@ -18,19 +18,6 @@ class OfficialDataset(UserItemDataset):
     r"""The base class of the datasets in the format of the authors of
     DiffMM: three pickled SciPy matrices, and an array of features for each
     modality.
-
-    Args:
-        root (str): Root directory where the dataset should be saved.
-        modalities (list[str], optional): The modalities to load, all that
-            there are if not given. (default: :obj:`None`)
-        transform (callable, optional): As in
-            :class:`~torch_geometric.data.InMemoryDataset`.
-            (default: :obj:`None`)
-        pre_transform (callable, optional): As in
-            :class:`~torch_geometric.data.InMemoryDataset`.
-            (default: :obj:`None`)
-        force_reload (bool, optional): Whether to re-process the dataset.
-            (default: :obj:`False`)
     """
 
     repository = (

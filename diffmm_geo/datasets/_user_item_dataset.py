@@ -20,18 +20,6 @@ DataTransform = Callable[[HeteroData], HeteroData]
 class UserItemDataset(InMemoryDataset):
     r"""The base class of datasets that hold one user-item graph with features
     of the items in several modalities.
-
-    Args:
-        root (str): Root directory where the dataset should be saved.
-        modalities (tuple[str, ...]): The modalities to hold.
-        transform (callable, optional): As in
-            :class:`~torch_geometric.data.InMemoryDataset`.
-            (default: :obj:`None`)
-        pre_transform (callable, optional): As in
-            :class:`~torch_geometric.data.InMemoryDataset`.
-            (default: :obj:`None`)
-        force_reload (bool, optional): Whether to re-process the dataset.
-            (default: :obj:`False`)
     """
 
     def __init__(
@@ -58,23 +46,13 @@ class UserItemDataset(InMemoryDataset):
 
     @classmethod
     def save(cls, data_list: Sequence[BaseData], path: str) -> None:
-        r"""Saves a list of data objects to :obj:`path`, whole or not at all.
-
-        Args:
-            data_list (list[BaseData]): The data objects.
-            path (str): The path.
-        """
+        r"""Saves a list of data objects to :obj:`path`, whole or not at all."""
         with atomic_path(path) as temporary:
             super().save(data_list, temporary)
 
     def load(self, path: str, data_cls: type[BaseData] = HeteroData) -> None:
         r"""Loads the graph from :obj:`path`, and executes nothing in it, as
         PyG's own method does where it finds a class that it does not know.
-
-        Args:
-            path (str): The path.
-            data_cls (type, optional): The class of the graph.
-                (default: :class:`~torch_geometric.data.HeteroData`)
         """
         try:
             mapping, slices, cls = load_torch_file(path)
@@ -110,16 +88,7 @@ class UserItemDataset(InMemoryDataset):
         splits: Sequence[np.ndarray],
         features: Mapping[str, Tensor],
     ) -> HeteroData:
-        r"""Builds the graph.
-
-        Args:
-            num_users (int): The number of users.
-            num_items (int): The number of items.
-            splits (list[numpy.ndarray]): The training, validation and test
-                interactions, each of shape :math:`[2, |\mathcal{E}|]`.
-            features (dict[str, torch.Tensor]): The features of the items for
-                each modality.
-        """
+        r"""Builds the graph."""
         if splits[0].shape[1] == 0:
             raise ValueError(
                 f"'{self.raw_dir}': expected at least one training "
@@ -133,11 +102,7 @@ class UserItemDataset(InMemoryDataset):
         return user_item_data(num_users, num_items, features, edges)
 
     def save_processed(self, data: HeteroData) -> None:
-        r"""Applies :obj:`pre_transform` and saves the graph.
-
-        Args:
-            data (HeteroData): The graph.
-        """
+        r"""Applies :obj:`pre_transform` and saves the graph."""
         if self.pre_transform is not None:
             data = self.pre_transform(data)
         self.save([data], self.processed_paths[0])

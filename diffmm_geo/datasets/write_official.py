@@ -33,9 +33,9 @@ def write_official(
     Repeated interactions count once.
     All else that the graph holds is not in the format.
 
-    Files of the same names are replaced, and only once all are written.
-    After that, :class:`~diffmm_geo.datasets.DiffMMDataset` needs
-    :obj:`force_reload=True` if it has processed earlier ones.
+    Files of the same names are replaced once all are written;
+    :class:`~diffmm_geo.datasets.DiffMMDataset` needs :obj:`force_reload=True`
+    if it has processed earlier ones.
 
     Args:
         data (HeteroData): The graph; see

@@ -177,10 +177,10 @@ def test_random_split():
     'kwargs, match',
     [
         (dict(modalities=['image']), r"\['text', 'genre', 'knowledge'\]"),
-        (dict(min_rating='4'), "'min_rating' is expected"),
-        (dict(min_rating=float('nan')), "'min_rating' is expected"),
-        (dict(split_seed=-1), "'split_seed' is expected"),
-        (dict(split_seed=0.5), "'split_seed' is expected"),
+        (dict(min_rating='4'), "'min_rating' needs"),
+        (dict(min_rating=float('nan')), "'min_rating' needs"),
+        (dict(split_seed=-1), "'split_seed' needs"),
+        (dict(split_seed=0.5), "'split_seed' needs"),
     ],
 )
 def test_invalid_arguments(tmp_path, kwargs, match):
