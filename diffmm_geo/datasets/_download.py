@@ -1,62 +1,109 @@
-import os
+r"""Files from elsewhere, which appear under their names once they are
+complete and checked.
+"""
+
 import os.path as osp
 import shutil
+import subprocess
 import sys
-import urllib.request
+import zipfile
 from collections.abc import Callable
-from http.client import HTTPException
 
 from diffmm_geo.utils.atomic import atomic_path
-from diffmm_geo.utils.checksum import check_sha256
+from diffmm_geo.utils.expecting import expecting
 
 # Seconds to wait for a server that says nothing.
 TIMEOUT = 60.0
+
+Check = Callable[[str], object]
 
 
 def download(
     url: str,
     path: str,
     sha256: str | None = None,
-    check: Callable[[str], object] | None = None,
+    check: Check | None = None,
 ) -> None:
-    r"""Downloads a file, which appears under its name only once it is
-    complete and has passed its checks.
+    r"""Downloads a file. The check gets the path of the temporary file."""
+    try:
+        import pooch
+    except ImportError as error:
+        raise ImportError(
+            f"downloading '{url}' needs pooch: pip install pooch"
+        ) from error
 
-    Args:
-        url (str): The address.
-        path (str): Where to write the file.
-        sha256 (str, optional): The published SHA-256. (default: :obj:`None`)
-        check (callable, optional): Called with the path of the complete
-            temporary file; raises if its content is bad.
-            (default: :obj:`None`)
-    """
-    if 'PYTEST_CURRENT_TEST' not in os.environ:
-        print(f'Downloading {url}', file=sys.stderr)
-
+    folder, name = osp.split(path)
     with atomic_path(path) as temporary:
         try:
-            # Unlike PyG's `download_url`, this verifies certificates.
-            with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
-                with open(temporary, 'wb') as f:
-                    shutil.copyfileobj(response, f)
-                length = response.headers.get('Content-Length')
-            size = osp.getsize(temporary)
-            # `http.client` does not report a connection that closes early.
-            if length is not None and length != str(size):
-                raise HTTPException(f'got {size} of {length} bytes')
-        except (OSError, HTTPException) as error:
-            raise ConnectionError(
-                f"Could not download '{osp.basename(path)}' from '{url}' "
-                f'({error}). Download it by hand and put it in '
-                f"'{osp.dirname(path)}'."
-            ) from error
-
-        if sha256 is not None:
-            check_sha256(temporary, sha256, source=url)
-        if check is not None:
-            try:
+            pooch.retrieve(
+                url,
+                known_hash=sha256 and f'sha256:{sha256}',
+                fname=osp.basename(temporary),
+                path=folder,
+                downloader=pooch.HTTPDownloader(timeout=TIMEOUT),
+            )
+            if check is not None:
                 check(temporary)
-            except ValueError as error:
-                raise ValueError(f"Bad download from '{url}': {error}") from (
-                    error
-                )
+        except OSError as error:
+            raise ConnectionError(
+                f"Could not download '{name}' from '{url}' ({error}). "
+                f"Download it by hand and put it in '{folder}'."
+            ) from error
+        except ValueError as error:
+            raise ValueError(f"Bad download from '{url}': {error}") from error
+
+
+def pip_download(requirement: str, filename: str, folder: str) -> str:
+    r"""Downloads a wheel with :obj:`pip`, so that indices, mirrors and
+    proxies are those the user has configured, and returns its path.
+    """
+    options = ['--no-deps', '--only-binary', ':all:', '--dest', folder]
+    command = [sys.executable, '-m', 'pip', 'download', *options, requirement]
+    out = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='replace',
+    )
+    path = osp.join(folder, filename)
+    if out.returncode != 0 or not osp.exists(path):
+        reason = ' '.join(out.stdout.strip().splitlines()[-2:])
+        raise ConnectionError(f"'{' '.join(command)}' failed: {reason}")
+    return path
+
+
+def extract_member(
+    archive: str,
+    member: str,
+    path: str,
+    check: Check | None = None,
+) -> None:
+    r"""Extracts one file of a zip archive, from any folder in it."""
+    with atomic_path(path) as temporary:
+        with (
+            expecting(archive, f"a zip archive with a member '{member}'") as f,
+            zipfile.ZipFile(f) as z,
+            open(temporary, 'wb') as target,
+        ):
+            # macOS adds attributes under the same name in a folder.
+            name = next(
+                name
+                for name in z.namelist()
+                if f'/{name}'.endswith(f'/{member}')
+                and not name.startswith('__MACOSX/')
+            )
+            # Reading to the end also verifies the CRC.
+            with z.open(name) as source:
+                shutil.copyfileobj(source, target)
+        if check is not None:
+            check(temporary)
+
+
+def check_archive(path: str) -> None:
+    r"""Raises a :class:`ValueError` if a file is not a whole zip archive."""
+    with expecting(path, 'a whole zip archive') as f, zipfile.ZipFile(f) as z:
+        broken = z.testzip()
+        if broken is not None:
+            raise ValueError(f"'{broken}' is damaged")

@@ -1,6 +1,4 @@
 import numpy as np
-import torch
-from torch import Tensor
 
 
 def unique_edges(
@@ -10,20 +8,6 @@ def unique_edges(
 ) -> np.ndarray:
     r"""Returns the distinct pairs, sorted by user and item, of shape
     :math:`[2, |\mathcal{E}|]` in :obj:`numpy.int64`.
-
-    Args:
-        user (numpy.ndarray): The user of each pair.
-        item (numpy.ndarray): The item of each pair.
-        num_items (int): The number of items.
     """
     key = user.astype(np.int64) * num_items + item.astype(np.int64)
     return np.stack(np.divmod(np.unique(key), num_items))
-
-
-def to_index(edges: np.ndarray) -> Tensor:
-    r"""Converts edges to an index tensor as PyG expects it.
-
-    Args:
-        edges (numpy.ndarray): The edges.
-    """
-    return torch.from_numpy(np.ascontiguousarray(edges, dtype=np.int64))

@@ -1,4 +1,14 @@
-from collections.abc import Sequence
+r"""Names of modalities, and the files of their features."""
+
+import os
+import os.path as osp
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+
+import numpy as np
+
+from diffmm_geo.utils.atomic import atomic_path
 
 
 def select_modalities(
@@ -6,14 +16,7 @@ def select_modalities(
     known: Sequence[str],
     where: str = '',
 ) -> tuple[str, ...]:
-    r"""Checks names of modalities and returns them in their known order.
-
-    Args:
-        modalities (list[str]): The names asked for.
-        known (list[str]): All there are.
-        where (str, optional): Where they are, for the message.
-            (default: :obj:`''`)
-    """
+    r"""Checks names of modalities and returns them in their known order."""
     if isinstance(modalities, str):
         raise ValueError(
             f"'modalities' is expected to be a list or tuple of names, got "
@@ -31,3 +34,51 @@ def select_modalities(
             f'{list(modalities)}'
         )
     return tuple(name for name in known if name in modalities)
+
+
+def feature_file(modality: str) -> str:
+    r"""The name of the file with the features of a modality."""
+    return f'{modality}_feat.npy'
+
+
+def find_modalities(folder: str) -> list[str]:
+    r"""The modalities whose features are in a folder, in alphabetical order."""
+    matches = (
+        re.fullmatch(r'(\w+)_feat\.npy', name) for name in os.listdir(folder)
+    )
+    return sorted(match[1] for match in matches if match is not None)
+
+
+def check_feature_files(folder: str, features: Mapping[str, object]) -> None:
+    r"""Raises if a reader would not find exactly these modalities after they
+    are written to a folder.
+    """
+    for modality in features:
+        if re.fullmatch(r'\w+', modality) is None:
+            raise ValueError(
+                f"'data' is expected to have modalities whose names consist "
+                f'of letters, digits and underscores, as they become names of '
+                f'files, got {modality!r}'
+            )
+    known = find_modalities(folder) if osp.isdir(folder) else []
+    others = [feature_file(m) for m in known if m not in features]
+    if others:
+        raise FileExistsError(
+            f"'{folder}' holds {others}, which would be read as features of "
+            f"'data' with its {list(features)}: remove them, or choose "
+            f'another folder'
+        )
+
+
+def write_features(
+    stack: ExitStack,
+    folder: str,
+    features: Mapping[str, np.ndarray],
+) -> None:
+    r"""Writes arrays of features, which take their places once the stack is
+    left.
+    """
+    for modality, x in features.items():
+        path = osp.join(folder, feature_file(modality))
+        with open(stack.enter_context(atomic_path(path)), 'wb') as f:
+            np.save(f, x, allow_pickle=False)

@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from diffmm_geo.utils.checksum import sha256sum
 
-from ._archive import check_archive, extract_member
-from ._download import download
-from ._feature_files import feature_file
-from ._modalities import select_modalities
+from ._download import check_archive, download, extract_member
+from ._modalities import feature_file, select_modalities
 from ._npy import load_features
 from ._unpickle import SparsePattern, read_pattern
 from ._user_item_dataset import DataTransform, UserItemDataset
@@ -20,18 +18,6 @@ class OfficialDataset(UserItemDataset):
     r"""The base class of the datasets in the format of the authors of
     DiffMM: three pickled SciPy matrices, and an array of features for each
     modality.
-
-    Args:
-        root (str): Root directory where the dataset should be saved.
-        modalities (list[str]): The modalities to load.
-        transform (callable, optional): As in
-            :class:`~torch_geometric.data.InMemoryDataset`.
-            (default: :obj:`None`)
-        pre_transform (callable, optional): As in
-            :class:`~torch_geometric.data.InMemoryDataset`.
-            (default: :obj:`None`)
-        force_reload (bool, optional): Whether to re-process the dataset.
-            (default: :obj:`False`)
     """
 
     repository = (
@@ -52,14 +38,17 @@ class OfficialDataset(UserItemDataset):
     def __init__(
         self,
         root: str,
-        modalities: Sequence[str],
+        modalities: Sequence[str] | None = None,
         transform: DataTransform | None = None,
         pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
+        known = self.known_modalities
         super().__init__(
             root,
-            select_modalities(modalities, self.known_modalities),
+            select_modalities(
+                known if modalities is None else modalities, known
+            ),
             transform,
             pre_transform,
             force_reload,
@@ -71,19 +60,16 @@ class OfficialDataset(UserItemDataset):
 
     def download(self) -> None:
         for name, path in zip(self.raw_file_names, self.raw_paths):
-            # What is there already may be the user's own.
+            # An existing file may be the user's own.
             if osp.exists(path):
                 continue
             check = load_features if name.endswith('.npy') else read_pattern
-            archive = self.archives.get(name)
-            if archive is not None:
+            if name in self.archives:
+                archive = self.archives[name]
                 archive_path = osp.join(self.raw_dir, archive)
                 if not osp.exists(archive_path):
-                    download(
-                        f'{self.url}/{archive}',
-                        archive_path,
-                        check=check_archive,
-                    )
+                    url = f'{self.url}/{archive}'
+                    download(url, archive_path, check=check_archive)
                 extract_member(archive_path, name, path, check)
             else:
                 sha256 = self.checksums.get(name)
@@ -106,20 +92,16 @@ class OfficialDataset(UserItemDataset):
         except ValueError as error:
             if not self.remedy:
                 raise
-            raise ValueError(
-                f'{error}. {self.remedy}'
-                + ('' if self.url is None else f" (from '{self.url}')")
-            ) from error
+            source = '' if self.url is None else f" (from '{self.url}')"
+            raise ValueError(f'{error}. {self.remedy}{source}') from error
         if differing:
             warnings.warn(
                 f'{type(self).__name__} is not the published dataset: the '
                 f'SHA-256 of {differing} differs',
                 stacklevel=2,
             )
-
         splits = [pattern.edges for pattern in patterns]
-        data = self.build(num_users, num_items, splits, features)
-        self.save_processed(data)
+        self.save_processed(self.build(num_users, num_items, splits, features))
 
     def _read_patterns(self) -> list[SparsePattern]:
         paths = self.raw_paths[:3]

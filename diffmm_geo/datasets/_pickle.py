@@ -11,11 +11,6 @@ def dump_pattern(edges: np.ndarray, shape: tuple[int, int]) -> bytes:
     r"""Pickles a :obj:`scipy.sparse.coo_matrix` with ones at distinct
     positions, so that all versions of NumPy and SciPy since 1.8 can load it:
     as is, a pickle names what only the versions that wrote it have.
-
-    Args:
-        edges (numpy.ndarray): The positions, of shape
-            :math:`[2, |\mathcal{E}|]`.
-        shape (tuple[int, int]): The shape of the matrix.
     """
     value = np.ones(edges.shape[1], np.float32)
     buffer = io.BytesIO()

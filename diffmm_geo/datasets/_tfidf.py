@@ -18,9 +18,6 @@ def tfidf(documents: Sequence[Iterable[str]]) -> sparse.csr_matrix:
 
     Tokens of a single document tell nothing about its similarity to others
     and are left out.
-
-    Args:
-        documents (list[list[str]]): The tokens of each document.
     """
     counts = [Counter(document) for document in documents]
     df = Counter(token for count in counts for token in count)
@@ -47,11 +44,6 @@ def truncated_svd(matrix: sparse.csr_matrix, channels: int) -> Tensor:
     scaled by the latter, with rows of unit length (or zero), as
     :obj:`torch.float32`.
     The same input always gives the same output, signs included.
-
-    Args:
-        matrix (scipy.sparse.csr_matrix): The matrix.
-        channels (int): The number of singular values; fewer are returned if
-            the matrix is smaller.
     """
     size = min(matrix.shape)
     if size == 0:

@@ -10,22 +10,14 @@ def user_item_data(
     features: Mapping[str, Tensor],
     edges: Mapping[str, Tensor],
 ) -> HeteroData:
-    r"""Builds a user-item graph.
-
-    Args:
-        num_users (int): The number of users.
-        num_items (int): The number of items.
-        features (dict[str, torch.Tensor]): The features of the items for each
-            modality.
-        edges (dict[str, torch.Tensor]): The :obj:`edge_index`, and what is
-            held out.
+    r"""Builds a user-item graph: features by modality, and interactions by
+    their key in the edge store.
     """
     data = HeteroData()
     data['user'].num_nodes = num_users
     data['item'].num_nodes = num_items
     for modality, x in features.items():
         data['item'][f'x_{modality}'] = x
-    store = data['user', 'interacts', 'item']
     for key, edge_index in edges.items():
-        store[key] = edge_index
+        data['user', 'interacts', 'item'][key] = edge_index
     return data

@@ -2,6 +2,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData, InMemoryDataset
 from torch_geometric.data.data import BaseData
@@ -10,7 +11,6 @@ from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import check_edge_index, check_matrix
 from diffmm_geo.utils.torch_file import load_torch_file
 
-from ._edges import to_index
 from ._user_item_data import user_item_data
 
 LABELS = ('val_edge_label_index', 'test_edge_label_index')
@@ -20,18 +20,6 @@ DataTransform = Callable[[HeteroData], HeteroData]
 class UserItemDataset(InMemoryDataset):
     r"""The base class of datasets that hold one user-item graph with features
     of the items in several modalities.
-
-    Args:
-        root (str): Root directory where the dataset should be saved.
-        modalities (tuple[str, ...]): The modalities to hold.
-        transform (callable, optional): As in
-            :class:`~torch_geometric.data.InMemoryDataset`.
-            (default: :obj:`None`)
-        pre_transform (callable, optional): As in
-            :class:`~torch_geometric.data.InMemoryDataset`.
-            (default: :obj:`None`)
-        force_reload (bool, optional): Whether to re-process the dataset.
-            (default: :obj:`False`)
     """
 
     def __init__(
@@ -58,25 +46,13 @@ class UserItemDataset(InMemoryDataset):
 
     @classmethod
     def save(cls, data_list: Sequence[BaseData], path: str) -> None:
-        r"""Saves a list of data objects to :obj:`path`, which never holds an
-        incomplete file.
-
-        Args:
-            data_list (list[BaseData]): The data objects.
-            path (str): The path.
-        """
+        r"""Saves a list of data objects to :obj:`path`, whole or not at all."""
         with atomic_path(path) as temporary:
             super().save(data_list, temporary)
 
     def load(self, path: str, data_cls: type[BaseData] = HeteroData) -> None:
-        r"""Loads the graph from :obj:`path`, and never executes what the file
-        says, which PyG's own method does where it finds a class that it does
-        not know.
-
-        Args:
-            path (str): The path.
-            data_cls (type, optional): The class of the graph.
-                (default: :class:`~torch_geometric.data.HeteroData`)
+        r"""Loads the graph from :obj:`path`, and executes nothing in it, as
+        PyG's own method does where it finds a class that it does not know.
         """
         try:
             mapping, slices, cls = load_torch_file(path)
@@ -84,31 +60,26 @@ class UserItemDataset(InMemoryDataset):
                 raise ValueError(f'expected a {data_cls.__name__}, got {cls}')
             data = cls.from_dict(mapping)
             data.validate()
-            self._check_values(data)
+            # A `pre_transform` may have removed anything.
+            if self.pre_transform is None:
+                self._check_values(data)
         except Exception as error:  # What a file holds raises anything.
             raise ValueError(
-                f"'{path}' is not what was saved there, or of another "
-                f"version: pass 'force_reload=True' to process the raw files "
-                f'again ({type(error).__name__}: {str(error)[:1000]})'
+                f"'{path}' is damaged, or of another version: pass "
+                f"'force_reload=True' to process the raw files again "
+                f'({type(error).__name__}: {str(error)[:1000]})'
             ) from error
         self.data, self.slices = data, slices
 
     def _check_values(self, data: HeteroData) -> None:
-        # What `HeteroData.validate` does not look at, as far as a
-        # `pre_transform` has left it.
-        as_built = self.pre_transform is None
-        edge_type = ('user', 'interacts', 'item')
-        if not as_built and edge_type not in data.edge_types:
-            return
-        store = data[edge_type]
-        size = data['user'].num_nodes, data['item'].num_nodes
+        # `HeteroData.validate` looks at neither.
+        num_users, num_items = data['user'].num_nodes, data['item'].num_nodes
+        store = data['user', 'interacts', 'item']
         for key in ('edge_index', *LABELS):
-            if as_built or key in store:
-                check_edge_index(key, store.get(key), *size)
+            check_edge_index(key, store.get(key), num_users, num_items)
         for modality in self.modalities:
             key = f'x_{modality}'
-            if as_built or key in data['item']:
-                check_matrix(key, data['item'].get(key), size[1])
+            check_matrix(key, data['item'].get(key), num_items)
 
     def build(
         self,
@@ -117,16 +88,7 @@ class UserItemDataset(InMemoryDataset):
         splits: Sequence[np.ndarray],
         features: Mapping[str, Tensor],
     ) -> HeteroData:
-        r"""Builds the graph.
-
-        Args:
-            num_users (int): The number of users.
-            num_items (int): The number of items.
-            splits (list[numpy.ndarray]): The training, validation and test
-                interactions, each of shape :math:`[2, |\mathcal{E}|]`.
-            features (dict[str, torch.Tensor]): The features of the items for
-                each modality.
-        """
+        r"""Builds the graph."""
         if splits[0].shape[1] == 0:
             raise ValueError(
                 f"'{self.raw_dir}': expected at least one training "
@@ -134,17 +96,13 @@ class UserItemDataset(InMemoryDataset):
             )
 
         edges = {
-            key: to_index(split)
+            key: torch.from_numpy(split).contiguous()
             for key, split in zip(('edge_index', *LABELS), splits)
         }
         return user_item_data(num_users, num_items, features, edges)
 
     def save_processed(self, data: HeteroData) -> None:
-        r"""Applies :obj:`pre_transform` and saves the graph.
-
-        Args:
-            data (HeteroData): The graph.
-        """
+        r"""Applies :obj:`pre_transform` and saves the graph."""
         if self.pre_transform is not None:
             data = self.pre_transform(data)
         self.save([data], self.processed_paths[0])

@@ -11,6 +11,8 @@ from diffmm_geo.utils.checks import (
     check_matrix,
 )
 
+SPLITS = ('edge_index', 'val_edge_label_index', 'test_edge_label_index')
+
 
 class UserItemGraph(NamedTuple):
     r"""What a file format holds of a graph: its sizes, the training,
@@ -21,7 +23,7 @@ class UserItemGraph(NamedTuple):
 
     num_users: int
     num_items: int
-    splits: tuple[np.ndarray, np.ndarray, np.ndarray]
+    splits: list[np.ndarray]
     features: dict[str, np.ndarray]
 
     @classmethod
@@ -30,14 +32,7 @@ class UserItemGraph(NamedTuple):
         data: HeteroData,
         edge_type: EdgeType = ('user', 'interacts', 'item'),
     ) -> 'UserItemGraph':
-        r"""Reads a graph, and checks that a dataset may hold it.
-
-        Args:
-            data (HeteroData): The graph.
-            edge_type (tuple[str, str, str], optional): The edge type of
-                observed interactions.
-                (default: :obj:`('user', 'interacts', 'item')`)
-        """
+        r"""Reads a graph, and checks that a dataset may hold it."""
         edge_type = check_edge_type(edge_type)
         if edge_type not in data.edge_types:
             raise ValueError(
@@ -45,28 +40,21 @@ class UserItemGraph(NamedTuple):
                 f'(got {data.edge_types})'
             )
         user, _, item = edge_type
-        for node_type in (user, item):
-            size = data[node_type].num_nodes
+        sizes = [data[node_type].num_nodes for node_type in (user, item)]
+        for node_type, size in zip((user, item), sizes):
             if not isinstance(size, int) or not 0 < size < 2**31:
                 raise ValueError(
                     f"'data' needs from 1 to 2^31 - 1 nodes of type "
                     f"'{node_type}' (got {size})"
                 )
-        num_users, num_items = data[user].num_nodes, data[item].num_nodes
 
-        store = data[edge_type]
-        splits = []
-        for name in (
-            'edge_index',
-            'val_edge_label_index',
-            'test_edge_label_index',
-        ):
-            # What is held out may be missing.
-            edges = store.get(name)
-            if edges is None and name != 'edge_index':
-                edges = torch.empty(2, 0, dtype=torch.long)
-            edges = check_edge_index(name, edges, num_users, num_items)
-            splits.append(edges.detach().cpu().numpy())
+        # Held-out interactions may be missing.
+        store = dict.fromkeys(SPLITS[1:], torch.empty(2, 0, dtype=torch.long))
+        store.update(data[edge_type].items())
+        splits = [
+            check_edge_index(name, store.get(name), *sizes).cpu().numpy()
+            for name in SPLITS
+        ]
         if splits[0].shape[1] == 0:
             raise ValueError(
                 "'edge_index' needs at least one interaction (got none)"
@@ -76,17 +64,12 @@ class UserItemGraph(NamedTuple):
         for key, x in data[item].items():
             if not key.startswith('x_'):
                 continue
-            # Files of 64 bits are read as 32, where larger values overflow.
-            x = check_matrix(key, x, num_items, finite=False).detach().cpu()
+            x = check_matrix(key, x, sizes[1], finite=False).detach().cpu()
+            # Readers convert 64 bits to 32, where larger values overflow.
             check_matrix(key, x.float())
-            if x.dim() != 2 or x.size(1) == 0:
-                raise ValueError(
-                    f"'{key}' needs to be of shape [num_items, channels] "
-                    f'(got {list(x.size())})'
-                )
+            if x.size(1) == 0:
+                raise ValueError(f"'{key}' needs at least one channel")
             # NumPy knows no bfloat16.
             x = x.float() if x.dtype == torch.bfloat16 else x
             features[key[2:]] = x.numpy()
-        return cls(
-            num_users, num_items, (splits[0], splits[1], splits[2]), features
-        )
+        return cls(sizes[0], sizes[1], splits, features)

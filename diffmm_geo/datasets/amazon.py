@@ -1,8 +1,6 @@
 import os.path as osp
-from collections.abc import Sequence
 
 from ._official_dataset import OfficialDataset
-from ._user_item_dataset import DataTransform
 
 
 class AmazonBaby(OfficialDataset):
@@ -23,15 +21,12 @@ class AmazonBaby(OfficialDataset):
         modalities (list[str], optional): The modalities to load, out of
             :obj:`"image"` and :obj:`"text"`.
             An empty list loads the interactions only.
-            (default: :obj:`("image", "text")`)
-        transform (callable, optional): A function/transform that takes in an
-            :class:`torch_geometric.data.HeteroData` object and returns a
-            transformed version. The data object will be transformed before
-            every access. (default: :obj:`None`)
-        pre_transform (callable, optional): A function/transform that takes in
-            an :class:`torch_geometric.data.HeteroData` object and returns a
-            transformed version. The data object will be transformed before
-            being saved to disk. (default: :obj:`None`)
+            (default: :obj:`None`, which loads all)
+        transform (callable, optional): A function/transform that takes in a
+            :class:`~torch_geometric.data.HeteroData` and returns a transformed
+            version, applied before every access. (default: :obj:`None`)
+        pre_transform (callable, optional): The same, applied before the data
+            is saved to disk. (default: :obj:`None`)
         force_reload (bool, optional): Whether to re-process the dataset.
             (default: :obj:`False`)
 
@@ -70,18 +65,6 @@ class AmazonBaby(OfficialDataset):
     }
     archives = {'image_feat.npy': 'image_feat.npy.zip'}
 
-    def __init__(
-        self,
-        root: str,
-        modalities: Sequence[str] = ('image', 'text'),
-        transform: DataTransform | None = None,
-        pre_transform: DataTransform | None = None,
-        force_reload: bool = False,
-    ) -> None:
-        super().__init__(
-            root, modalities, transform, pre_transform, force_reload
-        )
-
 
 class AmazonSports(OfficialDataset):
     r"""The Amazon-Sports dataset of products from the `"DiffMM: Multi-Modal
@@ -101,15 +84,12 @@ class AmazonSports(OfficialDataset):
         modalities (list[str], optional): The modalities to load, out of
             :obj:`"image"` and :obj:`"text"`.
             An empty list loads the interactions only.
-            (default: :obj:`("image", "text")`)
-        transform (callable, optional): A function/transform that takes in an
-            :class:`torch_geometric.data.HeteroData` object and returns a
-            transformed version. The data object will be transformed before
-            every access. (default: :obj:`None`)
-        pre_transform (callable, optional): A function/transform that takes in
-            an :class:`torch_geometric.data.HeteroData` object and returns a
-            transformed version. The data object will be transformed before
-            being saved to disk. (default: :obj:`None`)
+            (default: :obj:`None`, which loads all)
+        transform (callable, optional): A function/transform that takes in a
+            :class:`~torch_geometric.data.HeteroData` and returns a transformed
+            version, applied before every access. (default: :obj:`None`)
+        pre_transform (callable, optional): The same, applied before the data
+            is saved to disk. (default: :obj:`None`)
         force_reload (bool, optional): Whether to re-process the dataset.
             (default: :obj:`False`)
 
@@ -133,18 +113,6 @@ class AmazonSports(OfficialDataset):
         'https://drive.google.com/file/d/1PR_IK5-xMwSso2JPHZ93k3eMQ0_s9JDx/view'
     )
     known_modalities = ('image', 'text')
-
-    def __init__(
-        self,
-        root: str,
-        modalities: Sequence[str] = ('image', 'text'),
-        transform: DataTransform | None = None,
-        pre_transform: DataTransform | None = None,
-        force_reload: bool = False,
-    ) -> None:
-        super().__init__(
-            root, modalities, transform, pre_transform, force_reload
-        )
 
     def download(self) -> None:
         r"""Raises, since the archive needs to be downloaded by hand."""

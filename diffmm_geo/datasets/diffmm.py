@@ -1,7 +1,7 @@
 import os.path as osp
 from collections.abc import Sequence
 
-from ._feature_files import find_modalities
+from ._modalities import find_modalities
 from ._official_dataset import MATRICES, OfficialDataset
 from ._user_item_dataset import DataTransform
 
@@ -16,8 +16,8 @@ class DiffMMDataset(OfficialDataset):
 
     * :obj:`trnMat.pkl`, :obj:`valMat.pkl` and :obj:`tstMat.pkl`: pickled
       SciPy matrices of users and items (COO, CSR or CSC), all of the same
-      shape. Whatever is not zero is an interaction. What the files say is
-      never executed.
+      shape. Every non-zero is an interaction. Nothing in the files is
+      executed.
     * :obj:`{modality}_feat.npy` for each modality, *e.g.*,
       :obj:`image_feat.npy` and :obj:`text_feat.npy`: one row of features for
       each item.
@@ -29,14 +29,11 @@ class DiffMMDataset(OfficialDataset):
             :obj:`root/raw`.
             An empty list loads the interactions only.
             (default: :obj:`None`)
-        transform (callable, optional): A function/transform that takes in an
-            :class:`torch_geometric.data.HeteroData` object and returns a
-            transformed version. The data object will be transformed before
-            every access. (default: :obj:`None`)
-        pre_transform (callable, optional): A function/transform that takes in
-            an :class:`torch_geometric.data.HeteroData` object and returns a
-            transformed version. The data object will be transformed before
-            being saved to disk. (default: :obj:`None`)
+        transform (callable, optional): A function/transform that takes in a
+            :class:`~torch_geometric.data.HeteroData` and returns a transformed
+            version, applied before every access. (default: :obj:`None`)
+        pre_transform (callable, optional): The same, applied before the data
+            is saved to disk. (default: :obj:`None`)
         force_reload (bool, optional): Whether to re-process the dataset.
             (default: :obj:`False`)
     """
@@ -63,9 +60,5 @@ class DiffMMDataset(OfficialDataset):
             )
         self.known_modalities = find_modalities(raw_dir)
         super().__init__(
-            root,
-            self.known_modalities if modalities is None else modalities,
-            transform,
-            pre_transform,
-            force_reload,
+            root, modalities, transform, pre_transform, force_reload
         )

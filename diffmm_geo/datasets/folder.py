@@ -5,10 +5,9 @@ from pathlib import Path
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from ._feature_files import feature_file, find_modalities
 from ._interaction_files import find_interactions, load_interactions
-from ._mapped import map_features
-from ._modalities import select_modalities
+from ._modalities import feature_file, find_modalities, select_modalities
+from ._npy import load_features
 from ._user_item_data import user_item_data
 
 
@@ -23,9 +22,8 @@ def load_folder(
     - :obj:`train.npy` or :obj:`train.parquet`, the observed interactions;
       :obj:`val` and :obj:`test` likewise, which may be missing. A
       :obj:`.npy` file holds integers of shape :obj:`[2, E]` (row 0 users,
-      row 1 items) or :obj:`[E, 2]`, a Parquet file (which needs
-      :obj:`pip install 'diffmm_geo[parquet]'`) the columns :obj:`user` and
-      :obj:`item`;
+      row 1 items) or :obj:`[E, 2]`, a Parquet file the columns :obj:`user`
+      and :obj:`item`;
     - :obj:`{modality}_feat.npy`, the features of each modality, with a row
       for each item.
 
@@ -84,37 +82,30 @@ def load_folder(
     features: dict[str, Tensor] = {}
     for m in known:
         path = osp.join(folder, feature_file(m))
-        features[m] = map_features(path, num_items)
+        features[m] = load_features(path, num_items, mapped=True)
         num_items = features[m].size(0)
 
-    sizes = [
-        max(
-            int(edges[row].max())
-            for _, edges in splits.values()
-            if edges.size(1) > 0
-        )
-        + 1
-        for row in (0, 1)
-    ]
-    num_users = sizes[0] if num_users is None else num_users
-    num_items = sizes[1] if num_items is None else num_items
-    for path, edges in splits.values():
-        for row, name, size in ((0, 'user', num_users), (1, 'item', num_items)):
-            high = int(edges[row].max()) if edges.size(1) > 0 else -1
-            if high >= size:
+    # The highest indices, -1 where there are none.
+    high = {
+        path: [int(row.max()) if row.numel() > 0 else -1 for row in edges]
+        for path, edges in splits.values()
+    }
+    if num_users is None:
+        num_users = 1 + max(user for user, _ in high.values())
+    if num_items is None:
+        num_items = 1 + max(item for _, item in high.values())
+    for path, indices in high.items():
+        for name, index, size in zip(
+            ('user', 'item'), indices, (num_users, num_items)
+        ):
+            if index >= size:
                 raise ValueError(
                     f"'{path}': expected {name} indices below {size}, got "
-                    f'{high}'
+                    f'{index}'
                 )
 
-    return user_item_data(
-        num_users,
-        num_items,
-        features,
-        {
-            'edge_index'
-            if split == 'train'
-            else f'{split}_edge_label_index': edges
-            for split, (_, edges) in splits.items()
-        },
-    )
+    edge_dict = {
+        'edge_index' if split == 'train' else f'{split}_edge_label_index': edges
+        for split, (_, edges) in splits.items()
+    }
+    return user_item_data(num_users, num_items, features, edge_dict)

@@ -1,15 +1,26 @@
 import os.path as osp
+import re
 from collections.abc import Sequence
 
-import numpy as np
-
 from ._edges import unique_edges
-from ._feature_files import feature_file, find_modalities
-from ._mmrec_name import check_name
-from ._modalities import select_modalities
+from ._modalities import feature_file, find_modalities, select_modalities
 from ._npy import load_features
-from ._table import parse_column, parse_id, read_columns
+from ._table import read_columns
 from ._user_item_dataset import DataTransform, UserItemDataset
+
+
+def check_name(name: str) -> str:
+    r"""The name of a file without its extension.
+
+    Args:
+        name (str): The name.
+    """
+    if not isinstance(name, str) or re.fullmatch(r'[\w.-]+', name) is None:
+        raise ValueError(
+            f"'name' is expected to be the name of a file without its "
+            f'extension, got {name!r}'
+        )
+    return name
 
 
 class MMRecDataset(UserItemDataset):
@@ -44,19 +55,14 @@ class MMRecDataset(UserItemDataset):
             :obj:`root/raw`.
             An empty list loads the interactions only.
             (default: :obj:`None`)
-        transform (callable, optional): A function/transform that takes in an
-            :class:`torch_geometric.data.HeteroData` object and returns a
-            transformed version. The data object will be transformed before
-            every access. (default: :obj:`None`)
-        pre_transform (callable, optional): A function/transform that takes in
-            an :class:`torch_geometric.data.HeteroData` object and returns a
-            transformed version. The data object will be transformed before
-            being saved to disk. (default: :obj:`None`)
+        transform (callable, optional): A function/transform that takes in a
+            :class:`~torch_geometric.data.HeteroData` and returns a transformed
+            version, applied before every access. (default: :obj:`None`)
+        pre_transform (callable, optional): The same, applied before the data
+            is saved to disk. (default: :obj:`None`)
         force_reload (bool, optional): Whether to re-process the dataset.
             (default: :obj:`False`)
     """
-
-    columns = ('userID', 'itemID', 'x_label')
 
     def __init__(
         self,
@@ -103,18 +109,14 @@ class MMRecDataset(UserItemDataset):
     def process(self) -> None:
         r"""Builds the graph from the raw files and saves it."""
         path = self.raw_paths[0]
-        columns = zip(self.columns, read_columns(path, self.columns))
-        parsers = [
-            (parse_id, 'an integer from 0 to 2^31 - 2'),
-            (parse_id, 'an integer from 0 to 2^31 - 2'),
-            ({'0': 0, '1': 1, '2': 2}.__getitem__, '0, 1 or 2'),
-        ]
-        user, item, label = (
-            np.array(parse_column(path, *column, *parser), dtype=np.int64)
-            for column, parser in zip(columns, parsers)
-        )
+        columns = {'userID': 'uint32', 'itemID': 'uint32', 'x_label': 'uint8'}
+        user, item, label = read_columns(path, columns)
         if len(user) == 0:
             raise ValueError(f"'{path}': expected interactions, got none")
+        if label.max() > 2:
+            raise ValueError(
+                f"'{path}': expected x_label to be 0, 1 or 2, got {label.max()}"
+            )
 
         features = {
             modality: load_features(path)

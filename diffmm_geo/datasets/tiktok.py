@@ -1,7 +1,4 @@
-from collections.abc import Sequence
-
 from ._official_dataset import OfficialDataset
-from ._user_item_dataset import DataTransform
 
 
 class TikTok(OfficialDataset):
@@ -23,15 +20,12 @@ class TikTok(OfficialDataset):
         modalities (list[str], optional): The modalities to load, out of
             :obj:`"image"`, :obj:`"text"` and :obj:`"audio"`.
             An empty list loads the interactions only.
-            (default: :obj:`("image", "text", "audio")`)
-        transform (callable, optional): A function/transform that takes in an
-            :class:`torch_geometric.data.HeteroData` object and returns a
-            transformed version. The data object will be transformed before
-            every access. (default: :obj:`None`)
-        pre_transform (callable, optional): A function/transform that takes in
-            an :class:`torch_geometric.data.HeteroData` object and returns a
-            transformed version. The data object will be transformed before
-            being saved to disk. (default: :obj:`None`)
+            (default: :obj:`None`, which loads all)
+        transform (callable, optional): A function/transform that takes in a
+            :class:`~torch_geometric.data.HeteroData` and returns a transformed
+            version, applied before every access. (default: :obj:`None`)
+        pre_transform (callable, optional): The same, applied before the data
+            is saved to disk. (default: :obj:`None`)
         force_reload (bool, optional): Whether to re-process the dataset.
             (default: :obj:`False`)
 
@@ -74,15 +68,3 @@ class TikTok(OfficialDataset):
             'd45a44a9d462f578802de914c2feea5cfd45742b2922775a085b9bdc1beba26f'
         ),
     }
-
-    def __init__(
-        self,
-        root: str,
-        modalities: Sequence[str] = ('image', 'text', 'audio'),
-        transform: DataTransform | None = None,
-        pre_transform: DataTransform | None = None,
-        force_reload: bool = False,
-    ) -> None:
-        super().__init__(
-            root, modalities, transform, pre_transform, force_reload
-        )

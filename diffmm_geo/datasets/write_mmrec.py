@@ -9,9 +9,9 @@ from torch_geometric.typing import EdgeType
 
 from diffmm_geo.utils.atomic import atomic_path
 
-from ._feature_files import check_feature_files, write_features
-from ._mmrec_name import check_name
+from ._modalities import check_feature_files, write_features
 from ._user_item_graph import UserItemGraph
+from .mmrec import check_name
 
 
 def write_mmrec(
@@ -29,9 +29,9 @@ def write_mmrec(
     and timestamps :obj:`0`; neither is read by either.
     All else that the graph holds is not in the format.
 
-    Files of the same names are replaced, and only once all are written.
-    After that, :class:`~diffmm_geo.datasets.MMRecDataset` needs
-    :obj:`force_reload=True` if it has processed earlier ones.
+    Files of the same names are replaced once all are written;
+    :class:`~diffmm_geo.datasets.MMRecDataset` needs :obj:`force_reload=True`
+    if it has processed earlier ones.
 
     Args:
         data (HeteroData): The graph; see
@@ -43,10 +43,8 @@ def write_mmrec(
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
 
     Raises:
-        ValueError: If the format cannot hold the graph. It tells the number
-            of users by the largest that has an interaction in any split, and
-            that of items likewise if there are no features: the last one
-            needs to have one.
+        ValueError: If the format cannot hold the graph: the last user, and
+            without features the last item, need an interaction.
         FileExistsError: If the folder holds features of another modality,
             which would be read as well.
     """
@@ -54,22 +52,19 @@ def write_mmrec(
     folder = osp.expanduser(os.fspath(folder))
     graph = UserItemGraph.from_data(data, edge_type)
     check_feature_files(folder, graph.features)
-    sides = [('user', graph.num_users)]
-    if not graph.features:
-        sides.append(('item', graph.num_items))
-    for row, (side, size) in enumerate(sides):
+    sides = [('user', graph.num_users), ('item', graph.num_items)]
+    for row, (side, size) in enumerate(sides[: 1 if graph.features else 2]):
         largest = max(int(e[row].max(initial=-1)) for e in graph.splits)
         if largest + 1 < size:
             raise ValueError(
                 f"'data' needs an interaction of its last {side} {size - 1}, "
-                f'as this format tells their number by the largest that has '
-                f'one (got {largest}). Remove those without from the end, or '
-                f'let them come first'
+                f'as the largest {side} with one determines '
+                f'their number in this format (got {largest})'
             )
 
     os.makedirs(folder, exist_ok=True)
     with ExitStack() as stack:
-        # What is entered first takes its place last.
+        # The first path to be entered is the last to be replaced.
         path = osp.join(folder, f'{name}.inter')
         with open(stack.enter_context(atomic_path(path)), 'wb') as f:
             f.write(b'userID\titemID\trating\ttimestamp\tx_label\n')

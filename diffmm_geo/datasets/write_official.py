@@ -9,7 +9,7 @@ from torch_geometric.typing import EdgeType
 from diffmm_geo.utils.atomic import atomic_path
 
 from ._edges import unique_edges
-from ._feature_files import check_feature_files, write_features
+from ._modalities import check_feature_files, write_features
 from ._official_dataset import MATRICES
 from ._pickle import dump_pattern
 from ._user_item_graph import UserItemGraph
@@ -33,9 +33,9 @@ def write_official(
     Repeated interactions count once.
     All else that the graph holds is not in the format.
 
-    Files of the same names are replaced, and only once all are written.
-    After that, :class:`~diffmm_geo.datasets.DiffMMDataset` needs
-    :obj:`force_reload=True` if it has processed earlier ones.
+    Files of the same names are replaced once all are written;
+    :class:`~diffmm_geo.datasets.DiffMMDataset` needs :obj:`force_reload=True`
+    if it has processed earlier ones.
 
     Args:
         data (HeteroData): The graph; see

@@ -11,7 +11,7 @@ import torch
 
 from diffmm_geo.utils.atomic import atomic_path, sync_folder
 from diffmm_geo.utils.checks import describe
-from diffmm_geo.utils.torch_file import check_torch_archive, expecting
+from diffmm_geo.utils.torch_file import load_torch_file
 
 LAST, PREVIOUS, BEST = 'last.ckpt', 'previous.ckpt', 'best.ckpt'
 # Tells our files from others', and this layout from later ones.
@@ -36,8 +36,7 @@ def read_checkpoint(
     path: str | Path,
     map_location: torch.device | str = 'cpu',
 ) -> dict[str, Any]:
-    r"""Reads what :func:`write_checkpoint` has written. Nothing that the file
-    says is executed.
+    r"""Reads a file of :func:`write_checkpoint`. Nothing in it is executed.
 
     Args:
         path (str or Path): The file.
@@ -52,11 +51,7 @@ def read_checkpoint(
     path = str(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"'{path}': expected a checkpoint, got no file")
-    with expecting(
-        path, 'a whole checkpoint', 'an incomplete, damaged or foreign file'
-    ):
-        check_torch_archive(path)
-        content = torch.load(path, map_location, weights_only=True)
+    content = load_torch_file(path, map_location)
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         raise ValueError(
             f"'{path}': expected a checkpoint of diffmm_geo, got another file"

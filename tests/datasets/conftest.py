@@ -1,5 +1,8 @@
 import io
 import pickle
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -52,3 +55,33 @@ def official_raw(tmp_path):
         x = rng.standard_normal((5, channels)).astype(np.float16)
         np.save(raw / f'{name}_feat.npy', x)
     return raw
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def start_server():
+    r"""Serves requests by a handler, and says where."""
+    servers = []
+
+    def start(handler):
+        server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
+        server.handle_error = lambda *args: None  # A client that went away.
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        servers.append((server, thread))
+        return f'http://127.0.0.1:{server.server_address[1]}'
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def serve_folder(start_server):
+    return lambda folder: start_server(partial(Quiet, directory=str(folder)))

@@ -11,27 +11,14 @@ from tests.datasets import fuzz
 # The first are made to do harm, the others by chance.
 COUNT = 500
 NAMES = [
-    'pickle',
-    'npy',
-    'table',
-    'zip',
-    'torch',
-    'checkpoint',
-    'official',
-    'recommender',
-    'pretrained',
-    'tiktok',
-    'mmrec',
-    'folder',
-    'parquet',
-    'movielens',
-    'processed',
+    *['pickle', 'npy', 'interactions', 'parquet', 'table', 'zip', 'torch'],
+    *['checkpoint', 'official', 'recommender', 'pretrained', 'mmrec'],
 ]
 
 
 @pytest.fixture(scope='module')
 def results(request, tmp_path_factory):
-    r"""What a fresh process, which can be forked, found for each target."""
+    r"""What a process of bounded memory found for each reader."""
     count = request.config.getoption('--fuzz') or COUNT
     folder = tmp_path_factory.mktemp('fuzz') / 'inputs'
     out = subprocess.run(
@@ -42,21 +29,18 @@ def results(request, tmp_path_factory):
         text=True,
     )
     lines = [json.loads(line) for line in out.stdout.splitlines()]
-    return count, {line['target']: line for line in lines}
+    return count, {line['reader']: line for line in lines}
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_reader(results, name):
     count, found = results
+    assert name in found, 'the process ended'
     result = found[name]
-    assert result['violations'] == []
+    assert result['problems'] == []
     assert result['read'] + result['refused'] == count
     # Some are still valid, many are not.
     assert min(result['read'], result['refused']) > count / 100
-
-
-def test_all_targets_are_tested():
-    assert NAMES == list(fuzz.targets())
 
 
 def loads(folder):
@@ -68,39 +52,20 @@ def leaves_half(folder):
     raise ValueError(str(folder))
 
 
-def allocates(folder):
-    try:
-        bytearray(2 * fuzz.MAX_MEMORY)
-    except MemoryError:
-        raise
-    raise ValueError(str(folder))
-
-
 def names_no_file(folder):
     raise ValueError('bad file')
-
-
-def ends(folder):
-    if (folder / 'a.pkl').read_bytes() != b'valid':
-        os.abort()
 
 
 @pytest.mark.parametrize(
     'read, problem',
     [
         (loads, 'pickle.find_class'),
-        (leaves_half, "left ['half'] behind"),
-        (allocates, 'MemoryError'),
+        (leaves_half, 'half'),
         (names_no_file, 'names no file'),
-        (ends, 'the process ended'),
     ],
 )
 def test_a_bad_reader_is_noticed(tmp_path, read, problem):
-    def checked(folder):
-        if (folder / 'a.pkl').read_bytes() != b'valid':
-            read(folder)
-
-    seeds = {'a.pkl#valid': b'valid'}
-    target = fuzz.Target(seeds, fuzz.hostile_pickles(), checked)
-    out = fuzz.fuzz(target, 20, 0, tmp_path / 'inputs')
-    assert problem in out['violations'][0]['problem']
+    (tmp_path / 'a.pkl').write_bytes(fuzz.hostile_files()[0])
+    sys.addaudithook(fuzz.audit)
+    _, found = fuzz.problem_of(read, tmp_path)
+    assert problem in found

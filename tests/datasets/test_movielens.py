@@ -177,10 +177,10 @@ def test_random_split():
     'kwargs, match',
     [
         (dict(modalities=['image']), r"\['text', 'genre', 'knowledge'\]"),
-        (dict(min_rating='4'), "'min_rating' is expected"),
-        (dict(min_rating=float('nan')), "'min_rating' is expected"),
-        (dict(split_seed=-1), "'split_seed' is expected"),
-        (dict(split_seed=0.5), "'split_seed' is expected"),
+        (dict(min_rating='4'), "'min_rating' needs"),
+        (dict(min_rating=float('nan')), "'min_rating' needs"),
+        (dict(split_seed=-1), "'split_seed' needs"),
+        (dict(split_seed=0.5), "'split_seed' needs"),
     ],
 )
 def test_invalid_arguments(tmp_path, kwargs, match):
@@ -198,11 +198,16 @@ def test_min_rating_that_leaves_nothing(tmp_path, raw):
     'name, old, new, match',
     [
         ('inter', 'rating:float', 'x', 'ml-100k.inter.*rating:float'),
-        ('inter', '1\t10\t5', '1\t11\t5', "an item of.*got '11'"),
-        ('inter', '1\t10\t5', '7\t10\t5', "a user of.*got '7'"),
-        ('inter', '1\t10\t5', '1\t10\tx', "a number, got 'x'"),
+        ('inter', '1\t10\t5', '1\t11\t5', 'an item of.*got 11'),
+        ('inter', '1\t10\t5', '7\t10\t5', 'a user of.*got 7'),
+        (
+            'inter',
+            '1\t10\t5',
+            '1\t10\tx',
+            "#2: Row #2.*value 'x'",
+        ),
         ('item', '3\tToy', '2\tToy', 'ml-100k.item.*distinct'),
-        ('item', '\tWar\n', '\n', 'ml-100k.item.*line 5'),
+        ('item', '\tWar\n', '\n', 'ml-100k.item.*Row #5'),
         ('link', '3\tm.c', '4\tm.c', 'ml-100k.link.*an item of'),
         ('kg', 'm.y\n', '\n', None),
     ],

@@ -9,8 +9,8 @@ from diffmm_geo.training.trainer import Record
 
 class TensorBoardLogger(Logger):
     r"""Writes scalars such as :obj:`loss/bpr`, :obj:`val/recall@20` and
-    :obj:`seconds/generate` for `TensorBoard
-    <https://www.tensorflow.org/tensorboard>`_, by epoch.
+    :obj:`seconds/generate` by epoch, with
+    :class:`torch.utils.tensorboard.SummaryWriter`.
     Where a run is resumed, TensorBoard drops what was written of the epochs
     that are logged now, and of later ones.
 
@@ -34,8 +34,8 @@ class TensorBoardLogger(Logger):
                 'TensorBoardLogger needs the package tensorboard: '
                 "pip install 'diffmm_geo[tensorboard]'"
             ) from error
-        self.folder = Path(folder)
-        self._writer_class: Any = SummaryWriter
+        self.folder = str(folder)
+        self._open: Any = SummaryWriter
         self._writer: Any = None
         self._epoch = 0
 
@@ -44,9 +44,7 @@ class TensorBoardLogger(Logger):
         if epoch <= self._epoch:
             self.close()
         if self._writer is None:
-            self._writer = self._writer_class(
-                str(self.folder), purge_step=epoch
-            )
+            self._writer = self._open(self.folder, purge_step=epoch)
         for tag, value in flatten_record(record, '/').items():
             self._writer.add_scalar(tag, value, epoch)
         self._writer.flush()
