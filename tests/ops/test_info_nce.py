@@ -224,7 +224,7 @@ def test_sample_of_all_nodes_is_the_sum_itself(temperature):
     y = torch.randn(9, 3).double().requires_grad_()
     index = torch.tensor([0, 8, 8, 2])
     sample = torch.randperm(9), torch.ones(9)
-    loss = info_nce(x, y, index, temperature, sample=sample)
+    loss = info_nce(x, y, index, temperature, candidate_sample=sample)
     expected = info_nce(x, y, index, temperature)
     assert_close(loss, expected)
     assert_close(
@@ -252,7 +252,7 @@ def test_weights_of_a_sample(monkeypatch, temperature):
             total = total + terms.logsumexp(0) - logits[n]
         return total / index.numel()
 
-    loss = info_nce(x, y, index, temperature, sample=sample)
+    loss = info_nce(x, y, index, temperature, candidate_sample=sample)
     exact = expected(x, y)
     assert_close(loss, exact)
     assert_close(
@@ -290,5 +290,5 @@ def test_sample_is_unbiased(num_candidates):
 )
 def test_bad_sample(sample):
     x = torch.randn(4, 3)
-    with pytest.raises(ValueError, match="'sample'"):
-        info_nce(x, x, torch.tensor([0]), sample=sample)
+    with pytest.raises(ValueError, match="'candidate_sample'"):
+        info_nce(x, x, torch.tensor([0]), candidate_sample=sample)

@@ -113,11 +113,11 @@ class CrossModalContrastiveLoss(torch.nn.Module):
         views: Sequence[Tensor],
         index: Tensor,
         main: Tensor | None = None,
-        sample: tuple[Tensor, Tensor] | None = None,
+        candidate_sample: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         r"""The loss of views that are known to be valid. Nothing is checked,
-        and so a device is not waited for. :obj:`sample` is that of
-        :func:`~diffmm_geo.nn.info_nce`.
+        and so a device is not waited for. :obj:`candidate_sample` is that
+        of :func:`~diffmm_geo.nn.info_nce`.
         """
         if self.anchor == 'main':
             assert main is not None
@@ -135,7 +135,7 @@ class CrossModalContrastiveLoss(torch.nn.Module):
                 index,
                 self.temperature,
                 self.num_candidates,
-                sample,
+                candidate_sample,
             )
         return total
 

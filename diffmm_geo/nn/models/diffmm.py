@@ -1,6 +1,7 @@
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from torch.nn import Embedding, ModuleDict, Parameter
 from torch_geometric.typing import Adj, EdgeType
 
 from diffmm_geo.nn.conv import MultiModalLightGCNConv
+from diffmm_geo.nn.loss import CrossModalContrastiveLoss
 from diffmm_geo.nn.modality_name import module_name
 from diffmm_geo.nn.models.projection import PROJECTIONS
 from diffmm_geo.nn.pretrained import WEIGHTS, Pretrained
@@ -35,7 +37,7 @@ from diffmm_geo.utils.checks import (
 )
 
 EdgeIndexDict = Mapping[EdgeType, Adj | BipartiteAdj]
-NodePair = tuple[Tensor, Tensor]  # Of users and items.
+Embeddings = dict[str, Tensor]  # By node type.
 GRAPHS = 'graphs.safetensors'
 
 T = TypeVar('T', bound='DiffMM')
@@ -232,74 +234,40 @@ class DiffMM(Pretrained):
         feature_dict: Mapping[str, Tensor],
         edge_index_dict: EdgeIndexDict,
         n_id_dict: Mapping[str, Tensor] | None = None,
-    ) -> dict[str, Tensor]:
-        x, feature, adj_dict = self._inputs(
-            feature_dict, edge_index_dict, n_id_dict
-        )
-        h = self._aggregate(x, feature, adj_dict)
-        (z,) = self._propagate(adj_dict, [h])
-        return self._output(h, z)
-
-    def modality_views(
-        self,
-        feature_dict: Mapping[str, Tensor],
-        edge_index_dict: EdgeIndexDict,
-    ) -> dict[str, dict[str, Tensor]]:
-        r"""The view of every modality, to be contrasted
-
-        .. math::
-            \mathbf{V}_m = \sum_{l=0}^{L} \mathbf{\hat{A}}^l \left(
-            \mathbf{\hat{A}}_m \, [\mathbf{E}_u; \mathbf{\bar{F}}_m] \right).
-
-        Shapes:
-            - **output:** for every modality, :math:`(|\mathcal{U}|, d)` for
-              users and :math:`(|\mathcal{I}|, d)` for items, by node type
-
-        Raises:
-            ValueError: If the generated edges of a modality are missing.
-        """
-        x, feature, adj_dict = self._inputs(feature_dict, edge_index_dict)
-        return self._view_dict(
-            self._propagate(adj_dict, self._generated(x, feature, adj_dict))
-        )
-
-    def forward_with_views(
-        self,
-        feature_dict: Mapping[str, Tensor],
-        edge_index_dict: EdgeIndexDict,
-        n_id_dict: Mapping[str, Tensor] | None = None,
-    ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-        r"""The output and the modality views, projecting features once."""
-        x, feature, adj_dict = self._inputs(
-            feature_dict, edge_index_dict, n_id_dict
-        )
-        h = self._aggregate(x, feature, adj_dict)
-        # All go through the observed graph side by side.
-        z, *views = self._propagate(
-            adj_dict, [h, *self._generated(x, feature, adj_dict)]
-        )
-        return self._output(h, z), self._view_dict(views)
-
-    def _inputs(
-        self,
-        feature_dict: Mapping[str, Tensor],
-        edge_index_dict: EdgeIndexDict,
-        n_id_dict: Mapping[str, Tensor] | None = None,
-    ) -> tuple[NodePair, dict[str, Tensor], dict[EdgeType, BipartiteAdj]]:
-        r"""ID embeddings, normalised features, and normalised graphs."""
-        x_user, x_item = x = self._id_embeddings(n_id_dict)
+        *,
+        return_views: bool = False,
+    ) -> Embeddings | tuple[Embeddings, dict[str, Embeddings]]:
+        x_user, x_item = self._id_embeddings(n_id_dict)
         size = (x_user.size(0), x_item.size(0))
         adj_dict = self.conv.adjacency_dict(edge_index_dict, size, x_user.dtype)
         feature = {
-            m: unit_rows(f)
-            for m, f in self.projected(feature_dict, size[1]).items()
+            m: unit_rows(x)
+            for m, x in self.projected(feature_dict, size[1]).items()
         }
-        return x, feature, adj_dict
+        h = self.conv.aggregate_modalities(adj_dict, x_user, x_item, feature)
+        starts = [h]
+        if return_views:
+            generated = {
+                m: self.conv.generated_edge_type(m) for m in self.modalities
+            }
+            check_keys('edge_index_dict', adj_dict, generated.values())
+            starts += [
+                self.conv.step(adj_dict[t], x_user, feature[m])
+                for m, t in generated.items()
+            ]
+        z, *views = self._propagate(adj_dict[self.edge_type], starts)
+        out = self._by_node_type(
+            z_t + self.residual_weight * unit_rows(h_t)
+            for h_t, z_t in zip(h, z)
+        )
+        if not return_views:
+            return out
+        return out, dict(zip(self.modalities, map(self._by_node_type, views)))
 
     def _id_embeddings(
         self,
         n_id_dict: Mapping[str, Tensor] | None,
-    ) -> NodePair:
+    ) -> tuple[Tensor, Tensor]:
         r"""All rows, or those of a subgraph, whose gradients are sparse."""
         user, item = self.user_emb.weight, self.item_emb.weight
         if n_id_dict is None:
@@ -310,35 +278,12 @@ class DiffMM(Pretrained):
             F.embedding(n_id_dict[self.edge_type[2]], item, sparse=True),
         )
 
-    def _aggregate(
-        self,
-        x: NodePair,
-        feature: Mapping[str, Tensor],
-        adj_dict: Mapping[EdgeType, BipartiteAdj],
-    ) -> NodePair:
-        return self.conv.aggregate_modalities(adj_dict, *x, feature)
-
-    def _generated(
-        self,
-        x: NodePair,
-        feature: Mapping[str, Tensor],
-        adj_dict: Mapping[EdgeType, BipartiteAdj],
-    ) -> list[NodePair]:
-        r"""What the views are before they are propagated."""
-        edge_types = [self.conv.generated_edge_type(m) for m in self.modalities]
-        check_keys('edge_index_dict', adj_dict, edge_types)
-        return [
-            self.conv.step(adj_dict[t], x[0], feature[m])
-            for m, t in zip(self.modalities, edge_types)
-        ]
-
     def _propagate(
         self,
-        adj_dict: Mapping[EdgeType, BipartiteAdj],
-        starts: Sequence[NodePair],
-    ) -> list[NodePair]:
-        r"""The sum of all powers of the observed graph, of each start."""
-        adj = adj_dict[self.edge_type]
+        adj: BipartiteAdj,
+        starts: Sequence[tuple[Tensor, Tensor]],
+    ) -> list[tuple[Tensor, Tensor]]:
+        r"""Sums the powers of the graph, applied to all starts side by side."""
         user, item = (torch.cat(x, dim=-1) for x in zip(*starts))
         out_user, out_item = user, item
         for _ in range(self.num_layers):
@@ -351,21 +296,171 @@ class DiffMM(Pretrained):
             )
         )
 
-    def _output(self, h: NodePair, z: NodePair) -> dict[str, Tensor]:
-        user, item = (
-            z_t + self.residual_weight * unit_rows(h_t)
-            for h_t, z_t in zip(h, z)
-        )
-        return {self.edge_type[0]: user, self.edge_type[2]: item}
+    def _by_node_type(self, x: Iterable[Tensor]) -> Embeddings:
+        return dict(zip(self.edge_type[::2], x))
 
-    def _view_dict(
+    def modality_views(
         self,
-        views: Sequence[NodePair],
-    ) -> dict[str, dict[str, Tensor]]:
+        feature_dict: Mapping[str, Tensor],
+        edge_index_dict: EdgeIndexDict,
+    ) -> dict[str, Embeddings]:
+        r"""The views that :meth:`forward` returns with
+        :obj:`return_views=True`.
+        """
+        return self(feature_dict, edge_index_dict, return_views=True)[1]
+
+    def forward_with_views(
+        self,
+        feature_dict: Mapping[str, Tensor],
+        edge_index_dict: EdgeIndexDict,
+        n_id_dict: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Embeddings, dict[str, Embeddings]]:
+        r"""The same as :obj:`forward(..., return_views=True)`."""
+        return self(feature_dict, edge_index_dict, n_id_dict, return_views=True)
+
+    def loss(
+        self,
+        feature_dict: Mapping[str, Tensor],
+        edge_index_dict: EdgeIndexDict,
+        edge_label_index: Tensor,
+        neg_item: Tensor,
+        *,
+        reg_weight: float = 1e-6,
+        ssl_weight: float = 1e-2,
+        temperature: float = 0.5,
+        anchor: str = 'main',
+        num_candidates: int | None = None,
+        n_id_dict: Mapping[str, Tensor] | None = None,
+        candidate_sample: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+        contrastive_dtype: torch.dtype | None = None,
+    ) -> dict[str, Tensor]:
+        r"""The training objective
+
+        .. math::
+            \mathcal{L} = \mathcal{L}_{\mathrm{BPR}} + \lambda_1 \left(
+            \mathcal{L}_{\mathrm{cl}}^{\mathrm{user}} +
+            \mathcal{L}_{\mathrm{cl}}^{\mathrm{item}} \right) + \lambda_2
+            \left( {\| \mathbf{E}_u \|}^2 + {\| \mathbf{E}_i \|}^2 \right)
+
+        by its weighted terms. Their sum is the objective.
+
+        Args:
+            feature_dict (dict[str, torch.Tensor]): The raw features.
+            edge_index_dict (dict): The observed and generated graphs.
+            edge_label_index (torch.Tensor): The users and positive items of
+                the batch.
+            neg_item (torch.Tensor): A negative item for each.
+            reg_weight (float, optional): The weight :math:`\lambda_2`.
+                (default: :obj:`1e-6`)
+            ssl_weight (float, optional): The weight :math:`\lambda_1`. If it
+                is zero, no views are computed. (default: :obj:`1e-2`)
+            temperature (float, optional): The temperature of the contrastive
+                loss. (default: :obj:`0.5`)
+            anchor (str, optional): The anchor of the contrastive loss; see
+                :class:`~diffmm_geo.nn.CrossModalContrastiveLoss`.
+                (default: :obj:`"main"`)
+            num_candidates (int, optional): The number of candidates that the
+                contrastive loss draws, all nodes if not given.
+                (default: :obj:`None`)
+            n_id_dict (dict[str, torch.Tensor], optional): The nodes of a
+                subgraph, by node type. All other arguments then refer to it,
+                and the regularization covers its nodes.
+                (default: :obj:`None`)
+            candidate_sample (dict[str, tuple], optional): The candidates of
+                the contrastive loss and their weights, by node type; see
+                :func:`~diffmm_geo.nn.info_nce`. (default: :obj:`None`)
+            contrastive_dtype (torch.dtype, optional): The type that autocast
+                uses in the contrastive loss, the current one if not given.
+                (default: :obj:`None`)
+
+        Shapes:
+            - **edge_label_index:** :math:`(2, B)`
+            - **neg_item:** :math:`(B)`
+            - **output:** scalars :obj:`"bpr"`, :obj:`"reg"` and
+              :obj:`"contrastive"`
+
+        Raises:
+            ValueError: If an argument is out of range or does not fit. The
+                indices of a batch on a GPU are not read, as this would wait
+                for the device.
+        """
+        check_number('reg_weight', reg_weight, 0.0)
+        check_number('ssl_weight', ssl_weight, 0.0)
+        contrast = CrossModalContrastiveLoss(
+            temperature, anchor, num_candidates
+        )
+        user, positive, negative = self._check_triples(
+            edge_label_index, neg_item, n_id_dict
+        )
+        user_type, _, item_type = self.edge_type
+        if candidate_sample is not None:
+            check_keys(
+                'candidate_sample', candidate_sample, self.edge_type[::2]
+            )
+        reg = reg_weight * self.reg_loss(n_id_dict)
+        contrastive = torch.zeros_like(reg)
+        inputs = feature_dict, edge_index_dict, n_id_dict
+        if ssl_weight > 0:
+            out, views = self(*inputs, return_views=True)
+            with (
+                nullcontext()
+                if contrastive_dtype is None
+                else torch.autocast(user.device.type, contrastive_dtype)
+            ):
+                for t, index in ((user_type, user), (item_type, positive)):
+                    contrastive = contrastive + contrast.contrast(
+                        [view[t] for view in views.values()],
+                        index,
+                        out[t],
+                        None
+                        if candidate_sample is None
+                        else candidate_sample[t],
+                    )
+        else:
+            out = self(*inputs)
+
+        x_user, x_item = out[user_type][user], out[item_type]
+        margin = (x_user * x_item[positive]).sum(dim=-1) - (
+            x_user * x_item[negative]
+        ).sum(dim=-1)
         return {
-            m: {self.edge_type[0]: user, self.edge_type[2]: item}
-            for m, (user, item) in zip(self.modalities, views)
+            'bpr': -F.logsigmoid(margin).mean(),
+            'reg': reg,
+            'contrastive': ssl_weight * contrastive,
         }
+
+    def _check_triples(
+        self,
+        edge_label_index: Tensor,
+        neg_item: Tensor,
+        n_id_dict: Mapping[str, Tensor] | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        num_users, num_items = self.size
+        if n_id_dict is not None:
+            check_keys('n_id_dict', n_id_dict, self.edge_type[::2])
+            num_users, num_items = (
+                n_id_dict[t].numel() for t in self.edge_type[::2]
+            )
+        device = self.user_emb.weight.device
+        read = device.type != 'cuda'
+        user, positive = check_edge_index(
+            'edge_label_index',
+            edge_label_index,
+            num_users,
+            num_items,
+            device,
+            read=read,
+        )
+        negative = check_index(
+            'neg_item', neg_item, num_items, device, read=read
+        )
+        if negative.numel() == 0 or negative.size() != positive.size():
+            raise ValueError(
+                f"'neg_item' needs one item for each of the "
+                f"{positive.numel()} interactions of 'edge_label_index', at "
+                f'least one (got {negative.numel()})'
+            )
+        return user, positive, negative
 
     def reg_loss(
         self,

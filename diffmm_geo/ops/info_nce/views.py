@@ -21,17 +21,16 @@ def info_nce_views(
     index: Tensor,
     temperature: float,
     num_candidates: int | None = None,
-    sample: tuple[Tensor, Tensor] | None = None,
+    candidate_sample: tuple[Tensor, Tensor] | None = None,
     backend: str | None = None,
 ) -> Tensor:
     r"""The sum of the losses of several views against one anchor, in one
     pass: blocks of cosines, or with :obj:`backend="triton"`, our own kernels.
 
-    :obj:`sample` are distinct nodes and the number of nodes that each stands
-    for, one over its probability to be among them; see
-    :func:`~diffmm_geo.nn.info_nce`.
+    :obj:`candidate_sample` holds distinct nodes and the number of nodes that
+    each represents; see :func:`~diffmm_geo.nn.info_nce`.
     """
-    takes_all = sample is None and (
+    takes_all = candidate_sample is None and (
         num_candidates is None or num_candidates >= anchor.size(0)
     )
     backend = _find_backend(backend, index.device, takes_all)
@@ -66,7 +65,7 @@ def info_nce_views(
         place, scale = index, None
     else:
         drawn, column_weight = _sample(
-            num_nodes, num_candidates, sample, index.device
+            num_nodes, num_candidates, candidate_sample, index.device
         )
         rows = torch.cat([index, drawn])
         sizes = [index.numel(), drawn.numel()]
@@ -123,14 +122,14 @@ def _find_backend(
 def _sample(
     num_nodes: int,
     num_candidates: int | None,
-    sample: tuple[Tensor, Tensor] | None,
+    candidate_sample: tuple[Tensor, Tensor] | None,
     device: torch.device,
 ) -> tuple[Tensor, Tensor | None]:
     r"""The candidates, and where they are a sample, what each stands for."""
-    if sample is None:
+    if candidate_sample is None:
         assert num_candidates is not None
         return _draw(num_nodes, num_candidates, device), None
-    drawn, stands_for = sample
+    drawn, stands_for = candidate_sample
     size = drawn.numel()
     if num_candidates is None or num_candidates >= size:
         return drawn, stands_for

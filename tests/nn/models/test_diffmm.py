@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from diffmm_geo.nn import DiffMM
+from diffmm_geo.nn import CrossModalContrastiveLoss, DiffMM
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 
 U, I, D = 9, 7, 4
@@ -441,3 +441,92 @@ def test_subgraph(features, edges):
         model.user_emb.weight[:2].square().sum()
         + model.item_emb.weight[:3].square().sum(),
     )
+
+
+def batch():
+    users, items = torch.tensor([0, 3, 3]), torch.tensor([1, 0, 5])
+    return torch.stack([users, items]), torch.tensor([2, 6, 6])
+
+
+def test_loss(features, edges, monkeypatch):
+    model = DiffMM(U, I, CHANNELS, D)
+    edge_label_index, negative = batch()
+    weights = {'reg_weight': 0.1, 'ssl_weight': 0.5, 'temperature': 0.3}
+    loss = model.loss(features, edges, *batch(), **weights)
+    out, views = model(features, edges, return_views=True)
+    score = out['user'] @ out['item'].t()
+    user, item = edge_label_index
+    margin = score[user, item] - score[user, negative]
+    assert_close(loss['bpr'], F.softplus(-margin).mean())
+    assert_close(loss['reg'], 0.1 * model.reg_loss())
+    contrast = CrossModalContrastiveLoss(0.3, 'main')
+    total = sum(
+        contrast({m: views[m][t] for m in views}, index, out[t])
+        for t, index in (('user', user), ('item', item))
+    )
+    assert_close(loss['contrastive'], 0.5 * total)
+
+    # All nodes, each of weight one, are the sum itself.
+    sample = {
+        t: (torch.arange(size), torch.ones(size))
+        for t, size in (('user', U), ('item', I))
+    }
+    for kwargs in ({'candidate_sample': sample}, {'num_candidates': U}):
+        again = model.loss(features, edges, *batch(), **weights, **kwargs)
+        assert_close(again, loss)
+    half = model.loss(
+        features, edges, *batch(), **weights, contrastive_dtype=torch.bfloat16
+    )
+    assert half['bpr'].equal(loss['bpr'])
+    assert not half['contrastive'].equal(loss['contrastive'])
+    assert_close(half['contrastive'], loss['contrastive'], rtol=0.02, atol=0)
+
+    monkeypatch.setattr(CrossModalContrastiveLoss, 'contrast', None)
+    weights['ssl_weight'] = 0.0
+    without = model.loss(features, {OBSERVED: edges[OBSERVED]}, *batch(),
+                         **weights)  # fmt: skip
+    assert float(without['contrastive']) == 0
+    assert without['reg'].equal(loss['reg'])
+
+
+def test_loss_of_a_subgraph(features, edges):
+    model = DiffMM(U, I, CHANNELS, D)
+    (user, item), negative = batch()
+    expected = model.loss(features, edges, *batch())
+    n_id = {'user': torch.randperm(U), 'item': torch.randperm(I)}
+    place = {t: index.argsort() for t, index in n_id.items()}
+    part = {
+        t: torch.stack([place['user'][e[0]], place['item'][e[1]]])
+        for t, e in {**edges, 'label': torch.stack([user, item])}.items()
+    }
+    label = part.pop('label')
+    rows = {m: x[n_id['item']] for m, x in features.items()}
+    loss = model.loss(
+        rows, part, label, place['item'][negative], n_id_dict=n_id
+    )
+    assert_close(loss, expected)
+    sum(loss.values()).backward()
+    assert model.item_emb.weight.grad.is_sparse
+
+
+@pytest.mark.parametrize(
+    ('name', 'kwargs'),
+    [
+        ('edge_label_index', {'edge_label_index': torch.tensor([[U], [0]])}),
+        ('edge_label_index', {'edge_label_index': torch.zeros(3).long()}),
+        ('neg_item', {'neg_item': torch.tensor([0, 1])}),
+        ('neg_item', {'neg_item': torch.tensor([0, 1, I])}),
+        ('reg_weight', {'reg_weight': -1.0}),
+        ('ssl_weight', {'ssl_weight': math.nan}),
+        ('temperature', {'temperature': 0.0}),
+        ('anchor', {'anchor': 'user'}),
+        ('num_candidates', {'num_candidates': 0}),
+        ('n_id_dict', {'n_id_dict': {'user': torch.arange(U)}}),
+        ('candidate_sample', {'candidate_sample': {}}),
+    ],
+)
+def test_bad_batches(features, edges, name, kwargs):
+    edge_label_index, negative = batch()
+    args = {'edge_label_index': edge_label_index, 'neg_item': negative}
+    with pytest.raises(ValueError, match=f"'{name}"):
+        DiffMM(U, I, CHANNELS, D).loss(features, edges, **{**args, **kwargs})
