@@ -108,6 +108,22 @@ class BipartiteLGConv(MessagePassing):
             self.to_item(adj, x_user, x_item),
         )
 
+    def power_sum(
+        self,
+        adj: BipartiteAdj,
+        x_user: Tensor,
+        x_item: Tensor,
+        num_steps: int,
+    ) -> tuple[Tensor, Tensor]:
+        r"""The sum of an input and of all its propagation steps,
+        :math:`\sum_{l=0}^{L} \mathbf{\hat{A}}^l \mathbf{X}`.
+        """
+        out_user, out_item = x_user, x_item
+        for _ in range(num_steps):
+            x_user, x_item = self.step(adj, x_user, x_item)
+            out_user, out_item = out_user + x_user, out_item + x_item
+        return out_user, out_item
+
     def to_user(
         self,
         adj: BipartiteAdj,

@@ -119,6 +119,12 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         r"""The edge type of the interactions generated for a modality."""
         return (self.edge_type[0], f'denoised_{modality}', self.edge_type[2])
 
+    @property
+    def edge_types(self) -> list[EdgeType]:
+        r"""The observed edge type, and the generated ones of modalities."""
+        generated = [self.generated_edge_type(m) for m in self.modalities]
+        return [self.edge_type, *generated]
+
     def adjacency_dict(
         self,
         edge_index_dict: Mapping[EdgeType, Adj | BipartiteAdj],
@@ -132,8 +138,6 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         are used more than once.
         """
         check_keys('edge_index_dict', edge_index_dict, [self.edge_type])
-        edge_types = [self.edge_type]
-        edge_types += [self.generated_edge_type(m) for m in self.modalities]
         return {
             edge_type: self.adjacency(
                 edge_index_dict[edge_type],
@@ -143,7 +147,7 @@ class MultiModalLightGCNConv(BipartiteLGConv):
                 device,
                 f'edge_index_dict[{edge_type}]',
             )
-            for edge_type in edge_types
+            for edge_type in self.edge_types
             if edge_type in edge_index_dict
         }
 
