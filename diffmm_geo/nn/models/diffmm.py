@@ -249,10 +249,6 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         _, views = self(feature_dict, edge_index_dict, return_views=True)
         return views
 
-    def forward_with_views(self, *args: Any) -> Any:
-        r"""The same as :obj:`model(..., return_views=True)`."""
-        return self(*args, return_views=True)
-
     def loss(
         self,
         feature_dict: Mapping[str, Tensor],
