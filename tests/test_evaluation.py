@@ -77,33 +77,24 @@ def test_user_with_everything_excluded():
 
 
 @pytest.mark.parametrize(
-    ('name', 'change'),
+    ('name', 'value'),
     [
-        ('k', {'k': 13}),
-        ('k', {'k': 0}),
-        ('user_emb', {'user_emb': torch.full((25, 4), math.nan)}),
-        ('item_emb', {'item_emb': torch.full((12, 4), math.inf)}),
-        ('item_emb', {'item_emb': torch.randn(12, 3)}),
-        ('edge_label_index', {'edge_label_index': torch.tensor([[25], [0]])}),
-        ('edge_label_index', {'edge_label_index': torch.tensor([[0], [12]])}),
-        ('edge_label_index', {'edge_label_index': torch.ones(2, 0).long()}),
-        (
-            'exclude_edge_index',
-            {'exclude_edge_index': torch.tensor([[0], [-1]])},
-        ),
+        ('k', 13),
+        ('k', 0),
+        ('user_emb', torch.full((25, 4), math.nan)),
+        ('item_emb', torch.full((12, 4), math.inf)),
+        ('item_emb', torch.randn(12, 3)),
+        ('edge_label_index', torch.tensor([[25], [0]])),
+        ('edge_label_index', torch.tensor([[0], [12]])),
+        ('edge_label_index', torch.ones(2, 0).long()),
+        ('exclude_edge_index', torch.tensor([[0], [-1]])),
     ],
 )
-def test_bad_input(name, change):
-    user_emb, item_emb, label, exclude = random_case()
-    args = {
-        'user_emb': user_emb,
-        'item_emb': item_emb,
-        'edge_label_index': label,
-        'exclude_edge_index': exclude,
-        'k': 5,
-    }
+def test_bad_input(name, value):
+    names = ['user_emb', 'item_emb', 'edge_label_index', 'exclude_edge_index']
+    args = dict(zip(names, random_case()), k=5)
     with pytest.raises(ValueError, match=f"'{name}'"):
-        evaluate(**{**args, **change})
+        evaluate(**{**args, name: value})
 
 
 @pytest.fixture
@@ -132,10 +123,6 @@ def test_cold_items_among_their_like(cold_case):
     none = torch.empty(2, 0, dtype=torch.long)
     expected = reference(user_emb @ item_emb[9:].t(), among, none, 2)
     assert out == pytest.approx(expected, rel=1e-5)
-    # How long they are compared to others makes no difference.
-    item_emb[9:] *= 100
-    longer = evaluate_cold(user_emb, item_emb, label, observed, 2, 'cold')
-    assert longer == pytest.approx(out)
     among_all = evaluate_cold(user_emb, item_emb, label, observed, 2)
     assert among_all['recall@2'] != pytest.approx(out['recall@2'])
 

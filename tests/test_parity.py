@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
-from torch_geometric.nn.models.lightgcn import BPRLoss
 
 from diffmm_geo.evaluation import evaluate
 from diffmm_geo.nn import (
@@ -293,38 +292,40 @@ def test_modality_view(model, node_type, m):
     check(views[m][node_type], f'{node_type}_view_{m}')
 
 
-def bpr_loss(out):
-    user = out['user'][GOLDEN['batch_users']]
-    positive = out['item'][GOLDEN['batch_pos_items']]
-    negative = out['item'][GOLDEN['batch_neg_items']]
-    return BPRLoss()((user * positive).sum(-1), (user * negative).sum(-1))
-
-
-def contrastive_loss(out, views, anchor):
-    loss = CrossModalContrastiveLoss(CFG['temp'], anchor)
-    index = {
-        'user': GOLDEN['batch_users'],
-        'item': GOLDEN['batch_pos_items'],
-    }
-    return CFG['ssl_reg'] * sum(
-        loss({m: views[m][t] for m in MODALITIES}, index[t], out[t])
-        for t in ('user', 'item')
+def loss(model, anchor, graphs=None, **kwargs):
+    return model.loss(
+        features(),
+        graphs or edge_index_dict(),
+        torch.stack([GOLDEN['batch_users'], GOLDEN['batch_pos_items']]),
+        GOLDEN['batch_neg_items'],
+        reg_weight=CFG['reg'],
+        ssl_weight=CFG['ssl_reg'],
+        temperature=CFG['temp'],
+        anchor=anchor,
+        **kwargs,
     )
 
 
-def test_bpr_loss(model):
-    check(bpr_loss(model(features(), edge_index_dict())), 'bpr_loss')
-
-
-def test_reg_loss(model):
-    check(CFG['reg'] * model.reg_loss(), 'reg_loss', atol=0)
+@per_anchor
+def test_loss(model, anchor):
+    out = loss(model, anchor)
+    assert list(out) == ['bpr', 'reg', 'contrastive']
+    check(out['bpr'], 'bpr_loss')
+    check(out['reg'], 'reg_loss', atol=0)
+    check(out['contrastive'], f'contrastive_loss_{anchor}_anchor', atol=0)
 
 
 @per_anchor
 def test_contrastive_loss(model, anchor):
-    out, views = model.forward_with_views(features(), edge_index_dict())
-    loss = contrastive_loss(out, views, anchor)
-    check(loss, f'contrastive_loss_{anchor}_anchor', atol=0)
+    out, views = model(features(), edge_index_dict(), return_views=True)
+    contrast = CrossModalContrastiveLoss(CFG['temp'], anchor)
+    index = {'user': 'batch_users', 'item': 'batch_pos_items'}
+    total = sum(
+        contrast({m: views[m][t] for m in MODALITIES}, GOLDEN[key], out[t])
+        for t, key in index.items()
+    )
+    key = f'contrastive_loss_{anchor}_anchor'
+    check(CFG['ssl_reg'] * total, key, atol=0)
 
 
 @per_anchor
@@ -333,9 +334,7 @@ def test_gradients(model, anchor, prepared):
     graphs = edge_index_dict()
     if prepared:
         graphs = model.adjacency_dict(graphs)
-    out, views = model.forward_with_views(features(), graphs)
-    loss = bpr_loss(out) + CFG['reg'] * model.reg_loss()
-    (loss + contrastive_loss(out, views, anchor)).backward()
+    sum(loss(model, anchor, graphs).values()).backward()
 
     actual = {
         'uEmbeds': model.user_emb.weight.grad,

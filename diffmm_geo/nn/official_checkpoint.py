@@ -1,6 +1,7 @@
 import os
 import re
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch.serialization import (
     safe_globals,
 )
 
+from diffmm_geo.nn.modality_name import module_name
+from diffmm_geo.utils.checks import tensors_of
 from diffmm_geo.utils.torch_file import check_torch_archive, expecting
 
 # The classes of the authors' `Model.py`, and PyTorch's own modules.
@@ -21,20 +24,18 @@ MODULES = re.compile(
 
 
 def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
-    r"""Reads the weights out of a file that was saved with
-    :func:`torch.save` in the `authors' code
-    <https://github.com/HKUDS/DiffMM>`_, on CPU, for
-    :meth:`DiffMM.load_official_state_dict
+    r"""Reads the weights in a file that the `authors' code
+    <https://github.com/HKUDS/DiffMM>`_ saved with :func:`torch.save`, on CPU,
+    for :meth:`DiffMM.load_official_state_dict
     <diffmm_geo.nn.DiffMM.load_official_state_dict>` and
     :meth:`Denoiser.load_official_state_dict
     <diffmm_geo.nn.Denoiser.load_official_state_dict>`.
 
-    Their code as published saves nothing, so that this is up to who runs it:
-    a state dictionary (:obj:`torch.save(coach.model.state_dict(), path)`), a
-    whole module (:obj:`torch.save(coach.model, path)`), or a dictionary or
-    list with several of them. Of a whole module, parameters and buffers are
-    read; its classes need not be there, and neither they nor anything else
-    that the file names is imported or called.
+    The published code does not save models. This reads a state dictionary
+    (:obj:`torch.save(coach.model.state_dict(), path)`), a whole module
+    (:obj:`torch.save(coach.model, path)`), or a dictionary or list of these.
+    A whole module does not need its classes: its parameters and buffers are
+    read, and nothing that the file names is imported or called.
 
     .. code-block:: python
 
@@ -49,13 +50,12 @@ def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
         path (str or Path): The file.
 
     Returns:
-        What the file holds, with its state dictionary in place of every
-        module.
+        The content of the file, with modules as their state dictionaries.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If the file is damaged, of a format before PyTorch 1.6,
-            or names anything but the authors' modules and PyTorch's.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged, older than PyTorch 1.6, or names
+            anything but the authors' modules and PyTorch's.
     """
     path = str(path)
     if not os.path.isfile(path):
@@ -81,23 +81,35 @@ def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
     return out
 
 
+def from_official_names(
+    state_dict: Mapping[str, Tensor],
+    modalities: Sequence[str],
+    like: Tensor,
+) -> dict[str, Tensor]:
+    r"""The parameters of the authors' :obj:`Model`, renamed as in
+    :class:`~diffmm_geo.nn.DiffMM`, with the type and device of :obj:`like`.
+    """
+    names = {
+        'uEmbeds': 'user_emb.weight',
+        'iEmbeds': 'item_emb.weight',
+        'modal_weight': 'conv.modality_weight',
+    }
+    for m in modalities:
+        ours = f'projections.{module_name(m)}'
+        names[f'{m}_trans'] = f'{ours}.weight'
+        names[f'{m}_trans.weight'] = f'{ours}.weight'
+        names[f'{m}_trans.bias'] = f'{ours}.bias'
+    tensors = tensors_of('state_dict', state_dict, like)
+    return {names.get(key, key): x for key, x in tensors.items()}
+
+
 class _Module:
-    # What the name of a module stands for in a file: keeps its state, and
-    # does nothing with it.
-    state: Any = None
-
-    def __new__(cls, *args: Any) -> '_Module':
-        return super().__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
+    r"""Replaces every module in a file, to hold its attributes."""
 
 
 def _to_state_dict(value: Any) -> Any:
     if isinstance(value, _Module):
-        out: dict[str, Tensor] = {}
-        _collect(value, '', out)
-        return out
+        return _module_state_dict(value)
     if isinstance(value, dict):
         return {key: _to_state_dict(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -105,13 +117,16 @@ def _to_state_dict(value: Any) -> Any:
     return value
 
 
-def _collect(module: _Module, prefix: str, out: dict[str, Tensor]) -> None:
-    # As `torch.nn.Module.state_dict` does.
-    state = module.state
+def _module_state_dict(module: _Module, prefix: str = '') -> dict[str, Tensor]:
+    # As `torch.nn.Module.state_dict`.
+    state = vars(module)
     skipped = state.get('_non_persistent_buffers_set', ())
-    for name, x in {**state['_parameters'], **state['_buffers']}.items():
-        if isinstance(x, Tensor) and name not in skipped:
-            out[prefix + name] = x.detach()
+    out = {
+        prefix + name: x.detach()
+        for name, x in {**state['_parameters'], **state['_buffers']}.items()
+        if isinstance(x, Tensor) and name not in skipped
+    }
     for name, child in state['_modules'].items():
         if child is not None:
-            _collect(child, f'{prefix}{name}.', out)
+            out.update(_module_state_dict(child, f'{prefix}{name}.'))
+    return out

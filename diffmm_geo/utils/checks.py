@@ -3,7 +3,7 @@ expected, and what came, before anything is computed.
 """
 
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any, TypeGuard, TypeVar
 
@@ -187,8 +187,12 @@ def check_index(
     index: Any,
     num_nodes: int | None = None,
     device: torch.device | None = None,
+    *,
+    read: bool = True,
 ) -> Tensor:
-    r"""A vector of node indices in :obj:`[0, num_nodes)`."""
+    r"""A vector of node indices in :obj:`[0, num_nodes)`, which are only read
+    if :obj:`read` says so: a GPU would be waited for.
+    """
     if not _is_dense(index) or index.dim() != 1:
         raise ValueError(
             f"'{name}' needs to be a vector of node indices "
@@ -199,7 +203,8 @@ def check_index(
             f"'{name}' needs to be of type torch.long (got {index.dtype})"
         )
     _check_device_or_values(name, index, device)
-    if num_nodes is not None and index.numel() > 0 and has_values(index):
+    read = read and index.numel() > 0 and has_values(index)
+    if num_nodes is not None and read:
         low, high = (int(v) for v in index.aminmax())
         if low < 0 or high >= num_nodes:
             raise ValueError(
@@ -215,8 +220,12 @@ def check_edge_index(
     num_users: int | None = None,
     num_items: int | None = None,
     device: torch.device | None = None,
+    *,
+    read: bool = True,
 ) -> Tensor:
-    r"""A COO :obj:`edge_index`: row 0 users, row 1 items."""
+    r"""A COO :obj:`edge_index`: row 0 users, row 1 items; :obj:`read` is as in
+    :func:`check_index`.
+    """
     if (
         not _is_dense(edge_index)
         or edge_index.dim() != 2
@@ -231,7 +240,7 @@ def check_edge_index(
             f"'{name}' needs to be of type torch.long (got {edge_index.dtype})"
         )
     _check_device_or_values(name, edge_index, device)
-    if edge_index.numel() > 0 and has_values(edge_index):
+    if read and edge_index.numel() > 0 and has_values(edge_index):
         for row, side, size in (
             (0, 'source', num_users),
             (1, 'target', num_items),
@@ -244,6 +253,35 @@ def check_edge_index(
                     f'(got values in [{low}, {high}])'
                 )
     return edge_index.long()
+
+
+def check_triples(
+    edge_label_index: Any,
+    neg_item: Any,
+    size: Sequence[int],
+    device: torch.device,
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Users, positive items and negative items of a batch. Indices on a GPU
+    are not read.
+    """
+    read = device.type != 'cuda'
+    num_users, num_items = size
+    user, positive = check_edge_index(
+        'edge_label_index',
+        edge_label_index,
+        num_users,
+        num_items,
+        device,
+        read=read,
+    )
+    negative = check_index('neg_item', neg_item, num_items, device, read=read)
+    if negative.numel() == 0 or negative.size() != positive.size():
+        raise ValueError(
+            f"'neg_item' needs an item for each of the {positive.numel()} "
+            f"interactions in 'edge_label_index', at least one "
+            f'(got {negative.numel()})'
+        )
+    return user, positive, negative
 
 
 def check_matrix(

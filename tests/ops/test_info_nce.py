@@ -15,20 +15,18 @@ PACKAGE = sys.modules['diffmm_geo.ops.info_nce']
 BLOCKWISE = sys.modules['diffmm_geo.ops.info_nce.blockwise']
 
 
-def compare(num_nodes, batch_size, channels, temperature, scale=1.0):
-    anchor = (scale * torch.randn(num_nodes, channels)).double()
-    candidate = torch.randn(num_nodes, channels).double()
-    index = torch.randint(num_nodes, (batch_size,))
-    anchor.requires_grad_()
-    candidate.requires_grad_()
+def views_of(num_nodes, channels=3):
+    return [
+        torch.randn(num_nodes, channels).double().requires_grad_()
+        for _ in range(2)
+    ]
 
-    loss = info_nce(anchor, candidate, index, temperature)
-    expected = PACKAGE.info_nce_naive(anchor, candidate, index, temperature)
+
+def assert_same(loss, expected, views):
     assert_close(loss, expected)
     # An incoming gradient other than one.
-    grads = torch.autograd.grad(3 * loss, [anchor, candidate])
-    expected = torch.autograd.grad(3 * expected, [anchor, candidate])
-    assert_close(grads, expected)
+    grads = torch.autograd.grad(3 * loss, views)
+    assert_close(grads, torch.autograd.grad(3 * expected, views))
 
 
 @settings(deadline=None, max_examples=50)
@@ -48,13 +46,16 @@ def test_agrees_with_naive(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BLOCKWISE, 'BLOCK_BYTES', 8 * block)
         patch.setattr(BLOCKWISE, 'MAX_CANDIDATES', width)
-        compare(num_nodes, batch_size, channels, temperature)
+        views = views_of(num_nodes, channels)
+        index = torch.randint(num_nodes, (batch_size,))
+        loss = info_nce(*views, index, temperature)
+        expected = PACKAGE.info_nce_naive(*views, index, temperature)
+        assert_same(loss, expected, views)
 
 
 def test_gradcheck(monkeypatch):
     monkeypatch.setattr(BLOCKWISE, 'MAX_CANDIDATES', 3)
-    x = torch.randn(7, 3).double().requires_grad_()
-    y = torch.randn(7, 3).double().requires_grad_()
+    x, y = views_of(7)
     index = torch.tensor([0, 6, 6, 2])
     assert torch.autograd.gradcheck(info_nce, (x, y, index, 0.5))
 
@@ -89,7 +90,7 @@ def test_low_temperature_does_not_overflow(temperature):
 @pytest.mark.parametrize('temperature', [0.02, 0.5])
 def test_drawn_candidates(temperature):
     torch.manual_seed(1)
-    views = [torch.randn(40, 3).double().requires_grad_() for _ in range(2)]
+    views = views_of(40)
     index = torch.tensor([0, 3, 3, 39])
     exact = info_nce(*views, index, temperature)
     for number in (40, 50):
@@ -118,8 +119,7 @@ def test_gradient_of_drawn_candidates(monkeypatch, temperature):
     drawn = torch.tensor([2, 5, 0, 6])
     monkeypatch.setattr(views, '_draw', lambda *_: drawn)
     monkeypatch.setattr(BLOCKWISE, 'MAX_CANDIDATES', 3)
-    x = torch.randn(7, 3).double().requires_grad_()
-    y = torch.randn(7, 3).double().requires_grad_()
+    x, y = views_of(7)
     index = torch.tensor([0, 6, 6, 3])
 
     def expected(x, y):
@@ -135,11 +135,8 @@ def test_gradient_of_drawn_candidates(monkeypatch, temperature):
             total = total + terms.logsumexp(0) - logits[n]
         return total / index.numel()
 
-    loss, exact = info_nce(x, y, index, temperature, 4), expected(x, y)
-    assert_close(loss, exact)
-    assert_close(
-        torch.autograd.grad(loss, [x, y]), torch.autograd.grad(exact, [x, y])
-    )
+    loss = info_nce(x, y, index, temperature, 4)
+    assert_same(loss, expected(x, y), [x, y])
 
 
 def test_single_node_has_no_others():
@@ -220,23 +217,18 @@ def sample_of(num_nodes, *nodes):
 
 @pytest.mark.parametrize('temperature', [0.01, 0.5])
 def test_sample_of_all_nodes_is_the_sum_itself(temperature):
-    x = torch.randn(9, 3).double().requires_grad_()
-    y = torch.randn(9, 3).double().requires_grad_()
+    x, y = views_of(9)
     index = torch.tensor([0, 8, 8, 2])
     sample = torch.randperm(9), torch.ones(9)
-    loss = info_nce(x, y, index, temperature, sample=sample)
+    loss = info_nce(x, y, index, temperature, candidate_sample=sample)
     expected = info_nce(x, y, index, temperature)
-    assert_close(loss, expected)
-    assert_close(
-        torch.autograd.grad(loss, [x, y]), torch.autograd.grad(expected, [x, y])
-    )
+    assert_same(loss, expected, [x, y])
 
 
 @pytest.mark.parametrize('temperature', [0.01, 0.5])
 def test_weights_of_a_sample(monkeypatch, temperature):
     monkeypatch.setattr(BLOCKWISE, 'MAX_CANDIDATES', 3)
-    x = torch.randn(7, 3).double().requires_grad_()
-    y = torch.randn(7, 3).double().requires_grad_()
+    x, y = views_of(7)
     index = torch.tensor([0, 6, 6, 3])  # The last is not in the sample.
     node, weight = sample = sample_of(7, 2, 5, 0, 6)
 
@@ -252,12 +244,8 @@ def test_weights_of_a_sample(monkeypatch, temperature):
             total = total + terms.logsumexp(0) - logits[n]
         return total / index.numel()
 
-    loss = info_nce(x, y, index, temperature, sample=sample)
-    exact = expected(x, y)
-    assert_close(loss, exact)
-    assert_close(
-        torch.autograd.grad(loss, [x, y]), torch.autograd.grad(exact, [x, y])
-    )
+    loss = info_nce(x, y, index, temperature, candidate_sample=sample)
+    assert_same(loss, expected(x, y), [x, y])
 
 
 @pytest.mark.parametrize('num_candidates', [None, 4])
@@ -290,5 +278,5 @@ def test_sample_is_unbiased(num_candidates):
 )
 def test_bad_sample(sample):
     x = torch.randn(4, 3)
-    with pytest.raises(ValueError, match="'sample'"):
-        info_nce(x, x, torch.tensor([0]), sample=sample)
+    with pytest.raises(ValueError, match="'candidate_sample'"):
+        info_nce(x, x, torch.tensor([0]), candidate_sample=sample)

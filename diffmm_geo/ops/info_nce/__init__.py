@@ -23,7 +23,7 @@ def info_nce(
     index: Tensor,
     temperature: float = 0.5,
     num_candidates: int | None = None,
-    sample: tuple[Tensor, Tensor] | None = None,
+    candidate_sample: tuple[Tensor, Tensor] | None = None,
     backend: str | None = None,
 ) -> Tensor:
     r"""The InfoNCE loss between two views of the same nodes
@@ -34,38 +34,35 @@ def info_nce(
         {\sum_{j=1}^{N} \exp(\cos(\mathbf{a}_n, \mathbf{b}_j) / \tau)}
 
     (Section 3.3 of the `"DiffMM: Multi-Modal Diffusion Model for
-    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper), in blocks, so
-    that the :obj:`[B, N]` matrix of cosines is never held.
+    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper). It is computed
+    in blocks, without the :obj:`[B, N]` matrix of cosines.
 
     Args:
         anchor (torch.Tensor): The view :math:`\mathbf{a}` of all nodes.
         candidate (torch.Tensor): The view :math:`\mathbf{b}` of all nodes.
-        index (torch.Tensor): The nodes to take as anchors; a node may come
-            more than once.
+        index (torch.Tensor): The nodes to take as anchors, which may repeat.
         temperature (float, optional): The temperature :math:`\tau`.
             (default: :obj:`0.5`)
         num_candidates (int, optional): If given, the sum over all nodes but
-            :math:`n` is estimated from so many, drawn uniformly in each call,
-            each of which stands for as many as were left out.
-            (default: :obj:`None`, the sum itself)
-        sample (tuple[torch.Tensor, torch.Tensor], optional): If given, the
-            sum over all nodes but :math:`n` is estimated from these, distinct
-            nodes and the weight :math:`1 / \pi_j` of each, where
-            :math:`\pi_j` is the probability that it is among them:
-            :math:`- \log \pi_j` is added to its logit, which makes the
-            estimate of the sum unbiased. :obj:`num_candidates` then draws
-            from these. (default: :obj:`None`)
-        backend (str, optional): :obj:`"blockwise"`, or :obj:`"triton"` for
-            our kernels on a GPU, which take all nodes as candidates. By
-            default :obj:`"blockwise"`, unless the
-            :meth:`~diffmm_geo.ops.backend` context says :obj:`"triton"`.
+            :math:`n` is estimated from this number of nodes, drawn uniformly
+            in each call and weighted accordingly. (default: :obj:`None`)
+        candidate_sample (tuple[torch.Tensor, torch.Tensor], optional): Distinct
+            nodes from which the sum over all nodes but :math:`n` is estimated,
+            and a weight :math:`1 / \pi_j` for each, where :math:`\pi_j` is
+            the probability that the sample holds it: :math:`- \log \pi_j` is
+            added to its logit, which makes the estimate unbiased.
+            :obj:`num_candidates` then draws from the sample.
             (default: :obj:`None`)
+        backend (str, optional): :obj:`"blockwise"`, or :obj:`"triton"` for
+            GPU kernels that take all nodes as candidates. By default
+            :obj:`"blockwise"`, unless the :meth:`~diffmm_geo.ops.backend`
+            context says :obj:`"triton"`. (default: :obj:`None`)
 
     Shapes:
         - **anchor:** :math:`(N, F)`
         - **candidate:** :math:`(N, F)`
         - **index:** :math:`(B)`
-        - **sample:** :math:`(S)` and :math:`(S)`
+        - **candidate_sample:** a pair of :math:`(S)` and :math:`(S)`
         - **output:** scalar
 
     Raises:
@@ -89,35 +86,38 @@ def info_nce(
         raise ValueError("'index' needs at least one node (got none)")
     if num_candidates is not None:
         check_int('num_candidates', num_candidates)
-    if sample is not None:
-        sample = check_sample(sample, anchor.size(0))
+    if candidate_sample is not None:
+        candidate_sample = check_candidate_sample(
+            candidate_sample, anchor.size(0)
+        )
     return info_nce_views(
         anchor,
         [candidate],
         index,
         temperature,
         num_candidates,
-        sample,
+        candidate_sample,
         backend,
     )
 
 
-def check_sample(
-    sample: tuple[Tensor, Tensor],
+def check_candidate_sample(
+    candidate_sample: tuple[Tensor, Tensor],
     num_nodes: int,
 ) -> tuple[Tensor, Tensor]:
     r"""Distinct nodes and a positive, finite weight for each."""
-    node, weight = sample
-    node = check_index('sample', node, num_nodes)
+    name = 'candidate_sample'
+    node, weight = candidate_sample
+    node = check_index(name, node, num_nodes)
     if node.unique().numel() != node.numel():
-        raise ValueError("'sample' needs distinct nodes (got some twice)")
+        raise ValueError(f"'{name}' needs distinct nodes (got some twice)")
     if weight.size() != node.size():
         raise ValueError(
-            f"'sample' needs a weight for each of {node.numel()} nodes "
+            f"'{name}' needs a weight for each of {node.numel()} nodes "
             f'(got {describe(weight)})'
         )
     if not bool(((weight > 0) & weight.isfinite()).all()):
         raise ValueError(
-            "'sample' needs weights that are positive and finite (got others)"
+            f"'{name}' needs positive and finite weights (got others)"
         )
     return node, weight
