@@ -17,18 +17,25 @@ def make(num_items=24, **kwargs):
     return ModalityAwareGraphDiffusion(diffusion, **kwargs)
 
 
-def test_transform(planted):
+@pytest.mark.parametrize('options', [(0, False), (2, False), (0, True)])
+def test_transform(planted, options):
     data = planted()
-    transform = make(num_edges_per_user=2)
+    transform = make(
+        num_edges_per_user=2,
+        sampling_steps=options[0],
+        sampling_noise=options[1],
+    )
+    torch.manual_seed(1)
     out = transform(data)
     assert out.edge_types == [
         OBSERVED,
         ('user', 'denoised_image', 'item'),
         ('user', 'denoised_text', 'item'),
     ]
+    torch.manual_seed(1)
     for m in ('image', 'text'):
         expected = transform.diffusion.sample_edges(
-            m, data[OBSERVED].edge_index, 32, 2
+            m, data[OBSERVED].edge_index, 32, 2, *options
         )
         actual = out['user', f'denoised_{m}', 'item'].edge_index
         assert actual.equal(expected)
