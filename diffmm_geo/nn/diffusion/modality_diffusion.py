@@ -284,14 +284,14 @@ class ModalityDiffusion(Pretrained):
         form: str = 'auto',
         on_step: Callable[[], None] | None = None,
     ) -> dict[str, float]:
-        r"""Trains the denoisers of all modalities in one pass over all users.
+        r"""Trains denoisers in one pass over all users.
 
         Args:
             optimizer (torch.optim.Optimizer): The optimizer of the denoisers.
             interactions (ItemLists): The items of each user.
             item_emb (torch.Tensor): The item embeddings.
             modality_emb_dict (dict[str, torch.Tensor]): The projected features
-                of each modality.
+                of each modality to train.
             msi_weight (float, optional): The weight of the MSI term.
                 (default: :obj:`0.1`)
             batch_size (int, optional): The number of users per step.
@@ -309,17 +309,17 @@ class ModalityDiffusion(Pretrained):
         """
         self.train()
         num_users = interactions.num_rows
-        total = {m: item_emb.new_zeros(()) for m in self.modalities}
+        total = {m: item_emb.new_zeros(()) for m in modality_emb_dict}
         order = torch.randperm(num_users, device=item_emb.device)
-        finite = FiniteLosses([f'diffusion_{m}' for m in self.modalities])
+        finite = FiniteLosses([f'diffusion_{m}' for m in modality_emb_dict])
         blocks = interactions.take(order).blocks(batch_size)
         for step, (_, batch) in enumerate(blocks, start=1):
             losses = []
             # One step per denoiser, so that the gradients of only one are held.
-            for m in self.modalities:
+            for m, emb in modality_emb_dict.items():
                 optimizer.zero_grad()
                 elbo, msi = self.batch_loss(
-                    m, batch, item_emb, modality_emb_dict[m], msi_weight, form
+                    m, batch, item_emb, emb, msi_weight, form
                 )
                 loss = elbo.mean() + msi_weight * msi.mean()
                 loss.backward()
