@@ -316,10 +316,10 @@ class ModalityDiffusion(Pretrained):
         for step, (_, batch) in enumerate(blocks, start=1):
             losses = []
             # One step per denoiser, so that the gradients of only one are held.
-            for m, emb in modality_emb_dict.items():
+            for m in modality_emb_dict:
                 optimizer.zero_grad()
                 elbo, msi = self.batch_loss(
-                    m, batch, item_emb, emb, msi_weight, form
+                    m, batch, item_emb, modality_emb_dict[m], msi_weight, form
                 )
                 loss = elbo.mean() + msi_weight * msi.mean()
                 loss.backward()
