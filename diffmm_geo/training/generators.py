@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from diffmm_geo.nn.diffusion.diffusion_training import train_diffusion_epoch
 from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.utils.checks import check_k
 
@@ -68,8 +67,7 @@ class DiffusionGenerator(EdgeGenerator):
         trainer, config = self.trainer, self.trainer.config
         with torch.no_grad():
             modality_emb = trainer.model.projected(trainer.feature_dict)
-        return train_diffusion_epoch(
-            trainer.diffusion,
+        return trainer.diffusion.train_epoch(
             trainer.diffusion_optimizer,
             self._interactions,
             trainer.model.item_emb.weight.detach(),
