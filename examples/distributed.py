@@ -23,7 +23,7 @@ from diffmm_geo.training.distributed import (
     LostRankError,
     joined_ranks,
 )
-from diffmm_geo.training.distributed.ranks import DEVICES
+from diffmm_geo.training.distributed.joined_ranks import DEVICES
 
 
 def parse_args():

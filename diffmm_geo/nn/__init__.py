@@ -3,10 +3,12 @@ r"""Layers, losses, diffusion and the model, as torch modules."""
 from .conv import BipartiteLGConv, MultiModalLightGCNConv
 from .diffusion import Denoiser, GaussianDiffusion, ModalityDiffusion
 from .loss import CrossModalContrastiveLoss, info_nce
-from .models import DiffMM
+from .models import MF, VBPR, DiffMM
 from .official_checkpoint import load_official_checkpoint
 
 __all__ = [
+    'MF',
+    'VBPR',
     'BipartiteLGConv',
     'CrossModalContrastiveLoss',
     'Denoiser',

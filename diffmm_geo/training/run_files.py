@@ -41,7 +41,7 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
     if not trainer.history:
         raise ValueError("'trainer' needs at least one epoch done (got none)")
     state = trainer.state_dict()
-    if not trainer.writes_files:
+    if not trainer.ranks.is_first:
         return
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ def train_diffusion_epoch(
     form: str = 'auto',
     on_step: Callable[[], None] | None = None,
 ) -> dict[str, float]:
-    r"""One pass over all users that trains the denoisers of all modalities.
+    r"""One pass over all users that trains the denoisers of modalities.
 
     Args:
         diffusion (ModalityDiffusion): The denoisers.
@@ -28,7 +28,7 @@ def train_diffusion_epoch(
         interactions (ItemLists): The items of each user.
         item_emb (torch.Tensor): The item embeddings.
         modality_emb_dict (dict[str, torch.Tensor]): The projected features of
-            each modality.
+            each modality to train.
         msi_weight (float, optional): The weight of the MSI term.
             (default: :obj:`0.1`)
         batch_size (int, optional): The number of users a step.
@@ -48,15 +48,15 @@ def train_diffusion_epoch(
     diffusion.train()
     device = item_emb.device
     num_users = interactions.num_rows
-    total = {m: item_emb.new_zeros(()) for m in diffusion.modalities}
+    total = {m: item_emb.new_zeros(()) for m in modality_emb_dict}
     order = torch.randperm(num_users, device=device)
-    finite = FiniteLosses([f'diffusion_{m}' for m in diffusion.modalities])
+    finite = FiniteLosses([f'diffusion_{m}' for m in modality_emb_dict])
     blocks = interactions.take(order).blocks(batch_size)
     for step, (_, batch) in enumerate(blocks, start=1):
         losses = []
         # Denoisers share no weights: each takes its step by itself, so that
         # the gradients of one at a time are held.
-        for m in diffusion.modalities:
+        for m in modality_emb_dict:
             optimizer.zero_grad()
             elbo, msi = diffusion.batch_loss(
                 m, batch, item_emb, modality_emb_dict[m], msi_weight, form

@@ -13,7 +13,7 @@ from torch_geometric.typing import EdgeType, NodeType
 
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.ops.spmm import SparseMatrix
-from diffmm_geo.training.seed_probability import SeedProbability
+from diffmm_geo.tasks.seed_probability import SeedProbability
 from diffmm_geo.utils.memory import release_memory
 
 # A loader copies its links, and has so many batches of them at a time.
