@@ -28,7 +28,7 @@ from diffmm_geo.tasks.task import OnStep, Task
 from diffmm_geo.utils.checks import check_trainable, check_type
 from diffmm_geo.utils.features import modality_features
 from diffmm_geo.utils.ranks import Ranks
-from diffmm_geo.utils.sharded_state import whole_state
+from diffmm_geo.utils.sharded_state import whole_parameters
 
 
 class DiffMMTask(Task):
@@ -263,41 +263,40 @@ class DiffMMTask(Task):
         on_step: OnStep | None = None,
     ) -> dict[str, float]:
         r"""The first half of :meth:`start_epoch`."""
-        c = self.config
-        if c.generator != 'diffusion':
+        if self.config.generator != 'diffusion':
             return {}
-        with torch.no_grad(), self.autocast():
-            modality_emb = self.model.projected(self.feature_dict)
-        item_emb = whole_state(
-            self.model.item_emb.weight.detach(), self.ranks, self.device
-        )
+        modalities = self.diffusion.modalities
+        with whole_parameters(self.model), self.autocast():
+            with torch.no_grad():
+                modality_emb = self.model.projected(self.feature_dict)
 
-        def train(modalities: Iterable[str], on_step: OnStep | None) -> Any:
-            with self.autocast():
+            def train(
+                modalities: Iterable[str],
+                on_step: OnStep | None,
+            ) -> dict[str, float]:
                 return train_diffusion_epoch(
                     self.diffusion,
                     self.optimizers['diffusion'],
                     self.interactions,
-                    item_emb,
+                    self.model.item_emb.weight.detach(),
                     {m: modality_emb[m] for m in modalities},
-                    c.msi_weight,
+                    self.config.msi_weight,
                     self.diffusion_batch_size,
-                    c.diffusion_form,
+                    self.config.diffusion_form,
                     on_step,
                 )
 
-        modalities = self.diffusion.modalities
-        if self._is_split:
-            losses = train_on_ranks(
-                self.ranks,
-                self.diffusion,
-                self.optimizers['diffusion'],
-                -(-self.num_users // self.diffusion_batch_size),
-                lambda m, on_step: train([m], on_step)[m],
-                on_step or _nothing,
-            )
-        else:
-            losses = train(modalities, on_step)
+            if self._is_split:
+                losses = train_on_ranks(
+                    self.ranks,
+                    self.diffusion,
+                    self.optimizers['diffusion'],
+                    -(-self.num_users // self.diffusion_batch_size),
+                    lambda m, on_step: train([m], on_step)[m],
+                    on_step or _nothing,
+                )
+            else:
+                losses = train(modalities, on_step)
         return {f'diffusion_{m}': loss for m, loss in losses.items()}
 
     def generate(self) -> dict[EdgeType, Tensor]:

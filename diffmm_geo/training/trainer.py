@@ -248,7 +248,7 @@ class Trainer:
         if self.ranks.size == 1:
             return torch.stack(list(self.task.loss(batch).values()))
         own = self.ranks.share(batch.size(1))
-        share = (own.stop - own.start) / batch.size(1)
+        share: float = (own.stop - own.start) / batch.size(1)
         if share == 0:
             # Draws the same random numbers as other ranks, and counts nothing.
             own = slice(0, 1)

@@ -1,8 +1,10 @@
-r"""The state of sharded modules and optimizers as whole tensors, and back."""
+r"""Whole tensors of sharded modules and optimizers, and back."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,24 +13,28 @@ from torch.utils._pytree import tree_map_only
 
 from diffmm_geo.utils.ranks import Ranks, is_sharded
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+
+@contextmanager
+def whole_parameters(module: torch.nn.Module) -> Iterator[None]:
+    r"""Within, a sharded module holds its whole parameters, to be read."""
+    fsdp: Any = module if hasattr(module, 'unshard') else None
+    if fsdp is not None:
+        fsdp.unshard()
+    yield
+    if fsdp is not None:
+        fsdp.reshard()
 
 
-def whole_state(
-    value: Any,
-    ranks: Ranks,
-    device: torch.device | str = 'cpu',
-) -> Any:
-    r"""Gathers the sharded tensors of a nested value onto a device. All other
-    tensors stay as they are.
+def whole_state(value: Any, ranks: Ranks) -> Any:
+    r"""Gathers the sharded tensors of a nested value in the memory of the
+    host. All other tensors stay as they are.
     """
 
     def whole(x: Tensor) -> Tensor:
         if not is_sharded(x):
             return x
         out: Tensor = ranks.call(x.full_tensor)  # type: ignore[attr-defined]
-        return out.to(device)
+        return out.cpu()
 
     return tree_map_only(Tensor, whole, value) if ranks.size > 1 else value
 
@@ -51,17 +57,14 @@ def sharded_optimizer_state(
     return {
         **state,
         'state': {
-            n: {
-                key: _shard(x, parameters[n]) if x.dim() > 0 else x
-                for key, x in moments.items()
-            }
+            n: {key: _shard(x, parameters[n]) for key, x in moments.items()}
             for n, moments in state['state'].items()
         },
     }
 
 
-def _shard(x: Tensor, like: Tensor | None) -> Tensor:
-    if like is None or not is_sharded(like):
+def _shard(x: Any, like: Tensor | None) -> Any:
+    if like is None or not is_sharded(like) or x.dim() == 0:
         return x
     from torch.distributed.tensor import DTensor, distribute_tensor
 

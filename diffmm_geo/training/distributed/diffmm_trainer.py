@@ -100,5 +100,5 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
             # Takes a while to be imported.
             from .shard_parameters import shard_parameters as shard
 
-            shard(self.model, ranks, ('projected', 'loss'))
+            shard(self.model, ranks, ['loss'])
             self.task.reset_optimizers()
