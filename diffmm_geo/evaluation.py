@@ -12,14 +12,9 @@ from torch_geometric.metrics import (
     LinkPredRecall,
 )
 
-from diffmm_geo.ops import topk_items
 from diffmm_geo.ops.item_lists import ItemLists
-from diffmm_geo.utils.checks import (
-    check_choice,
-    check_edge_index,
-    check_k,
-    check_matrix,
-)
+from diffmm_geo.recommender import Recommender
+from diffmm_geo.utils.checks import check_choice, check_edge_index, check_k
 
 __all__ = ['evaluate', 'evaluate_cold']
 
@@ -32,7 +27,7 @@ METRICS = {
     'mrr': LinkPredMRR,
 }
 CANDIDATES = ('all', 'cold')
-# Users ranked at a time.
+# Users to rank at a time.
 BATCH_SIZE = 4096
 
 
@@ -44,16 +39,15 @@ def evaluate(
     exclude_edge_index: Tensor | None = None,
     k: int = 20,
 ) -> dict[str, float]:
-    r"""Ranks all items for every user with at least one held-out item, by
-    the product of embeddings, and averages PyG's link prediction metrics over
-    these users.
+    r"""Ranks all items by the product of embeddings for every user with a
+    held-out item, and averages PyG's link prediction metrics over these users.
 
     Args:
         user_emb (torch.Tensor): The user embeddings.
         item_emb (torch.Tensor): The item embeddings.
         edge_label_index (torch.Tensor): The held-out interactions, row 0
             users, row 1 items.
-        exclude_edge_index (torch.Tensor, optional): The interactions left
+        exclude_edge_index (torch.Tensor, optional): The interactions to leave
             out of the ranking, usually those of training.
             (default: :obj:`None`)
         k (int, optional): The length of the ranking. (default: :obj:`20`)
@@ -83,53 +77,30 @@ def evaluate(
         >>> evaluate(user_emb, item_emb, held_out, observed, k=1)['recall@1']
         1.0
     """
-    num_users, num_items = _check_embeddings(user_emb, item_emb)
-    k, device = check_k(k, num_items), user_emb.device
+    recommender = Recommender(user_emb, item_emb, exclude_edge_index)
+    k = check_k(k, recommender.num_items)
     edge_label_index = check_edge_index(
-        'edge_label_index', edge_label_index, num_users, num_items, device
+        'edge_label_index',
+        edge_label_index,
+        *recommender.size,
+        user_emb.device,
     )
     if edge_label_index.size(1) == 0:
         raise ValueError(
             "'edge_label_index' needs at least one held-out "
             'interaction (got none)'
         )
-    exclude = None
-    if exclude_edge_index is not None:
-        exclude = ItemLists.from_edge_index(
-            check_edge_index(
-                'exclude_edge_index',
-                exclude_edge_index,
-                num_users,
-                num_items,
-                device,
-            ),
-            num_users,
-        )
-
     metrics = LinkPredMetricCollection(
         {f'{name}@{k}': metric(k) for name, metric in METRICS.items()}
-    )
-    metrics = metrics.to(user_emb.device)
-    # Sorted by user.
-    row, col = torch.unique(edge_label_index, dim=1).contiguous()
-    users, count = torch.unique_consecutive(row, return_counts=True)
-    stops = count.cumsum(0).tolist()
-    for start in range(0, users.numel(), BATCH_SIZE):
-        batch = users[start : start + BATCH_SIZE]
-        edges = slice(
-            stops[start - 1] if start > 0 else 0,
-            stops[start + batch.numel() - 1],
-        )
-        label = torch.searchsorted(batch, row[edges]), col[edges]
-        index = topk_items(
-            user_emb[batch],
-            item_emb,
-            k,
-            exclude=None if exclude is None else exclude.take(batch),
-        )
-        # An item that is none matches no label, unlike -1.
-        index.masked_fill_(index < 0, num_items)
-        metrics.update(index, label)
+    ).to(user_emb.device)
+    held_out = ItemLists.distinct_items(edge_label_index, *recommender.size)
+    users = held_out.rowptr.diff().nonzero().view(-1)
+    for batch in users.split(BATCH_SIZE):
+        index = recommender.recommend(batch, k)
+        # The metrics take -1 for the last item of the user before.
+        index.masked_fill_(index < 0, recommender.num_items)
+        label = held_out.take(batch)
+        metrics.update(index, (label.row, label.item))
     return {name: float(value) for name, value in metrics.compute().items()}
 
 
@@ -141,35 +112,25 @@ def evaluate_cold(
     k: int = 20,
     candidates: str = 'all',
 ) -> dict[str, float]:
-    r"""The metrics of :func:`evaluate` on the held-out interactions with cold
-    items only, which are those without an observed interaction.
+    r"""The metrics of :func:`evaluate` on cold items: items without an
+    observed interaction.
 
     Args:
         user_emb (torch.Tensor): The user embeddings.
         item_emb (torch.Tensor): The item embeddings.
-        edge_label_index (torch.Tensor): The held-out interactions, row 0
-            users, row 1 items.
+        edge_label_index (torch.Tensor): The held-out interactions. Those with
+            other items are ignored.
         edge_index (torch.Tensor): The observed interactions, which are left
             out of the ranking.
         k (int, optional): The length of the ranking. (default: :obj:`20`)
-        candidates (str, optional): The items that are ranked.
-
-            - :obj:`"all"`: all that a user has not interacted with: whether
-              cold items make their way among the others.
-            - :obj:`"cold"`: cold items only: whether the right ones come
-              first among their like, which does not depend on how long their
-              embeddings are compared to those of others.
-
-            (default: :obj:`"all"`)
+        candidates (str, optional): The items to rank: :obj:`"all"` items that
+            the user has not interacted with, or only :obj:`"cold"` items. The
+            latter does not depend on how long the embeddings of cold items
+            are compared to others. (default: :obj:`"all"`)
 
     Shapes:
-        - **user_emb:** :math:`(|\mathcal{U}|, F)`
-        - **item_emb:** :math:`(|\mathcal{I}|, F)`
-        - **edge_label_index:** :math:`(2, |\mathcal{E}_{\mathrm{test}}|)`
-        - **edge_index:** :math:`(2, |\mathcal{E}|)`
-
-    Returns:
-        As :func:`evaluate`.
+        As :func:`evaluate`, with **edge_index** in place of
+        **exclude_edge_index**.
 
     Raises:
         ValueError: If no interaction with a cold item is held out, shapes or
@@ -177,38 +138,26 @@ def evaluate_cold(
             larger than the number of candidates.
     """
     check_choice('candidates', candidates, CANDIDATES)
-    num_users, num_items = _check_embeddings(user_emb, item_emb)
-    device = user_emb.device
-    edge_index = check_edge_index(
-        'edge_index', edge_index, num_users, num_items, device
+    recommender = Recommender(user_emb, item_emb)
+    size, device = recommender.size, user_emb.device
+    edge_index = check_edge_index('edge_index', edge_index, *size, device)
+    held_out = check_edge_index(
+        'edge_label_index', edge_label_index, *size, device
     )
-    user, item = check_edge_index(
-        'edge_label_index', edge_label_index, num_users, num_items, device
-    )
-    cold = torch.ones(num_items, dtype=torch.bool, device=item.device)
+    cold = torch.ones(size[1], dtype=torch.bool, device=device)
     cold[edge_index[1]] = False
-    held_out = torch.stack([user, item])[:, cold[item]]
-    if held_out.size(1) == 0:
+    user, item = held_out[:, cold[held_out[1]]]
+    if user.numel() == 0:
         raise ValueError(
             "'edge_label_index' needs at least one interaction with an item "
             "that has none in 'edge_index' (got none)"
         )
     if candidates == 'all':
-        return evaluate(user_emb, item_emb, held_out, edge_index, k)
-    # Nothing to leave out: nobody has interacted with them.
+        return evaluate(
+            user_emb, item_emb, torch.stack([user, item]), edge_index, k
+        )
     check_k(k, int(cold.sum()))
-    held_out[1] = (cold.cumsum(0) - 1)[held_out[1]]
-    return evaluate(user_emb, item_emb[cold], held_out, k=k)
-
-
-def _check_embeddings(user_emb: Tensor, item_emb: Tensor) -> tuple[int, int]:
-    check_matrix('user_emb', user_emb)
-    check_matrix(
-        'item_emb',
-        item_emb,
-        None,
-        user_emb.size(1),
-        dtype=user_emb.dtype,
-        device=user_emb.device,
+    place = cold.cumsum(0) - 1
+    return evaluate(
+        user_emb, item_emb[cold], torch.stack([user, place[item]]), k=k
     )
-    return user_emb.size(0), item_emb.size(0)

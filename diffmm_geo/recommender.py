@@ -1,4 +1,4 @@
-r"""Recommendation from embeddings, as a service needs it."""
+r"""Recommendation from embeddings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.nn.pool.knn import KNNIndex
-from torch_geometric.utils import coalesce
 
 from diffmm_geo.ops import topk_items
 from diffmm_geo.ops.item_lists import ItemLists
@@ -26,14 +25,14 @@ from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
 
 __all__ = ['Recommender']
 
-# The most neighbours that FAISS searches for.
+# The most neighbors that FAISS searches for.
 MAX_NEIGHBORS = 2048
 SUFFIXES = ('.npz', '.safetensors')
 
 
 class Recommender:
-    r"""Recommends items by the product of embeddings of users and items,
-    which is all that it takes to serve a trained model.
+    r"""Recommends items by the product of user and item embeddings. This is
+    all that a service needs of a trained model.
 
     .. code-block:: python
 
@@ -54,15 +53,14 @@ class Recommender:
         user_emb (torch.Tensor): The user embeddings.
         item_emb (torch.Tensor): The item embeddings.
         exclude_edge_index (torch.Tensor, optional): The interactions (row 0
-            users, row 1 items) that are not to be recommended, usually those
-            observed. (default: :obj:`None`)
-        index (KNNIndex, optional): What to search items with, PyG's
-            :class:`~torch_geometric.nn.pool.MIPSKNNIndex` (exact),
-            :class:`~torch_geometric.nn.pool.ApproxMIPSKNNIndex` or another
-            one of inner products, in float32 and through FAISS (the extra
-            :obj:`faiss`). If it is empty, the items are added to it. All
-            scores are compared if not given, which is exact.
+            users, row 1 items) not to recommend, usually those observed.
             (default: :obj:`None`)
+        index (KNNIndex, optional): An index of inner products to search, such
+            as PyG's :class:`~torch_geometric.nn.pool.MIPSKNNIndex` (exact) or
+            :class:`~torch_geometric.nn.pool.ApproxMIPSKNNIndex`. It uses FAISS
+            (the extra :obj:`faiss`) in float32. If it is empty, the items are
+            added to it. Without an index, all scores are compared, which is
+            exact. (default: :obj:`None`)
 
     Shapes:
         - **user_emb:** :math:`(|\mathcal{U}|, F)`
@@ -71,7 +69,8 @@ class Recommender:
 
     Raises:
         ValueError: If shapes or indices do not fit, embeddings are not
-            finite, or the index is not one of these items' inner products.
+            finite, or the index holds other items or is not one of inner
+            products.
 
     Example:
         >>> import torch
@@ -92,19 +91,25 @@ class Recommender:
     ) -> None:
         self.user_emb = check_matrix('user_emb', user_emb).detach()
         self.item_emb = check_matrix(
-            'item_emb', item_emb, None, user_emb.size(-1)
+            'item_emb',
+            item_emb,
+            None,
+            user_emb.size(1),
+            dtype=user_emb.dtype,
+            device=user_emb.device,
         ).detach()
         self.exclude_edge_index: Tensor | None = None
         self._exclude: ItemLists | None = None
         if exclude_edge_index is not None:
             self.exclude_edge_index = check_edge_index(
                 'exclude_edge_index', exclude_edge_index, *self.size
-            ).to(self.user_emb.device)
-            self._exclude = ItemLists.from_edge_index(
-                coalesce(self.exclude_edge_index, num_nodes=max(self.size)),
-                self.num_users,
+            ).to(user_emb.device)
+            self._exclude = ItemLists.distinct_items(
+                self.exclude_edge_index, *self.size
             )
-        self.index = None if index is None else self._fill(index)
+        self.index = index
+        if index is not None:
+            self._check_index(index)
 
     @property
     def num_users(self) -> int:
@@ -129,8 +134,8 @@ class Recommender:
     ) -> Tensor:
         r"""The top-:math:`k` items of users.
 
-        FAISS finds no more than 2048 items, those to exclude among them:
-        where that does not suffice for a user, all scores are compared.
+        FAISS finds at most 2048 items, including those to exclude. If a user
+        needs more, all scores are compared.
 
         Args:
             user_index (torch.Tensor, optional): The users to recommend to,
@@ -155,43 +160,29 @@ class Recommender:
             query = query[user_index]
             exclude = None if exclude is None else exclude.take(user_index)
         if self.index is None:
-            return self._compare(query, k, exclude)
+            return topk_items(query, self.item_emb, k, exclude=exclude)
 
-        num_neighbors = query.new_full((query.size(0),), k, dtype=torch.long)
-        if exclude is not None:
-            num_neighbors += exclude.rowptr.diff()
+        if exclude is None:
+            none = query.new_empty(2, 0, dtype=torch.long)
+            exclude = ItemLists.from_edge_index(none, query.size(0))
         out = query.new_empty(query.size(0), k, dtype=torch.long)
-        few = num_neighbors <= MAX_NEIGHBORS
-        for rows, search in ((few, self._search), (~few, self._compare)):
-            rows = rows.nonzero().view(-1)
-            if rows.numel() > 0:
-                part = None if exclude is None else exclude.take(rows)
-                out[rows] = search(query[rows], k, part)
+        few = exclude.rowptr.diff() + k <= MAX_NEIGHBORS
+        rows = (~few).nonzero().view(-1)
+        out[rows] = topk_items(
+            query[rows], self.item_emb, k, exclude=exclude.take(rows)
+        )
+        rows = few.nonzero().view(-1)
+        if rows.numel() > 0:
+            part = exclude.take(rows)
+            links = torch.stack([part.row, part.item])
+            found = self.index.search(
+                query[rows].float(), k, links if links.numel() > 0 else None
+            )
+            assert isinstance(found.index, Tensor)
+            out[rows] = found.index
         return out
 
-    def _compare(
-        self,
-        query: Tensor,
-        k: int,
-        exclude: ItemLists | None,
-    ) -> Tensor:
-        return topk_items(query, self.item_emb, k, exclude=exclude)
-
-    def _search(
-        self,
-        query: Tensor,
-        k: int,
-        exclude: ItemLists | None,
-    ) -> Tensor:
-        links = None
-        if exclude is not None and exclude.item.numel() > 0:
-            links = torch.stack([exclude.row, exclude.item])
-        assert self.index is not None
-        found = self.index.search(query.float(), k, links)
-        assert isinstance(found.index, Tensor)
-        return found.index
-
-    def _fill(self, index: KNNIndex) -> KNNIndex:
+    def _check_index(self, index: KNNIndex) -> None:
         if not isinstance(index, KNNIndex):
             raise ValueError(
                 f"'index' needs to be a KNNIndex of torch_geometric "
@@ -201,32 +192,30 @@ class Recommender:
 
         if index.numel == 0:
             index.add(self.item_emb.float())
-        if index.numel != self.num_items or index.index.d != (
-            self.item_emb.size(1)
-        ):
+        size = self.item_emb.size()
+        if (index.numel, index.index.d) != size:
             raise ValueError(
-                f"'index' needs to be empty or to hold {self.num_items} items "
-                f'of {self.item_emb.size(1)} channels (got {index.numel} of '
-                f'{index.index.d})'
+                f"'index' needs to be empty or to hold {size[0]} items of "
+                f'{size[1]} channels (got {index.numel} of {index.index.d})'
             )
         if index.index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise ValueError(
                 f"'index' needs to be one of inner products, such as "
                 f'MIPSKNNIndex (got {type(index).__name__})'
             )
-        return index
 
     def save(self, path: str | Path) -> None:
-        r"""Writes embeddings and exclusions, as :obj:`user_emb`,
-        :obj:`item_emb` and :obj:`exclude_edge_index`, to a file that is
-        either whole or as it was.
+        r"""Writes :obj:`user_emb`, :obj:`item_emb` and, if given,
+        :obj:`exclude_edge_index` to a file. If this fails, an earlier file
+        stays as it was.
 
         Args:
-            path (str or Path): The file, :obj:`.npz` (of NumPy, which has no
-                bfloat16: it becomes float32) or :obj:`.safetensors`.
+            path (str or Path): The file, :obj:`.safetensors` or :obj:`.npz`
+                (where bfloat16, which NumPy does not have, becomes float32).
 
         Raises:
-            ImportError: If safetensors is to be written, but not installed.
+            ImportError: If the file is :obj:`.safetensors`, and safetensors
+                is not installed.
             ValueError: If the file has another suffix.
         """
         suffix = _suffix(path)
@@ -247,19 +236,20 @@ class Recommender:
         index: KNNIndex | None = None,
         device: torch.device | str = 'cpu',
     ) -> Recommender:
-        r"""Reads what :meth:`save` wrote.
+        r"""Reads a file written by :meth:`save`.
 
         Args:
             path (str or Path): The file.
-            index (KNNIndex, optional): What to search items with.
+            index (KNNIndex, optional): See :class:`Recommender`.
                 (default: :obj:`None`)
-            device (torch.device or str, optional): Where embeddings are put.
+            device (torch.device or str, optional): The device of embeddings.
                 (default: :obj:`'cpu'`)
 
         Raises:
-            FileNotFoundError: If there is no such file.
-            ImportError: If safetensors is to be read, but not installed.
-            ValueError: If the file is not whole, or has something else.
+            FileNotFoundError: If the file does not exist.
+            ImportError: If the file is :obj:`.safetensors`, and safetensors
+                is not installed.
+            ValueError: If the file is damaged or holds something else.
         """
         suffix = _suffix(path)
         tensors = _read_npz(path) if suffix == '.npz' else read_tensors(path)
@@ -269,11 +259,9 @@ class Recommender:
                 f"'{path}' needs 'user_emb', 'item_emb' and, if any, "
                 f"'exclude_edge_index' (got {sorted(tensors)})"
             )
+        moved = {name: x.to(device) for name, x in tensors.items()}
         try:
-            return cls(
-                **{name: x.to(device) for name, x in tensors.items()},
-                index=index,
-            )
+            return cls(**moved, index=index)
         except ValueError as error:
             raise ValueError(f"'{path}': {error}") from None
 
@@ -300,13 +288,12 @@ def _numpy(x: Tensor) -> Any:
 
 def _read_npz(path: str | Path) -> dict[str, Tensor]:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"'{path}' is not there")
+        raise FileNotFoundError(f"'{path}' does not exist")
     try:
-        # Without objects, which would be pickled.
         with np.load(path, allow_pickle=False) as file:
             return {name: torch.from_numpy(file[name]) for name in file.files}
     except Exception as error:  # A damaged file raises almost anything.
         raise ValueError(
-            f"'{path}' needs to be a whole .npz file of arrays "
+            f"'{path}' needs to be a complete .npz file of arrays "
             f'(got: {str(error)[:200]})'
         ) from None

@@ -368,7 +368,19 @@ def cases() -> dict[str, Case]:
         ),
         'DiffMM.forward': Case(on_model('forward'), both),
         'DiffMM.modality_views': Case(on_model('modality_views'), both),
-        'DiffMM.forward_with_views': Case(on_model('forward_with_views'), both),
+        'DiffMM.loss': Case(
+            on_model('loss'),
+            {
+                **both,
+                'edge_label_index': edges(),
+                'neg_item': torch.tensor([2, 3, 3, 0, 1, 2]),
+                'reg_weight': 0.1,
+                'ssl_weight': 0.1,
+                'temperature': 0.5,
+                'anchor': 'main',
+                'num_candidates': 3,
+            },
+        ),
         'DiffMM.adjacency_dict': Case(
             on_model('adjacency_dict'), {'edge_index_dict': graphs()}
         ),

@@ -1,6 +1,7 @@
 import os
 import re
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch.serialization import (
     safe_globals,
 )
 
+from diffmm_geo.nn.modality_name import module_name
+from diffmm_geo.utils.checks import tensors_of
 from diffmm_geo.utils.torch_file import check_torch_archive, expecting
 
 # The classes of the authors' `Model.py`, and PyTorch's own modules.
@@ -79,6 +82,29 @@ def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
         if not isinstance(out, dict):
             raise ValueError(f'an object of type {type(content).__name__}')
     return out
+
+
+def from_official_names(
+    state_dict: Mapping[str, Tensor],
+    modalities: Sequence[str],
+    like: Tensor,
+) -> dict[str, Tensor]:
+    r"""The parameters of the authors' :obj:`Model` under the names of
+    :class:`~diffmm_geo.nn.DiffMM`, in the type and on the device of
+    :obj:`like`.
+    """
+    names = {
+        'uEmbeds': 'user_emb.weight',
+        'iEmbeds': 'item_emb.weight',
+        'modal_weight': 'conv.modality_weight',
+    }
+    for m in modalities:
+        ours = f'projections.{module_name(m)}'
+        names[f'{m}_trans'] = f'{ours}.weight'
+        names[f'{m}_trans.weight'] = f'{ours}.weight'
+        names[f'{m}_trans.bias'] = f'{ours}.bias'
+    tensors = tensors_of('state_dict', state_dict, like)
+    return {names.get(key, key): x for key, x in tensors.items()}
 
 
 class _Module:

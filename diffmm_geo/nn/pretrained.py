@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
 
 CONFIG = 'config.json'
 WEIGHTS = 'model.safetensors'
-# Counts the changes after which earlier files are read in another way.
+# Increases when earlier files need to be read differently.
 FORMAT = 1
 
 T = TypeVar('T', bound='Pretrained')
@@ -28,10 +28,10 @@ class Pretrained(torch.nn.Module):
     it: :obj:`config.json` has the arguments to construct the module, and
     :obj:`model.safetensors` its weights. Neither holds code to execute.
 
-    :class:`~torch_geometric.nn.model_hub.PyGModelHubMixin` is not used, as it
-    leaves out arguments other than strings and numbers, pickles the weights,
-    and needs :obj:`huggingface_hub` also for a local folder. What is saved
-    here can be uploaded with :obj:`huggingface_hub.upload_folder`.
+    PyG's :class:`~torch_geometric.nn.model_hub.PyGModelHubMixin` saves only
+    arguments that are strings or numbers, pickles the weights, and needs
+    :obj:`huggingface_hub` even for a local folder. A folder saved here can be
+    uploaded with :obj:`huggingface_hub.upload_folder`.
     """
 
     @property
@@ -45,16 +45,16 @@ class Pretrained(torch.nn.Module):
         return cls(**config)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        r"""Saves the module. A folder that another one was saved to before is
-        left as it was if anything goes wrong.
+        r"""Saves the module. If this fails, an earlier save in the folder
+        stays as it was.
 
         Args:
-            folder (str or Path): The folder; made if missing.
+            folder (str or Path): The folder, created if missing.
 
         Raises:
             ImportError: If safetensors is not installed.
         """
-        self._save(folder, {WEIGHTS: self.state_dict()})
+        write_folder(folder, self, {WEIGHTS: self.state_dict()})
 
     @classmethod
     def from_pretrained(
@@ -62,132 +62,132 @@ class Pretrained(torch.nn.Module):
         folder: str | Path,
         device: torch.device | str = 'cpu',
     ) -> T:
-        r"""Loads what :meth:`save_pretrained` saved, in evaluation mode. The
-        weights are of the type they were saved in.
+        r"""Loads a module saved by :meth:`save_pretrained`, in evaluation
+        mode and in the data type of the saved weights.
 
         Args:
             folder (str or Path): The folder.
-            device (torch.device or str, optional): Where the module is put.
+            device (torch.device or str, optional): The device of the module.
                 (default: :obj:`'cpu'`)
 
         Raises:
             FileNotFoundError: If a file is missing.
             ImportError: If safetensors is not installed.
-            ValueError: If a file is not whole, is not of the last save, or
-                holds something else.
+            ValueError: If a file is damaged, not of the last save, or holds
+                something else.
         """
         device = check_device(device)
-        path = Path(folder, CONFIG)
-        config = cls._read_config(folder)['config']
-        # Weights are neither drawn nor held twice.
+        config = read_config(folder, cls)['config']
+        # On 'meta', weights are not initialized only to be replaced.
         with torch.device('meta'):
             try:
                 module = cls.from_config(config)
             except (
                 AttributeError,
                 KeyError,
-                RuntimeError,  # Of sizes whose product is too large.
+                RuntimeError,  # If the product of sizes overflows.
                 TypeError,
                 ValueError,
             ) as error:
                 raise ValueError(
-                    f"'{path}' needs the arguments of {cls.__name__} "
-                    f'(got: {str(error)[:500]})'
+                    f"'{Path(folder, CONFIG)}' needs the arguments of "
+                    f'{cls.__name__} (got: {str(error)[:500]})'
                 ) from None
-        state = cls._read(folder, WEIGHTS)
+        state, path = read_file(folder, WEIGHTS, cls), Path(folder, WEIGHTS)
         dtypes = {x.dtype for x in state.values()}
         if len(dtypes) != 1 or not next(iter(dtypes)).is_floating_point:
             raise ValueError(
-                f"'{Path(folder, WEIGHTS)}' needs tensors of one floating "
-                f'point type (got {sorted(map(str, dtypes))})'
+                f"'{path}' needs tensors of one floating point type "
+                f'(got {sorted(map(str, dtypes))})'
             )
         try:
             check_state_dict(state, module.state_dict())
         except ValueError as error:
-            raise ValueError(
-                f"'{Path(folder, WEIGHTS)}': {str(error)[:1000]}"
-            ) from None
+            raise ValueError(f"'{path}': {str(error)[:1000]}") from None
         module.load_state_dict(state, assign=True)
         return module.to(device).eval()
 
-    def _save(
-        self,
-        folder: str | Path,
-        files: Mapping[str, Mapping[str, Tensor]],
-    ) -> None:
-        config = self.config
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            # All are written before any takes its place, this one last.
-            path = stack.enter_context(atomic_path(str(folder / CONFIG)))
-            digests = {}
-            for name, tensors in files.items():
-                temporary = stack.enter_context(atomic_path(str(folder / name)))
-                write_tensors(temporary, tensors)
-                digests[name] = sha256sum(temporary)
-            text = json.dumps(
-                {
-                    'library': 'diffmm_geo',
-                    'version': __version__,
-                    'format': FORMAT,
-                    'class': type(self).__name__,
-                    'config': config,
-                    'sha256': digests,
-                },
-                indent=2,
-            )
-            Path(path).write_text(text + '\n', encoding='utf-8')
 
-    @classmethod
-    def _read_config(cls, folder: str | Path) -> dict[str, Any]:
-        path = Path(folder, CONFIG)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"'{path}' is not there: '{folder}' needs to be a folder "
-                f'that a {cls.__name__} was saved to'
-            )
-        try:
-            out = json.loads(path.read_text(encoding='utf-8'))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"'{path}' needs to be a whole JSON file "
-                f'(got: {str(error)[:200]})'
-            ) from None
-        if not isinstance(out, dict) or out.get('library') != 'diffmm_geo':
-            raise ValueError(
-                f"'{path}' needs to be of diffmm_geo (got something else)"
-            )
-        if out.get('format') != FORMAT:
-            raise ValueError(
-                f"'{path}' needs to be of format {FORMAT} (got format "
-                f'{describe(out.get("format"))}, by version '
-                f'{describe(out.get("version"))}; '
-                f'this is version {__version__})'
-            )
-        if out.get('class') != cls.__name__:
-            raise ValueError(
-                f"'{path}' needs to be of a {cls.__name__} "
-                f'(got {describe(out.get("class"))})'
-            )
-        for key in ('config', 'sha256'):
-            if not isinstance(out.get(key), dict):
-                raise ValueError(f"'{path}' needs an object '{key}'")
-        return out
+def write_folder(
+    folder: str | Path,
+    module: Pretrained,
+    files: Mapping[str, Mapping[str, Tensor]],
+) -> None:
+    r"""Writes files of tensors and the module's configuration. All are written
+    before the first replaces an earlier file.
+    """
+    config, folder = module.config, Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        # Entered first, and hence replaced last.
+        path = stack.enter_context(atomic_path(str(folder / CONFIG)))
+        digests = {}
+        for name, tensors in files.items():
+            temporary = stack.enter_context(atomic_path(str(folder / name)))
+            write_tensors(temporary, tensors)
+            digests[name] = sha256sum(temporary)
+        content = {
+            'library': 'diffmm_geo',
+            'version': __version__,
+            'format': FORMAT,
+            'class': type(module).__name__,
+            'config': config,
+            'sha256': digests,
+        }
+        text = json.dumps(content, indent=2)
+        Path(path).write_text(text + '\n', encoding='utf-8')
 
-    @classmethod
-    def _read(cls, folder: str | Path, name: str) -> dict[str, Tensor]:
-        path = Path(folder, name)
-        expected = cls._read_config(folder)['sha256'].get(name)
-        tensors = read_tensors(path)
-        if sha256sum(str(path)) != expected:
-            raise ValueError(
-                f"'{path}' needs to be the file that was saved with "
-                f"'{Path(folder, CONFIG)}' (got another one, or it is damaged)"
-            )
-        return tensors
 
-    @staticmethod
-    def _remove(folder: str | Path, name: str) -> None:
-        with suppress(FileNotFoundError):
-            Path(folder, name).unlink()
+def read_config(folder: str | Path, cls: type[Pretrained]) -> dict[str, Any]:
+    r"""Reads the :obj:`config.json` of a module of class :obj:`cls`."""
+    path = Path(folder, CONFIG)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"'{path}' does not exist: '{folder}' needs to be the folder of a "
+            f'saved {cls.__name__}'
+        )
+    try:
+        out = json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"'{path}' needs to be a complete JSON file "
+            f'(got: {str(error)[:200]})'
+        ) from None
+    if not isinstance(out, dict):
+        raise ValueError(f"'{path}' needs an object (got {describe(out)})")
+    expected = {
+        'library': 'diffmm_geo',
+        'format': FORMAT,
+        'class': cls.__name__,
+    }
+    for key, value in expected.items():
+        if out.get(key) != value:
+            raise ValueError(
+                f"'{path}' needs '{key}' to be {value!r} "
+                f'(got {describe(out.get(key))}, written by version '
+                f'{describe(out.get("version"))}; this is {__version__})'
+            )
+    for key in ('config', 'sha256'):
+        if not isinstance(out.get(key), dict):
+            raise ValueError(
+                f"'{path}' needs '{key}' to be an object "
+                f'(got {describe(out.get(key))})'
+            )
+    return out
+
+
+def read_file(
+    folder: str | Path,
+    name: str,
+    cls: type[Pretrained],
+) -> dict[str, Tensor]:
+    r"""Reads a file of tensors written by :func:`write_folder`."""
+    path = Path(folder, name)
+    expected = read_config(folder, cls)['sha256'].get(name)
+    tensors = read_tensors(path)
+    if sha256sum(str(path)) != expected:
+        raise ValueError(
+            f"'{path}' needs to be the file saved with "
+            f"'{Path(folder, CONFIG)}' (got another or a damaged one)"
+        )
+    return tensors

@@ -3,7 +3,7 @@ expected, and what came, before anything is computed.
 """
 
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any, TypeGuard, TypeVar
 
@@ -253,6 +253,35 @@ def check_edge_index(
                     f'(got values in [{low}, {high}])'
                 )
     return edge_index.long()
+
+
+def check_triples(
+    edge_label_index: Any,
+    neg_item: Any,
+    size: Sequence[int],
+    device: torch.device,
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Users, positive items and negative items of a batch. Indices on a GPU
+    are not read.
+    """
+    read = device.type != 'cuda'
+    num_users, num_items = size
+    user, positive = check_edge_index(
+        'edge_label_index',
+        edge_label_index,
+        num_users,
+        num_items,
+        device,
+        read=read,
+    )
+    negative = check_index('neg_item', neg_item, num_items, device, read=read)
+    if negative.numel() == 0 or negative.size() != positive.size():
+        raise ValueError(
+            f"'neg_item' needs an item for each of the {positive.numel()} "
+            f"interactions in 'edge_label_index', at least one "
+            f'(got {negative.numel()})'
+        )
+    return user, positive, negative
 
 
 def check_matrix(

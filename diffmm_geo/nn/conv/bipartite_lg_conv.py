@@ -3,7 +3,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric.nn.conv import MessagePassing
-from torch_geometric.typing import Adj, OptTensor, SparseTensor
+from torch_geometric.typing import Adj, OptTensor
 from torch_geometric.utils import spmm as pyg_spmm
 
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
@@ -18,8 +18,8 @@ from diffmm_geo.utils.checks import (
 
 
 class BipartiteLGConv(MessagePassing):
-    r"""One light graph convolution over the joint graph of users and items,
-    with self-loops, computed on the bipartite graph itself
+    r"""A light graph convolution over the joint graph of users and items with
+    self-loops, computed on the bipartite graph
 
     .. math::
         \mathbf{x}^{\prime}_u = \sum_{i \in \mathcal{N}(u)}
@@ -30,12 +30,12 @@ class BipartiteLGConv(MessagePassing):
         \frac{\mathbf{x}_u}{\sqrt{(d_u + 1)(d_i + 1)}} +
         \frac{\mathbf{x}_i}{d_i + 1}.
 
-    It agrees with :class:`~torch_geometric.nn.conv.LGConv` on the joint
-    graph with self-loops.
+    It equals :class:`~torch_geometric.nn.conv.LGConv` on the joint graph with
+    self-loops.
 
     Args:
-        normalize (bool, optional): Whether to add self-loops and to
-            normalise symmetrically. (default: :obj:`True`)
+        normalize (bool, optional): Whether to add self-loops and
+            normalize symmetrically. (default: :obj:`True`)
         **kwargs (optional): Additional arguments of
             :class:`torch_geometric.nn.conv.MessagePassing`.
 
@@ -72,9 +72,8 @@ class BipartiteLGConv(MessagePassing):
         device: torch.device | None = None,
         name: str = 'edge_index',
     ) -> BipartiteAdj:
-        r"""The adjacency as :meth:`step` needs it. An adjacency that is one
-        already passes through, so a graph that stays the same can be
-        normalised (and with :obj:`prepare=True` sorted) once.
+        r"""The normalized (with :obj:`prepare=True`, sorted) adjacency that
+        :meth:`step` takes. Pass it as :obj:`edge_index` to reuse it.
         """
         if not isinstance(edge_index, BipartiteAdj):
             return BipartiteAdj.from_adj(
@@ -98,7 +97,6 @@ class BipartiteLGConv(MessagePassing):
         r"""One propagation step over a normalised adjacency."""
         if (
             isinstance(adj.to_user, SparseMatrix)
-            and isinstance(adj.to_item, SparseMatrix)
             and x_user.size(-1) == x_item.size(-1)
             and x_user.dtype == x_item.dtype
         ):
@@ -107,6 +105,22 @@ class BipartiteLGConv(MessagePassing):
             self.to_user(adj, x_user, x_item),
             self.to_item(adj, x_user, x_item),
         )
+
+    def power_sum(
+        self,
+        adj: BipartiteAdj,
+        x_user: Tensor,
+        x_item: Tensor,
+        num_steps: int,
+    ) -> tuple[Tensor, Tensor]:
+        r"""The sum of an input and of all its propagation steps,
+        :math:`\sum_{l=0}^{L} \mathbf{\hat{A}}^l \mathbf{X}`.
+        """
+        out_user, out_item = x_user, x_item
+        for _ in range(num_steps):
+            x_user, x_item = self.step(adj, x_user, x_item)
+            out_user, out_item = out_user + x_user, out_item + x_item
+        return out_user, out_item
 
     def to_user(
         self,
@@ -187,11 +201,7 @@ class BipartiteLGConv(MessagePassing):
         return x_j if edge_weight is None else edge_weight.view(-1, 1) * x_j
 
     def message_and_aggregate(self, adj_t: Adj, x: Tensor) -> Tensor:
-        out: Tensor
-        if isinstance(adj_t, SparseTensor) and x.dim() > 2:
-            flat = x.movedim(self.node_dim, 0)
-            out = pyg_spmm(adj_t, flat.reshape(flat.size(0), -1), self.aggr)
-            out = out.view(-1, *flat.size()[1:])
-            return out.movedim(0, self.node_dim)
-        out = pyg_spmm(adj_t, x, reduce=self.aggr)
-        return out
+        # torch-sparse multiplies matrices only.
+        flat = x.movedim(self.node_dim, 0)
+        out: Tensor = pyg_spmm(adj_t, flat.flatten(1), self.aggr)
+        return out.view(-1, *flat.size()[1:]).movedim(0, self.node_dim)

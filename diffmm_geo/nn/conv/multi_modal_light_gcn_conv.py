@@ -11,7 +11,6 @@ from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.utils.checks import (
     check_edge_type,
-    check_finite,
     check_keys,
     check_matrix,
     check_modalities,
@@ -35,29 +34,28 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         \mathbf{H} &= \sum_{m=1}^{M} {\mathrm{softmax}(\mathbf{w})}_m \left(
         \mathbf{P}_m + \mathbf{Q}_m + \lambda \, \mathbf{G}_m \right)
 
-    with ID embeddings :math:`\mathbf{E}_u, \mathbf{E}_i`, row-normalised
-    modality features :math:`\mathbf{\bar{F}}_m`, the observed graph
-    :math:`\mathbf{\hat{A}}` and the generated graphs
-    :math:`\mathbf{\hat{A}}_m`, both symmetrically normalised with self-loops.
+    with ID embeddings :math:`\mathbf{E}_u, \mathbf{E}_i`, row-normalized
+    modality features :math:`\mathbf{\bar{F}}_m`, and the symmetrically
+    normalized observed graph :math:`\mathbf{\hat{A}}` and generated graphs
+    :math:`\mathbf{\hat{A}}_m`, with self-loops.
 
-    All of this is linear, and sums are taken before propagating: with
+    Propagation is linear, so sums over modalities are taken first: with
     :math:`\mathbf{\bar{F}} = \sum_m {\mathrm{softmax}(\mathbf{w})}_m
-    \mathbf{\bar{F}}_m` and :math:`\mathbf{P}` its propagation, the first two
+    \mathbf{\bar{F}}_m` and its propagation :math:`\mathbf{P}`, the first two
     terms are :math:`\mathbf{\hat{A}} \, [\mathbf{E}_u + \mathbf{P}_u;
-    \mathbf{\bar{F}} + \mathbf{E}_i]`. Any number of modalities costs three
-    sparse products over the observed graph.
+    \mathbf{\bar{F}} + \mathbf{E}_i]`. Any number of modalities takes three
+    sparse products with the observed graph.
 
     Args:
         modalities (list[str]): The names of the modalities.
         generated_weight (float, optional): The weight :math:`\lambda` of the
             generated graphs. (default: :obj:`0.2`)
         edge_type (tuple[str, str, str], optional): The edge type of observed
-            interactions, from users to items. Generated interactions of
-            modality :obj:`m` are of type
+            interactions. Those generated for modality :obj:`m` have the type
             :obj:`(user, f'denoised_{m}', item)`.
             (default: :obj:`('user', 'interacts', 'item')`)
-        normalize (bool, optional): Whether to add self-loops and to
-            normalise symmetrically. (default: :obj:`True`)
+        normalize (bool, optional): Whether to add self-loops and normalize
+            symmetrically. (default: :obj:`True`)
         **kwargs (optional): Additional arguments of
             :class:`torch_geometric.nn.conv.MessagePassing`.
 
@@ -65,16 +63,15 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         - **x_dict:** the ID embeddings, :math:`(*, |\mathcal{U}|, F)` of
           users and :math:`(*, |\mathcal{I}|, F)` of items
         - **edge_index_dict:** :math:`(2, |\mathcal{E}|)` for every edge type
-          (row 0 users, row 1 items), or any other :obj:`Adj` form; generated
-          edge types may be missing and then contribute nothing
+          (row 0 users, row 1 items), or any other :obj:`Adj` form; missing
+          generated edge types contribute nothing
         - **modality_dict:** the projected features of items for every
-          modality, :math:`(*, |\mathcal{I}|, F)`, not yet normalised
+          modality, :math:`(*, |\mathcal{I}|, F)`, not yet normalized
         - **output:** a dictionary with the shapes of :obj:`x_dict`
 
     Raises:
-        ValueError: If a node type, the observed edge type or a modality is
-            missing, features do not fit the items or are not finite, or edges
-            are out of range.
+        ValueError: If an entry is missing, does not fit or is out of range,
+            or features are not finite.
 
     Example:
         >>> import torch
@@ -119,6 +116,12 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         r"""The edge type of the interactions generated for a modality."""
         return (self.edge_type[0], f'denoised_{modality}', self.edge_type[2])
 
+    @property
+    def edge_types(self) -> list[EdgeType]:
+        r"""The observed edge type, and the generated ones of modalities."""
+        generated = [self.generated_edge_type(m) for m in self.modalities]
+        return [self.edge_type, *generated]
+
     def adjacency_dict(
         self,
         edge_index_dict: Mapping[EdgeType, Adj | BipartiteAdj],
@@ -127,13 +130,10 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         prepare: bool = False,
         device: torch.device | None = None,
     ) -> dict[EdgeType, BipartiteAdj]:
-        r"""The normalised adjacencies of the observed and the generated
-        graphs, to be passed in place of :obj:`edge_index_dict` where graphs
-        are used more than once.
+        r"""The normalized adjacencies, to be passed in place of
+        :obj:`edge_index_dict` if graphs are used more than once.
         """
         check_keys('edge_index_dict', edge_index_dict, [self.edge_type])
-        edge_types = [self.edge_type]
-        edge_types += [self.generated_edge_type(m) for m in self.modalities]
         return {
             edge_type: self.adjacency(
                 edge_index_dict[edge_type],
@@ -143,7 +143,7 @@ class MultiModalLightGCNConv(BipartiteLGConv):
                 device,
                 f'edge_index_dict[{edge_type}]',
             )
-            for edge_type in edge_types
+            for edge_type in self.edge_types
             if edge_type in edge_index_dict
         }
 
@@ -157,39 +157,28 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         check_keys('x_dict', x_dict, [user, item])
         check_keys('modality_dict', modality_dict, self.modalities)
         weight = self.modality_weight
-        x_user = check_matrix(
-            f"x_dict['{user}']",
-            x_dict[user],
-            finite=False,
-            leading=True,
-            dtype=weight.dtype,
-            device=weight.device,
-        )
-        others = {f"x_dict['{item}']": x_dict[item]}
+        like: dict[str, Any] = {
+            'leading': True,
+            'dtype': weight.dtype,
+            'device': weight.device,
+        }
+        named = {f"x_dict['{t}']": x_dict[t] for t in (user, item)}
+        for name, x in named.items():
+            check_matrix(name, x, finite=False, **like)
+        x_user, x_item = named.values()
         for m in self.modalities:
-            others[f"modality_dict['{m}']"] = modality_dict[m]
-        num_items: int | None = None
-        for name, x in others.items():
-            check_matrix(
-                name,
-                x,
-                num_items,
-                x_user.size(-1),
-                finite=False,
-                leading=True,
-                dtype=weight.dtype,
-                device=weight.device,
+            name = f"modality_dict['{m}']"
+            named[name] = check_matrix(
+                name, modality_dict[m], x_item.size(-2), **like
             )
-            if x.size()[:-2] != x_user.size()[:-2]:
+        for name, x in named.items():
+            expected = [*x_user.size()[:-2], x.size(-2), x_user.size(-1)]
+            if list(x.size()) != expected:
                 raise ValueError(
-                    f"'{name}' needs the leading dimensions of "
-                    f"x_dict['{user}'], {list(x_user.size()[:-2])} (got shape "
-                    f'{list(x.size())})'
+                    f"'{name}' needs to be of shape {expected}, as "
+                    f"x_dict['{user}'] is of shape {list(x_user.size())} "
+                    f'(got {list(x.size())})'
                 )
-            if num_items is not None:
-                check_finite(name, x.detach())
-            num_items = x.size(-2)
-        x_item = x_dict[item]
 
         size = (x_user.size(-2), x_item.size(-2))
         adj_dict = self.adjacency_dict(
@@ -208,7 +197,7 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         x_item: Tensor,
         feature_dict: Mapping[str, Tensor],
     ) -> tuple[Tensor, Tensor]:
-        r"""The layer itself, on normalised adjacencies and features."""
+        r"""The equations, for normalized adjacencies and features."""
         adj = adj_dict[self.edge_type]
         weight = self.modality_weight.softmax(dim=0)
         feature = torch.stack([feature_dict[m] for m in self.modalities])

@@ -20,41 +20,43 @@ ANCHORS = ('modality', 'main')
 class CrossModalContrastiveLoss(torch.nn.Module):
     r"""The cross-modal contrastive loss of the `"DiffMM: Multi-Modal
     Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
-    paper (Section 3.3) for the nodes of one type: with modality views
-    :math:`\mathbf{V}_1, \ldots, \mathbf{V}_M` and the main view
-    :math:`\mathbf{Z}`,
+    paper (Section 3.3) for the nodes of one type
 
     .. math::
         \mathcal{L} =
         \begin{cases}
-        \sum_{m < m^{\prime}} \mathrm{InfoNCE}(\mathbf{V}_m,
-        \mathbf{V}_{m^{\prime}}) & \text{if anchor is } \texttt{modality} \\
         \sum_{m} \mathrm{InfoNCE}(\mathbf{Z}, \mathbf{V}_m)
-        & \text{if anchor is } \texttt{main}
+        & \text{if anchor is } \texttt{main} \\
+        \sum_{m < m^{\prime}} \mathrm{InfoNCE}(\mathbf{V}_m,
+        \mathbf{V}_{m^{\prime}}) & \text{if anchor is } \texttt{modality}
         \end{cases}
 
-    (see :func:`~diffmm_geo.nn.info_nce`). Call it once for users and once for
-    items, and add up.
+    with the main view :math:`\mathbf{Z}` and modality views
+    :math:`\mathbf{V}_1, \ldots, \mathbf{V}_M`; see
+    :func:`~diffmm_geo.nn.info_nce`. Call it for users and for items, and add
+    up.
 
     Args:
         temperature (float, optional): The temperature :math:`\tau`.
             (default: :obj:`0.5`)
-        anchor (str, optional): What the views are held against: each other
-            (:obj:`"modality"`) or the main view (:obj:`"main"`).
-            (default: :obj:`"modality"`)
-        num_candidates (int, optional): If given, sums over all nodes are
-            estimated from so many; see :func:`~diffmm_geo.nn.info_nce`.
+        anchor (str, optional): What modality views are contrasted with: the
+            main view (:obj:`"main"`) or each other (:obj:`"modality"`). By
+            default the main view, unless :obj:`main` is not given.
             (default: :obj:`None`)
+        num_candidates (int, optional): If given, the number of nodes from
+            which sums over all nodes are estimated; see
+            :func:`~diffmm_geo.nn.info_nce`. (default: :obj:`None`)
 
     Shapes:
         - **views:** :math:`(N, F)` for every modality
         - **index:** :math:`(B)`
-        - **main:** :math:`(N, F)`
-        - **output:** scalar; zero for a single view held against each other
+        - **main** *(optional)*: :math:`(N, F)`
+        - **output:** scalar; zero for a single view with anchor
+          :obj:`"modality"`
 
     Raises:
-        ValueError: If :obj:`anchor` is unknown, :obj:`main` is missing where
-            it is the anchor, or shapes do not fit.
+        ValueError: If :obj:`anchor` is unknown, :obj:`main` is missing for
+            anchor :obj:`"main"`, or shapes do not fit.
 
     Example:
         >>> import torch
@@ -69,16 +71,18 @@ class CrossModalContrastiveLoss(torch.nn.Module):
     def __init__(
         self,
         temperature: float = 0.5,
-        anchor: str = 'modality',
+        anchor: str | None = None,
         num_candidates: int | None = None,
     ) -> None:
         super().__init__()
         self.temperature = check_number(
             'temperature', temperature, 0.0, low_open=True
         )
-        self.anchor = check_choice('anchor', anchor, ANCHORS)
+        if anchor is not None:
+            check_choice('anchor', anchor, ANCHORS)
         if num_candidates is not None:
             check_int('num_candidates', num_candidates)
+        self.anchor = anchor
         self.num_candidates = num_candidates
 
     def forward(
@@ -92,17 +96,15 @@ class CrossModalContrastiveLoss(torch.nn.Module):
             raise ValueError("'views' needs at least one view (got none)")
         if self.anchor == 'main' and main is None:
             raise ValueError(
-                "'main' needs to be given where the anchor is 'main' (got None)"
+                "'main' needs to be given for anchor='main' (got None)"
             )
         named = {f"views['{name}']": view for name, view in views.items()}
         if main is not None:
             named['main'] = main
-        first: Tensor | None = None
+        name, first = next(iter(named.items()))
+        check_matrix(name, first, finite=False)
         for name, view in named.items():
-            if first is None:
-                first = check_matrix(name, view, finite=False)
             check_matrix_like(name, view, first, first.dtype)
-        assert first is not None
         index = check_index('index', index, first.size(0), first.device)
         if index.numel() == 0:
             raise ValueError("'index' needs at least one node (got none)")
@@ -115,18 +117,16 @@ class CrossModalContrastiveLoss(torch.nn.Module):
         main: Tensor | None = None,
         candidate_sample: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        r"""The loss of views that are known to be valid. Nothing is checked,
-        and so a device is not waited for. :obj:`candidate_sample` is that
-        of :func:`~diffmm_geo.nn.info_nce`.
+        r"""The loss without checks, which would wait for a GPU.
+        :obj:`candidate_sample` is that of :func:`~diffmm_geo.nn.info_nce`.
         """
-        if self.anchor == 'main':
-            assert main is not None
-            passes = [(main, views)]
-        else:
+        if main is None or self.anchor == 'modality':
             # Each view against all those after it.
             passes = [
                 (view, views[n:]) for n, view in enumerate(views[:-1], start=1)
             ]
+        else:
+            passes = [(main, views)]
         total = views[0].new_zeros(())
         for anchor, candidates in passes:
             total = total + info_nce_views(
@@ -142,5 +142,5 @@ class CrossModalContrastiveLoss(torch.nn.Module):
     def __repr__(self) -> str:
         return (
             f'{self.__class__.__name__}(temperature={self.temperature}, '
-            f"anchor='{self.anchor}')"
+            f'anchor={self.anchor!r})'
         )

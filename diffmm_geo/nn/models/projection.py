@@ -1,9 +1,19 @@
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import Parameter
+from torch.nn import ModuleDict, Parameter
 
+from diffmm_geo.nn.modality_name import module_name
 from diffmm_geo.ops.row_linear import row_linear
+from diffmm_geo.utils.checks import (
+    check_choice,
+    check_int,
+    check_keys,
+    check_matrix,
+    check_modalities,
+)
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -19,7 +29,7 @@ class LinearProjection(torch.nn.Linear):
 
 class LeakyXavierProjection(torch.nn.Module):
     r"""The projection :math:`\mathrm{LeakyReLU}_{0.2}(\mathbf{X}
-    \mathbf{W})`, without bias and with Xavier initialisation.
+    \mathbf{W})`, without bias and with Xavier initialization.
 
     Args:
         in_channels (int): The number of raw channels.
@@ -44,8 +54,63 @@ PROJECTIONS: dict[str, type[torch.nn.Module]] = {
 }
 
 
+class ModalityProjection(ModuleDict):
+    r"""Projects the raw features of each modality to embeddings.
+
+    Args:
+        modality_channels (dict[str, int]): The number of raw channels of each
+            modality.
+        embedding_dim (int): The number of channels to project to.
+        projection (str or dict[str, str]): A key of :obj:`PROJECTIONS`, for
+            all modalities or for each.
+    """
+
+    def __init__(
+        self,
+        modality_channels: Mapping[str, int],
+        embedding_dim: int,
+        projection: str | Mapping[str, str],
+    ) -> None:
+        super().__init__()
+        check_keys('modality_channels', modality_channels, [])
+        modalities = check_modalities(modality_channels, 'modality_channels')
+        self.channels = {
+            m: check_int(f"modality_channels['{m}']", channels)
+            for m, channels in modality_channels.items()
+        }
+        if isinstance(projection, str):
+            projection = dict.fromkeys(modalities, projection)
+        check_keys('projection', projection, modalities)
+        self.kinds = {
+            m: check_choice('projection', projection[m], PROJECTIONS)
+            for m in modalities
+        }
+        for m, channels in self.channels.items():
+            kind = PROJECTIONS[self.kinds[m]]
+            self[module_name(m)] = kind(channels, embedding_dim)
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters of the module."""
+        for projection in self.values():
+            projection.reset_parameters()  # type: ignore[operator]
+
+    def forward(
+        self,
+        feature_dict: Mapping[str, Tensor],
+        num_items: int,
+    ) -> dict[str, Tensor]:
+        check_keys('feature_dict', feature_dict, self.channels)
+        device = next(self.parameters()).device
+        for m, channels in self.channels.items():
+            name = f"feature_dict['{m}']"
+            check_matrix(
+                name, feature_dict[m], num_items, channels, device=device
+            )
+        return {m: self[module_name(m)](feature_dict[m]) for m in self.channels}
+
+
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    # What is stored in half the size is not to be held in full.
+    # Features stored in half precision are not copied to full precision.
     if x.dtype in HALF and x.dtype != weight.dtype and not x.requires_grad:
         return row_linear(x, weight, bias)
     return F.linear(x.to(weight.dtype), weight, bias)

@@ -34,20 +34,18 @@ def info_nce(
         {\sum_{j=1}^{N} \exp(\cos(\mathbf{a}_n, \mathbf{b}_j) / \tau)}
 
     (Section 3.3 of the `"DiffMM: Multi-Modal Diffusion Model for
-    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper), in blocks, so
-    that the :obj:`[B, N]` matrix of cosines is never held.
+    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper). It is computed
+    in blocks, without the :obj:`[B, N]` matrix of cosines.
 
     Args:
         anchor (torch.Tensor): The view :math:`\mathbf{a}` of all nodes.
         candidate (torch.Tensor): The view :math:`\mathbf{b}` of all nodes.
-        index (torch.Tensor): The nodes to take as anchors; a node may come
-            more than once.
+        index (torch.Tensor): The nodes to take as anchors, which may repeat.
         temperature (float, optional): The temperature :math:`\tau`.
             (default: :obj:`0.5`)
         num_candidates (int, optional): If given, the sum over all nodes but
-            :math:`n` is estimated from so many, drawn uniformly in each call,
-            each of which stands for as many as were left out.
-            (default: :obj:`None`, the sum itself)
+            :math:`n` is estimated from this number of nodes, drawn uniformly
+            in each call and weighted accordingly. (default: :obj:`None`)
         candidate_sample (tuple[torch.Tensor, torch.Tensor], optional): Distinct
             nodes from which the sum over all nodes but :math:`n` is estimated,
             and a weight :math:`1 / \pi_j` for each, where :math:`\pi_j` is
@@ -56,16 +54,15 @@ def info_nce(
             :obj:`num_candidates` then draws from the sample.
             (default: :obj:`None`)
         backend (str, optional): :obj:`"blockwise"`, or :obj:`"triton"` for
-            our kernels on a GPU, which take all nodes as candidates. By
-            default :obj:`"blockwise"`, unless the
-            :meth:`~diffmm_geo.ops.backend` context says :obj:`"triton"`.
-            (default: :obj:`None`)
+            GPU kernels that take all nodes as candidates. By default
+            :obj:`"blockwise"`, unless the :meth:`~diffmm_geo.ops.backend`
+            context says :obj:`"triton"`. (default: :obj:`None`)
 
     Shapes:
         - **anchor:** :math:`(N, F)`
         - **candidate:** :math:`(N, F)`
         - **index:** :math:`(B)`
-        - **candidate_sample:** :math:`(S)` and :math:`(S)`
+        - **candidate_sample:** a pair of :math:`(S)` and :math:`(S)`
         - **output:** scalar
 
     Raises:

@@ -24,26 +24,22 @@ def info_nce_views(
     candidate_sample: tuple[Tensor, Tensor] | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    r"""The sum of the losses of several views against one anchor, in one
-    pass: blocks of cosines, or with :obj:`backend="triton"`, our own kernels.
-
-    :obj:`candidate_sample` holds distinct nodes and the number of nodes that
-    each represents; see :func:`~diffmm_geo.nn.info_nce`.
+    r"""The sum of :func:`~diffmm_geo.nn.info_nce` of one anchor and several
+    candidate views, in one pass and without checks of its arguments.
     """
     takes_all = candidate_sample is None and (
         num_candidates is None or num_candidates >= anchor.size(0)
     )
     backend = _find_backend(backend, index.device, takes_all)
     dtype = torch.promote_types(anchor.dtype, candidates[0].dtype)
-    # Sums over all nodes need more digits than half precision has.
+    # Half precision is too coarse for sums over all nodes.
     compute = torch.promote_types(dtype, torch.float)
     weight = anchor.new_full(index.size(), 1 / index.numel(), dtype=compute)
-    if not index.is_cuda:  # Where it would wait for the device.
-        # A node that comes more than once is computed once.
+    if not index.is_cuda:  # This would wait for the device.
+        # Compute repeated nodes once.
         index, inverse = index.unique(return_inverse=True)
         weight = weight.new_zeros(index.size()).index_add_(0, inverse, weight)
-    # The temperature is folded into the anchors: a pass over [B, F], not
-    # one over [B, N].
+    # Scaling anchors is a pass over [B, F] instead of one over [B, N].
     query = unit_rows(anchor.index_select(0, index).to(compute))
     query = query / temperature
     max_logit, num_nodes = 1.0 / temperature, anchor.size(0)
@@ -64,7 +60,7 @@ def info_nce_views(
         positives = [view.index_select(0, index) for view in views]
         place, scale = index, None
     else:
-        drawn, column_weight = _sample(
+        drawn, column_weight = _draw_candidates(
             num_nodes, num_candidates, candidate_sample, index.device
         )
         rows = torch.cat([index, drawn])
@@ -99,7 +95,7 @@ def info_nce_views(
 def _find_backend(
     name: str | None, device: torch.device, takes_all: bool
 ) -> str:
-    # A context is a preference, an argument is a demand.
+    # An unavailable backend is an error only if it is an argument.
     if name is None:
         prefers_triton = chosen_backend() == 'triton'
         if prefers_triton and takes_all and runs_triton(device):
@@ -113,30 +109,30 @@ def _find_backend(
         )
     if name == 'triton' and not takes_all:
         raise ValueError(
-            "'backend' needs to be 'blockwise' where candidates are a sample "
+            "'backend' needs to be 'blockwise' if candidates are sampled "
             "(got 'triton')"
         )
     return name
 
 
-def _sample(
+def _draw_candidates(
     num_nodes: int,
     num_candidates: int | None,
     candidate_sample: tuple[Tensor, Tensor] | None,
     device: torch.device,
 ) -> tuple[Tensor, Tensor | None]:
-    r"""The candidates, and where they are a sample, what each stands for."""
+    r"""The candidates, and their weights if they are of a sample."""
     if candidate_sample is None:
         assert num_candidates is not None
         return _draw(num_nodes, num_candidates, device), None
-    drawn, stands_for = candidate_sample
+    drawn, weight = candidate_sample
     size = drawn.numel()
     if num_candidates is None or num_candidates >= size:
-        return drawn, stands_for
+        return drawn, weight
     some = _draw(size, num_candidates, device)
-    return drawn[some], stands_for[some] * (size / num_candidates)
+    return drawn[some], weight[some] * (size / num_candidates)
 
 
 def _draw(num_nodes: int, size: int, device: torch.device) -> Tensor:
-    r"""Some of the nodes, none twice."""
+    r"""Draws distinct nodes."""
     return torch.randperm(num_nodes, device=device)[:size]

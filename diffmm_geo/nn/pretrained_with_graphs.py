@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch_geometric.typing import Adj, EdgeType
+
+from diffmm_geo.nn.pretrained import (
+    WEIGHTS,
+    Pretrained,
+    read_file,
+    write_folder,
+)
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj, to_coo
+from diffmm_geo.utils.checks import check_edge_index, check_keys, describe
+
+GRAPHS = 'graphs.safetensors'
+
+
+class PretrainedWithGraphs(Pretrained):
+    r"""A :class:`Pretrained` module of users and items whose graphs are saved
+    with it, to :obj:`graphs.safetensors`.
+    """
+
+    num_users: int
+    num_items: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        r"""The number of users and the number of items."""
+        return self.num_users, self.num_items
+
+    @property
+    def edge_types(self) -> list[EdgeType]:
+        r"""The edge types of its graphs, the first of which is required."""
+        raise NotImplementedError
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        edge_index_dict: Mapping[EdgeType, Adj | BipartiteAdj] | None = None,
+    ) -> None:
+        r"""Saves the module, and its graphs if given. If this fails, an
+        earlier save in the folder stays as it was.
+
+        Args:
+            folder (str or Path): The folder, created if missing.
+            edge_index_dict (dict, optional): The observed and generated
+                graphs. (default: :obj:`None`)
+
+        Raises:
+            ImportError: If safetensors is not installed.
+            ValueError: If the observed graph is missing, or a graph does not
+                fit or has edge weights.
+        """
+        files: dict[str, dict[str, Tensor]] = {WEIGHTS: self.state_dict()}
+        if edge_index_dict is not None:
+            check_keys('edge_index_dict', edge_index_dict, self.edge_types[:1])
+            files[GRAPHS] = {
+                json.dumps(t): _edge_index(t, edge_index_dict[t], self.size)
+                for t in self.edge_types
+                if t in edge_index_dict
+            }
+        write_folder(folder, self, files)
+        if edge_index_dict is None:
+            Path(folder, GRAPHS).unlink(missing_ok=True)
+
+    def load_graphs(self, folder: str | Path) -> dict[EdgeType, Tensor]:
+        r"""Loads the graphs saved with the module, to the module's device.
+
+        Args:
+            folder (str or Path): The folder.
+
+        Shapes:
+            - **output:** :math:`(2, |\mathcal{E}|)` for every edge type
+
+        Raises:
+            FileNotFoundError: If no graphs were saved.
+            ImportError: If safetensors is not installed.
+            ValueError: If the file is damaged, not of the last save, or has
+                graphs that do not fit the module.
+        """
+        path, graphs = (
+            Path(folder, GRAPHS),
+            read_file(folder, GRAPHS, type(self)),
+        )
+        by_key = {json.dumps(t): t for t in self.edge_types}
+        required = json.dumps(self.edge_types[0])
+        if required not in graphs or not graphs.keys() <= by_key.keys():
+            raise ValueError(
+                f"'{path}' needs the graph {required}, and no others than "
+                f'{list(by_key)} (got {list(graphs)})'
+            )
+        device = next(self.parameters()).device
+        return {
+            t: check_edge_index(f'{path}, {t}', graphs[key], *self.size).to(
+                device
+            )
+            for key, t in by_key.items()
+            if key in graphs
+        }
+
+
+def _edge_index(
+    edge_type: EdgeType,
+    adj: Adj | BipartiteAdj,
+    size: tuple[int, int],
+) -> Tensor:
+    if isinstance(adj, BipartiteAdj):
+        raise ValueError(
+            f"'edge_index_dict' needs the graph of {edge_type} before "
+            f"'adjacency_dict' (got a BipartiteAdj)"
+        )
+    user, item, weight = to_coo(adj, size)
+    if weight is not None and bool((weight != 1).any()):
+        raise ValueError(
+            f"'edge_index_dict' needs {edge_type} without edge weights to be "
+            f'saved (got {describe(weight)})'
+        )
+    return torch.stack([user, item])
