@@ -23,7 +23,6 @@ import diffmm_geo
 NOT_IN_ALL = (
     'diffmm_geo.ops.bipartite_adj.BipartiteAdj',
     'diffmm_geo.ops.item_lists.ItemLists',
-    'diffmm_geo.ops.row_streams.RowStreams',
     'diffmm_geo.ops.spmm.backend.Backend',
     'diffmm_geo.ops.spmm.csr_pattern.CSRPattern',
     'diffmm_geo.training.lightning_module.DiffMMLightning',

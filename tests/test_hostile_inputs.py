@@ -289,9 +289,14 @@ def cases() -> dict[str, Case]:
             GaussianDiffusion().q_sample,
             {**step, 'noise': torch.randn(2, NUM_ITEMS)},
         ),
-        'GaussianDiffusion.posterior_mean': Case(
-            GaussianDiffusion().posterior_mean,
-            {'x_start': x_start, 'x_t': x_start.clone(), 't': 2},
+        'GaussianDiffusion.posterior_step': Case(
+            GaussianDiffusion().posterior_step,
+            {
+                'x_start': x_start,
+                'x_t': x_start.clone(),
+                't': 2,
+                'noise': x_start.clone(),
+            },
         ),
         'Denoiser.__init__': Case(Denoiser, denoiser),
         'Denoiser': Case(

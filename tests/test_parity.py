@@ -15,9 +15,10 @@ from diffmm_geo.nn import (
     CrossModalContrastiveLoss,
     DiffMM,
     GaussianDiffusion,
+    InteractionDiffusion,
     ModalityDiffusion,
 )
-from diffmm_geo.nn.diffusion import modality_diffusion
+from diffmm_geo.nn.diffusion import hidden_sampling
 
 
 class Golden(dict):
@@ -235,7 +236,7 @@ def test_reverse_process(diffusion, m):
 @per_modality
 def test_generated_edges_in_hidden_size(diffusion, m, monkeypatch):
     # Not by way of `sample()`.
-    monkeypatch.setattr(diffusion, 'sample', None)
+    monkeypatch.setattr(InteractionDiffusion, 'sample', None)
     k = int(GOLDEN['edges_per_user'])
     out = diffusion.sample_edges(m, GOLDEN['edge_index'], NUM_USERS, k)
     assert out.equal(generated_edges(m))
@@ -250,7 +251,7 @@ def test_generated_edges_of_dense_rows(diffusion, m):
 
 @per_modality
 def test_generated_edges_in_blocks(diffusion, m, monkeypatch):
-    monkeypatch.setattr(modality_diffusion, 'BLOCK_SIZE', 7 * 16)
+    monkeypatch.setattr(hidden_sampling, 'BLOCK_SIZE', 7 * 16)
     k = int(GOLDEN['edges_per_user'])
     out = diffusion.sample_edges(m, GOLDEN['edge_index'], NUM_USERS, k)
     assert out.equal(generated_edges(m))

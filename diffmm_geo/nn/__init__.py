@@ -1,7 +1,12 @@
 r"""Layers, losses, diffusion and the model, as torch modules."""
 
 from .conv import BipartiteLGConv, MultiModalLightGCNConv
-from .diffusion import Denoiser, GaussianDiffusion, ModalityDiffusion
+from .diffusion import (
+    Denoiser,
+    GaussianDiffusion,
+    InteractionDiffusion,
+    ModalityDiffusion,
+)
 from .loss import CrossModalContrastiveLoss, info_nce
 from .models import MF, VBPR, DiffMM
 from .official_checkpoint import load_official_checkpoint
@@ -14,6 +19,7 @@ __all__ = [
     'Denoiser',
     'DiffMM',
     'GaussianDiffusion',
+    'InteractionDiffusion',
     'ModalityDiffusion',
     'MultiModalLightGCNConv',
     'info_nce',

@@ -11,7 +11,6 @@ from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
 from diffmm_geo.nn import DiffMM, GaussianDiffusion, ModalityDiffusion
-from diffmm_geo.nn.diffusion.diffusion_training import train_diffusion_epoch
 from diffmm_geo.nn.models.projection import HALF
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.ops.item_lists import ItemLists
@@ -274,8 +273,7 @@ class DiffMMTask(Task):
                 modalities: Iterable[str],
                 on_step: OnStep | None,
             ) -> dict[str, float]:
-                return train_diffusion_epoch(
-                    self.diffusion,
+                return self.diffusion.train_epoch(
                     self.optimizers['diffusion'],
                     self.interactions,
                     self.model.item_emb.weight.detach(),

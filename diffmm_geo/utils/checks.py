@@ -56,9 +56,9 @@ def check_int(
             f"'{name}' needs to be an integer >= {minimum} (got {value})"
         )
     if value > maximum:
+        got = value if value < 2**63 else f'one of {value.bit_length()} bits'
         raise ValueError(
-            f"'{name}' needs to be an integer <= {maximum} "
-            f'(got one of {value.bit_length()} bits)'
+            f"'{name}' needs to be an integer <= {maximum} (got {got})"
         )
     return value
 
@@ -214,6 +214,25 @@ def check_index(
     return index.long()
 
 
+def check_steps(
+    t: Any,
+    num_rows: int,
+    num_steps: int | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    r"""A diffusion step :obj:`t` for each row, or one for all rows."""
+    if isinstance(t, int):
+        check_int('t', t, 0, MAX_COUNT if num_steps is None else num_steps - 1)
+        return torch.tensor([t], device=device)
+    steps = check_index('t', t, num_steps, device)
+    if steps.numel() not in (1, num_rows):
+        raise ValueError(
+            f"'t' needs a step for each of the {num_rows} rows, or one for all "
+            f'(got {steps.numel()})'
+        )
+    return steps
+
+
 def check_edge_index(
     name: str,
     edge_index: Any,
@@ -294,10 +313,15 @@ def check_matrix(
     leading: bool = False,
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
+    like: Tensor | None = None,
 ) -> Tensor:
     r"""A floating point matrix :obj:`[num_rows, num_channels]`, or
-    :obj:`[..., num_rows, num_channels]` if it may have leading dimensions.
+    :obj:`[..., num_rows, num_channels]` if it may have leading dimensions. If
+    it meets another tensor (:obj:`like`), it has the type and the device of
+    that tensor, and its values are not checked.
     """
+    if like is not None:
+        finite, dtype, device = False, like.dtype, like.device
     if not _is_dense(x) or x.dim() < 2 or (x.dim() > 2 and not leading):
         raise ValueError(
             f"'{name}' needs to be a floating point matrix (got {describe(x)})"

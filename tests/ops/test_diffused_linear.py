@@ -3,8 +3,8 @@ import torch
 from torch.testing import assert_close
 
 from diffmm_geo.ops.diffused_linear import (
-    diffused_linear_dense,
     diffused_linear_gram,
+    diffused_linear_naive,
     diffused_linear_shared,
 )
 from diffmm_geo.ops.item_lists import ItemLists
@@ -43,7 +43,7 @@ def test_dense_with_given_noise(inputs):
     lists, weight, signal, noise_scale = inputs
     noise = torch.randn(ROWS, ITEMS).double()
     before = noise.clone()
-    out = diffused_linear_dense(*inputs, 0.0, noise)
+    out = diffused_linear_naive(*inputs, 0.0, noise)
     x = signal.view(-1, 1) * dense_rows(lists) + noise_scale.view(-1, 1) * noise
     assert_close(out, x @ weight)
     assert noise.equal(before)
@@ -90,7 +90,7 @@ def many(function, args, repeats=20000):
 def test_same_law_as_dense(inputs, function, p):
     args = *inputs, p
     for got, expected in zip(
-        many(function, args), many(diffused_linear_dense, args)
+        many(function, args), many(diffused_linear_naive, args)
     ):
         assert float((got - expected).norm() / expected.norm()) < 0.1
 
@@ -108,7 +108,7 @@ def test_rows_share_noise(inputs):
 
 
 @pytest.mark.parametrize(
-    'function', [diffused_linear_dense, diffused_linear_gram, shared]
+    'function', [diffused_linear_naive, diffused_linear_gram, shared]
 )
 def test_autocast(inputs, function):
     lists, weight, signal, noise_scale = inputs

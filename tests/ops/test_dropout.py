@@ -22,12 +22,12 @@ def test_share_and_scale(p, dtype):
 
 
 def test_elements_are_independent():
-    # Of neighbours, and of those that share the bits of a word.
+    # Neighbors, and elements that share the bits of a word.
     kept = (dropout(torch.ones(2**18), 0.5) != 0).double() - 0.5
     for lag in (1, 2, 3, 4, 5, 8):
         correlation = float((kept[lag:] * kept[:-lag]).mean()) * 4
         assert abs(correlation) < 6 / 2**9
-    # Each of the places in a word is kept as often as it ought to be.
+    # Each position in a word is kept at the right rate.
     assert_close(
         kept.view(-1, 4).mean(0), torch.zeros(4).double(), atol=0.012, rtol=0
     )

@@ -7,15 +7,14 @@ from torch import Tensor
 from torch.nn import Linear, ModuleList, Parameter
 
 from diffmm_geo.ops.dropout import dropout
-from diffmm_geo.ops.row_streams import RowStreams
 from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.utils.checks import (
     check_bool,
-    check_index,
     check_int,
     check_matrix,
     check_number,
     check_state_dict,
+    check_steps,
     describe,
     tensors_of,
 )
@@ -39,14 +38,14 @@ class Denoiser(torch.nn.Module):
         num_items (int): The number of items :math:`I`.
         hidden_channels (int or list[int], optional): The size of the hidden
             layer. A list gives the sizes of the decoder's hidden layers, from
-            the innermost outwards; the encoder mirrors them.
+            the innermost outwards. The encoder mirrors them.
             (default: :obj:`1000`)
         time_channels (int, optional): The size of the step encoding.
             (default: :obj:`10`)
         dropout (float, optional): The dropout probability of
             :math:`\mathbf{a}_t` in training. (default: :obj:`0.5`)
-        normalize (bool, optional): Whether to normalise :math:`\mathbf{a}_t`
-            to unit length first. (default: :obj:`False`)
+        normalize (bool, optional): Whether to first normalize the rows
+            :math:`\mathbf{a}_t` to unit length. (default: :obj:`False`)
 
     Shapes:
         - **x_t:** :math:`(B, I)`
@@ -75,14 +74,11 @@ class Denoiser(torch.nn.Module):
         super().__init__()
         if isinstance(hidden_channels, int):
             hidden_channels = [hidden_channels]
-        if not isinstance(hidden_channels, (list, tuple)):
+        is_list = isinstance(hidden_channels, (list, tuple))
+        if not is_list or len(hidden_channels) == 0:
             raise ValueError(
-                f"'hidden_channels' needs to be an integer or a list of them "
-                f'(got {describe(hidden_channels)})'
-            )
-        if len(hidden_channels) == 0:
-            raise ValueError(
-                "'hidden_channels' needs at least one size (got none)"
+                f"'hidden_channels' needs to be an integer or a list of at "
+                f'least one (got {describe(hidden_channels)})'
             )
         hidden = [check_int('hidden_channels', h) for h in hidden_channels]
         self.num_items = check_int('num_items', num_items)
@@ -93,9 +89,8 @@ class Denoiser(torch.nn.Module):
         )
         self.normalize = check_bool('normalize', normalize)
 
-        # The first layer is linear in the items and the step alike, and is
-        # kept in two: rows of `item_weight` are looked up where `a_t` is
-        # sparse.
+        # The first layer is kept in two parts, one for the items and one for
+        # the step, so that sparse rows can look up `item_weight`.
         encoder, decoder = list(reversed(hidden)), [*hidden, num_items]
         self.item_weight = Parameter(torch.empty(num_items, encoder[0]))
         self.time_emb = Linear(time_channels, time_channels)
@@ -114,7 +109,7 @@ class Denoiser(torch.nn.Module):
             assert isinstance(lin, Linear)
             torch.nn.init.xavier_normal_(lin.weight)
             torch.nn.init.normal_(lin.bias, 0.0, 0.001)
-        # Both parts are scaled as the one layer that they make up.
+        # Both parts of the first layer are scaled as a single layer.
         fan = self.num_items + self.time_channels + self.item_weight.size(1)
         torch.nn.init.normal_(self.item_weight, 0.0, math.sqrt(2 / fan))
         torch.nn.init.normal_(self.time_lin.weight, 0.0, math.sqrt(2 / fan))
@@ -146,18 +141,18 @@ class Denoiser(torch.nn.Module):
         return out.to(self.time_emb.weight.dtype)
 
     def hidden(self, z: Tensor, t: Tensor) -> Tensor:
-        r"""The last hidden layer from :math:`\mathbf{z}`, the items' share
-        of the first layer.
+        r"""The last hidden layer, from the items' share :math:`\mathbf{z}` of
+        the first layer.
 
         Shapes:
             - **z:** :math:`(B, H)`
-            - **t:** :math:`(B)`, or :math:`(1)` for all rows alike
+            - **t:** :math:`(B)`, or :math:`(1)` for all rows
             - **output:** :math:`(B, H^{\prime})`
         """
         return self.last_hidden(z + self.time_shift(t))
 
     def time_shift(self, t: Tensor) -> Tensor:
-        r"""The step's share of the first layer, its bias included.
+        r"""The step's share of the first layer, including its bias.
 
         Shapes:
             - **t:** :math:`(B)`
@@ -168,7 +163,7 @@ class Denoiser(torch.nn.Module):
         return out
 
     def last_hidden(self, h: Tensor) -> Tensor:
-        r"""The last hidden layer from what the first one passes on, before
+        r"""The last hidden layer, from the output of the first layer before
         its activation.
 
         Shapes:
@@ -182,29 +177,15 @@ class Denoiser(torch.nn.Module):
     def forward(
         self,
         x_t: Tensor,
-        t: Tensor,
-        streams: RowStreams | None = None,
+        t: int | Tensor,
     ) -> Tensor:
         weight = self.item_weight
-        check_matrix(
-            'x_t',
-            x_t,
-            None,
-            self.num_items,
-            finite=False,
-            dtype=weight.dtype,
-            device=weight.device,
-        )
-        t = check_index('t', t, device=weight.device)
-        if t.numel() not in (1, x_t.size(0)):
-            raise ValueError(
-                f"'t' needs a step for each of the {x_t.size(0)} rows, or one "
-                f'for all (got {t.numel()})'
-            )
+        check_matrix('x_t', x_t, None, self.num_items, like=weight)
+        t = check_steps(t, x_t.size(0), device=weight.device)
         if self.normalize:
             x_t = unit_rows(x_t)
         if self.training:
-            x_t = dropout(x_t, self.dropout, streams)
+            x_t = dropout(x_t, self.dropout)
         out: Tensor = self.lin_out(self.hidden(x_t @ self.item_weight, t))
         return out
 

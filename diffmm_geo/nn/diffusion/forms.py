@@ -1,13 +1,13 @@
-r"""In which form a denoiser's two products with all items are trained."""
+r"""The choice of a form for a denoiser's two products with all items."""
 
 from diffmm_geo.ops.diffused_linear import suits_gram
 
 FORMS = ('auto', 'dense', 'gram', 'sampled')
 
-# To draw an element of noise and of dropout takes about as long as so many
+# Drawing one element of noise and of dropout takes about as long as this many
 # floating point operations of a product.
 FLOPS_PER_NOISE = 3000
-# A Cholesky factor and its gradient, as products of hidden size.
+# The cost of a Cholesky factor and its gradient, in products of hidden size.
 CHOLESKY_PRODUCTS = 9
 
 
@@ -17,7 +17,7 @@ def input_form(
     hidden_channels: int,
     dropout: float,
 ) -> str:
-    r"""The cheaper of the forms that hold for the layer that reads items."""
+    r"""The cheapest valid form of the first layer."""
     if dropout > 0 and not suits_gram(num_items, hidden_channels):
         return 'dense'
     b, i, h = batch_size, num_items, hidden_channels
@@ -27,9 +27,7 @@ def input_form(
 
 
 def output_form(batch_size: int, num_items: int, hidden_channels: int) -> str:
-    r"""The cheaper of the forms of the layer that scores items, which are
-    equal.
-    """
+    r"""The cheaper form of the last layer, where both are exact."""
     b, i, h = batch_size, num_items, hidden_channels
     dense = 6 * b * i * h
     gram = 4 * i * h**2 + 6 * b * h**2

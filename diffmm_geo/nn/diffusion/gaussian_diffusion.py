@@ -2,11 +2,11 @@ import torch
 from torch import Tensor
 
 from diffmm_geo.utils.checks import (
-    check_index,
     check_int,
     check_matrix,
     check_matrix_like,
     check_number,
+    check_steps,
 )
 
 
@@ -25,7 +25,7 @@ class GaussianDiffusion(torch.nn.Module):
         0.999 \right), \quad
         \bar{\alpha}_t = \prod_{s=0}^{t} (1 - \beta_s)
 
-    computed in double precision, then cast.
+    which is computed in double precision and then cast.
 
     The buffers are vectors over the steps :math:`t = 0, \ldots, T - 1`:
     :obj:`betas`, :obj:`alphas_cumprod`, :obj:`sqrt_alphas_cumprod`,
@@ -130,10 +130,10 @@ class GaussianDiffusion(torch.nn.Module):
     def q_sample(
         self,
         x_start: Tensor,
-        t: Tensor,
+        t: int | Tensor,
         noise: Tensor | None = None,
     ) -> Tensor:
-        r"""Diffuses rows to their steps
+        r"""Diffuses each row to its step (Equations 1 and 2)
 
         .. math::
             \mathbf{a}_t = \sqrt{\bar{\alpha}_t} \, \mathbf{a}_0 +
@@ -141,7 +141,7 @@ class GaussianDiffusion(torch.nn.Module):
 
         Args:
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
-            t (torch.Tensor): The step of each row.
+            t (int or torch.Tensor): The step of each row, or one for all.
             noise (torch.Tensor, optional): The noise
                 :math:`\boldsymbol{\epsilon}`, standard normal if not given.
                 (default: :obj:`None`)
@@ -153,69 +153,86 @@ class GaussianDiffusion(torch.nn.Module):
             - **output:** :math:`(B, I)`
 
         Raises:
-            ValueError: If shapes, types or devices do not fit, or a step is
+            ValueError: If shapes, types or devices do not match, or a step is
                 out of range.
         """
         check_matrix('x_start', x_start, finite=False, device=self.betas.device)
-        t = self._check_t(t, x_start.size(0))
-        if noise is not None:
-            check_matrix_like('noise', noise, x_start, x_start.dtype)
-        return self._diffuse(x_start, t, noise)
-
-    def _check_t(self, t: Tensor, num_rows: int) -> Tensor:
-        t = check_index('t', t, self.num_steps, self.betas.device)
-        if t.numel() not in (1, num_rows):
-            raise ValueError(
-                f"'t' needs a step for each of the {num_rows} rows, or one "
-                f'for all (got {t.numel()})'
-            )
-        return t
-
-    def _diffuse(
-        self,
-        x_start: Tensor,
-        t: Tensor,
-        noise: Tensor | None = None,
-    ) -> Tensor:
-        # Of what is known to be valid: nothing waits for a device.
+        t = check_steps(t, x_start.size(0), self.num_steps, self.betas.device)
         if noise is None:
             noise = torch.randn_like(x_start)
-        signal = self.sqrt_alphas_cumprod[t].to(x_start.dtype).view(-1, 1)
-        scale = (
-            self.sqrt_one_minus_alphas_cumprod[t].to(x_start.dtype).view(-1, 1)
-        )
+        else:
+            check_matrix_like('noise', noise, x_start, x_start.dtype)
+        signal = _rows(self.sqrt_alphas_cumprod[t], x_start)
+        scale = _rows(self.sqrt_one_minus_alphas_cumprod[t], x_start)
         return (signal * x_start).addcmul(scale, noise)
 
     def posterior_mean(
         self,
         x_start: Tensor,
         x_t: Tensor,
-        t: int,
+        t: int | Tensor,
     ) -> Tensor:
-        r"""The mean of :math:`q(\mathbf{a}_{t-1} | \mathbf{a}_t,
-        \mathbf{a}_0)`, for one step of all rows.
+        r"""The mean :math:`\boldsymbol{\mu}_t` of :meth:`posterior_step`, which
+        has the same arguments.
+        """
+        check_matrix('x_start', x_start, finite=False, device=self.betas.device)
+        check_matrix_like('x_t', x_t, x_start, x_start.dtype)
+        t = check_steps(t, x_t.size(0), self.num_steps, self.betas.device)
+        return (
+            _rows(self.posterior_mean_coef1[t], x_t) * x_start
+            + _rows(self.posterior_mean_coef2[t], x_t) * x_t
+        )
+
+    def posterior_step(
+        self,
+        x_start: Tensor,
+        x_t: Tensor,
+        t: int | Tensor,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        r"""One step of the reverse process (Equation 4), from the posterior
+        :math:`q(\mathbf{a}_{t-1} | \mathbf{a}_t, \mathbf{a}_0)`
+
+        .. math::
+            \mathbf{a}_{t-1} = \boldsymbol{\mu}_t + \tilde{\sigma}_t \,
+            \boldsymbol{\epsilon}
+
+            \boldsymbol{\mu}_t = \frac{\beta_t \sqrt{\bar{\alpha}_{t-1}}}
+            {1 - \bar{\alpha}_t} \, \mathbf{a}_0 + \frac{(1 -
+            \bar{\alpha}_{t-1}) \sqrt{1 - \beta_t}}{1 - \bar{\alpha}_t} \,
+            \mathbf{a}_t, \quad \tilde{\sigma}_t^2 = \beta_t \frac{1 -
+            \bar{\alpha}_{t-1}}{1 - \bar{\alpha}_t}.
+
+        The step at :math:`t = 0` returns :math:`\mathbf{a}_0`, without noise.
 
         Args:
-            x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
+            x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`, in general
+                predicted by a denoiser.
             x_t (torch.Tensor): The rows :math:`\mathbf{a}_t`.
-            t (int): The step :math:`t`.
+            t (int or torch.Tensor): The step of each row, or one for all.
+            noise (torch.Tensor, optional): The noise
+                :math:`\boldsymbol{\epsilon}`. Without it, the step returns
+                the mean. (default: :obj:`None`)
 
         Shapes:
             - **x_start:** :math:`(B, I)`
             - **x_t:** :math:`(B, I)`
+            - **t:** :math:`(B)`
+            - **noise:** :math:`(B, I)`
             - **output:** :math:`(B, I)`
 
         Raises:
-            ValueError: If shapes, types or devices do not fit, or the step is
+            ValueError: If shapes, types or devices do not match, or a step is
                 out of range.
         """
-        check_int('t', t, 0, self.num_steps - 1)
-        check_matrix('x_start', x_start, finite=False, device=self.betas.device)
-        check_matrix_like('x_t', x_t, x_start, x_start.dtype)
-        return (
-            self.posterior_mean_coef1[t].to(x_t.dtype) * x_start
-            + self.posterior_mean_coef2[t].to(x_t.dtype) * x_t
-        )
+        mean = self.posterior_mean(x_start, x_t, t)
+        if noise is None:
+            return mean
+        check_matrix_like('noise', noise, x_t, x_t.dtype)
+        # The logarithm of the variance keeps its precision in half types.
+        scale = (0.5 * self.posterior_log_variance_clipped[t]).exp()
+        scale = scale * (torch.as_tensor(t, device=scale.device) > 0)
+        return mean + _rows(scale, x_t) * noise
 
     def __repr__(self) -> str:
         return (
@@ -223,3 +240,8 @@ class GaussianDiffusion(torch.nn.Module):
             f'noise_scale={self.noise_scale}, '
             f'noise_min={self.noise_min}, noise_max={self.noise_max})'
         )
+
+
+def _rows(x: Tensor, like: Tensor) -> Tensor:
+    r"""A number for each row, as a column of the type of the rows."""
+    return x.to(like.dtype).view(-1, 1)

@@ -5,13 +5,12 @@ from diffmm_geo.ops.bag import bag
 from diffmm_geo.ops.dropout import dropout
 from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.product import gram, product
-from diffmm_geo.ops.row_streams import RowStreams, normal_
 
-# Added to the diagonal of the Gram matrix, of which rounding may have made
-# one that is not positive.
+# Relative to the mean of the Gram matrix's diagonal, to which it is added:
+# rounding can make the matrix indefinite.
 JITTER = 1e-5
-# From so many items for each hidden channel on, a dropped-out sum over items
-# is normal for all that can be told.
+# The number of items per hidden channel from which on a sum over items with
+# dropout is as good as normal.
 MIN_ITEMS_PER_CHANNEL = 10
 
 
@@ -26,37 +25,32 @@ def diffused_linear_gram(
     signal: Tensor,
     noise_scale: Tensor,
     p: float,
-    streams: RowStreams | None = None,
 ) -> Tensor:
-    r"""The same without rows of all items: interactions are looked up, and
-    their noise is drawn behind the layer, where it is normal with covariance
+    r"""Equals :func:`diffused_linear_naive` in law, without rows of all items.
+
+    Interactions are looked up. Their noise is drawn after the layer, where it
+    is normal with covariance
 
     .. math::
         \mathrm{Cov}(\boldsymbol{\epsilon} \, \mathbf{W}) = \mathbf{W}^{\top}
-        \mathbf{W} \, / \, (1 - p)
+        \mathbf{W} \, / \, (1 - p).
 
-    (exact without dropout, and as the number of items grows with it; items'
-    dropout is drawn apart from their noise's). Arguments are those of
-    :func:`diffused_linear_dense`.
+    This is exact without dropout. With dropout, which interactions and noise
+    draw independently here, it is exact as the number of items grows.
+    Arguments are those of :func:`diffused_linear_naive`.
     """
-    of_items = streams
-    if streams is not None:
-        stops = torch.tensor([0, *streams.sizes]).cumsum(0)
-        of_items = streams.with_sizes(
-            lists.rowptr[stops.to(lists.rowptr.device)].diff().tolist()
-        )
-    value = dropout(signal[lists.row], p, of_items)
+    value = dropout(signal[lists.row], p)
     covariance = gram(weight)
     diagonal = covariance.detach().diagonal()
     covariance = covariance + torch.diag_embed(
         (JITTER * diagonal.mean()).expand(diagonal.size())
     )
-    # Triangular factors need single precision.
+    # The factorization needs single precision.
     wide = torch.promote_types(covariance.dtype, torch.float)
     with torch.autocast(weight.device.type, enabled=False):
         factor, _ = torch.linalg.cholesky_ex(covariance.to(wide))
     factor = factor.to(covariance.dtype)
-    noise = normal_(weight.new_empty(lists.num_rows, weight.size(1)), streams)
+    noise = weight.new_empty(lists.num_rows, weight.size(1)).normal_()
     scale = noise_scale / (1 - p) ** 0.5
     noise = product(noise * scale.view(-1, 1), factor.t())
     return bag(lists, weight, value) + noise

@@ -8,7 +8,6 @@ from diffmm_geo.ops.bag import add_bag_grad_, bag
 from diffmm_geo.ops.dropout import dropout
 from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.product import compute_dtype, matmul
-from diffmm_geo.ops.row_streams import RowStreams, normal_
 
 
 class _SharedNoise(torch.autograd.Function):
@@ -48,31 +47,19 @@ def diffused_linear_shared(
     noise_scale: Tensor,
     p: float,
     num_noises: int,
-    streams: RowStreams | None = None,
 ) -> Tensor:
-    r"""The same with common random numbers: :obj:`num_noises` rows of noise
-    and dropout are drawn and multiplied, and each serves every
-    :obj:`num_noises`-th row of the batch. Each row's law is that of
-    :func:`diffused_linear_dense`, whose other arguments these are, so the
-    expected loss is the same, and its gradient; rows are no longer
-    independent of each other. With :obj:`streams`, each block has an equal
-    share of the rows of noise to itself.
+    r"""Equals :func:`diffused_linear_naive` in law, with common random numbers.
+
+    Only :obj:`num_noises` rows of noise and dropout are drawn and multiplied.
+    Each serves every :obj:`num_noises`-th row of the batch. The expected loss
+    and gradient are the same, but rows are no longer independent. The other
+    arguments are those of :func:`diffused_linear_naive`.
     """
-    if streams is None:
-        sizes, counts = [lists.num_rows], [min(num_noises, lists.num_rows)]
-    else:
-        sizes, counts = [*streams.sizes], streams.shares(num_noises)
-        streams = streams.with_sizes(counts)
-    keep = weight.new_ones(sum(counts), weight.size(0))
-    keep = dropout(keep, p, streams)
-    noise = normal_(torch.empty_like(keep), streams).mul_(keep)
-    own = torch.cat(
-        [
-            sum(counts[:n])
-            + torch.arange(size, device=weight.device) % max(1, count)
-            for n, (size, count) in enumerate(zip(sizes, counts))
-        ]
-    )
+    num_rows = lists.num_rows
+    keep = weight.new_ones(min(num_noises, num_rows), weight.size(0))
+    keep = dropout(keep, p)
+    noise = torch.empty_like(keep).normal_().mul_(keep)
+    own = torch.arange(num_rows, device=weight.device) % max(1, keep.size(0))
     value = signal[lists.row] * keep[own[lists.row], lists.item]
     out = _SharedNoise.apply(weight, lists, value, noise, noise_scale, own)
     assert isinstance(out, Tensor)

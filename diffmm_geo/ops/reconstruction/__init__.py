@@ -1,8 +1,16 @@
-r"""The last layer of a denoiser and what training asks of it: the squared
-error of its output, and the output times modality features.
+r"""The last layer of a denoiser as training needs it: the squared error of its
+output, and the product of its output with modality features.
 """
 
 from .naive import reconstruction_naive
 from .reconstruction import reconstruction
+from .square import DenseSquare, GramSquare, SampledSquare, Square
 
-__all__ = ['reconstruction', 'reconstruction_naive']
+__all__ = [
+    'DenseSquare',
+    'GramSquare',
+    'SampledSquare',
+    'Square',
+    'reconstruction',
+    'reconstruction_naive',
+]

@@ -12,8 +12,7 @@ from .square import LastLayer, Square
 
 
 class _Reconstruction(torch.autograd.Function):
-    # All gradients of the weight, which is as large as there are items, go to
-    # one buffer.
+    # The weight has a row per item: its gradients share one buffer.
     @staticmethod
     def forward(
         ctx: Any,
@@ -75,9 +74,9 @@ def reconstruction(
     feature: Tensor,
     square: Square,
 ) -> tuple[Tensor, Tensor]:
-    r"""The same as :func:`reconstruction_naive`, with the square of the output
-    in one of several forms, and in the type of autocast. :obj:`feature` gets
-    no gradient; it may have no channels.
+    r"""Equals :func:`reconstruction_naive`, with the square of the output in
+    one of several forms, and in the type of autocast. :obj:`feature` gets no
+    gradient. It may have no channels.
     """
     with torch.no_grad():
         feature = feature.to(h.dtype)

@@ -1,4 +1,6 @@
-r"""The square of the last layer's output for each row, in several forms."""
+r"""The squared length of the last layer's output for each row, in several
+forms.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -8,12 +10,11 @@ import torch
 from torch import Tensor
 
 from diffmm_geo.ops.product import matmul
-from diffmm_geo.ops.row_streams import RowStreams
 
 
 class LastLayer(NamedTuple):
-    r"""The hidden layer and the weights of the last, both in single (or
-    double) precision and as they are multiplied.
+    r"""The last layer's input and weights, in full precision and in the type
+    of their products (:obj:`*_low`).
     """
 
     h: Tensor
@@ -24,11 +25,11 @@ class LastLayer(NamedTuple):
 
 
 class Square(ABC):
-    r"""A way to :math:`{\| \mathbf{W} \mathbf{h} + \mathbf{b} \|}^2`."""
+    r"""Computes :math:`{\| \mathbf{W} \mathbf{h} + \mathbf{b} \|}^2`."""
 
     @abstractmethod
     def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
-        r"""The squares, and what to keep for the gradient."""
+        r"""The squares, and the tensors that :meth:`backward` needs."""
 
     @abstractmethod
     def backward(
@@ -41,8 +42,8 @@ class Square(ABC):
 
 
 class DenseSquare(Square):
-    r"""As it is written. Scales go to the narrow operands, so that outputs
-    are written once and read three times.
+    r"""Equals the square in :func:`reconstruction_naive`. Only narrow operands
+    are scaled, so outputs are written once and read three times.
     """
 
     def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -72,7 +73,7 @@ class DenseSquare(Square):
 
 
 class GramSquare(Square):
-    r"""Without the outputs
+    r"""Equals :class:`DenseSquare`, without the outputs
 
     .. math::
         \mathbf{h}^{\top} (\mathbf{W}^{\top} \mathbf{W}) \mathbf{h} + 2 \,
@@ -109,44 +110,27 @@ class GramSquare(Square):
 
 @dataclass
 class SampledSquare(Square):
-    r"""An unbiased estimate: of some rows, drawn in proportion to their
-    weight in the loss, each of which stands for as many as it was drawn from.
+    r"""Equals :class:`DenseSquare` in expectation: only some rows, drawn in
+    proportion to their weight in the loss, are squared, and each stands for
+    the number of rows it was drawn from.
 
     Args:
         importance (torch.Tensor): The weight of each row, not negative.
         num_samples (int): The number of rows to draw.
-        streams (RowStreams, optional): The blocks of rows to draw an equal
-            share of the samples from each, in place of the global stream.
-            (default: :obj:`None`)
     """
 
     importance: Tensor
     num_samples: int
-    streams: RowStreams | None = None
 
     def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
-        drawn, share = self._sample(layer.h.size(0))
+        num_rows = layer.h.size(0)
+        drawn, share = systematic_sample(
+            self.importance, min(self.num_samples, num_rows)
+        )
         square, (out,) = DenseSquare().forward(_rows(layer, drawn))
-        estimate = square.new_zeros(layer.h.size(0))
+        estimate = square.new_zeros(num_rows)
         estimate.index_add_(0, drawn, square * share)
         return estimate, (out, drawn, share)
-
-    def _sample(self, num_rows: int) -> tuple[Tensor, Tensor]:
-        if self.streams is None:
-            return systematic_sample(
-                self.importance, min(self.num_samples, num_rows)
-            )
-        drawn, share, start = [], [], 0
-        for count, (importance, generator) in zip(
-            self.streams.shares(self.num_samples),
-            self.streams.parts(self.importance),
-        ):
-            if count > 0:
-                rows, weight = systematic_sample(importance, count, generator)
-                drawn.append(rows + start)
-                share.append(weight)
-            start += importance.numel()
-        return torch.cat(drawn), torch.cat(share)
 
     def backward(
         self,
@@ -166,25 +150,20 @@ def _rows(layer: LastLayer, rows: Tensor) -> LastLayer:
     return layer._replace(h=layer.h[rows], h_low=layer.h_low[rows])
 
 
-def systematic_sample(
-    importance: Tensor,
-    size: int,
-    generator: torch.Generator | None = None,
-) -> tuple[Tensor, Tensor]:
-    r"""Systematic sampling: equally spaced points, shifted at random, on the
-    rows' weights end to end. A row is drawn as often as expected, up to one.
+def systematic_sample(importance: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    r"""Draws rows by systematic sampling: at equally spaced points, shifted at
+    random, on the rows' weights end to end. The count of a row differs from
+    its expectation by less than one.
 
     Shapes:
         - **importance:** :math:`(B)`
         - **output:** the rows drawn and the inverse of their expected counts,
           :math:`(S)` each
     """
-    # Sums of many weights of very different size.
+    # In double precision, as weights differ by orders of magnitude.
     end = importance.double().cumsum(0)
     step = end[-1] / size
-    shift = torch.rand(
-        (), generator=generator, dtype=end.dtype, device=end.device
-    )
+    shift = torch.rand((), dtype=end.dtype, device=end.device)
     point = (torch.arange(size, device=end.device) + shift) * step
     drawn = torch.searchsorted(end, point, right=True)
     drawn.clamp_(max=end.numel() - 1)

@@ -30,28 +30,19 @@ def test_schedule(args):
         for t in range(num_steps)
     ]
     betas = [1e-4]
-    for t in range(1, num_steps):
-        betas.append(min(1 - (1 - noise[t]) / (1 - noise[t - 1]), 0.999))
-    bars, product = [], 1.0
-    for beta in betas:
-        product *= 1 - beta
-        bars.append(product)
+    for a, b in zip(noise, noise[1:]):
+        betas.append(min(1 - (1 - b) / (1 - a), 0.999))
+    bars = [math.prod(1 - b for b in betas[: t + 1]) for t in range(num_steps)]
     snr = [bar / (1 - bar) for bar in bars]
-    previous = [1.0, *bars[:-1]]
+    steps = list(zip(betas, [1.0, *bars], bars))
     expected = {
         'betas': betas,
         'alphas_cumprod': bars,
         'elbo_weight': [1.0] + [a - b for a, b in zip(snr, snr[1:])],
-        'posterior_variance': [
-            b * (1 - p) / (1 - bar) for b, p, bar in zip(betas, previous, bars)
-        ],
-        'posterior_mean_coef1': [
-            b * math.sqrt(p) / (1 - bar)
-            for b, p, bar in zip(betas, previous, bars)
-        ],
+        'posterior_variance': [b * (1 - p) / (1 - c) for b, p, c in steps],
+        'posterior_mean_coef1': [b * p**0.5 / (1 - c) for b, p, c in steps],
         'posterior_mean_coef2': [
-            (1 - p) * math.sqrt(1 - b) / (1 - bar)
-            for b, p, bar in zip(betas, previous, bars)
+            (1 - p) * (1 - b) ** 0.5 / (1 - c) for b, p, c in steps
         ],
     }
     for name, values in expected.items():
@@ -62,10 +53,43 @@ def test_schedule(args):
         assert getattr(process, name).isfinite().all()
 
 
-def test_last_step_of_the_reverse_process_is_the_prediction():
-    process = GaussianDiffusion()
-    x_start, x_t = torch.randn(3, 4), torch.randn(3, 4)
-    assert_close(process.posterior_mean(x_start, x_t, 0), x_start)
+def test_posterior_step():
+    process = GaussianDiffusion(4, 1.0, 1e-3, 0.5)
+    x_start, x_t, noise = torch.randn(3, 5, 6)
+    t = torch.tensor([0, 3, 0, 1, 2])
+    mean = process.posterior_mean(x_start, x_t, t)
+    coef1, coef2, variance = (
+        getattr(process, f'posterior_{name}')[t].view(-1, 1)
+        for name in ('mean_coef1', 'mean_coef2', 'variance')
+    )
+    assert_close(mean, coef1 * x_start + coef2 * x_t)
+    assert process.posterior_step(x_start, x_t, t).equal(mean)
+    out = process.posterior_step(x_start, x_t, t, noise)
+    assert_close(out, mean + variance.sqrt() * noise)
+    # The last step is the prediction, without noise.
+    assert_close(out[[0, 2]], x_start[[0, 2]])
+    for n, step in enumerate(t.tolist()):  # One step for all rows.
+        for single in (step, t[n : n + 1]):
+            alike = process.posterior_step(x_start, x_t, single, noise)
+            assert alike[n].equal(out[n])
+
+
+@pytest.mark.parametrize(
+    ('name', 'args'),
+    [
+        ('t', {'t': 5}),
+        ('t', {'t': -1}),
+        ('t', {'t': torch.tensor([5])}),
+        ('t', {'t': torch.tensor([0, 1])}),
+        ('x_t', {'x_t': torch.zeros(3, 5)}),
+        ('noise', {'noise': torch.zeros(3, 5)}),
+    ],
+)
+def test_bad_posterior_step(name, args):
+    x = torch.zeros(3, 4)
+    default = {'x_start': x, 'x_t': x, 't': 1, 'noise': x}
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        GaussianDiffusion().posterior_step(**{**default, **args})
 
 
 def test_single_step():

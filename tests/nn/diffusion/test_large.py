@@ -8,7 +8,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from diffmm_geo.nn import ModalityDiffusion
-from diffmm_geo.nn.diffusion.forms import input_form, output_form
 from diffmm_geo.ops.item_lists import ItemLists
 
 USERS, ITEMS, HIDDEN = 256, 4000, 8
@@ -80,11 +79,3 @@ def test_generation_holds_a_block(case, monkeypatch, k):
         out = diffusion.sample_edges_of('image', lists, k)
     assert guard.largest <= ITEMS * 16
     assert out.equal(expected)
-
-
-def test_auto_at_a_million_items():
-    for batch_size in (1024, 16384):
-        assert input_form(batch_size, 10**6, 64, 0.5) == 'gram'
-        assert output_form(batch_size, 10**6, 64) == 'gram'
-    # A small batch is cheaper as it is written.
-    assert output_form(16, 10**6, 64) == 'dense'

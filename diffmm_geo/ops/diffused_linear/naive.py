@@ -3,17 +3,15 @@ from torch import Tensor
 from diffmm_geo.ops.dropout import dropout
 from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.product import product
-from diffmm_geo.ops.row_streams import RowStreams, normal_
 
 
-def diffused_linear_dense(
+def diffused_linear_naive(
     lists: ItemLists,
     weight: Tensor,
     signal: Tensor,
     noise_scale: Tensor,
     p: float,
     noise: Tensor | None = None,
-    streams: RowStreams | None = None,
 ) -> Tensor:
     r"""The readable truth, which holds the rows of all items
 
@@ -29,9 +27,8 @@ def diffused_linear_dense(
             each row's noise.
         p (float): The probability of dropout.
         noise (torch.Tensor, optional): The noise
-            :math:`\boldsymbol{\epsilon}`. (default: :obj:`None`, drawn)
-        streams (RowStreams, optional): What to draw from in place of the
-            global stream. (default: :obj:`None`)
+            :math:`\boldsymbol{\epsilon}`, standard normal if not given.
+            (default: :obj:`None`)
 
     Shapes:
         - **weight:** :math:`(I, H)`
@@ -39,12 +36,11 @@ def diffused_linear_dense(
         - **noise:** :math:`(B, I)`
         - **output:** :math:`(B, H)`
     """
+    scale = noise_scale.view(-1, 1)
     if noise is None:
-        noise = normal_(
-            weight.new_empty(lists.num_rows, weight.size(0)), streams
-        )
-        x = noise.mul_(noise_scale.view(-1, 1))
+        x = weight.new_empty(lists.num_rows, weight.size(0)).normal_()
+        x.mul_(scale)
     else:
-        x = noise * noise_scale.view(-1, 1)
+        x = noise * scale
     x[lists.row, lists.item] += signal[lists.row]
-    return product(dropout(x, p, streams), weight)
+    return product(dropout(x, p), weight)

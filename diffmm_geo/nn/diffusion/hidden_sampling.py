@@ -1,0 +1,129 @@
+r"""The generation of interactions in hidden size."""
+
+import torch
+from torch import Tensor
+
+from diffmm_geo.nn.diffusion.denoiser import Denoiser
+from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
+from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
+from diffmm_geo.ops import topk_items
+from diffmm_geo.ops.bag import bag
+from diffmm_geo.ops.block_size import block_size
+from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.ops.product import compute_dtype, matmul, product
+from diffmm_geo.utils.checks import check_index, check_k
+
+# Hidden states to hold at a time on a CPU: 8 MiB in float32, which stay in
+# cache.
+BLOCK_SIZE = 2**21
+
+
+class HiddenReverse:
+    r"""Equals :meth:`InteractionDiffusion.sample` up to the last layer of its
+    last step, without noise and row normalization.
+
+    The first layer reads the rows only as :math:`\mathbf{z} = \mathbf{a}
+    \mathbf{W}_{\mathrm{in}}`, so the process runs in hidden size. With
+    :math:`\mathbf{s}_t` the step's share of the first layer and
+    :math:`\mathbf{y}_t = \mathbf{z}_t + \mathbf{s}_t` its output, a step is
+
+    .. math::
+        \mathbf{y}_{t-1} = c_1 \left( \mathbf{h}_t (\mathbf{W}_{\mathrm{out}}
+        \mathbf{W}_{\mathrm{in}}) + \mathbf{b}_{\mathrm{out}}
+        \mathbf{W}_{\mathrm{in}} \right) + c_2 (\mathbf{y}_t - \mathbf{s}_t) +
+        \mathbf{s}_{t-1}.
+
+    In the last step, :math:`c_1 = 1` and :math:`c_2 = 0`: the process ends in
+    :math:`\mathbf{h}_0 \mathbf{W}_{\mathrm{out}} + \mathbf{b}_{\mathrm{out}}`.
+    Products are in the type of autocast.
+
+    Args:
+        diffusion (GaussianDiffusion): The diffusion process.
+        denoiser (Denoiser): The denoiser.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        diffusion: GaussianDiffusion,
+        denoiser: Denoiser,
+    ) -> None:
+        lin = denoiser.lin_out
+        weight = product(lin.weight.t(), denoiser.item_weight)
+        bias = lin.bias @ denoiser.item_weight
+        steps = torch.arange(diffusion.num_steps, device=weight.device)
+        shift = denoiser.time_shift(steps)
+        coef1 = diffusion.posterior_mean_coef1
+        coef2 = diffusion.posterior_mean_coef2
+
+        self.denoiser = denoiser
+        self.dtype = compute_dtype(weight)
+        self.start = shift[-1]
+        # From the last step down to 1. Step 0 is the last hidden layer alone.
+        self.steps = [
+            (
+                (coef1[t] * weight).to(self.dtype),
+                coef1[t] * bias - coef2[t] * shift[t] + shift[t - 1],
+                float(coef2[t]),
+            )
+            for t in range(diffusion.num_steps - 1, 0, -1)
+        ]
+
+    @torch.no_grad()
+    def __call__(self, z: Tensor) -> Tensor:
+        r"""The last hidden layer of the last step, from :math:`\mathbf{z}` of
+        the first.
+
+        Shapes:
+            - **z:** :math:`(B, H)`
+            - **output:** :math:`(B, H^{\prime})`
+        """
+        y = (z + self.start).to(self.dtype)
+        for weight, shift, coef2 in self.steps:
+            h = self.denoiser.last_hidden(y).to(self.dtype)
+            y = matmul(h, weight, shift.to(self.dtype)).add_(y, alpha=coef2)
+        return self.denoiser.last_hidden(y)
+
+
+@torch.no_grad()
+def sample_edges_in_hidden_size(
+    model: InteractionDiffusion,
+    interactions: ItemLists,
+    num_edges_per_user: int = 1,
+    candidates: Tensor | None = None,
+) -> Tensor:
+    r"""Equals :meth:`InteractionDiffusion.sample_edges`, without noise and row
+    normalization.
+
+    Users with the same items are computed once.
+
+    Args:
+        model (InteractionDiffusion): The diffusion of the modality.
+        interactions (ItemLists): The distinct items of each user.
+        num_edges_per_user (int, optional): As in the plain form.
+            (default: :obj:`1`)
+        candidates (torch.Tensor, optional): As in the plain form.
+            (default: :obj:`None`)
+    """
+    denoiser, lin = model.denoiser, model.denoiser.lin_out
+    dtype = compute_dtype(lin.weight)
+    weight, bias = lin.weight.to(dtype), lin.bias.to(dtype)
+    if candidates is not None:
+        candidates = check_index(
+            'candidates', candidates, model.num_items, weight.device
+        )
+        weight, bias = weight[candidates], bias[candidates]
+    k = check_k(num_edges_per_user, weight.size(0), 'num_edges_per_user')
+
+    reverse = HiddenReverse(model.diffusion, denoiser)
+    lists, row = interactions.distinct()
+    width = max(denoiser.hidden_channels)
+    height = max(1, block_size(BLOCK_SIZE, weight.device) // width)
+    item = lists.item.new_empty(lists.num_rows, k)
+    for rows, block in lists.blocks(height):
+        h = reverse(bag(block, denoiser.item_weight))
+        item[rows] = topk_items(h, weight, k, bias)
+    if candidates is not None:
+        item = candidates[item]
+    user = torch.arange(interactions.num_rows, device=item.device)
+    return torch.stack([user.repeat_interleave(k), item[row].view(-1)])

@@ -1,0 +1,263 @@
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffmm_geo.nn.diffusion.denoiser import Denoiser
+from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
+from diffmm_geo.ops.block_size import block_size
+from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.utils.checks import (
+    check_bool,
+    check_edge_index,
+    check_index,
+    check_int,
+    check_k,
+    check_matrix,
+    check_number,
+    check_type,
+)
+
+# Scores to hold at a time on a CPU: 8 MiB in float32.
+BLOCK_SIZE = 2**21
+
+
+class InteractionDiffusion(torch.nn.Module):
+    r"""The diffusion of the `"DiffMM: Multi-Modal Diffusion Model for
+    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper (Section 3.2)
+    for one modality, over the users' rows of interactions
+    :math:`\mathbf{a}_0 \in {\{ 0, 1 \}}^{I}`.
+
+    This is the plain form, on rows of all items. Train several modalities, or
+    large graphs, with :class:`~diffmm_geo.nn.ModalityDiffusion`.
+
+    Args:
+        num_items (int): The number of items :math:`I`.
+        diffusion (GaussianDiffusion, optional): The diffusion process.
+            (default: :class:`GaussianDiffusion` with its defaults)
+        denoiser (Denoiser, optional): The denoiser.
+            (default: a new one of :obj:`**denoiser_kwargs`)
+        **denoiser_kwargs (optional): Additional arguments of
+            :class:`~diffmm_geo.nn.Denoiser`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.nn import InteractionDiffusion
+        >>> diffusion = InteractionDiffusion(6, hidden_channels=8)
+        >>> a_0 = torch.eye(3, 6)
+        >>> item_emb, image_emb = torch.randn(6, 4), torch.randn(6, 4)
+        >>> elbo, msi = diffusion.loss(a_0, item_emb, image_emb)
+        >>> (elbo.mean() + 0.1 * msi.mean()).backward()
+        >>> diffusion.sample(a_0).size()
+        torch.Size([3, 6])
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        diffusion: GaussianDiffusion | None = None,
+        denoiser: Denoiser | None = None,
+        **denoiser_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.num_items = check_int('num_items', num_items)
+        if diffusion is None:
+            diffusion = GaussianDiffusion()
+        if denoiser is None:
+            denoiser = Denoiser(num_items, **denoiser_kwargs)
+        check_type('diffusion', diffusion, GaussianDiffusion)
+        check_type('denoiser', denoiser, Denoiser)
+        self.diffusion, self.denoiser = diffusion, denoiser
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters of the module."""
+        self.denoiser.reset_parameters()
+
+    def loss(
+        self,
+        x_start: Tensor,
+        item_emb: Tensor,
+        modality_emb: Tensor,
+        msi_weight: float = 0.1,
+        t: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        r"""The two terms of the training objective for each user: the evidence
+        lower bound (Equations 5 to 13) and the modality-aware signal injection
+        (MSI, Equation 14)
+
+        .. math::
+            \mathcal{L}_{\mathrm{elbo}} = \frac{w_t}{I} {\| \mathbf{a}_0 -
+            \mathbf{\hat{a}}_0 \|}^2 \qquad
+            \mathcal{L}_{\mathrm{msi}} = \frac{1}{F} {\| \mathbf{\hat{a}}_0
+            \mathbf{F}_m - \mathbf{a}_0 \mathbf{E}_i \|}^2.
+
+        The objective is the mean of the first plus :obj:`msi_weight` times the
+        mean of the second (Equation 24).
+
+        Args:
+            x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
+            item_emb (torch.Tensor): The item embeddings :math:`\mathbf{E}_i`,
+                which get no gradient.
+            modality_emb (torch.Tensor): The projected features
+                :math:`\mathbf{F}_m`, which get no gradient.
+            msi_weight (float, optional): The weight of the MSI term, which is
+                returned *without* it. At :obj:`0`, the term is zero and is not
+                computed. (default: :obj:`0.1`)
+            t (torch.Tensor, optional): The step of each row, uniform if not
+                given. (default: :obj:`None`)
+            noise (torch.Tensor, optional): The noise, standard normal if not
+                given. (default: :obj:`None`)
+
+        Shapes:
+            - **x_start:** :math:`(B, I)`
+            - **item_emb:** :math:`(I, F)`
+            - **modality_emb:** :math:`(I, F)`
+            - **t:** :math:`(B)`
+            - **noise:** :math:`(B, I)`
+            - **output:** two vectors :math:`(B)`
+        """
+        weight = self.denoiser.item_weight
+        check_matrix('x_start', x_start, None, self.num_items, like=weight)
+        self.check_msi(msi_weight, item_emb, modality_emb)
+        if t is None:
+            size = x_start.size()[:1]
+            t = torch.randint(
+                self.diffusion.num_steps, size, device=weight.device
+            )
+        x_t = self.diffusion.q_sample(x_start, t, noise)
+        out = self.denoiser(x_t, t)
+
+        elbo = F.mse_loss(out, x_start, reduction='none').mean(dim=-1)
+        elbo = self.diffusion.elbo_weight[t].to(elbo.dtype) * elbo
+        if msi_weight == 0:
+            return elbo, torch.zeros_like(elbo)
+        msi = F.mse_loss(
+            out @ modality_emb.detach(),
+            x_start @ item_emb.detach(),
+            reduction='none',
+        )
+        return elbo, msi.mean(dim=-1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        x_start: Tensor,
+        sampling_steps: int = 0,
+        sampling_noise: bool = False,
+    ) -> Tensor:
+        r"""Runs the reverse process (Equation 4): for :math:`t = T - 1, \ldots,
+        0`, a posterior step from :math:`\mathbf{a}_t` and the denoised row
+        :math:`\mathbf{\hat{a}}_0`.
+
+        Args:
+            x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
+            sampling_steps (int, optional): The number of steps by which to
+                diffuse the rows first. At :obj:`0`, the reverse process starts
+                from the rows as they are. (default: :obj:`0`)
+            sampling_noise (bool, optional): Whether to add posterior noise in
+                every step but the last. (default: :obj:`False`)
+
+        Shapes:
+            - **x_start:** :math:`(B, I)`
+            - **output:** :math:`(B, I)`, a score for every item
+        """
+        weight, num_steps = self.denoiser.item_weight, self.diffusion.num_steps
+        check_matrix('x_start', x_start, None, self.num_items, like=weight)
+        check_int('sampling_steps', sampling_steps, 0, num_steps)
+        check_bool('sampling_noise', sampling_noise)
+        x_t = x_start
+        if sampling_steps > 0:
+            x_t = self.diffusion.q_sample(x_start, sampling_steps - 1)
+
+        training = self.denoiser.training
+        self.denoiser.eval()  # No dropout.
+        try:
+            for t in reversed(range(num_steps)):
+                out, noise = self.denoiser(x_t, t), None
+                if sampling_noise and t > 0:
+                    noise = torch.randn_like(x_t)
+                x_t = self.diffusion.posterior_step(out, x_t, t, noise)
+        finally:
+            self.denoiser.train(training)
+        return x_t
+
+    @torch.no_grad()
+    def sample_edges(
+        self,
+        edge_index: Tensor,
+        num_users: int,
+        num_edges_per_user: int = 1,
+        sampling_steps: int = 0,
+        sampling_noise: bool = False,
+        candidates: Tensor | None = None,
+    ) -> Tensor:
+        r"""Generates the interactions of every user: the items with the
+        highest scores of :meth:`sample`, a block of users at a time.
+
+        Args:
+            edge_index (torch.Tensor): The observed interactions, row 0 users,
+                row 1 items.
+            num_users (int): The number of users.
+            num_edges_per_user (int, optional): The number :math:`k` of
+                interactions to generate for each user. (default: :obj:`1`)
+            sampling_steps (int, optional): As in :meth:`sample`.
+                (default: :obj:`0`)
+            sampling_noise (bool, optional): As in :meth:`sample`.
+                (default: :obj:`False`)
+            candidates (torch.Tensor, optional): The distinct items to choose
+                from. (default: :obj:`None`, all items)
+
+        Shapes:
+            - **edge_index:** :math:`(2, |\mathcal{E}|)`
+            - **candidates:** :math:`(C)`
+            - **output:** :math:`(2, |\mathcal{U}| \cdot k)`, sorted by user,
+              then by descending score
+        """
+        check_int('num_users', num_users, 0)
+        weight, num_items = self.denoiser.item_weight, self.num_items
+        edge_index = check_edge_index(
+            'edge_index', edge_index, num_users, num_items, weight.device
+        )
+        if candidates is None:
+            candidates = torch.arange(num_items, device=weight.device)
+        candidates = check_index(
+            'candidates', candidates, num_items, weight.device
+        )
+        k = check_k(
+            num_edges_per_user, candidates.numel(), 'num_edges_per_user'
+        )
+
+        lists = ItemLists.distinct_items(edge_index, num_users, num_items)
+        height = max(1, block_size(BLOCK_SIZE, weight.device) // num_items)
+        item = edge_index.new_empty(num_users, k)
+        for users, block in lists.blocks(height):
+            x_start = block.dense(num_items, weight)
+            score = self.sample(x_start, sampling_steps, sampling_noise)
+            top = score[:, candidates].topk(k, dim=1).indices
+            item[users] = candidates[top]
+        user = torch.arange(num_users, device=item.device)
+        return torch.stack([user.repeat_interleave(k), item.view(-1)])
+
+    def check_msi(
+        self,
+        msi_weight: float,
+        item_emb: Tensor,
+        modality_emb: Tensor,
+    ) -> None:
+        r"""Raises :class:`ValueError` unless the MSI term can be computed."""
+        if check_number('msi_weight', msi_weight, 0.0) == 0:
+            return
+        like, num_items = self.denoiser.item_weight, self.num_items
+        check_matrix('item_emb', item_emb, num_items, like=like)
+        channels = item_emb.size(1)
+        check_matrix(
+            'modality_emb', modality_emb, num_items, channels, like=like
+        )
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}({self.num_items})'

@@ -1,0 +1,109 @@
+r"""The loss of a denoiser from lists of interactions, in several forms."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffmm_geo.nn.diffusion.forms import FORMS, input_form, output_form
+from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
+from diffmm_geo.ops.bag import bag
+from diffmm_geo.ops.diffused_linear import (
+    diffused_linear_gram,
+    diffused_linear_naive,
+    diffused_linear_shared,
+)
+from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.ops.reconstruction import (
+    DenseSquare,
+    GramSquare,
+    SampledSquare,
+    Square,
+    reconstruction,
+)
+from diffmm_geo.utils.checks import (
+    check_choice,
+    check_index,
+    check_same_device,
+    check_steps,
+    check_type,
+)
+
+# Per batch in the form 'sampled': rows of noise, and rows whose outputs are
+# squared.
+NUM_NOISES = 128
+NUM_SAMPLES = 256
+
+
+def list_loss(
+    model: InteractionDiffusion,
+    interactions: ItemLists,
+    item_emb: Tensor,
+    modality_emb: Tensor,
+    msi_weight: float = 0.1,
+    form: str = 'auto',
+    t: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Equals :meth:`InteractionDiffusion.loss`, from lists of interactions.
+
+    The form :obj:`"dense"` has the same law exactly. The others are described
+    in :meth:`~diffmm_geo.nn.ModalityDiffusion.batch_loss`, which has the same
+    arguments. Products are in the type of autocast.
+    """
+    process, denoiser, lists = model.diffusion, model.denoiser, interactions
+    weight, lin = denoiser.item_weight, denoiser.lin_out
+    check_choice('form', form, FORMS)
+    model.check_msi(msi_weight, item_emb, modality_emb)
+    check_type('interactions', lists, ItemLists)
+    if not lists.item.is_cuda:  # Reading the values would block the device.
+        check_index('interactions', lists.item, model.num_items)
+    check_same_device('interactions', lists.item, weight.device)
+    if denoiser.normalize:
+        # The length of a diffused row depends on all of its items.
+        x_start = lists.dense(model.num_items, weight)
+        return model.loss(x_start, item_emb, modality_emb, msi_weight, t)
+
+    num_rows = lists.num_rows
+    if t is None:
+        t = torch.randint(process.num_steps, (num_rows,), device=weight.device)
+    else:
+        t = check_steps(t, num_rows, process.num_steps, weight.device)
+        t = t.expand(num_rows)
+    loss_weight = process.elbo_weight[t].to(weight.dtype)
+    dropout = denoiser.dropout if denoiser.training else 0.0
+    diffused = (
+        lists,
+        weight,
+        process.sqrt_alphas_cumprod[t].to(weight.dtype),
+        process.sqrt_one_minus_alphas_cumprod[t].to(weight.dtype),
+        dropout,
+    )
+    num_items, hidden = weight.size()
+    layer = form
+    if form == 'auto':
+        layer = input_form(num_rows, num_items, hidden, dropout)
+    if layer == 'sampled':
+        z = diffused_linear_shared(*diffused, num_noises=NUM_NOISES)
+    elif layer == 'gram':
+        z = diffused_linear_gram(*diffused)
+    else:
+        z = diffused_linear_naive(*diffused)
+    h = denoiser.hidden(z, t).to(weight.dtype)
+
+    layer = form
+    if form == 'auto':
+        layer = output_form(num_rows, num_items, h.size(1))
+    square: Square = DenseSquare()
+    if layer == 'sampled':
+        square = SampledSquare(loss_weight, NUM_SAMPLES)
+    elif layer == 'gram':
+        square = GramSquare()
+    if msi_weight == 0:
+        modality_emb = weight.new_empty(num_items, 0)
+    error, projected = reconstruction(
+        h, lin.weight, lin.bias, lists, modality_emb.detach(), square
+    )
+    elbo = loss_weight * error / num_items
+    if msi_weight == 0:
+        return elbo, torch.zeros_like(elbo)
+    target = bag(lists, item_emb.detach())
+    return elbo, F.mse_loss(projected, target, reduction='none').mean(-1)

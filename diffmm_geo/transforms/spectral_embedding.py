@@ -1,0 +1,56 @@
+r"""Embeddings of items without training."""
+
+import torch
+from torch import Tensor
+
+
+def spectral_embedding(
+    edge_index: Tensor,
+    num_users: int,
+    num_items: int,
+    embedding_dim: int,
+) -> Tensor:
+    r"""The leading right singular vectors of the normalized interactions,
+    scaled by the roots of their singular values.
+
+    Args:
+        edge_index (torch.Tensor): The distinct interactions, row 0 users, row
+            1 items.
+        num_users (int): The number of users.
+        num_items (int): The number of items.
+        embedding_dim (int): The number of vectors, as far as the matrix has
+            them.
+
+    Shapes:
+        - **edge_index:** :math:`(2, |\mathcal{E}|)`
+        - **output:** :math:`(|\mathcal{I}|, F)`
+    """
+    user, item = edge_index
+    user_degree = torch.bincount(user, minlength=num_users).float()
+    item_degree = torch.bincount(item, minlength=num_items).float()
+    value = (user_degree[user] * item_degree[item]).rsqrt()
+    matrix = torch.sparse_coo_tensor(
+        edge_index, value, (num_users, num_items), check_invariants=False
+    )
+    rank = min(embedding_dim, num_users, num_items)
+    _, scale, emb = torch.svd_lowrank(matrix.coalesce(), q=rank, niter=4)
+    return emb * scale.sqrt()
+
+
+def ridge_regression(x: Tensor, target: Tensor) -> Tensor:
+    r"""The prediction of targets by ridge regression on features.
+
+    Shapes:
+        - **x:** :math:`(N, C)`
+        - **target:** :math:`(N, F)`
+        - **output:** :math:`(N, F)`
+    """
+    # In single precision or better, and of unit scale: squares stay finite.
+    dtype = torch.promote_types(target.dtype, torch.float)
+    x, target = x.to(dtype), target.to(dtype)
+    x = x / x.abs().amax().clamp(min=torch.finfo(x.dtype).tiny)
+    x = x - x.mean(dim=0)
+    gram = x.t() @ x
+    gram.diagonal().add_(1e-2 * gram.diagonal().mean().clamp(min=1e-6))
+    solution: Tensor = torch.linalg.solve(gram, x.t() @ target)
+    return x @ solution

@@ -1,0 +1,142 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from diffmm_geo.nn import InteractionDiffusion
+from diffmm_geo.nn.diffusion import interaction_diffusion
+
+U, I, F = 10, 8, 3
+
+
+@pytest.fixture
+def x_start(edge_index):
+    x = torch.zeros(U, I)
+    x[edge_index[0], edge_index[1]] = 1
+    return x
+
+
+def test_loss_equations(make, x_start):
+    diffusion = make(dropout=0.0)
+    process, noise = diffusion.diffusion, torch.randn(U, I)
+    t = torch.randint(3, (U,))
+    item_emb = torch.randn(I, F, requires_grad=True)
+    modality_emb = torch.randn(I, F, requires_grad=True)
+    args = item_emb, modality_emb, 0.1, t, noise
+    elbo, msi = diffusion.loss(x_start, *args)
+    out = diffusion.denoiser(process.q_sample(x_start, t, noise), t)
+    weight = process.elbo_weight[t]
+    assert_close(elbo, weight * (out - x_start).square().sum(1) / I)
+    expected = (out @ modality_emb - x_start @ item_emb).square().sum(1) / F
+    assert_close(msi, expected)
+    (elbo.mean() + msi.mean()).backward()
+    assert item_emb.grad is None
+    assert modality_emb.grad is None
+    assert diffusion.denoiser.item_weight.grad.abs().sum() > 0
+
+
+def test_msi_is_not_computed_at_weight_zero(make, x_start):
+    _, msi = make().loss(x_start, None, None, 0)
+    assert msi.equal(torch.zeros(U))
+
+
+def test_loss_draws_all_steps(make, monkeypatch):
+    diffusion, steps = make(), []
+    monkeypatch.setattr(
+        diffusion.diffusion,
+        'q_sample',
+        lambda x, t, noise: steps.append(t) or x,
+    )
+    diffusion.loss(torch.zeros(500, I), None, None, 0)
+    assert steps[0].unique().tolist() == [0, 1, 2]
+
+
+def test_reverse_process(make, x_start):
+    diffusion, x = make(), x_start
+    process, denoiser = diffusion.diffusion, diffusion.denoiser.eval()
+    for t in (2, 1, 0):
+        out = denoiser(x, torch.full((U,), t))
+        x = (
+            process.posterior_mean_coef1[t] * out
+            + process.posterior_mean_coef2[t] * x
+        )
+    diffusion.train()
+    assert_close(diffusion.sample(x_start), x)
+    assert diffusion.denoiser.training
+
+
+def test_sampling_noise(make, monkeypatch, x_start):
+    diffusion, seen = make(), []
+    monkeypatch.setattr(
+        torch, 'randn_like', lambda x: seen.append(x) or torch.ones_like(x)
+    )
+    actual = diffusion.sample(x_start, 2, True)
+    process, denoiser = diffusion.diffusion, diffusion.denoiser.eval()
+    x = process.q_sample(x_start, torch.full((U,), 1), torch.ones(U, I))
+    for t in (2, 1, 0):
+        x = process.posterior_mean(denoiser(x, torch.full((U,), t)), x, t)
+        if t > 0:
+            x = x + process.posterior_variance[t].sqrt()
+    assert_close(actual, x)
+    # To diffuse, and at every step but the last.
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize('block', [1, 20, 2**22])
+@pytest.mark.parametrize('candidates', [None, [6, 1, 4]])
+@pytest.mark.parametrize('normalize', [False, True])
+def test_edges_are_the_top_items(
+    make, monkeypatch, edge_index, x_start, block, candidates, normalize
+):
+    monkeypatch.setattr(interaction_diffusion, 'BLOCK_SIZE', block)
+    diffusion = make(normalize=normalize)
+    chosen = torch.arange(I)
+    if candidates is not None:
+        chosen = candidates = torch.tensor(candidates)
+    expected = diffusion.sample(x_start)[:, chosen].topk(2).indices
+    # The order of interactions and their repetition do not matter.
+    edges = torch.cat([edge_index.flip(1), edge_index[:, ::2]], dim=1)
+    out = diffusion.sample_edges(edges, U, 2, candidates=candidates)
+    assert out[0].equal(torch.arange(U).repeat_interleave(2))
+    assert out[1].view(U, 2).equal(chosen[expected])
+
+
+@pytest.mark.parametrize('options', [(2, False), (0, True)])
+def test_edges_with_noise(make, edge_index, x_start, options):
+    diffusion = make()
+    torch.manual_seed(1)
+    out = diffusion.sample_edges(edge_index, U, 2, *options)
+    torch.manual_seed(1)
+    score = diffusion.sample(x_start, *options)
+    assert out[1].view(U, 2).equal(score.topk(2).indices)
+
+
+@pytest.mark.parametrize(
+    ('name', 'args'),
+    [
+        ('x_start', {'x_start': torch.zeros(U, I + 1)}),
+        ('x_start', {'x_start': torch.zeros(U, I).long()}),
+        ('item_emb', {'item_emb': torch.zeros(I + 1, F)}),
+        ('modality_emb', {'modality_emb': torch.zeros(I, F + 1)}),
+        ('msi_weight', {'msi_weight': -1.0}),
+        ('t', {'t': torch.tensor([0, 3])}),
+    ],
+)
+def test_bad_loss(make, name, args):
+    default = {
+        'x_start': torch.zeros(U, I),
+        'item_emb': torch.zeros(I, F),
+        'modality_emb': torch.zeros(I, F),
+    }
+    make().loss(**default)
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        make().loss(**{**default, **args})
+
+
+@pytest.mark.parametrize('name', ['diffusion', 'denoiser'])
+def test_bad_parts(name):
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        InteractionDiffusion(I, **{name: torch.nn.Linear(1, 1)})
+
+
+def test_repr(make):
+    assert repr(make()) == 'InteractionDiffusion(8)'

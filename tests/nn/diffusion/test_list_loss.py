@@ -1,0 +1,87 @@
+r"""Against the plain form, :meth:`InteractionDiffusion.loss`."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from diffmm_geo.nn.diffusion.forms import input_form, output_form
+from diffmm_geo.nn.diffusion.list_loss import list_loss
+from diffmm_geo.ops.item_lists import ItemLists
+
+U, I, F = 10, 8, 3
+
+
+@pytest.mark.parametrize('form', ['auto', 'dense', 'gram'])
+@pytest.mark.parametrize('hidden_channels', [5, [4, 6]])
+def test_agrees_with_plain(make, edge_index, form, hidden_channels):
+    # Without noise, only the step is random.
+    diffusion = make(
+        4, 1.0, 0.0, 0.0, dropout=0.0, hidden_channels=hidden_channels
+    ).double()
+    diffusion.diffusion.sqrt_one_minus_alphas_cumprod.zero_()
+    lists = ItemLists.from_edge_index(edge_index, U)
+    emb = torch.randn(I, F).double(), torch.randn(I, F).double()
+    x, t = lists.dense(I, emb[0]), torch.randint(4, (U,))
+    scale = torch.rand(2, U).double()
+
+    def run(loss):
+        out = torch.stack(loss)
+        parameters = list(diffusion.parameters())
+        return out, *torch.autograd.grad((out * scale).sum(), parameters)
+
+    noise = torch.zeros(U, I).double()
+    expected = run(diffusion.loss(x, *emb, 0.1, t, noise))
+    out = run(list_loss(diffusion, lists, *emb, 0.1, form, t))
+    for got, exact in zip(out, expected):
+        assert_close(got, exact)
+
+
+@pytest.mark.parametrize('normalize', [False, True])
+@pytest.mark.parametrize('form', ['auto', 'dense', 'gram', 'sampled'])
+def test_mean_agrees_with_plain(make, edge_index, form, normalize):
+    diffusion = make(4, 1.0, 0.01, 0.3, dropout=0.3, normalize=normalize)
+    repeats = 400
+    rows = torch.arange(U).repeat(repeats)
+    lists = ItemLists.from_edge_index(edge_index, U).take(rows)
+    emb = torch.randn(I, F), torch.randn(I, F)
+    with torch.no_grad():
+        out = list_loss(diffusion, lists, *emb, 0.1, form)
+        expected = diffusion.loss(lists.dense(I, emb[0]), *emb, 0.1)
+    for got, exact in zip(out, expected):
+        assert got.size() == (U * repeats,)
+        # Few rows of noise serve all in the sampled form.
+        tolerance = 0.2 if form == 'sampled' else 0.05
+        assert float(got.mean()) == pytest.approx(
+            float(exact.mean()), rel=tolerance
+        )
+
+
+def test_sampled_form_is_trained_on_as_many_rows_as_there_are(make, edge_index):
+    diffusion, emb = make(), torch.randn(I, F)
+    lists = ItemLists.from_edge_index(edge_index, U)
+    elbo, msi = list_loss(diffusion, lists, emb, emb, 0.0, 'sampled')
+    (elbo.mean() + msi.mean()).backward()
+    assert msi.equal(torch.zeros(U))
+    grad = diffusion.denoiser.item_weight.grad
+    assert grad.isfinite().all() and grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ('batch_size', 'num_items', 'hidden', 'dropout', 'expected'),
+    [
+        (1024, 6710, 1000, 0.5, ('dense', 'gram')),
+        (1024, 6710, 64, 0.5, ('gram', 'gram')),
+        (64, 6710, 1000, 0.0, ('dense', 'dense')),
+        (1024, 200, 64, 0.5, ('dense', 'gram')),
+        (1024, 200, 64, 0.0, ('gram', 'gram')),
+        # A million items: a small batch is cheaper as it is written.
+        (1024, 10**6, 64, 0.5, ('gram', 'gram')),
+        (16384, 10**6, 64, 0.5, ('gram', 'gram')),
+        (16, 10**6, 64, 0.5, ('gram', 'dense')),
+    ],
+)
+def test_auto_form(batch_size, num_items, hidden, dropout, expected):
+    assert expected == (
+        input_form(batch_size, num_items, hidden, dropout),
+        output_form(batch_size, num_items, hidden),
+    )
