@@ -20,14 +20,14 @@ class DiffMMTrainer(Trainer):
     An epoch is
 
     1. a pass over users that trains the denoisers,
-    2. the generation of the graph of every modality,
+    2. the generation of the graph of each modality,
     3. a pass over interactions that trains the model on
 
     .. math::
         \mathcal{L} = \mathcal{L}_{\mathrm{BPR}} + \lambda_1 \left(
-        {\| \mathbf{E}_u \|}^2 + {\| \mathbf{E}_i \|}^2 \right) + \lambda_2
-        \left( \mathcal{L}_{\mathrm{cl}}^{\mathrm{user}} +
-        \mathcal{L}_{\mathrm{cl}}^{\mathrm{item}} \right).
+        \mathcal{L}_{\mathrm{cl}}^{\mathrm{user}} +
+        \mathcal{L}_{\mathrm{cl}}^{\mathrm{item}} \right) + \lambda_2 \left(
+        {\| \mathbf{E}_u \|}^2 + {\| \mathbf{E}_i \|}^2 \right).
 
     :class:`~diffmm_geo.tasks.DiffMMTask` has the details, also of
     :obj:`batching="neighbor"`.
