@@ -5,7 +5,7 @@ needs the extra :obj:`lightning`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -21,7 +21,7 @@ from diffmm_geo.recommender import Recommender
 from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.training.random_state import random_state, set_random_state
-from diffmm_geo.utils.finite import FiniteLosses, NonFiniteLossError
+from diffmm_geo.utils.finite import FiniteLosses, errors_of_epoch
 from diffmm_geo.utils.memory import kept_memory
 
 try:
@@ -222,10 +222,10 @@ class DiffMMLightning(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         r"""Trains the denoisers and generates graphs."""
-        self._finite = FiniteLosses(self.task.loss_names)
         on_cpu = self.device.type == 'cpu'
+        self._finite = FiniteLosses(self.task.loss_names)
         with (
-            self._epoch_in_errors(),
+            errors_of_epoch(self.current_epoch + 1),
             kept_memory() if on_cpu else nullcontext(),
         ):
             losses = self.task.start_epoch()
@@ -236,7 +236,7 @@ class DiffMMLightning(LightningModule):
         r"""The loss of a batch of triples :obj:`[3, batch_size]`."""
         losses = self.task.loss(batch)
         terms = torch.stack(list(losses.values()))
-        with self._epoch_in_errors():
+        with errors_of_epoch(self.current_epoch + 1):
             self._finite.add(batch_idx + 1, terms.detach())
         self._log(
             'loss', {k: x.detach() for k, x in losses.items()}, batch.size(1)
@@ -245,17 +245,8 @@ class DiffMMLightning(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         r"""Checks that all losses were finite."""
-        with self._epoch_in_errors():
+        with errors_of_epoch(self.current_epoch + 1):
             self._finite.check()
-
-    @contextmanager
-    def _epoch_in_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except NonFiniteLossError as error:
-            raise NonFiniteLossError(
-                error.term, error.value, error.step, self.current_epoch + 1
-            ) from error
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         r"""Logs the metrics on interactions :obj:`[2, num_edges]`."""

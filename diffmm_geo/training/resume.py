@@ -38,7 +38,7 @@ def make_checkpoint(
     state = best if is_best else trainer.state_dict()
     optimizers = {
         name: optimizer.state_dict()
-        for name, optimizer in trainer.optimizers.items()
+        for name, optimizer in trainer.task.optimizers.items()
     }
     return {
         'task': type(trainer.task).__name__,
@@ -67,7 +67,7 @@ def restore_checkpoint(
     """
     _check_task(trainer, content)
     trainer.load_state_dict(content['state'])
-    for name, optimizer in trainer.optimizers.items():
+    for name, optimizer in trainer.task.optimizers.items():
         optimizer.load_state_dict(
             sharded_optimizer_state(content['optimizers'][name], optimizer)
         )

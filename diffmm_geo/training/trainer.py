@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Module
-from torch.optim import Optimizer
-from torch_geometric.typing import EdgeType
 
 from diffmm_geo.evaluation import METRICS, evaluate
 from diffmm_geo.tasks import Task
@@ -27,7 +25,11 @@ from diffmm_geo.training.resume import (
     restore_checkpoint,
 )
 from diffmm_geo.utils.checks import check_type
-from diffmm_geo.utils.finite import FiniteLosses, NonFiniteLossError
+from diffmm_geo.utils.finite import (
+    FiniteLosses,
+    NonFiniteLossError,
+    errors_of_epoch,
+)
 from diffmm_geo.utils.memory import kept_memory
 from diffmm_geo.utils.ranks import Ranks
 from diffmm_geo.utils.sharded_state import sharded_state, whole_state
@@ -77,16 +79,6 @@ class Trainer:
         return self.task.model
 
     @property
-    def optimizers(self) -> dict[str, Optimizer]:
-        r"""The optimizers by name."""
-        return self.task.optimizers
-
-    @property
-    def edge_type(self) -> EdgeType:
-        r"""The edge type of observed interactions."""
-        return self.task.edge_type
-
-    @property
     def edge_index(self) -> Tensor:
         r"""The observed interactions."""
         return self.task.edge_index
@@ -95,16 +87,6 @@ class Trainer:
     def edge_label_index(self) -> dict[str, Tensor]:
         r"""The held-out interactions by split."""
         return self.task.edge_label_index
-
-    @property
-    def num_users(self) -> int:
-        r"""The number of users."""
-        return self.task.num_users
-
-    @property
-    def num_items(self) -> int:
-        r"""The number of items."""
-        return self.task.num_items
 
     @property
     def device(self) -> torch.device:
@@ -356,13 +338,8 @@ class Trainer:
         )
         self.task.seconds.clear()
         total = self.task.num_epoch_steps if progress else None
-        with _bar(f'Epoch {number}', total) as on_step:
-            try:
-                losses = self.train_epoch(on_step)
-            except NonFiniteLossError as error:
-                raise NonFiniteLossError(
-                    error.term, error.value, error.step, number
-                ) from error
+        with errors_of_epoch(number), _bar(f'Epoch {number}', total) as on_step:
+            losses = self.train_epoch(on_step)
         for name, loss in losses.items():
             if not math.isfinite(loss):
                 raise NonFiniteLossError(name, loss, epoch=number)

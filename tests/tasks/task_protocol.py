@@ -83,8 +83,8 @@ class Protocol:
         assert losses_of(trainer.history) == losses_of(expected.history)
         for one, other in zip(weights_of(trainer), weights_of(expected)):
             assert one.equal(other)
-        for name, optimizer in trainer.optimizers.items():
-            theirs = expected.optimizers[name].state_dict()
+        for name, optimizer in trainer.task.optimizers.items():
+            theirs = expected.task.optimizers[name].state_dict()
             assert_close(optimizer.state_dict(), theirs, rtol=0, atol=0)
 
     def test_data_follow_the_weights(self, planted):

@@ -235,10 +235,10 @@ def test_num_candidates(planted):
 
 def test_optimizers(planted):
     trainer = make_trainer(planted(), num_epochs=1)
-    assert list(trainer.optimizers) == ['model', 'diffusion', 'tables']
+    assert list(trainer.task.optimizers) == ['model', 'diffusion', 'tables']
     weights = {
         name: {id(p) for g in o.param_groups for p in g['params']}
-        for name, o in trainer.optimizers.items()
+        for name, o in trainer.task.optimizers.items()
     }
     model = trainer.model
     tables = {id(model.user_emb.weight), id(model.item_emb.weight)}

@@ -228,6 +228,4 @@ def test_what_it_shows_of_its_task(planted):
     assert trainer.model is task.model and trainer.config is task.config
     assert trainer.edge_index is task.edge_index
     assert trainer.edge_label_index is task.edge_label_index
-    assert (trainer.num_users, trainer.num_items) == (32, 24)
     assert trainer.device == torch.device('cpu')
-    assert trainer.edge_type == OBSERVED

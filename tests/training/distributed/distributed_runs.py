@@ -133,7 +133,7 @@ def run_sharded(folder, ranks):
         assert weight.to_local().size(0) == 35
         trainer.fit(checkpoint_dir=folder / 'sharded', resume=num_epochs > 2)
         assert trainer.evaluate('val') == trainer.best_val['val']
-    optimizer = trainer.optimizers['model']
+    optimizer = trainer.task.optimizers['model']
     moments = optimizer.state[trainer.model.user_emb.weight]
     assert moments['exp_avg'].to_local().size(0) == 35
     save_run(trainer, folder / 'run')
