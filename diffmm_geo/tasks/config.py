@@ -26,7 +26,7 @@ class TrainingConfig:
             validation Recall after which training stops.
             (default: :obj:`20`)
         batch_size (int, optional): The number of interactions (and of users,
-            in the diffusion phase) a step. (default: :obj:`1024`)
+            in the diffusion phase) per step. (default: :obj:`1024`)
         lr (float, optional): The learning rate of Adam.
             (default: :obj:`1e-3`)
         reg_weight (float, optional): The weight of the squared norm of the
@@ -38,7 +38,7 @@ class TrainingConfig:
             sums and everything else stay in single precision.
             (default: :obj:`"fp32"`)
         cuda_graphs (bool, optional): Whether to record a step as a CUDA
-            graph in each epoch and to replay it.
+            graph in each epoch, and to replay it.
             (default: :obj:`False`)
         seed (int, optional): The seed of everything random.
             (default: :obj:`0`)

@@ -26,7 +26,7 @@ def train_on_ranks(
     optimizer: Optimizer,
     num_steps: int,
     train: Callable[[str, Callable[[], None]], float],
-    on_step: Callable[[], None],
+    on_step: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     r"""Trains each denoiser on one rank, for an epoch, and sends it to the
     others. Denoisers share no weights, and each has a seed of its own: the
@@ -40,7 +40,8 @@ def train_on_ranks(
         train (callable): Trains the denoiser of a modality for an epoch,
             calls its second argument after each step, and returns the mean
             loss.
-        on_step (callable): Called after each step.
+        on_step (callable, optional): Called after each step.
+            (default: :obj:`None`)
 
     Returns:
         The mean loss of each modality.
@@ -63,7 +64,8 @@ def train_on_ranks(
             # A rank that waited for whole epochs of others would take them
             # for lost.
             ranks.sum_(like.new_zeros(1))
-            on_step()
+            if on_step is not None:
+                on_step()
 
         number = start + ranks.rank
         if number < len(modalities):

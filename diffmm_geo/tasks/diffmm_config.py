@@ -35,21 +35,21 @@ class DiffMMConfig(TrainingConfig):
             items are trained; see
             :meth:`~diffmm_geo.nn.ModalityDiffusion.batch_loss`.
             (default: :obj:`"auto"`)
-        diffusion_batch_size (int, optional): The number of users a step of
+        diffusion_batch_size (int, optional): The number of users per step of
             the diffusion phase, :obj:`batch_size` if not given. A step
-            updates all rows of the denoisers, so that of many items it is
-            the number of steps that costs. (default: :obj:`None`)
+            updates all rows of the denoisers: with many items, larger
+            batches are faster. (default: :obj:`None`)
         num_candidates (int, optional): The number of candidates of the
-            contrastive loss that is drawn in each step, all nodes if not
-            given. (default: :obj:`None`)
-        num_generated_from (int, optional): The number of items, drawn in
-            each epoch, that the diffusion generates interactions from, all
+            contrastive loss to draw in each step, all nodes if not given.
+            (default: :obj:`None`)
+        num_generated_from (int, optional): The number of items to draw in
+            each epoch, from which the diffusion generates interactions, all
             if not given. (default: :obj:`None`)
         generator (str, optional): Where the graphs of modalities come from:
             :obj:`"diffusion"`, or, to compare with,
             :obj:`"random"`, as many interactions drawn uniformly in each
-            epoch, or :obj:`"observed"`, the observed interactions
-            themselves. Neither of these trains denoisers.
+            epoch, or :obj:`"observed"`, the observed interactions. Only the
+            first trains denoisers.
             (default: :obj:`"diffusion"`)
         batching (str, optional): What a step of recommendation propagates
             over: :obj:`"full"`, all of the graphs, or :obj:`"neighbor"`, the

@@ -20,7 +20,7 @@ from diffmm_geo.tasks.generators import diffusion_edges, random_edges
 from diffmm_geo.tasks.neighbor_batches import (
     NeighborBatch,
     NeighborBatches,
-    check_sampler,
+    check_neighbors,
 )
 from diffmm_geo.tasks.seed_probability import SeedProbability
 from diffmm_geo.tasks.task import OnStep, Task
@@ -136,13 +136,7 @@ class DiffMMTask(Task):
             for m, x in features.items()
         }
         if c.batching == 'neighbor':
-            check_sampler()
-            if len(c.num_neighbors) < self.model.num_layers + 2:
-                raise ValueError(
-                    f"'num_neighbors' needs num_layers + 2 = "
-                    f'{self.model.num_layers + 2} hops at least (got '
-                    f'{c.num_neighbors})'
-                )
+            check_neighbors(c.num_neighbors, self.model.num_layers)
         self.reset_optimizers()
         self.adj_dict: dict[EdgeType, BipartiteAdj] = {}
         self._prepare({self.edge_type: self.edge_index})
@@ -291,7 +285,7 @@ class DiffMMTask(Task):
                     self.optimizers['diffusion'],
                     -(-self.num_users // self.diffusion_batch_size),
                     lambda m, on_step: train([m], on_step)[m],
-                    on_step or _nothing,
+                    on_step,
                 )
             else:
                 losses = train(modalities, on_step)
@@ -414,7 +408,3 @@ class DiffMMTask(Task):
         super().set_state(state)
         self.diffusion.load_state_dict(state['diffusion'])
         self.set_graphs(state['edge_index_dict'])
-
-
-def _nothing() -> None:
-    pass

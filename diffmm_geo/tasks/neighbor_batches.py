@@ -58,7 +58,7 @@ class NeighborBatches:
     and the degrees of the whole graph, a step of propagation is an unbiased
     (Horvitz-Thompson) estimate of that over the whole graph. Several steps
     share their samples, and what follows is not linear, so that the loss is
-    an estimate whose bias vanishes as more neighbours are sampled.
+    an estimate whose bias vanishes as more neighbors are sampled.
 
     Args:
         adj_dict (dict): The prepared adjacencies.
@@ -246,8 +246,20 @@ def subgraph(
     )
 
 
+def check_neighbors(num_neighbors: Sequence[int], num_layers: int) -> None:
+    r"""Whether there are hops enough for a model of so many layers, and PyG
+    can sample neighbors.
+    """
+    if len(num_neighbors) < num_layers + 2:
+        raise ValueError(
+            f"'num_neighbors' needs num_layers + 2 = {num_layers + 2} hops at "
+            f'least (got {num_neighbors})'
+        )
+    check_sampler()
+
+
 def check_sampler() -> None:
-    r"""Whether PyG has what it samples neighbours with."""
+    r"""Whether PyG can sample neighbors."""
     if not (
         torch_geometric.typing.WITH_TORCH_SPARSE
         or torch_geometric.typing.WITH_PYG_LIB

@@ -54,7 +54,7 @@ def batches_of(edge_index, size):
 
 
 class TestNeighborTrainer(Protocol):
-    r"""What every trainer does, sampling fewer neighbours than there are."""
+    r"""What every trainer does, sampling fewer neighbors than there are."""
 
     def make(self, data, **kwargs):
         return make_trainer(data, **{'num_neighbors': (4, 3, 2), **kwargs})
