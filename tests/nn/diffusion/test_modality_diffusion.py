@@ -118,6 +118,18 @@ def test_train_epoch(edge_index):
     assert sorted(rows) == sorted(lists.dense(I, emb).tolist())
 
 
+def test_train_epoch_of_some_modalities(edge_index):
+    diffusion, emb = make(), torch.randn(I, F)
+    before = copy.deepcopy(diffusion.denoisers)
+    optimizer = torch.optim.SGD(diffusion.parameters(), lr=0.1)
+    lists = ItemLists.from_edge_index(edge_index, U)
+    out = diffusion.train_epoch(optimizer, lists, emb, {'text': emb})
+    assert list(out) == ['text']
+    for m, denoiser in diffusion.denoisers.items():
+        same = denoiser.item_weight.equal(before[m].item_weight)
+        assert same == (m == 'image')
+
+
 def test_fit_lowers_the_loss(edge_index):
     diffusion, emb = make(dropout=0.0), torch.randn(2, I, F)
     x = ItemLists.from_edge_index(edge_index, U).dense(I, emb)
