@@ -171,7 +171,7 @@ def test_diffmm(prepare, projection):
             }
 
         def run():
-            out, views = model.forward_with_views(features, graph)
+            out, views = model(features, graph, return_views=True)
             return [x for d in (out, *views.values()) for x in d.values()]
 
         return run, list(model.parameters())

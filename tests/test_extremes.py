@@ -96,7 +96,7 @@ def check_model(model, features, graphs):
     expected = expected_output(model, features, graphs)
     for prepare in (False, True):
         graph = model.adjacency_dict(graphs) if prepare else graphs
-        out, views = model.forward_with_views(features, graph)
+        out, views = model(features, graph, return_views=True)
         for got, want in zip((out['user'], out['item']), expected):
             assert got.dtype == model.user_emb.weight.dtype
             torch.testing.assert_close(got.double(), want, **tolerance)

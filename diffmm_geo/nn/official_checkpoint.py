@@ -24,20 +24,18 @@ MODULES = re.compile(
 
 
 def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
-    r"""Reads the weights out of a file that was saved with
-    :func:`torch.save` in the `authors' code
-    <https://github.com/HKUDS/DiffMM>`_, on CPU, for
-    :meth:`DiffMM.load_official_state_dict
+    r"""Reads the weights in a file that the `authors' code
+    <https://github.com/HKUDS/DiffMM>`_ saved with :func:`torch.save`, on CPU,
+    for :meth:`DiffMM.load_official_state_dict
     <diffmm_geo.nn.DiffMM.load_official_state_dict>` and
     :meth:`Denoiser.load_official_state_dict
     <diffmm_geo.nn.Denoiser.load_official_state_dict>`.
 
-    Their code as published saves nothing, so that this is up to who runs it:
-    a state dictionary (:obj:`torch.save(coach.model.state_dict(), path)`), a
-    whole module (:obj:`torch.save(coach.model, path)`), or a dictionary or
-    list with several of them. Of a whole module, parameters and buffers are
-    read; its classes need not be there, and neither they nor anything else
-    that the file names is imported or called.
+    The published code does not save models. This reads a state dictionary
+    (:obj:`torch.save(coach.model.state_dict(), path)`), a whole module
+    (:obj:`torch.save(coach.model, path)`), or a dictionary or list of these.
+    A whole module does not need its classes: its parameters and buffers are
+    read, and nothing that the file names is imported or called.
 
     .. code-block:: python
 
@@ -52,13 +50,12 @@ def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
         path (str or Path): The file.
 
     Returns:
-        What the file holds, with its state dictionary in place of every
-        module.
+        The content of the file, with modules as their state dictionaries.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If the file is damaged, of a format before PyTorch 1.6,
-            or names anything but the authors' modules and PyTorch's.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged, older than PyTorch 1.6, or names
+            anything but the authors' modules and PyTorch's.
     """
     path = str(path)
     if not os.path.isfile(path):
@@ -89,9 +86,8 @@ def from_official_names(
     modalities: Sequence[str],
     like: Tensor,
 ) -> dict[str, Tensor]:
-    r"""The parameters of the authors' :obj:`Model` under the names of
-    :class:`~diffmm_geo.nn.DiffMM`, in the type and on the device of
-    :obj:`like`.
+    r"""The parameters of the authors' :obj:`Model`, renamed as in
+    :class:`~diffmm_geo.nn.DiffMM`, with the type and device of :obj:`like`.
     """
     names = {
         'uEmbeds': 'user_emb.weight',
@@ -108,22 +104,12 @@ def from_official_names(
 
 
 class _Module:
-    # What the name of a module stands for in a file: keeps its state, and
-    # does nothing with it.
-    state: Any = None
-
-    def __new__(cls, *args: Any) -> '_Module':
-        return super().__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
+    r"""Replaces every module in a file, to hold its attributes."""
 
 
 def _to_state_dict(value: Any) -> Any:
     if isinstance(value, _Module):
-        out: dict[str, Tensor] = {}
-        _collect(value, '', out)
-        return out
+        return _module_state_dict(value)
     if isinstance(value, dict):
         return {key: _to_state_dict(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -131,13 +117,16 @@ def _to_state_dict(value: Any) -> Any:
     return value
 
 
-def _collect(module: _Module, prefix: str, out: dict[str, Tensor]) -> None:
-    # As `torch.nn.Module.state_dict` does.
-    state = module.state
+def _module_state_dict(module: _Module, prefix: str = '') -> dict[str, Tensor]:
+    # As `torch.nn.Module.state_dict`.
+    state = vars(module)
     skipped = state.get('_non_persistent_buffers_set', ())
-    for name, x in {**state['_parameters'], **state['_buffers']}.items():
-        if isinstance(x, Tensor) and name not in skipped:
-            out[prefix + name] = x.detach()
+    out = {
+        prefix + name: x.detach()
+        for name, x in {**state['_parameters'], **state['_buffers']}.items()
+        if isinstance(x, Tensor) and name not in skipped
+    }
     for name, child in state['_modules'].items():
         if child is not None:
-            _collect(child, f'{prefix}{name}.', out)
+            out.update(_module_state_dict(child, f'{prefix}{name}.'))
+    return out

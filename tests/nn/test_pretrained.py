@@ -67,15 +67,6 @@ def test_config_is_what_constructs(saved):
     built.load_state_dict(saved.state_dict())
 
 
-def test_diffusion_samples_the_same(tmp_path):
-    saved = MODULES['ModalityDiffusion']()
-    saved.save_pretrained(tmp_path)
-    loaded = ModalityDiffusion.from_pretrained(tmp_path)
-    rows = (torch.rand(4, 7) < 0.5).float()
-    for m in saved.modalities:
-        assert loaded.sample(m, rows).equal(saved.sample(m, rows))
-
-
 def test_saving_again_replaces(saved, tmp_path):
     saved.save_pretrained(tmp_path)
     for p in saved.parameters():
@@ -167,22 +158,14 @@ def test_missing(saved, tmp_path, name):
         type(saved).from_pretrained(tmp_path / 'none')
 
 
-def test_of_another_class(tmp_path):
-    MODULES['DiffMM']().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="'ModalityDiffusion'.*'DiffMM'"):
-        ModalityDiffusion.from_pretrained(tmp_path)
-
-
 def test_of_another_save(saved, tmp_path):
-    saved.save_pretrained(tmp_path / 'a')
+    saved.save_pretrained(tmp_path)
+    config = (tmp_path / 'config.json').read_bytes()
     torch.nn.init.normal_(next(saved.parameters()))
-    saved.save_pretrained(tmp_path / 'b')
-    os.replace(
-        tmp_path / 'a' / 'model.safetensors',
-        tmp_path / 'b' / 'model.safetensors',
-    )
+    saved.save_pretrained(tmp_path)
+    (tmp_path / 'config.json').write_bytes(config)
     with pytest.raises(ValueError, match=r'model\.safetensors.*another'):
-        type(saved).from_pretrained(tmp_path / 'b')
+        type(saved).from_pretrained(tmp_path)
 
 
 def test_another_diffusion_process(tmp_path):

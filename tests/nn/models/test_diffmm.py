@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -27,9 +28,9 @@ def edges(random_edges):
 
 
 def with_gradients(model, features, edges, function=None):
-    out, views = (function or model.forward_with_views)(features, edges)
-    parts = [*out.values(), *(v for view in views.values()
-                              for v in view.values())]  # fmt: skip
+    function = model if function is None else function
+    out, views = function(features, edges, return_views=True)
+    parts = [x for part in (out, *views.values()) for x in part.values()]
     loss = sum((n + 1) * part.sin().sum() for n, part in enumerate(parts))
     return parts, torch.autograd.grad(loss, list(model.parameters()))
 
@@ -73,7 +74,7 @@ def test_equations(features, edges, num_layers, projection):
     z = sum(torch.matrix_power(adj, n) @ h for n in range(num_layers + 1))
     z = z + 0.7 * F.normalize(h, dim=-1)
 
-    out, views = model.forward_with_views(features, edges)
+    out, views = model(features, edges, return_views=True)
     assert_close(torch.cat([out['user'], out['item']]), z)
     assert_close(model(features, edges), out)
     assert_close(model.modality_views(features, edges), views)
@@ -102,7 +103,7 @@ def test_compile(features, edges):
     torch.compiler.reset()
     model = DiffMM(U, I, CHANNELS, D)
     expected = with_gradients(model, features, edges)
-    compiled = torch.compile(model.forward_with_views, backend='aot_eager')
+    compiled = torch.compile(model, backend='aot_eager')
     actual = with_gradients(model, features, edges, compiled)
     assert_close(actual, expected)
 
@@ -113,9 +114,8 @@ def test_missing_generated_edges(features, edges):
     observed = {OBSERVED: edges[OBSERVED]}
     out = model(features, observed)
     assert not torch.allclose(out['user'], full['user'])
-    for function in (model.modality_views, model.forward_with_views):
-        with pytest.raises(ValueError, match="'edge_index_dict'"):
-            function(features, observed)
+    with pytest.raises(ValueError, match="'edge_index_dict'"):
+        model(features, observed, return_views=True)
 
 
 def test_custom_names(features, edges):
@@ -123,14 +123,9 @@ def test_custom_names(features, edges):
     model = DiffMM(U, I, CHANNELS, D, edge_type=edge_type)
     other = DiffMM(U, I, CHANNELS, D)
     other.load_state_dict(model.state_dict())
-    renamed = {
-        ('customer', r if r.startswith('denoised') else 'buys', 'product'): e
-        for (_, r, _), e in edges.items()
-    }
-    out = model(features, renamed)
-    expected = other(features, edges)
-    assert_close(out['customer'], expected['user'])
-    assert_close(out['product'], expected['item'])
+    out = model(features, dict(zip(model.edge_types, edges.values())))
+    assert list(out) == ['customer', 'product']
+    assert_close([*out.values()], [*other(features, edges).values()])
 
 
 @pytest.mark.parametrize('name', ['keys', 'a.b', 'forward', '%2E', 'type'])
@@ -142,18 +137,15 @@ def test_any_modality_name(edges, name):
 
 def test_recommend(features, edges):
     model = DiffMM(U, I, CHANNELS, D)
-    out = model(features, edges)
+    out, observed = model(features, edges), edges[OBSERVED]
     score = (out['user'] @ out['item'].t()).detach()
     top = model.recommend(features, edges, 3)
     assert top.equal(score.topk(3).indices)
-    observed = edges[OBSERVED]
     score[observed[0], observed[1]] = -math.inf
     users = torch.tensor([4, 0, 4])
-    expected = score.topk(I)
-    expected = expected.indices.masked_fill(expected.values == -math.inf, -1)
-    top = model.recommend(features, edges, I, observed)
-    assert top.equal(expected)
-    assert (top == -1).any()
+    value, index = score.topk(I)
+    expected = index.masked_fill(value == -math.inf, -1)
+    assert model.recommend(features, edges, I, observed).equal(expected)
     top = model.recommend(features, edges, I, observed, users)
     assert top.equal(expected[users])
     for name, args in {
@@ -163,14 +155,6 @@ def test_recommend(features, edges):
     }.items():
         with pytest.raises(ValueError, match=f"'{name}'"):
             model.recommend(features, edges, *args)
-
-
-def test_reg_loss():
-    model = DiffMM(U, I, CHANNELS, D)
-    expected = sum(
-        (e.weight**2).sum() for e in (model.user_emb, model.item_emb)
-    )
-    assert_close(model.reg_loss(), expected)
 
 
 def test_reset_parameters():
@@ -333,11 +317,13 @@ def test_bad_graphs(edges, tmp_path):
 
 
 def test_new_items(features, edges):
-    model = DiffMM(U, I, CHANNELS, D).train(False)
+    model = DiffMM(U, I, CHANNELS, D).eval()
     model.user_emb.weight.requires_grad_(False)
-    more = {m: torch.cat([x, torch.randn(3, x.size(1))])
-            for m, x in features.items()}  # fmt: skip
-    before = {k: v.clone() for k, v in model.state_dict().items()}
+    more = {
+        m: torch.cat([x, torch.randn(3, x.size(1))])
+        for m, x in features.items()
+    }
+    before = copy.deepcopy(model.state_dict())
     grown = model.with_new_items(3)
     assert type(grown) is DiffMM and grown.size == (U, I + 3)
     assert grown.item_emb.num_embeddings == I + 3 and not grown.training
@@ -348,33 +334,23 @@ def test_new_items(features, edges):
     out, old = grown(more, edges), model(features, edges)
     assert_close(out['user'], old['user'])
     assert_close(out['item'][:I], old['item'])
-    # Without interactions and ID embeddings, only features are left.
+    # Without interactions, an item has its features and ID embedding only.
     weight = model.conv.modality_weight.softmax(0)
     h = sum(
         w * F.normalize(x[I:], dim=-1)
         for w, x in zip(weight, grown.projected(more).values())
     )
-    expected = 2 * h + 0.5 * F.normalize(h, dim=-1)
-    assert_close(out['item'][I:], expected)
-    top = model.recommend(features, edges, 3, edges[OBSERVED])
-    both = grown.recommend(more, edges, I + 3, edges[OBSERVED])
-    for user in range(U):
-        left = [i for i in both[user].tolist() if 0 <= i < I]
-        assert left[:3] == [i for i in top[user].tolist() if i >= 0]
-
+    assert_close(out['item'][I:], 2 * h + 0.5 * F.normalize(h, dim=-1))
     emb = torch.randn(3, D)
     given = model.with_new_items(3, emb)
-    assert given.item_emb.weight[I:].equal(emb)
     h = h + (1 + 0.2) * emb
     expected = 2 * h + 0.5 * F.normalize(h, dim=-1)
     assert_close(given(more, edges)['item'][I:], expected)
-    # A copy: neither training the one nor the other changes both.
-    given.requires_grad_(True)
-    for p in given.parameters():
-        torch.nn.init.ones_(p)
-    for name, value in model.state_dict().items():
-        assert value.equal(before[name])
 
+    # A copy shares no memory.
+    for p in given.requires_grad_(True).parameters():
+        torch.nn.init.ones_(p)
+    assert_close(model.state_dict(), before, rtol=0, atol=0)
     for name, args in {
         'num_new_items': (0,),
         'item_emb': (3, torch.randn(2, D)),
@@ -392,55 +368,15 @@ def test_without_item_emb(features, edges):
     rest = [i for i in range(I) if i not in (I - 1, 2)]
     assert out.item_emb.weight[rest].equal(model.item_emb.weight[rest])
     assert model.item_emb.weight[2].any()
-    # What has no interactions is as if it were new.
-    removed = out.without_item_emb(torch.tensor([I - 1]))
-    few = {m: x[: I - 1] for m, x in features.items()}
+    # The last item, without interactions, is now scored like a new one.
     less = DiffMM(U, I - 1, CHANNELS, D)
-    state = removed.state_dict()
+    state = out.state_dict()
     state['item_emb.weight'] = state['item_emb.weight'][: I - 1]
     less.load_state_dict(state)
-    expected = removed(features, edges)
-    assert_close(less(few, edges)['item'], expected['item'][:-1])
+    expected = out(features, edges)
     assert_close(less.with_new_items(1)(features, edges), expected)
     with pytest.raises(ValueError, match="'item_index'"):
         model.without_item_emb(torch.tensor([I]))
-
-
-def test_subgraph(features, edges):
-    r"""Nodes in another order, some of which have no edges."""
-    model = DiffMM(U, I, CHANNELS, D)
-    expected = model.forward_with_views(features, edges)
-    n_id = {'user': torch.randperm(U), 'item': torch.randperm(I)}
-    place = {t: index.argsort() for t, index in n_id.items()}
-    part = {
-        t: torch.stack([place['user'][e[0]], place['item'][e[1]]])
-        for t, e in edges.items()
-    }
-    rows = {m: x[n_id['item']] for m, x in features.items()}
-    out, views = model.forward_with_views(rows, part, n_id)
-    assert_close(model(rows, part, n_id), out)
-    for actual, exact in [(out, expected[0])] + [
-        (views[m], expected[1][m]) for m in CHANNELS
-    ]:
-        for t in ('user', 'item'):
-            assert_close(actual[t], exact[t][n_id[t]])
-    out['user'].sum().backward()
-    assert model.user_emb.weight.grad.is_sparse
-
-    some = {'user': torch.arange(2), 'item': torch.arange(3)}
-    rows = {m: x[:3] for m, x in features.items()}
-    one = {t: torch.tensor([[1], [2]]) for t in edges}
-    assert model(rows, one, some)['item'].size() == (3, D)
-    with pytest.raises(ValueError, match='needs 3 rows'):
-        model(features, one, some)
-    with pytest.raises(ValueError, match="'n_id_dict'"):
-        model(rows, one, {'user': torch.arange(2)})
-    reg = model.reg_loss(some)
-    assert_close(
-        reg,
-        model.user_emb.weight[:2].square().sum()
-        + model.item_emb.weight[:3].square().sum(),
-    )
 
 
 def batch():
@@ -489,24 +425,48 @@ def test_loss(features, edges, monkeypatch):
     assert without['reg'].equal(loss['reg'])
 
 
-def test_loss_of_a_subgraph(features, edges):
+def test_subgraph(features, edges):
+    r"""Of all nodes, in another order, and of some."""
     model = DiffMM(U, I, CHANNELS, D)
-    (user, item), negative = batch()
-    expected = model.loss(features, edges, *batch())
+    edge_label_index, negative = batch()
     n_id = {'user': torch.randperm(U), 'item': torch.randperm(I)}
-    place = {t: index.argsort() for t, index in n_id.items()}
-    part = {
-        t: torch.stack([place['user'][e[0]], place['item'][e[1]]])
-        for t, e in {**edges, 'label': torch.stack([user, item])}.items()
-    }
-    label = part.pop('label')
-    rows = {m: x[n_id['item']] for m, x in features.items()}
-    loss = model.loss(
-        rows, part, label, place['item'][negative], n_id_dict=n_id
+    user, item = (index.argsort() for index in n_id.values())
+
+    def renamed(edge_index):
+        return torch.stack([user[edge_index[0]], item[edge_index[1]]])
+
+    args = (
+        {m: x[n_id['item']] for m, x in features.items()},
+        {t: renamed(e) for t, e in edges.items()},
     )
-    assert_close(loss, expected)
+    whole = model(features, edges, return_views=True)
+    part = model(*args, n_id, return_views=True)
+    for actual, expected in zip(
+        [part[0], *part[1].values()], [whole[0], *whole[1].values()]
+    ):
+        for t in ('user', 'item'):
+            assert_close(actual[t], expected[t][n_id[t]])
+    loss = model.loss(
+        *args, renamed(edge_label_index), item[negative], n_id_dict=n_id
+    )
+    assert_close(loss, model.loss(features, edges, *batch()))
     sum(loss.values()).backward()
     assert model.item_emb.weight.grad.is_sparse
+
+    some = {'user': torch.arange(2), 'item': torch.arange(3)}
+    rows = {m: x[:3] for m, x in features.items()}
+    one = dict.fromkeys(edges, torch.tensor([[1], [2]]))
+    assert model(rows, one, some)['item'].size() == (3, D)
+    norms = [
+        x.weight[:n].square().sum()
+        for x, n in ((model.user_emb, 2), (model.item_emb, 3))
+    ]
+    assert_close(model.reg_loss(some), sum(norms))
+    with pytest.raises(ValueError, match='needs 3 rows'):
+        model(features, one, some)
+    for bad in ({'user': some['user']}, {**some, 'item': torch.tensor([I])}):
+        with pytest.raises(ValueError, match='n_id_dict'):
+            model(rows, one, bad)
 
 
 @pytest.mark.parametrize(
