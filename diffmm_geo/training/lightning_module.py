@@ -169,39 +169,33 @@ class DiffMMLightning(LightningModule):
             return self.task.embeddings()
 
     def train_dataloader(self) -> _Loader:
-        r"""The (user, positive, negative) triples, drawn anew in each
-        epoch.
-        """
         return _Loader(self.task.batches, self.task.num_batches)
 
     def val_dataloader(self) -> _Loader:
-        r"""All validation interactions at once."""
-        return _Loader(lambda: [self.task.edge_label_index['val']], 1)
+        return self._held_out('val')
 
     def test_dataloader(self) -> _Loader:
-        r"""All test interactions at once."""
-        if 'test' not in self.task.edge_label_index:
+        return self._held_out('test')
+
+    def _held_out(self, split: str) -> _Loader:
+        held_out = self.task.edge_label_index
+        if split not in held_out:
             raise ValueError(
-                f"'data' needs 'test_edge_label_index' for "
-                f'{self.task.edge_type} to test (got none)'
+                f"'data' needs '{split}_edge_label_index' for "
+                f'{self.task.edge_type} (got none)'
             )
-        return _Loader(lambda: [self.task.edge_label_index['test']], 1)
+        return _Loader(lambda: [held_out[split]], 1)
 
     def predict_dataloader(self) -> _Loader:
-        r"""All users in batches."""
         users = torch.arange(self.task.num_users)
         batches = users.split(self.config.batch_size)
         return _Loader(lambda: batches, len(batches))
 
     def configure_optimizers(self) -> Optimizer:
-        r"""Adam for all weights but those of the denoisers, which have their
-        own.
-        """
         self.task.reset_optimizers()
         return self.task.optimizers['model']
 
     def on_fit_start(self) -> None:
-        r"""Checks the settings of Lightning, and resumes from a checkpoint."""
         if self.trainer.world_size > 1:
             raise ValueError(
                 f"Lightning's 'devices' needs to be 1, as the denoisers are "
@@ -221,7 +215,6 @@ class DiffMMLightning(LightningModule):
             set_random_state(self.device, resumed['random'])
 
     def on_train_epoch_start(self) -> None:
-        r"""Trains the denoisers and generates graphs."""
         on_cpu = self.device.type == 'cpu'
         self._finite = FiniteLosses(self.task.loss_names)
         with (
@@ -233,7 +226,6 @@ class DiffMMLightning(LightningModule):
         self._log('loss', losses, 1)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        r"""The loss of a batch of triples :obj:`[3, batch_size]`."""
         losses = self.task.loss(batch)
         terms = torch.stack(list(losses.values()))
         with errors_of_epoch(self.current_epoch + 1):
@@ -244,16 +236,13 @@ class DiffMMLightning(LightningModule):
         return terms.sum()
 
     def on_train_epoch_end(self) -> None:
-        r"""Checks that all losses were finite."""
         with errors_of_epoch(self.current_epoch + 1):
             self._finite.check()
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        r"""Logs the metrics on interactions :obj:`[2, num_edges]`."""
         self._evaluate('val', batch)
 
     def test_step(self, batch: Tensor, batch_idx: int) -> None:
-        r"""Logs the metrics on interactions :obj:`[2, num_edges]`."""
         self._evaluate('test', batch)
 
     def _evaluate(self, split: str, edge_label_index: Tensor) -> None:
@@ -266,11 +255,10 @@ class DiffMMLightning(LightningModule):
         self._log(split, metrics, 1)
 
     def on_predict_start(self) -> None:
-        r"""Computes the embeddings once for all batches."""
+        # Once for all batches.
         self._recommender = self._make_recommender()
 
     def on_predict_end(self) -> None:
-        r"""Lets go of the embeddings."""
         self._recommender = None
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -291,7 +279,6 @@ class DiffMMLightning(LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        r"""Adds what training resumes from."""
         checkpoint[KEY] = {
             'generated': {
                 edge_type: edge_index
@@ -305,7 +292,6 @@ class DiffMMLightning(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        r"""Restores the generated graphs."""
         if KEY not in checkpoint:
             raise ValueError(
                 f"'checkpoint' needs to be one of {type(self).__name__} "
