@@ -23,14 +23,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.typing import EdgeType
 
 from benchmarks.child import answer
 from benchmarks.graphs import load_graph, to_data
 from benchmarks.timing import read_status, reset_peak
 from benchmarks.training import peak_bytes
 from diffmm_geo.datasets import load_folder
-from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
-from diffmm_geo.training.generators import DiffusionGenerator
+from diffmm_geo.tasks import DiffMMTask
+from diffmm_geo.training import DiffMMConfig, Trainer
 from diffmm_geo.utils.memory import kept_memory, release_memory
 
 # Rows of features that are drawn at a time.
@@ -123,53 +124,6 @@ def report(text: str, times: list[float]) -> None:
     )
 
 
-# Of a name and a number of steps.
-BeginPhase = Callable[[str, int], Phase]
-
-
-class TimedGenerator(DiffusionGenerator):
-    """The trainer's own two phases, timed by steps: those that train the
-    denoisers, and blocks of users that items are generated for. Users that a
-    phase ends before get random items, so that the next one has graphs of
-    full size.
-    """
-
-    def __init__(self, trainer: DiffMMTrainer, begin: BeginPhase) -> None:
-        super().__init__(trainer)
-        self.begin = begin
-
-    def train_epoch(self) -> dict[str, float]:
-        phase = self.begin('diffusion', self.num_steps)
-        self.trainer._on_step = phase.step
-        losses: dict[str, float] = {}
-        try:
-            losses = super().train_epoch()
-        except PhaseEnd:
-            self.trainer.diffusion_optimizer.zero_grad()
-        phase.metrics(self.trainer.device)
-        return losses
-
-    def edges(self) -> dict[str, Tensor]:
-        trainer = self.trainer
-        users = torch.arange(trainer.num_users, device=trainer.device)
-        blocks = users.split(math.ceil(users.numel() / 20))
-        modalities = trainer.model.modalities
-        items = {
-            m: torch.randint_like(users, trainer.num_items) for m in modalities
-        }
-        phase = self.begin('generate', len(blocks) * len(modalities))
-        with suppress(PhaseEnd):
-            for block in blocks:
-                part = self._interactions.take(block)
-                for m in modalities:
-                    items[m][block] = trainer.diffusion.sample_edges_of(
-                        m, part, 1
-                    )[1]
-                    phase.step()
-        phase.metrics(trainer.device)
-        return {m: torch.stack([users, item]) for m, item in items.items()}
-
-
 def write_folder(spec: dict[str, Any], folder: Path) -> None:
     """The data set as files: interactions, and features in half precision,
     of which a block of rows is held at a time.
@@ -210,10 +164,7 @@ def train(spec: dict[str, Any], folder: Path) -> None:
     start, cpu_start = time.perf_counter(), time.process_time()
     data = load_folder(folder)
     config = DiffMMConfig(seed=spec['seed'], **spec['config'])
-    trainer = DiffMMTrainer(data, config, device=device)
-    begin = partial(Phase, fraction=spec['fraction'], long=spec['long'])
-    generator = TimedGenerator(trainer, begin)
-    trainer._generator = generator
+    task = DiffMMTask(data, config, device=device)
     seconds = time.perf_counter() - start
     tell(
         {
@@ -226,31 +177,54 @@ def train(spec: dict[str, Any], folder: Path) -> None:
     )
     report('prepared', [start, time.perf_counter()])
 
-    train_epoch(trainer, generator, begin)
+    begin = partial(Phase, fraction=spec['fraction'], long=spec['long'])
+    with kept_memory():  # As `fit` has it.
+        train_epoch(task, begin)
 
 
-def train_epoch(
-    trainer: DiffMMTrainer,
-    generator: TimedGenerator,
-    begin: BeginPhase,
-) -> None:
-    """The trainer's own epoch, which ends with as many steps over the
-    interactions as are to be timed.
+# Of a name and a number of steps.
+BeginPhase = Callable[[str, int], Phase]
+
+
+def train_epoch(task: DiffMMTask, begin: BeginPhase) -> None:
+    """The trainer's own epoch, timed by steps: those that train the denoisers,
+    blocks of users that items are generated for, and those over interactions.
     """
-    phases: list[Phase] = []
-    generate_graphs = trainer.generate_graphs
+    phase = begin('diffusion', task.num_denoiser_steps)
+    with suppress(PhaseEnd):
+        task.train_denoisers(phase.step)
+    task.optimizers['diffusion'].zero_grad()
+    phase.metrics(task.device)
 
-    def generate_and_begin() -> dict[str, float]:
-        losses = generate_graphs()
-        steps = trainer.num_steps - generator.num_steps
-        phases.append(begin('recommend', steps))
-        trainer._on_step = phases[0].step
-        return losses
+    generated = generate(task, begin)
+    task.set_graphs({task.edge_type: task.edge_index, **generated})
 
-    trainer.generate_graphs = generate_and_begin  # type: ignore[method-assign]
-    with kept_memory(), suppress(PhaseEnd):  # As `fit` has it.
-        trainer.train_epoch()
-    phases[0].metrics(trainer.device)
+    phase = begin('recommend', task.num_batches)
+    with suppress(PhaseEnd):
+        Trainer(task).train_on_batches(phase.step)
+    phase.metrics(task.device)
+
+
+def generate(task: DiffMMTask, begin: BeginPhase) -> dict[EdgeType, Tensor]:
+    """Users that the phase ends before get random items, so that the graphs
+    have their full size.
+    """
+    users = torch.arange(task.num_users, device=task.device)
+    blocks = users.split(math.ceil(users.numel() / 20))
+    modalities = task.model.modalities
+    items = {m: torch.randint_like(users, task.num_items) for m in modalities}
+    phase = begin('generate', len(blocks) * len(modalities))
+    with suppress(PhaseEnd):
+        for block in blocks:
+            part = task.interactions.take(block)
+            for m in modalities:
+                items[m][block] = task.diffusion.sample_edges_of(m, part, 1)[1]
+                phase.step()
+    phase.metrics(task.device)
+    return {
+        task.model.conv.generated_edge_type(m): torch.stack([users, item])
+        for m, item in items.items()
+    }
 
 
 def run(spec: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-r"""Trains DiffMM in several processes, to the same losses as in one.
+r"""Trains DiffMM in several processes, with the same losses as in one.
 
     python examples/distributed.py --dataset movielens-100k
     torchrun --nproc-per-node 2 examples/distributed.py \
@@ -6,7 +6,7 @@ r"""Trains DiffMM in several processes, to the same losses as in one.
     torchrun --nproc-per-node 4 examples/distributed.py --device cuda \
         --checkpoint-dir runs/last --resume
 
-A run whose rank was lost goes on, with --resume, in any number of processes.
+With --resume, a run that lost a process continues in any number of processes.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from diffmm_geo.training.distributed import (
     LostRankError,
     joined_ranks,
 )
-from diffmm_geo.training.distributed.ranks import DEVICES
+from diffmm_geo.training.distributed.joined_ranks import DEVICES
 
 
 def parse_args():

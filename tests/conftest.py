@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 
-pytest.register_assert_rewrite('tests.training.trainer_protocol')
+pytest.register_assert_rewrite('tests.tasks.task_protocol')
 
 
 def pytest_addoption(parser):

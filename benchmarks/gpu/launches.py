@@ -33,5 +33,5 @@ def count_launches(trainer: DiffMMTrainer) -> dict[str, float]:
     for what, prefixes in (('launches', LAUNCHES), ('waits', WAITS)):
         count = sum(n for name, n in calls.items() if name.startswith(prefixes))
         out[what] = float(count)
-        out[f'{what}_per_step'] = count / trainer.num_steps
+        out[f'{what}_per_step'] = count / trainer.task.num_epoch_steps
     return out

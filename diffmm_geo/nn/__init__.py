@@ -8,10 +8,12 @@ from .diffusion import (
     ModalityDiffusion,
 )
 from .loss import CrossModalContrastiveLoss, info_nce
-from .models import DiffMM
+from .models import MF, VBPR, DiffMM
 from .official_checkpoint import load_official_checkpoint
 
 __all__ = [
+    'MF',
+    'VBPR',
     'BipartiteLGConv',
     'CrossModalContrastiveLoss',
     'Denoiser',

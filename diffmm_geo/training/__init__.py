@@ -1,17 +1,25 @@
 r"""Training of the whole model and of baselines under the same protocol."""
 
-from .config import PRECISIONS, TrainingConfig
-from .diffmm_trainer import BATCHINGS, DiffMMConfig, DiffMMTrainer
-from .lightgcn_trainer import LightGCNConfig, LightGCNTrainer
+from diffmm_geo.tasks.config import (
+    PRECISIONS,
+    LightGCNConfig,
+    MFConfig,
+    TrainingConfig,
+    VBPRConfig,
+)
+from diffmm_geo.tasks.diffmm_config import BATCHINGS, DiffMMConfig
+from diffmm_geo.tasks.negative_sampler import NegativeSampler
+from diffmm_geo.tasks.neighbor_batches import NeighborBatch, NeighborBatches
+from diffmm_geo.tasks.seed_probability import SeedProbability
+
+from .diffmm_trainer import DiffMMTrainer
+from .lightgcn_trainer import LightGCNTrainer
 from .loggers import CSVLogger, Logger, TensorBoardLogger
-from .mf_trainer import MFConfig, MFTrainer
-from .negative_sampler import NegativeSampler
-from .neighbor_batches import NeighborBatch, NeighborBatches
+from .mf_trainer import MFTrainer
 from .recipes import RECIPES
 from .run_files import save_run
-from .seed_probability import SeedProbability
 from .trainer import Trainer
-from .vbpr_trainer import VBPRConfig, VBPRTrainer
+from .vbpr_trainer import VBPRTrainer
 
 __all__ = [
     'BATCHINGS',

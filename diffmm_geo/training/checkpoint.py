@@ -16,7 +16,7 @@ from diffmm_geo.utils.torch_file import load_torch_file
 LAST, PREVIOUS, BEST = 'last.ckpt', 'previous.ckpt', 'best.ckpt'
 # Tells our files from others', and this layout from later ones.
 FORMAT = 'diffmm_geo.checkpoint'
-VERSION = 1
+VERSION = 2
 
 
 def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:

@@ -5,18 +5,18 @@ from torch import Tensor
 
 Step = Callable[[Sequence[Tensor]], Tensor]
 
-# PyTorch asks for some steps on a side stream before it records one.
+# PyTorch needs some steps on a side stream before it records one.
 NUM_WARMUP_STEPS = 3
 
 
 class GraphedStep:
-    r"""A training step that is recorded as a CUDA graph and replayed, so that
-    hundreds of small kernels cost one launch. The first steps are taken as
-    they are, as are those whose inputs are of another size: all train.
+    r"""Records a training step as a CUDA graph and replays it, so that hundreds
+    of small kernels cost one launch. The first steps, and steps with inputs of
+    another size, run as they are.
 
     Args:
-        step (callable): Takes a training step on a list of tensors, without
-            waiting for the device, and returns what it has computed.
+        step (callable): Takes a training step on a list of tensors without
+            waiting for the device, and returns a tensor.
     """
 
     def __init__(self, step: Step) -> None:

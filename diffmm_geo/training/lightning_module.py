@@ -1,11 +1,11 @@
-r"""DiffMM for those who train with `Lightning
-<https://lightning.ai/docs/pytorch>`_; needs the extra :obj:`lightning`.
+r"""DiffMM for training with `Lightning <https://lightning.ai/docs/pytorch>`_;
+needs the extra :obj:`lightning`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -17,10 +17,11 @@ from torch_geometric.typing import EdgeType
 
 from diffmm_geo.evaluation import evaluate
 from diffmm_geo.nn import DiffMM, ModalityDiffusion
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
-from diffmm_geo.training.diffmm_trainer import DiffMMConfig, DiffMMTrainer
+from diffmm_geo.recommender import Recommender
+from diffmm_geo.tasks import DiffMMTask
+from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.training.random_state import random_state, set_random_state
-from diffmm_geo.utils.finite import FiniteLosses, NonFiniteLossError
+from diffmm_geo.utils.finite import FiniteLosses, errors_of_epoch
 from diffmm_geo.utils.memory import kept_memory
 
 try:
@@ -34,15 +35,15 @@ except ImportError:
             "pytorch_lightning): pip install 'diffmm_geo[lightning]'"
         ) from error
 
-# What a checkpoint holds of this module beside its weights.
+# Where a checkpoint holds what is no weight.
 KEY = 'diffmm_geo'
 
 
 class DiffMMLightning(LightningModule):
-    r"""DiffMM as a :class:`~lightning.pytorch.LightningModule` that brings
-    its data along, for one's own :class:`~lightning.pytorch.Trainer`. It
-    trains as :class:`~diffmm_geo.training.DiffMMTrainer` does: each epoch
-    begins with the training of the denoisers and the generation of graphs,
+    r"""A :class:`~diffmm_geo.tasks.DiffMMTask` as a
+    :class:`~lightning.pytorch.LightningModule`, with its own data loaders.
+    It trains as :class:`~diffmm_geo.training.DiffMMTrainer` does: each epoch
+    starts with the training of the denoisers and the generation of graphs,
     and its batches are (user, positive, negative) triples.
 
     .. code-block:: python
@@ -57,25 +58,25 @@ class DiffMMLightning(LightningModule):
         )
         trainer.fit(module)
         trainer.test(ckpt_path='best')  # On `test_edge_label_index`.
+        trainer.predict(module)  # The top-k items of all users, in batches.
 
-    Logged are the mean losses of each epoch, *e.g.*, :obj:`loss/bpr` and
+    It logs the mean losses of each epoch, *e.g.*, :obj:`loss/bpr` and
     :obj:`loss/diffusion_image`, and the metrics :obj:`val/recall@20` and
     :obj:`test/recall@20` to :obj:`val/mrr@20`.
 
-    Checkpoints hold the generated graphs, the optimiser of the denoisers and
-    the state of random numbers, so that :obj:`trainer.fit(module,
-    ckpt_path=...)` goes on, from the end of an epoch on CPU, exactly as if
-    the run had not been stopped. They hold no data:
-    :obj:`DiffMMLightning.load_from_checkpoint(path, data=data)`.
+    Checkpoints also hold the generated graphs, the optimizer of the denoisers
+    and the state of random numbers. :obj:`trainer.fit(module, ckpt_path=...)`
+    therefore resumes exactly from the end of an epoch on CPU. Checkpoints
+    hold no data: :obj:`DiffMMLightning.load_from_checkpoint(path,
+    data=data)`.
 
     Args:
         data (HeteroData): The user-item graph with item features
-            :obj:`x_{m}`; see :class:`~diffmm_geo.training.Trainer`.
-        config (DiffMMConfig or dict, optional): The settings. The length and
-            the end of training are up to Lightning: :obj:`num_epochs` and
-            :obj:`patience` are not read.
-            (default: :class:`~diffmm_geo.training.DiffMMConfig` with its
-            defaults)
+            :obj:`x_{m}`; see :class:`~diffmm_geo.tasks.Task`.
+        config (DiffMMConfig or dict, optional): The settings. Lightning
+            decides when training ends: :obj:`num_epochs` and :obj:`patience`
+            are not read. (default: :class:`~diffmm_geo.training.DiffMMConfig`
+            with its defaults)
         modalities (list[str], optional): The modalities to use, all that the
             items have if not given. (default: :obj:`None`)
         model (DiffMM, optional): A model to train in place of the one that
@@ -86,10 +87,9 @@ class DiffMMLightning(LightningModule):
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
 
     Raises:
-        ValueError: If the data do not fit, as in
-            :class:`~diffmm_geo.training.DiffMMTrainer`. In training, if
-            Lightning is asked for more than one process, or for a precision,
-            which is a setting of :class:`~diffmm_geo.training.DiffMMConfig`.
+        ValueError: If the data do not fit. In training, if Lightning is asked
+            for several processes, or for a precision, which is a setting of
+            :class:`~diffmm_geo.training.DiffMMConfig`.
         NonFiniteLossError: In training, if a loss is infinite or not a
             number.
     """
@@ -113,20 +113,21 @@ class DiffMMLightning(LightningModule):
             )
         if config.batching != 'full':
             raise ValueError(
-                f"'batching' needs DiffMMTrainer: Lightning takes steps over "
-                f"all of the graphs here (got '{config.batching}')"
+                f"'batching' needs DiffMMTrainer: Lightning has one optimizer "
+                f"here (got '{config.batching}')"
             )
-        self._data = data
-        self._parts = self._build(
-            torch.device('cpu'), config, modalities, model, diffusion, edge_type
-        )
         self.config = config
-        self.model = self._parts.model
-        self.diffusion = self._parts.diffusion
-        self._adj_dict: dict[EdgeType, BipartiteAdj] | None = None
-        self._finite = FiniteLosses(self._parts.terms)
+        self.task = DiffMMTask(
+            data, config, modalities, model, diffusion, edge_type
+        )
+        # `DistributedDataParallel` reads this. Denoisers are trained apart.
+        self._ddp_params_and_buffers_to_ignore = [
+            f'task.diffusion.{name}' for name in self.diffusion.state_dict()
+        ]
+        self._finite = FiniteLosses(self.task.loss_names)
         self._resumed: dict[str, Any] | None = None
-        # Plain values, which a checkpoint may be read with safely.
+        self._recommender: Recommender | None = None
+        # Plain values, which are safe to read from a checkpoint.
         self.save_hyperparameters(
             {
                 'config': asdict(config),
@@ -135,74 +136,66 @@ class DiffMMLightning(LightningModule):
             }
         )
 
-    def _build(
-        self,
-        device: torch.device,
-        config: DiffMMConfig,
-        modalities: Sequence[str] | None,
-        model: DiffMM | None,
-        diffusion: ModalityDiffusion | None,
-        edge_type: EdgeType,
-    ) -> DiffMMTrainer:
-        return DiffMMTrainer(
-            self._data, config, modalities, model, diffusion, edge_type, device
-        )
+    @property
+    def model(self) -> DiffMM:
+        r"""The model."""
+        return self.task.model
 
     @property
-    def parts(self) -> DiffMMTrainer:
-        r"""What :class:`~diffmm_geo.training.DiffMMTrainer` makes of the data
-        (:obj:`feature_dict`, :obj:`edge_index_dict`, :obj:`embeddings()`,
-        ...), on the device that this module is on.
+    def diffusion(self) -> ModalityDiffusion:
+        r"""The denoisers."""
+        return self.task.diffusion
+
+    def forward(self, user_index: Tensor | None = None) -> Tensor:
+        r"""The top :obj:`config.k` items of users, without those observed.
+
+        Args:
+            user_index (torch.Tensor, optional): The users, all of them if not
+                given. (default: :obj:`None`)
+
+        Shapes:
+            - **user_index:** :math:`(B)`
+            - **output:** item indices :math:`(B, k)` by descending score
         """
-        if self._parts.device != self.device:
-            graphs = self._parts.edge_index_dict
-            state = random_state(self.device)
-            self._parts = self._build(
-                self.device,
-                self.config,
-                self.model.modalities,
-                self.model,
-                self.diffusion,
-                self.model.edge_type,
-            )
-            set_random_state(self.device, state)
-            self._set_generated(graphs)
-        return self._parts
+        recommender = self._recommender or self._make_recommender()
+        return recommender.recommend(user_index, self.config.k)
 
-    def _set_generated(self, graphs: Mapping[EdgeType, Tensor]) -> None:
-        parts = self._parts
-        generated = {
-            edge_type: edge_index.to(parts.device)
-            for edge_type, edge_index in graphs.items()
-            if edge_type != parts.edge_type
-        }
-        parts._set_graphs({parts.edge_type: parts.edge_index, **generated})
+    def _make_recommender(self) -> Recommender:
+        return Recommender(*self._embeddings(), self.task.edge_index)
 
-    def train_dataloader(self) -> _Triples:
-        r"""The (user, positive, negative) triples, drawn anew with each
-        epoch.
-        """
-        return _Triples(self)
+    def _embeddings(self) -> tuple[Tensor, Tensor]:
+        # Training reuses what is made lazily of the graphs.
+        with torch.inference_mode(False):
+            return self.task.embeddings()
 
-    def val_dataloader(self) -> _Once:
-        r"""All of the validation interactions at once."""
-        return _Once(self._parts.edge_label_index['val'])
+    def train_dataloader(self) -> _Loader:
+        return _Loader(self.task.batches, self.task.num_batches)
 
-    def test_dataloader(self) -> _Once:
-        r"""All of the test interactions at once."""
-        if 'test' not in self._parts.edge_label_index:
+    def val_dataloader(self) -> _Loader:
+        return self._held_out('val')
+
+    def test_dataloader(self) -> _Loader:
+        return self._held_out('test')
+
+    def _held_out(self, split: str) -> _Loader:
+        held_out = self.task.edge_label_index
+        if split not in held_out:
             raise ValueError(
-                f"'data' needs 'test_edge_label_index' for "
-                f'{self._parts.edge_type} to test (got none)'
+                f"'data' needs '{split}_edge_label_index' for "
+                f'{self.task.edge_type} (got none)'
             )
-        return _Once(self._parts.edge_label_index['test'])
+        return _Loader(lambda: [held_out[split]], 1)
+
+    def predict_dataloader(self) -> _Loader:
+        users = torch.arange(self.task.num_users)
+        batches = users.split(self.config.batch_size)
+        return _Loader(lambda: batches, len(batches))
 
     def configure_optimizers(self) -> Optimizer:
-        r"""Adam for all but the denoisers, which have their own."""
-        return self._parts.adam(self.model.parameters(), self.config.lr)
+        self.task.reset_optimizers()
+        return self.task.optimizers['model']
 
     def on_fit_start(self) -> None:
-        r"""Refuses what it cannot do, and goes on from a checkpoint."""
         if self.trainer.world_size > 1:
             raise ValueError(
                 f"Lightning's 'devices' needs to be 1, as the denoisers are "
@@ -211,79 +204,66 @@ class DiffMMLightning(LightningModule):
         if self.trainer.precision != '32-true':
             raise ValueError(
                 f"Lightning's 'precision' needs to be '32-true'; "
-                f"DiffMMConfig(precision='bf16') is for large products alone "
+                f"DiffMMConfig(precision='bf16') is for large products only "
                 f'(got {self.trainer.precision!r})'
             )
-        parts = self.parts
-        parts.diffusion_optimizer = parts.adam(
-            self.diffusion.parameters(), self.config.diffusion_lr
-        )
         resumed, self._resumed = self._resumed, None
         if resumed is not None and self.trainer.ckpt_path is not None:
-            parts.diffusion_optimizer.load_state_dict(
+            self.task.optimizers['diffusion'].load_state_dict(
                 resumed['diffusion_optimizer']
             )
             set_random_state(self.device, resumed['random'])
 
     def on_train_epoch_start(self) -> None:
-        r"""Trains the denoisers and generates graphs."""
-        parts = self.parts
-        self._finite = FiniteLosses(parts.terms)
         on_cpu = self.device.type == 'cpu'
-        with self._epoch_in_errors():
-            with kept_memory() if on_cpu else nullcontext():
-                losses = parts.generate_graphs()
+        self._finite = FiniteLosses(self.task.loss_names)
+        with (
+            errors_of_epoch(self.current_epoch + 1),
+            kept_memory() if on_cpu else nullcontext(),
+        ):
+            losses = self.task.start_epoch()
         self.model.train()
-        self._adj_dict = parts.dropped_graphs()
         self._log('loss', losses, 1)
 
-    def training_step(
-        self,
-        batch: tuple[Tensor, Tensor, Tensor],
-        batch_idx: int,
-    ) -> Tensor:
-        r"""The loss of a batch of triples."""
-        if self._adj_dict is None:  # Resumed within an epoch.
-            self._adj_dict = self.parts.dropped_graphs()
-        user, positive, negative = batch
-        terms = self.parts._loss(self._adj_dict, user, positive, negative)
-        with self._epoch_in_errors():
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        losses = self.task.loss(batch)
+        terms = torch.stack(list(losses.values()))
+        with errors_of_epoch(self.current_epoch + 1):
             self._finite.add(batch_idx + 1, terms.detach())
-        losses = dict(zip(self.parts.terms, terms.detach()))
-        self._log('loss', losses, user.numel())
+        self._log(
+            'loss', {k: x.detach() for k, x in losses.items()}, batch.size(1)
+        )
         return terms.sum()
 
     def on_train_epoch_end(self) -> None:
-        r"""Looks for losses that are not finite."""
-        with self._epoch_in_errors():
+        with errors_of_epoch(self.current_epoch + 1):
             self._finite.check()
 
-    @contextmanager
-    def _epoch_in_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except NonFiniteLossError as error:
-            raise NonFiniteLossError(
-                error.term, error.value, error.step, self.current_epoch + 1
-            ) from error
-
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        r"""The metrics on held-out interactions :obj:`[2, num_edges]`."""
         self._evaluate('val', batch)
 
     def test_step(self, batch: Tensor, batch_idx: int) -> None:
-        r"""The metrics on held-out interactions :obj:`[2, num_edges]`."""
         self._evaluate('test', batch)
 
     def _evaluate(self, split: str, edge_label_index: Tensor) -> None:
-        parts = self.parts
-        # What is made lazily of the graphs here is used in training as well.
-        with torch.inference_mode(False):
-            user, item = parts.embeddings()
-            metrics = evaluate(
-                user, item, edge_label_index, parts.edge_index, self.config.k
-            )
+        metrics = evaluate(
+            *self._embeddings(),
+            edge_label_index,
+            self.task.edge_index,
+            self.config.k,
+        )
         self._log(split, metrics, 1)
+
+    def on_predict_start(self) -> None:
+        # Once for all batches.
+        self._recommender = self._make_recommender()
+
+    def on_predict_end(self) -> None:
+        self._recommender = None
+
+    def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        r"""The top-k items of users; see :meth:`forward`."""
+        return self(batch)  # type: ignore[no-any-return]
 
     def _log(
         self,
@@ -299,48 +279,45 @@ class DiffMMLightning(LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        r"""Adds what training goes on from."""
-        parts = self.parts
         checkpoint[KEY] = {
             'generated': {
                 edge_type: edge_index
-                for edge_type, edge_index in parts.edge_index_dict.items()
-                if edge_type != parts.edge_type
+                for edge_type, edge_index in self.task.edge_index_dict.items()
+                if edge_type != self.task.edge_type
             },
-            'diffusion_optimizer': parts.diffusion_optimizer.state_dict(),
+            'diffusion_optimizer': self.task.optimizers[
+                'diffusion'
+            ].state_dict(),
             'random': random_state(self.device),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        r"""Takes over the generated graphs."""
         if KEY not in checkpoint:
             raise ValueError(
                 f"'checkpoint' needs to be one of {type(self).__name__} "
                 f'(got one with {list(checkpoint)})'
             )
         self._resumed = checkpoint[KEY]
-        self._set_generated(checkpoint[KEY]['generated'])
+        generated = {
+            edge_type: edge_index.to(self.task.device)
+            for edge_type, edge_index in checkpoint[KEY]['generated'].items()
+        }
+        self.task.set_graphs(
+            {self.task.edge_type: self.task.edge_index, **generated}
+        )
 
 
-class _Triples:
-    def __init__(self, module: DiffMMLightning) -> None:
-        self.module = module
+class _Loader:
+    def __init__(
+        self,
+        batches: Callable[[], Iterable[Any]],
+        length: int,
+    ) -> None:
+        self.batches, self.length = batches, length
 
     def __len__(self) -> int:
-        return self.module.parts.num_batches
+        return self.length
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+    def __iter__(self) -> Iterator[Any]:
         # Drawn as late as possible, after the graphs of the epoch.
-        for batch in self.module.parts.triples():
-            yield tuple(batch.unbind())
-
-
-class _Once:
-    def __init__(self, batch: Tensor) -> None:
-        self.batch = batch
-
-    def __len__(self) -> int:
-        return 1
-
-    def __iter__(self) -> Iterator[Tensor]:
-        yield self.batch
+        yield from self.batches()

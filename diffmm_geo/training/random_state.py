@@ -3,7 +3,7 @@ from torch import Tensor
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    r"""The state of PyTorch's random numbers on CPU and a device.
+    r"""The state of PyTorch's random numbers on CPU and on a device.
 
     Args:
         device (torch.device): The device.
@@ -15,7 +15,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_state(device: torch.device, state: dict[str, Tensor]) -> None:
-    r"""Takes over what :func:`random_state` returned.
+    r"""Restores what :func:`random_state` returned.
 
     Args:
         device (torch.device): The device.

@@ -2,7 +2,7 @@ r"""The settings of the paper's authors for their data sets, and the
 library's own for any other.
 """
 
-from diffmm_geo.training.diffmm_trainer import DiffMMConfig
+from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 
 #: The settings of the paper's authors by the name of a data set, and the
 #: library's own under ``'default'``.

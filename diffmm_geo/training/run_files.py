@@ -18,7 +18,7 @@ from diffmm_geo.utils.checks import check_type
 
 
 def save_run(trainer: Trainer, folder: str | Path) -> None:
-    r"""Writes what came out of :meth:`Trainer.fit
+    r"""Writes the results of :meth:`Trainer.fit
     <diffmm_geo.training.Trainer.fit>`, each file whole or not at all.
 
     - :obj:`metrics.json`: :obj:`best_val` (the epoch chosen by validation)
@@ -27,7 +27,7 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
     - :obj:`model.pt`: the weights and graphs of the chosen epoch.
     - :obj:`curves.png`: metrics and losses over epochs.
 
-    Where several processes train, all of them call this, and the first one
+    If several processes train, all of them need to call this; the first one
     writes.
 
     Args:
@@ -41,7 +41,7 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
     if not trainer.history:
         raise ValueError("'trainer' needs at least one epoch done (got none)")
     state = trainer.state_dict()
-    if not trainer.writes_files:
+    if not trainer.ranks.is_first:
         return
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -36,6 +37,17 @@ class NonFiniteLossError(FloatingPointError):
             f"the loss '{term}' is {value}"
             + (f' in {", ".join(place)}' if place else '')
         )
+
+
+@contextmanager
+def errors_of_epoch(epoch: int) -> Iterator[None]:
+    r"""Within, a :class:`NonFiniteLossError` gets the number of the epoch."""
+    try:
+        yield
+    except NonFiniteLossError as error:
+        raise NonFiniteLossError(
+            error.term, error.value, error.step, epoch
+        ) from error
 
 
 class FiniteLosses:

@@ -3,11 +3,10 @@ import math
 import pytest
 import torch
 from torch.testing import assert_close
-from torch_geometric.data import HeteroData
 
 from diffmm_geo.nn import DiffMM, ModalityDiffusion
 from diffmm_geo.training import RECIPES, DiffMMConfig, DiffMMTrainer
-from tests.training.trainer_protocol import OBSERVED, Protocol
+from tests.tasks.task_protocol import OBSERVED, Protocol, weights_of
 
 
 class TestDiffMMTrainer(Protocol):
@@ -86,10 +85,6 @@ class TestDiffMMTrainer(Protocol):
         for p in (p for module in modules for p in module.parameters()):
             assert p.dtype == torch.float
 
-    def test_cuda_graphs_need_cuda(self, planted):
-        with pytest.raises(ValueError, match="'cuda_graphs'"):
-            self.make(planted(), cuda_graphs=True)
-
     def test_state_dict_holds_the_graphs(self, planted):
         trainer = self.make(planted(), num_epochs=2)
         trainer.fit()
@@ -100,10 +95,10 @@ class TestDiffMMTrainer(Protocol):
 
     def test_both_optimizers_train(self, planted):
         trainer = self.make(planted(), num_epochs=1)
-        before = self.weights(trainer)
+        before = weights_of(trainer)
         weight = trainer.diffusion.denoisers['text'].item_weight.clone()
         trainer.fit()
-        for old, new in zip(before, self.weights(trainer)):
+        for old, new in zip(before, weights_of(trainer)):
             assert not old.equal(new)
         after = trainer.diffusion.denoisers['text'].item_weight
         assert not after.equal(weight)
@@ -215,9 +210,3 @@ def test_recipes():
     assert RECIPES['tiktok'].anchor == 'main'
     assert RECIPES['amazon-baby'].projection == 'leaky_xavier'
     assert RECIPES['amazon-sports'].temperature == 0.1
-
-
-@pytest.mark.parametrize('device', ['cuda:99', 'gpu'])
-def test_unavailable_device(device):
-    with pytest.raises(ValueError, match="'device' needs to be a device"):
-        DiffMMTrainer(HeteroData(), device=device)

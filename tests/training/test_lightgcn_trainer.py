@@ -4,7 +4,7 @@ from torch.testing import assert_close
 from torch_geometric.nn import LightGCN
 
 from diffmm_geo.training import LightGCNConfig, LightGCNTrainer
-from tests.training.trainer_protocol import OBSERVED, Protocol
+from tests.tasks.task_protocol import OBSERVED, Protocol
 
 
 class TestLightGCNTrainer(Protocol):

@@ -153,8 +153,8 @@ def test_resume_is_exact(make, make_trainer, tmp_path, validate):
     assert resumed.epochs == history.epochs[2:]
     for name, x in weights(expected).items():
         assert weights(module)[name].equal(x)
-    for edge_type, edge_index in expected.parts.edge_index_dict.items():
-        assert module.parts.edge_index_dict[edge_type].equal(edge_index)
+    for edge_type, edge_index in expected.task.edge_index_dict.items():
+        assert module.task.edge_index_dict[edge_type].equal(edge_index)
 
 
 def test_resume_within_an_epoch(make, make_trainer, tmp_path):
@@ -180,11 +180,11 @@ def test_load_from_checkpoint(planted, make, make_trainer, tmp_path):
         tmp_path / 'a.ckpt', data=planted()
     )
     assert loaded.config == module.config
-    assert_close(loaded.parts.embeddings(), module.parts.embeddings())
-    graphs = module.parts.edge_index_dict
+    assert_close(loaded.task.embeddings(), module.task.embeddings())
+    graphs = module.task.edge_index_dict
     assert len(graphs) == 3
     for edge_type, edge_index in graphs.items():
-        assert loaded.parts.edge_index_dict[edge_type].equal(edge_index)
+        assert loaded.task.edge_index_dict[edge_type].equal(edge_index)
     # It may be trained from there anew.
     make_trainer(1).fit(loaded)
 
@@ -201,7 +201,7 @@ def test_custom_types_and_modalities(planted, make_trainer, tmp_path):
     loaded = DiffMMLightning.load_from_checkpoint(
         tmp_path / 'a.ckpt', data=data
     )
-    assert list(loaded.parts.edge_index_dict) == [
+    assert list(loaded.task.edge_index_dict) == [
         edge_type,
         ('customer', 'denoised_text', 'product'),
     ]
@@ -221,8 +221,8 @@ def test_gradients_are_clipped_and_accumulated(make, make_trainer):
     trainer = make_trainer(1, accumulate_grad_batches=3, gradient_clip_val=1e-3)
     trainer.fit(other)
     assert trainer.global_step == 1
-    assert not weights(other)['model.user_emb.weight'].equal(
-        weights(plain)['model.user_emb.weight']
+    assert not weights(other)['task.model.user_emb.weight'].equal(
+        weights(plain)['task.model.user_emb.weight']
     )
 
 
@@ -286,21 +286,30 @@ def test_several_processes(make, make_trainer, monkeypatch):
         trainer.fit(make())
 
 
-def test_parts_follow_the_module_to_its_device(make, make_trainer):
-    module = make()
-    make_trainer(1).fit(module)
-    before = module.parts
-    expected, graphs = before.embeddings(), before.edge_index_dict
-    state = torch.get_rng_state()
-    before.device = torch.device('meta')  # As if it came from there.
-    parts = module.parts
-    assert parts is not before and parts is module.parts
-    assert parts.device == module.device
-    assert parts.model is module.model and parts.diffusion is module.diffusion
-    assert torch.get_rng_state().equal(state)
-    assert_close(parts.embeddings(), expected)
-    for edge_type, edge_index in graphs.items():
-        assert parts.edge_index_dict[edge_type].equal(edge_index)
+def test_ddp_of_one_process(make, make_trainer):
+    plain = make(lr=2e-2)
+    make_trainer(3).fit(plain)
+    module = make(lr=2e-2)
+    make_trainer(3, strategy='ddp', devices=1).fit(module)
+    for name, x in weights(plain).items():
+        assert_close(weights(module)[name], x)
+
+
+def test_predict(make, make_trainer):
+    module, trainer = make(lr=2e-2), make_trainer(2)
+    trainer.fit(module)
+    top = torch.cat(trainer.predict(module))
+    assert top.size() == (32, 3)
+    task = module.task
+    expected = module.model.recommend(
+        task.feature_dict, task.edge_index_dict, 3, task.edge_index
+    )
+    assert top.equal(expected)
+    assert module(torch.tensor([5, 2])).equal(expected[[5, 2]])
+    assert module().equal(expected)
+    # Batches of one's own, before any training.
+    users = DataLoader(torch.arange(6), batch_size=4)
+    assert torch.cat(make_trainer(1).predict(make(), users)).size() == (6, 3)
 
 
 def test_without_lightning():
@@ -344,4 +353,4 @@ def test_on_a_gpu(make, tmp_path):
     trainer.fit(module)
     (after,) = trainer.validate(module, verbose=False)
     assert after['val/recall@3'] > 0.75
-    assert module.parts.device.type == 'cpu'
+    assert module.task.device.type == 'cpu'

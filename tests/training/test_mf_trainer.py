@@ -1,9 +1,8 @@
 import pytest
-import torch
-from torch.testing import assert_close
 
+from diffmm_geo.nn import MF
 from diffmm_geo.training import MFConfig, MFTrainer
-from tests.training.trainer_protocol import OBSERVED, Protocol
+from tests.tasks.task_protocol import OBSERVED, Protocol
 
 
 class TestMFTrainer(Protocol):
@@ -11,18 +10,11 @@ class TestMFTrainer(Protocol):
         kwargs = {'batch_size': 32, 'embedding_dim': 8, 'k': 3, **kwargs}
         return MFTrainer(data, MFConfig(**kwargs), edge_type)
 
-    def test_loss(self, planted):
-        trainer = self.make(planted(), reg_weight=0.1)
-        user, item = trainer.embeddings()
-        u, i, j = (torch.tensor(x) for x in ([0, 5, 0], [1, 2, 3], [4, 4, 1]))
-        margin = (user[u] * (item[i] - item[j])).sum(dim=-1)
-        bpr = -torch.sigmoid(margin).log().mean()
-        reg = sum(x.square().sum() for x in (user[u], item[i], item[j])) / 3
-        assert_close(trainer._loss(u, i, j), torch.stack([bpr, 0.1 * reg]))
-
-    def test_embeddings_are_no_parameters(self, planted):
-        for x in self.make(planted()).embeddings():
-            assert not x.requires_grad
+    def test_model(self, planted):
+        model = self.make(planted()).model
+        assert isinstance(model, MF) and str(model) == (
+            'MF(32, 24, embedding_dim=8)'
+        )
 
 
 def test_bad_config():

@@ -3,10 +3,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.testing import assert_close
 
 from diffmm_geo.training import VBPRConfig, VBPRTrainer
-from tests.training.trainer_protocol import OBSERVED, Protocol
+from tests.tasks.task_protocol import OBSERVED, Protocol
 
 
 class TestVBPRTrainer(Protocol):
@@ -20,49 +19,25 @@ class TestVBPRTrainer(Protocol):
         }
         return VBPRTrainer(data, VBPRConfig(**kwargs), modalities, edge_type)
 
-    def test_score(self, planted):
+    def test_features(self, planted):
         data = planted()
-        trainer = self.make(data, num_epochs=2, lr=0.1)
-        trainer.fit()
-        model = trainer.model
-        assert 'feature' not in model.state_dict()
-        f = torch.cat(
+        data['item'].x_text = data['item'].x_text.double()
+        expected = torch.cat(
             [F.normalize(data['item'][f'x_{m}']) for m in ('image', 'text')],
             dim=-1,
-        )
-        expected = (
-            model.user_emb.weight @ model.item_emb.weight.t()
-            + model.user_taste.weight @ model.projection.weight @ f.t()
-            + model.item_bias.weight.t()
-            + model.feature_bias.weight @ f.t()
-        )
-        assert model.item_bias.weight.any() and model.feature_bias.weight.any()
-        user, item = trainer.embeddings()
-        assert_close(user @ item.t(), expected)
+        ).float()
+        torch.testing.assert_close(self.make(data).model.feature, expected)
+        text = self.make(data, modalities=['text']).model.feature
+        torch.testing.assert_close(text, expected[:, 4:])
 
-    def test_loss(self, planted):
-        trainer = self.make(planted(), reg_weight=0.1)
-        user, item = trainer.embeddings()
-        u, i, j = (torch.tensor(x) for x in ([0, 5, 0], [1, 2, 3], [4, 4, 1]))
-        margin = (user[u] * (item[i] - item[j])).sum(dim=-1)
-        bpr = -torch.sigmoid(margin).log().mean()
-        # Projected features are not regularised, and biases are still zero.
-        parts = user[u, :-1], item[i, :8], item[j, :8]
-        reg = sum(x.square().sum() for x in parts) / 3
-        assert_close(trainer._loss(u, i, j), torch.stack([bpr, 0.1 * reg]))
-
-    def test_regularised_projection(self, planted):
-        trainer = self.make(planted())
-        args = (
-            torch.tensor([0, 5]),
-            torch.tensor([1, 2]),
-            torch.tensor([4, 4]),
-        )
-        expected = trainer._loss(*args)
-        lins = trainer.model.projection, trainer.model.feature_bias
-        expected[1] += 0.5 * sum(x.weight.square().sum() for x in lins)
-        other = self.make(planted(), feature_reg_weight=0.5)
-        assert_close(other._loss(*args), expected)
+    def test_regularized_projection(self, planted):
+        batch = torch.tensor([[0, 5], [1, 2], [4, 4]])
+        task = self.make(planted()).task
+        lins = task.model.projection, task.model.feature_bias
+        expected = task.loss(batch)['reg']
+        expected = expected + 0.5 * sum(x.weight.square().sum() for x in lins)
+        other = self.make(planted(), feature_reg_weight=0.5).task
+        torch.testing.assert_close(other.loss(batch)['reg'], expected)
 
     def test_learns_about_items_without_interactions(self, planted):
         data = planted()
@@ -76,25 +51,20 @@ class TestVBPRTrainer(Protocol):
         found = (user @ item[:4].t()).argmax(dim=-1)
         assert (found == own).float().mean() > 0.75
 
-    def test_some_modalities(self, planted):
-        trainer = self.make(planted(), modalities=['text'], num_epochs=1)
-        assert trainer.model.feature.size() == (24, 5)
-        trainer.fit()
-
-    def test_features_in_double(self, planted):
-        data = planted()
-        data['item'].x_text = data['item'].x_text.double()
-        self.make(data, num_epochs=1).fit()
-
     def test_bad_features(self, planted):
         data = planted()
         data['item'].x_text = torch.full((24, 5), math.nan)
         with pytest.raises(ValueError, match="'x_text'"):
             self.make(data)
-
-    def test_unknown_modality(self, planted):
         with pytest.raises(ValueError, match="'modalities'"):
             self.make(planted(), modalities=['audio'])
+
+    def test_resume_with_other_features(self, planted, tmp_path):
+        self.make(planted(), num_epochs=1).fit(checkpoint_dir=tmp_path)
+        data = planted()
+        data['item'].x_text += 1.0
+        with pytest.raises(ValueError, match="'data'.*'feature'"):
+            self.make(data).fit(checkpoint_dir=tmp_path, resume=True)
 
 
 @pytest.mark.parametrize(

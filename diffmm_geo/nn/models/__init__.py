@@ -1,5 +1,7 @@
 r"""Whole models."""
 
 from .diffmm import DiffMM
+from .mf import MF
+from .vbpr import VBPR
 
-__all__ = ['DiffMM']
+__all__ = ['MF', 'VBPR', 'DiffMM']

@@ -1,7 +1,9 @@
 r"""Training in several processes, on one device each."""
 
+from diffmm_geo.utils.ranks import LostRankError, Ranks
+
 from .diffmm_trainer import DistributedDiffMMTrainer
-from .ranks import LostRankError, Ranks, joined_ranks
+from .joined_ranks import joined_ranks
 
 __all__ = [
     'DistributedDiffMMTrainer',

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffmm_geo.training import DiffMMTrainer
-from diffmm_geo.training.distributed import DistributedDiffMMTrainer, Ranks
+from diffmm_geo.training.distributed import DistributedDiffMMTrainer
 from tests.training.distributed.distributed_runs import (
     CASES,
     NUM_EPOCHS,
@@ -110,7 +110,7 @@ def test_killed_rank(tmp_path, shard):
     assert out.returncode != 0
     # From the rank that is left, unless the launcher was faster to end it.
     assert 'another rank has ended' in out.stderr or 'SIGKILL' in out.stderr
-    assert 'in _call' not in out.stderr  # No traceback of ours.
+    assert 'in call' not in out.stderr  # No traceback of ours.
 
     trainer = make_trainer('two')
     numbers = []
@@ -121,13 +121,6 @@ def test_killed_rank(tmp_path, shard):
     )
     assert numbers == [3, NUM_EPOCHS]
     assert_same(history, make_trainer('two').fit(), rel=1e-4)
-
-
-def test_arguments():
-    with pytest.raises(ValueError, match="'ranks' needs at most 8 ranks"):
-        DistributedDiffMMTrainer(
-            make_data(1), make_config(), ranks=Ranks(0, range(9))
-        )
 
 
 def test_no_cuda_graphs():

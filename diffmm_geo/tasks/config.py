@@ -26,7 +26,7 @@ class TrainingConfig:
             validation Recall after which training stops.
             (default: :obj:`20`)
         batch_size (int, optional): The number of interactions (and of users,
-            in the diffusion phase) a step. (default: :obj:`1024`)
+            in the diffusion phase) per step. (default: :obj:`1024`)
         lr (float, optional): The learning rate of Adam.
             (default: :obj:`1e-3`)
         reg_weight (float, optional): The weight of the squared norm of the
@@ -38,7 +38,7 @@ class TrainingConfig:
             sums and everything else stay in single precision.
             (default: :obj:`"fp32"`)
         cuda_graphs (bool, optional): Whether to record a step as a CUDA
-            graph in each epoch and to replay it.
+            graph in each epoch, and to replay it.
             (default: :obj:`False`)
         seed (int, optional): The seed of everything random.
             (default: :obj:`0`)
@@ -83,3 +83,66 @@ class TrainingConfig:
         check_int('k', self.k)
         check_choice('precision', self.precision, PRECISIONS)
         check_int('seed', self.seed, 0, MAX_SEED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MFConfig(TrainingConfig):
+    r"""The settings of :class:`~diffmm_geo.training.MFTrainer`. As in
+    :class:`~diffmm_geo.training.LightGCNConfig`, :obj:`reg_weight` is the
+    weight of the embeddings of the batch, divided by its size.
+
+    Args:
+        embedding_dim (int, optional): The size of embeddings.
+            (default: :obj:`64`)
+    """
+
+    reg_weight: float = 1e-4
+    embedding_dim: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int('embedding_dim', self.embedding_dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VBPRConfig(MFConfig):
+    r"""The settings of :class:`~diffmm_geo.training.VBPRTrainer`.
+
+    Args:
+        feature_dim (int, optional): The size of projected features.
+            (default: :obj:`64`)
+        feature_reg_weight (float, optional): The weight of the squared norm
+            of the projection of features and of their bias, which the
+            paper's experiments do not regularize. (default: :obj:`0.0`)
+    """
+
+    feature_dim: int = 64
+    feature_reg_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int('feature_dim', self.feature_dim)
+        check_number('feature_reg_weight', self.feature_reg_weight, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LightGCNConfig(TrainingConfig):
+    r"""The settings of :class:`~diffmm_geo.training.LightGCNTrainer`. As in
+    :class:`~torch_geometric.nn.models.LightGCN`, :obj:`reg_weight` is the
+    weight of the embeddings of the batch, divided by its size.
+
+    Args:
+        embedding_dim (int, optional): The size of embeddings.
+            (default: :obj:`64`)
+        num_layers (int, optional): The number of layers.
+            (default: :obj:`2`)
+    """
+
+    reg_weight: float = 1e-4
+    embedding_dim: int = 64
+    num_layers: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int('embedding_dim', self.embedding_dim)
+        check_int('num_layers', self.num_layers)

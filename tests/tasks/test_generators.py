@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from diffmm_geo.tasks.generators import random_subsets
 from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
-from diffmm_geo.training.generators import random_subsets
-from tests.training.trainer_protocol import OBSERVED
+from tests.tasks.task_protocol import OBSERVED
 
 GENERATED = [('user', f'denoised_{m}', 'item') for m in ('image', 'text')]
 
@@ -44,8 +44,8 @@ def test_steps_and_denoisers(planted, generator):
     trainer.fit()
     for old, new in zip(before, trainer.diffusion.parameters()):
         assert old.equal(new)
-    assert trainer.num_steps == 12  # Interactions only.
-    assert make(planted()).num_steps == 16
+    assert trainer.task.num_epoch_steps == 12  # Interactions only.
+    assert make(planted()).task.num_epoch_steps == 16
 
 
 @pytest.mark.parametrize('generator', ['random', 'diffusion'])

@@ -13,26 +13,26 @@ from torch_geometric.typing import EdgeType, NodeType
 
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.ops.spmm import SparseMatrix
-from diffmm_geo.training.seed_probability import SeedProbability
+from diffmm_geo.tasks.seed_probability import SeedProbability
 from diffmm_geo.utils.memory import release_memory
 
-# A loader copies its links, and has so many batches of them at a time.
+# A loader copies its links: it gets this many batches of them at a time.
 NUM_BATCHES = 4
 
 
 @dataclass(frozen=True)
 class NeighborBatch:
-    r"""Triples, and the subgraph that was sampled around their nodes.
+    r"""Triples and the subgraph that was sampled around their nodes.
 
     Args:
         triples (torch.Tensor): Users, positive and negative items, as nodes
             of the subgraph, :obj:`[3, B]`.
-        n_id_dict (dict[str, torch.Tensor]): The nodes of the subgraph, those
-            of the triples in front.
-        adj_dict (dict): Its graphs.
+        n_id_dict (dict[str, torch.Tensor]): The nodes of the subgraph. Those
+            of the triples come first.
+        adj_dict (dict): The graphs of the subgraph.
         sample_dict (dict[str, tuple[torch.Tensor, torch.Tensor]]): The nodes
-            of the triples, as nodes of the subgraph, and one over the
-            probability of each to be among them.
+            of the triples, as nodes of the subgraph, and the inverse of the
+            probability that a batch contains them.
     """
 
     triples: Tensor
@@ -46,9 +46,9 @@ class NeighborBatches:
     PyG's :class:`~torch_geometric.loader.LinkNeighborLoader`, over several
     bipartite graphs between the same users and items at once.
 
-    A node that is expanded has :math:`s_v` of its :math:`d_v` edges of each
-    graph sampled, without replacement, from an order that is drawn here:
-    torch-sparse prefers the edges in front. With
+    To expand a node, it samples :math:`s_v` of its :math:`d_v` edges in each
+    graph, without replacement. The edges are shuffled first, as torch-sparse
+    prefers those in front. With
 
     .. math::
         \mathbf{x}^{\prime}_v = \frac{d_v}{s_v} \sum_{w \in \mathcal{S}(v)}
@@ -57,21 +57,19 @@ class NeighborBatches:
 
     and the degrees of the whole graph, a step of propagation is an unbiased
     (Horvitz-Thompson) estimate of that over the whole graph. Several steps
-    share their samples, and what follows is not linear, so that the loss is
-    an estimate whose bias vanishes as more neighbours are sampled.
+    share their samples, and the loss is not linear: its estimate has a bias,
+    which vanishes as more neighbors are sampled.
 
     Args:
         adj_dict (dict): The prepared adjacencies.
-        edge_type (tuple[str, str, str]): The edge type that the triples are
-            of.
+        edge_type (tuple[str, str, str]): The edge type of the triples.
         num_neighbors (list[int]): The number of edges to sample of each node
             and graph, by hop; all for :obj:`-1`.
         num_layers (int, optional): The number of layers of the
-            :class:`~diffmm_geo.nn.DiffMM` that goes over the subgraph, of
-            :obj:`num_layers + 2` hops: edges that its output at the triples
-            does not depend on are left out, which are most of the last hop.
-            All hops of all graphs are sampled if not given.
-            (default: :obj:`None`)
+            :class:`~diffmm_geo.nn.DiffMM` that propagates over the subgraph
+            of :obj:`num_layers + 2` hops. If given, edges without influence
+            on its output at the triples are left out, which are most edges of
+            the last hop. (default: :obj:`None`)
 
     Raises:
         ImportError: If neither torch-sparse nor pyg-lib is installed.
@@ -91,7 +89,7 @@ class NeighborBatches:
         to_user, _ = _matrices(adj_dict[edge_type])
         for node, size in zip(('user', 'item'), to_user.size):
             self._data[node].num_nodes = size
-        # The order that a sampler draws in may depend on names: not on ours.
+        # Names of our own, as the order of sampling may depend on them.
         self._names = {
             t: (('item', f'{n}_to', 'user'), ('user', f'{n}_to', 'item'))
             for n, t in enumerate(adj_dict)
@@ -104,7 +102,7 @@ class NeighborBatches:
             self._fan_outs(num_neighbors, num_layers),
             is_sorted=True,
         )
-        # Targets are told by pointers from here on.
+        # From here on, only the pointers of the sampler are needed.
         rows = self._sampler.row_dict
         for key in rows:
             rows[key] = rows[key].clone()
@@ -121,9 +119,8 @@ class NeighborBatches:
             for name in names:
                 hops = len(num_neighbors)
                 if num_layers is not None:
-                    # Of the graphs, the first aggregation of DiffMM takes two
-                    # steps over the observed one, and of these the first to
-                    # users alone.
+                    # The aggregation of DiffMM takes one step over each
+                    # graph, and one more to users over the observed one.
                     twice = t == self.edge_type and name[2] == 'user'
                     hops = num_layers + 1 + int(twice)
                 out[name] = [
@@ -147,12 +144,12 @@ class NeighborBatches:
         for start in range(0, len(batches), NUM_BATCHES):
             for batch in self._loader(batches[start : start + NUM_BATCHES]):
                 yield self._batch(batch.to(device), probability)
-            # Subgraphs differ in size: what is free fits the next one ill.
+            # Subgraphs differ in size: freed memory rarely fits the next.
             release_memory()
 
     def _loader(self, batches: Sequence[Tensor]) -> LinkNeighborLoader:
-        # Each triple is two links to score. They follow one another by
-        # batches, so that a batch of links is a batch of triples.
+        # A triple is two links. A batch of links holds those of one batch of
+        # triples.
         links = [
             torch.stack([user.repeat(2), torch.cat([positive, negative])])
             for user, positive, negative in batches
@@ -203,17 +200,17 @@ def subgraph(
     to_user: Tensor,
     to_item: Tensor,
 ) -> BipartiteAdj:
-    r"""The part of a graph that was sampled, so weighted that a step over it
-    is an unbiased estimate of one over the whole graph.
+    r"""The sampled part of a graph. Its weights make a step over it an
+    unbiased estimate of one over the whole graph.
 
     Args:
         adj (BipartiteAdj): The whole graph, prepared.
         user (torch.Tensor): The users of the part.
         item (torch.Tensor): Its items.
-        to_user (torch.Tensor): What was sampled of edges to users: row 0
-            items, row 1 users, as nodes of the part.
-        to_item (torch.Tensor): Likewise of edges to items: row 0 users,
-            row 1 items.
+        to_user (torch.Tensor): The sampled edges to users: row 0 items, row 1
+            users, as nodes of the part.
+        to_item (torch.Tensor): The sampled edges to items: row 0 users, row 1
+            items, likewise.
 
     Shapes:
         - **user:** :math:`(N)`, **item:** :math:`(M)`
@@ -246,8 +243,20 @@ def subgraph(
     )
 
 
+def check_neighbors(num_neighbors: Sequence[int], num_layers: int) -> None:
+    r"""Whether there are hops enough for a model of so many layers, and PyG
+    can sample neighbors.
+    """
+    if len(num_neighbors) < num_layers + 2:
+        raise ValueError(
+            f"'num_neighbors' needs num_layers + 2 = {num_layers + 2} hops at "
+            f'least (got {num_neighbors})'
+        )
+    check_sampler()
+
+
 def check_sampler() -> None:
-    r"""Whether PyG has what it samples neighbours with."""
+    r"""Whether PyG can sample neighbors."""
     if not (
         torch_geometric.typing.WITH_TORCH_SPARSE
         or torch_geometric.typing.WITH_PYG_LIB
@@ -260,10 +269,10 @@ def check_sampler() -> None:
 
 
 def _shuffled(matrix: SparseMatrix) -> Tensor:
-    r"""The entries (row 0 columns, row 1 rows), by rows as a sampler wants
-    them, and those of a row in random order. Where torch-sparse (0.6.18)
-    samples s of d, the last comes with probability (s - 1) / (d - 1), not
-    s / d: in such an order, all are equally likely over epochs.
+    r"""The entries (row 0 columns, row 1 rows), sorted by row as samplers need
+    them, and shuffled within a row. Of d entries, torch-sparse (0.6.18)
+    samples the last with probability (s - 1) / (d - 1) instead of s / d;
+    shuffled, all are equally likely over epochs.
     """
     pattern = matrix.pattern
     order = torch.randperm(pattern.nnz, device=pattern.col.device)

@@ -11,7 +11,7 @@ from diffmm_geo.utils.checks import (
 
 class NegativeSampler:
     r"""Draws items uniformly from those that a user has not interacted with,
-    all users at once.
+    for all users at once.
 
     Args:
         edge_index (torch.Tensor): The observed interactions, row 0 users,
@@ -49,7 +49,7 @@ class NegativeSampler:
         self._complete = count >= num_items
 
     def has_negatives(self, users: Tensor) -> Tensor:
-        r"""Whether a user has any item left that was not interacted with."""
+        r"""Whether users have an item that they have not interacted with."""
         return ~self._complete[users]
 
     def sample(self, users: Tensor) -> Tensor:

@@ -6,10 +6,11 @@ from torch.testing import assert_close
 
 from diffmm_geo.ops import propagate
 from diffmm_geo.ops.bipartite_adj import BipartiteAdj
-from diffmm_geo.training import DiffMMConfig, DiffMMTrainer, neighbor_batches
-from diffmm_geo.training.neighbor_batches import NeighborBatches
-from diffmm_geo.training.seed_probability import SeedProbability
-from tests.training.trainer_protocol import OBSERVED, Protocol
+from diffmm_geo.tasks import neighbor_batches
+from diffmm_geo.tasks.neighbor_batches import NeighborBatches
+from diffmm_geo.tasks.seed_probability import SeedProbability
+from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
+from tests.tasks.task_protocol import OBSERVED, Protocol
 
 pytest.importorskip('torch_sparse')
 
@@ -53,7 +54,7 @@ def batches_of(edge_index, size):
 
 
 class TestNeighborTrainer(Protocol):
-    r"""What every trainer does, sampling fewer neighbours than there are."""
+    r"""What every trainer does, sampling fewer neighbors than there are."""
 
     def make(self, data, **kwargs):
         return make_trainer(data, **{'num_neighbors': (4, 3, 2), **kwargs})
@@ -134,14 +135,19 @@ def test_step_is_unbiased(graphs):
             assert float(error.max()) > 0
 
 
-def gradients(trainer, *args):
-    trainer.model.zero_grad()
-    terms = trainer._loss(*args)
-    terms.sum().backward()
+def start(data, **kwargs):
+    task = make_trainer(data, **kwargs).task
+    task.start_epoch()
+    return task
+
+
+def gradients(model, losses):
+    model.zero_grad()
+    sum(losses.values()).backward()
     out = {}
-    for name, p in trainer.model.named_parameters():
+    for name, p in model.named_parameters():
         out[name] = p.grad.to_dense() if p.grad.is_sparse else p.grad
-    return terms.detach(), out
+    return out
 
 
 @pytest.mark.parametrize('num_layers', [0, 1, 2])
@@ -151,7 +157,7 @@ def test_all_neighbors_are_the_whole_graph(planted, ssl_weight, num_layers):
     nodes are candidates, with it.
     """
     whole = ssl_weight > 0
-    trainer = make_trainer(
+    task = start(
         planted(),
         num_neighbors=(num_layers + 2) * (-1,),
         num_layers=num_layers,
@@ -160,38 +166,32 @@ def test_all_neighbors_are_the_whole_graph(planted, ssl_weight, num_layers):
         reg_weight=0.1 if whole else 0.0,
         batch_size=96 if whole else 7,
     )
-    trainer.generate_graphs()
-    for batch in trainer.neighbor_batches():
-        n_id = batch.n_id_dict
-        user, positive, negative = batch.triples
-        triple = (
-            n_id['user'][user],
-            *n_id['item'][torch.stack([positive, negative])],
-        )
-        loss, grads = gradients(
-            trainer,
-            batch.adj_dict,
-            *batch.triples,
-            batch.n_id_dict,
-            batch.sample_dict,
-        )
-        for table in (trainer.model.user_emb, trainer.model.item_emb):
+    for batch in task.batches():
+        losses = task.loss(batch)
+        grads = gradients(task.model, losses)
+        for table in (task.model.user_emb, task.model.item_emb):
             assert table.weight.grad.is_sparse
-        expected, exact = gradients(trainer, trainer._adj_dict, *triple)
-        assert_close(loss, expected)
+        user, positive, negative = batch.triples
+        # A plain batch propagates over the whole graph.
+        nodes = [
+            batch.n_id_dict['user'][user],
+            batch.n_id_dict['item'][positive],
+            batch.n_id_dict['item'][negative],
+        ]
+        expected = task.loss(torch.stack(nodes))
+        assert_close(losses, expected)
+        exact = gradients(task.model, expected)
         assert_close(grads, exact, rtol=1e-4, atol=1e-6)
 
 
-def test_regulariser_is_that_of_the_rows(planted):
-    trainer = make_trainer(
+def test_regularization_is_that_of_the_rows(planted):
+    task = start(
         planted(), reg_weight=0.5, batch_size=2, num_neighbors=(1, 1, 1)
     )
-    trainer.generate_graphs()
-    batch = next(trainer.neighbor_batches())
-    reg = 0.5 * trainer.model.reg_loss(batch.n_id_dict)
-    reg.backward()
+    batch = next(task.batches())
+    task.loss(batch)['reg'].backward()
     for table, node in (('user_emb', 'user'), ('item_emb', 'item')):
-        weight = getattr(trainer.model, table).weight
+        weight = getattr(task.model, table).weight
         expected = torch.zeros_like(weight)
         rows = batch.n_id_dict[node]
         expected[rows] = weight.detach()[rows]
@@ -200,26 +200,25 @@ def test_regulariser_is_that_of_the_rows(planted):
 
 
 def test_other_rows_stay(planted):
-    trainer = make_trainer(
+    task = start(
         planted(), batch_size=2, num_neighbors=(1, 1, 1), ssl_weight=0.0
     )
-    trainer.generate_graphs()
-    weight = trainer.model.user_emb.weight
+    weight = task.model.user_emb.weight
     before = weight.detach().clone()
-    batch = next(trainer.neighbor_batches())
-    terms = trainer._loss(batch.adj_dict, *batch.triples, batch.n_id_dict)
-    trainer._step(list(trainer.optimizers.values())[::2], terms)
+    batch = next(task.batches())
+    sum(task.loss(batch).values()).backward()
+    for optimizer in task.loss_optimizers:
+        optimizer.step()
     changed = (weight != before).any(dim=1).nonzero().view(-1)
     assert 0 < changed.numel() < 32
     assert set(changed.tolist()) <= set(batch.n_id_dict['user'].tolist())
 
 
 def test_entries_of_generated_graphs_are_dropped_in_each_step(planted):
-    trainer = make_trainer(planted(), num_neighbors=ALL, batch_size=96)
-    trainer.generate_graphs()
+    task = start(planted(), num_neighbors=ALL, batch_size=96)
     dropped = []
     for _ in range(2):
-        (batch,) = trainer.neighbor_batches()
+        (batch,) = task.batches()
         observed = batch.adj_dict[OBSERVED].to_user.value
         assert bool((observed > 0).all())
         adj = batch.adj_dict[GENERATED]
@@ -236,10 +235,10 @@ def test_num_candidates(planted):
 
 def test_optimizers(planted):
     trainer = make_trainer(planted(), num_epochs=1)
-    assert list(trainer.optimizers) == ['model', 'diffusion', 'tables']
+    assert list(trainer.task.optimizers) == ['model', 'diffusion', 'tables']
     weights = {
         name: {id(p) for g in o.param_groups for p in g['params']}
-        for name, o in trainer.optimizers.items()
+        for name, o in trainer.task.optimizers.items()
     }
     model = trainer.model
     tables = {id(model.user_emb.weight), id(model.item_emb.weight)}

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from diffmm_geo.tasks.seed_probability import SeedProbability
 from diffmm_geo.training import NegativeSampler
-from diffmm_geo.training.seed_probability import SeedProbability
 
 U, I = 12, 9
 

@@ -5,26 +5,26 @@ from diffmm_geo.ops.item_lists import ItemLists
 
 
 class SeedProbability:
-    r"""The probability of every user and item to be in a batch of :math:`B`
-    triples, drawn as :class:`~diffmm_geo.training.Trainer` does: observed
+    r"""The probability that a batch of :math:`B` triples contains a user or an
+    item. Triples are drawn as in :class:`~diffmm_geo.tasks.Task`: observed
     interactions without replacement, each with a negative item.
 
-    A node of :math:`d_v` of the :math:`E` interactions is not among them with
-    probability :math:`\binom{E - d_v}{B} / \binom{E}{B}`. An item :math:`i`
-    is then no negative of a triple with probability :math:`1 - q_i`, where
+    The batch contains none of the :math:`d_v` interactions of a node, out of
+    :math:`E`, with probability :math:`\binom{E - d_v}{B} / \binom{E}{B}`. An
+    item :math:`i` is then not the negative of a triple with probability
+    :math:`1 - q_i`, where
 
     .. math::
         q_i = \frac{1}{E - d_i} \sum_{u \notin \mathcal{N}(i)}
         \frac{d_u}{|\mathcal{I}| - |\mathcal{N}(u)|}
 
-    (:math:`d_u` interactions, each of which draws from the items that
-    :math:`u` has not interacted with), taken as independent from one triple
-    to another.
+    (each of the :math:`d_u` interactions draws from the items that :math:`u`
+    has not interacted with). Triples are taken as independent.
 
     Args:
-        positives (torch.Tensor): The interactions that triples are drawn
-            from, row 0 users, row 1 items.
-        observed (torch.Tensor): The interactions that are no negatives.
+        positives (torch.Tensor): The interactions to draw triples from, row 0
+            users, row 1 items.
+        observed (torch.Tensor): The interactions that are never negative.
         num_users (int): The number of users.
         num_items (int): The number of items.
 

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch_geometric.data import HeteroData
+from torch_geometric.typing import EdgeType
+
+from diffmm_geo.tasks.config import TrainingConfig
+from diffmm_geo.tasks.task import Task
+
+
+class BPRTask(Task):
+    r"""Trains a model without graphs on (user, positive, negative) triples,
+    *e.g.*, :class:`~diffmm_geo.nn.MF` or :class:`~diffmm_geo.nn.VBPR`.
+
+    Args:
+        data (HeteroData): The user-item graph; see
+            :class:`~diffmm_geo.tasks.Task`.
+        config (TrainingConfig): The settings.
+        make_model (callable): Makes the model for a number of users and a
+            number of items. Its :meth:`forward` returns the embeddings of
+            users and items, and its :meth:`loss` takes users and positive
+            items, and negative items.
+        loss_weights (dict[str, float], optional): Keyword arguments of the
+            model's :meth:`loss`. (default: :obj:`None`)
+        edge_type (tuple[str, str, str], optional): The edge type of observed
+            interactions. (default: :obj:`('user', 'interacts', 'item')`)
+        device (torch.device or str, optional): The device of the data and
+            the model. (default: :obj:`'cpu'`)
+    """
+
+    loss_names = ('bpr', 'reg')
+
+    def __init__(
+        self,
+        data: HeteroData,
+        config: TrainingConfig,
+        make_model: Callable[[int, int], Module],
+        loss_weights: Mapping[str, float] | None = None,
+        edge_type: EdgeType = ('user', 'interacts', 'item'),
+        device: torch.device | str = 'cpu',
+    ) -> None:
+        super().__init__(data, config, edge_type, device)
+        self.model: Any = make_model(self.num_users, self.num_items)
+        self.model.to(self.device)
+        self.loss_weights = dict(loss_weights or {})
+        self.reset_optimizers()
+
+    @property
+    def data_dict(self) -> dict[str, Tensor]:
+        return {**super().data_dict, **dict(self.model.named_buffers())}
+
+    def loss(self, batch: Tensor) -> dict[str, Tensor]:
+        out: dict[str, Tensor] = self.model.loss(
+            batch[:2], batch[2], **self.loss_weights
+        )
+        return out
+
+    @torch.no_grad()
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        self.model.eval()
+        user, item = self.model()
+        return user.detach(), item.detach()

@@ -1,0 +1,114 @@
+r"""The training of denoisers in several processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from diffmm_geo.nn import ModalityDiffusion
+from diffmm_geo.utils.finite import NonFiniteLossError
+from diffmm_geo.utils.ranks import Ranks
+
+
+def num_rounds(ranks: Ranks, diffusion: ModalityDiffusion) -> int:
+    r"""The number of denoisers that a rank trains at most."""
+    return -(-len(diffusion.modalities) // ranks.size)
+
+
+def train_on_ranks(
+    ranks: Ranks,
+    diffusion: ModalityDiffusion,
+    optimizer: Optimizer,
+    num_steps: int,
+    train: Callable[[str, Callable[[], None]], float],
+    on_step: Callable[[], None] | None = None,
+) -> dict[str, float]:
+    r"""Trains each denoiser on one rank, for an epoch, and sends it to the
+    others. Denoisers share no weights, and each has a seed of its own: the
+    outcome does not depend on the number of ranks.
+
+    Args:
+        ranks (Ranks): The processes.
+        diffusion (ModalityDiffusion): The denoisers.
+        optimizer (torch.optim.Optimizer): Their Adam.
+        num_steps (int): The number of steps of an epoch.
+        train (callable): Trains the denoiser of a modality for an epoch,
+            calls its second argument after each step, and returns the mean
+            loss.
+        on_step (callable, optional): Called after each step.
+            (default: :obj:`None`)
+
+    Returns:
+        The mean loss of each modality.
+
+    Raises:
+        NonFiniteLossError: On all ranks, if a loss is infinite or not a
+            number on one of them.
+    """
+    modalities = diffusion.modalities
+    seeds = torch.randint(2**31, (len(modalities),)).tolist()
+    like = next(diffusion.parameters())
+    # The loss of each modality, and the step at which it was not finite.
+    outcome = like.new_zeros(len(modalities), 2)
+    for start in range(0, len(modalities), ranks.size):
+        done = 0
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            # A rank that waited for whole epochs of others would take them
+            # for lost.
+            ranks.sum_(like.new_zeros(1))
+            if on_step is not None:
+                on_step()
+
+        number = start + ranks.rank
+        if number < len(modalities):
+            with seeded(seeds[number], like.device):
+                try:
+                    outcome[number, 0] = train(modalities[number], step)
+                except NonFiniteLossError as error:
+                    outcome[number, 0] = error.value
+                    outcome[number, 1] = error.step or 0
+        while done < num_steps:
+            step()
+
+    losses = dict(zip(modalities, ranks.sum_(outcome).tolist()))
+    for m, (loss, number) in losses.items():
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(f'diffusion_{m}', loss, int(number))
+    if ranks.size > 1:
+        for number, denoiser in enumerate(diffusion.denoisers.values()):
+            for p in denoiser.parameters():
+                for x in (p.detach(), *_moments(optimizer, p)):
+                    ranks.broadcast_(x, number % ranks.size)
+    return {m: loss for m, (loss, _) in losses.items()}
+
+
+def _moments(
+    optimizer: Optimizer,
+    parameter: torch.nn.Parameter,
+) -> list[Tensor]:
+    r"""What Adam keeps of a parameter, zero if it has not taken a step."""
+    state, like = optimizer.state[parameter], parameter.detach()
+    if not state:
+        state['step'] = like.new_zeros(())
+        state['exp_avg'] = torch.zeros_like(like)
+        state['exp_avg_sq'] = torch.zeros_like(like)
+    return [state[name] for name in ('step', 'exp_avg', 'exp_avg_sq')]
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    r"""Within, random numbers are those of a seed. After it, the previous
+    ones continue.
+    """
+    devices = [device] if device.type == 'cuda' else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield

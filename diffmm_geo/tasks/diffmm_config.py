@@ -1,0 +1,123 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diffmm_geo.nn.diffusion.forms import FORMS
+from diffmm_geo.tasks.config import TrainingConfig
+from diffmm_geo.tasks.generators import GENERATORS
+from diffmm_geo.utils.checks import check_choice, check_int, check_number
+
+#: What a step propagates over, see :class:`DiffMMConfig`.
+BATCHINGS = ('full', 'neighbor')
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffMMConfig(TrainingConfig):
+    r"""The settings of :class:`~diffmm_geo.training.DiffMMTrainer`; see
+    :class:`~diffmm_geo.nn.DiffMM`,
+    :class:`~diffmm_geo.nn.GaussianDiffusion`,
+    :class:`~diffmm_geo.nn.Denoiser` and
+    :class:`~diffmm_geo.nn.CrossModalContrastiveLoss` for those they hand on.
+
+    Args:
+        diffusion_lr (float, optional): The learning rate of the denoisers.
+            (default: :obj:`1e-3`)
+        ssl_weight (float, optional): The weight of the contrastive loss.
+            (default: :obj:`1e-2`)
+        temperature (float, optional): Its temperature. (default: :obj:`0.5`)
+        anchor (str, optional): Its anchor. (default: :obj:`"main"`)
+        keep_rate (float, optional): The probability to keep an entry of a
+            generated graph in training. (default: :obj:`0.5`)
+        msi_weight (float, optional): The weight of the MSI term.
+            (default: :obj:`0.1`)
+        num_edges_per_user (int, optional): The number of interactions to
+            generate for each user and modality. (default: :obj:`1`)
+        diffusion_form (str, optional): How the denoisers' products with all
+            items are trained; see
+            :meth:`~diffmm_geo.nn.ModalityDiffusion.batch_loss`.
+            (default: :obj:`"auto"`)
+        diffusion_batch_size (int, optional): The number of users per step of
+            the diffusion phase, :obj:`batch_size` if not given. A step
+            updates all rows of the denoisers: with many items, larger
+            batches are faster. (default: :obj:`None`)
+        num_candidates (int, optional): The number of candidates of the
+            contrastive loss to draw in each step, all nodes if not given.
+            (default: :obj:`None`)
+        num_generated_from (int, optional): The number of items to draw in
+            each epoch, from which the diffusion generates interactions, all
+            if not given. (default: :obj:`None`)
+        generator (str, optional): Where the graphs of modalities come from:
+            :obj:`"diffusion"`, or, to compare with,
+            :obj:`"random"`, as many interactions drawn uniformly in each
+            epoch, or :obj:`"observed"`, the observed interactions. Only the
+            first trains denoisers.
+            (default: :obj:`"diffusion"`)
+        batching (str, optional): What a step of recommendation propagates
+            over: :obj:`"full"`, all of the graphs, or :obj:`"neighbor"`, the
+            subgraph that is sampled around a batch, with sparse updates of ID
+            embeddings; see :class:`~diffmm_geo.tasks.DiffMMTask`.
+            (default: :obj:`"full"`)
+        num_neighbors (list[int], optional): The number of edges to sample of
+            each node and graph by hop, all for :obj:`-1`, where batching is
+            :obj:`"neighbor"`; the model takes :obj:`num_layers + 2` hops.
+            (default: :obj:`(20, 10, 5)`)
+    """
+
+    diffusion_lr: float = 1e-3
+    ssl_weight: float = 1e-2
+    temperature: float = 0.5
+    anchor: str = 'main'
+    keep_rate: float = 0.5
+    msi_weight: float = 0.1
+    num_edges_per_user: int = 1
+    diffusion_form: str = 'auto'
+    diffusion_batch_size: int | None = None
+    num_candidates: int | None = None
+    num_generated_from: int | None = None
+    generator: str = 'diffusion'
+    batching: str = 'full'
+    num_neighbors: Sequence[int] = (20, 10, 5)
+    embedding_dim: int = 64
+    num_layers: int = 1
+    generated_weight: float = 0.2
+    residual_weight: float = 0.5
+    projection: str = 'linear'
+    num_steps: int = 5
+    noise_scale: float = 0.1
+    noise_min: float = 1e-4
+    noise_max: float = 0.02
+    hidden_channels: int | Sequence[int] = 1000
+    time_channels: int = 10
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number('diffusion_lr', self.diffusion_lr, 0.0, low_open=True)
+        check_number('ssl_weight', self.ssl_weight, 0.0)
+        check_number('keep_rate', self.keep_rate, 0.0, 1.0, low_open=True)
+        check_number('msi_weight', self.msi_weight, 0.0)
+        check_int('num_edges_per_user', self.num_edges_per_user)
+        check_choice('diffusion_form', self.diffusion_form, FORMS)
+        check_choice('generator', self.generator, GENERATORS)
+        for name in (
+            'diffusion_batch_size',
+            'num_candidates',
+            'num_generated_from',
+        ):
+            if getattr(self, name) is not None:
+                check_int(name, getattr(self, name))
+        check_choice('batching', self.batching, BATCHINGS)
+        if not isinstance(self.num_neighbors, Sequence) or isinstance(
+            self.num_neighbors, str
+        ):
+            raise ValueError(
+                f"'num_neighbors' needs to be a list of integers (got "
+                f'{self.num_neighbors!r})'
+            )
+        for number in self.num_neighbors:
+            if number != -1:
+                check_int('num_neighbors', number)
+        if self.batching == 'neighbor' and self.cuda_graphs:
+            raise ValueError(
+                "'cuda_graphs' needs batching='full', whose steps are all of "
+                "one size (got batching='neighbor')"
+            )

@@ -1,0 +1,410 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer, SparseAdam
+from torch_geometric.data import HeteroData
+from torch_geometric.typing import EdgeType
+
+from diffmm_geo.nn import DiffMM, GaussianDiffusion, ModalityDiffusion
+from diffmm_geo.nn.models.projection import HALF
+from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.tasks.denoiser_ranks import num_rounds, train_on_ranks
+from diffmm_geo.tasks.diffmm_config import DiffMMConfig
+from diffmm_geo.tasks.generators import diffusion_edges, random_edges
+from diffmm_geo.tasks.neighbor_batches import (
+    NeighborBatch,
+    NeighborBatches,
+    check_neighbors,
+)
+from diffmm_geo.tasks.seed_probability import SeedProbability
+from diffmm_geo.tasks.task import OnStep, Task
+from diffmm_geo.utils.checks import check_trainable, check_type
+from diffmm_geo.utils.features import modality_features
+from diffmm_geo.utils.ranks import Ranks
+from diffmm_geo.utils.sharded_state import whole_parameters
+
+
+class DiffMMTask(Task):
+    r"""The training of the `"DiffMM: Multi-Modal Diffusion Model for
+    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper (Section 3.4).
+    An epoch is
+
+    1. a pass over users that trains the denoisers,
+    2. the generation of the graph of each modality,
+    3. a pass over interactions that trains the model on
+       :meth:`DiffMM.loss <diffmm_geo.nn.DiffMM.loss>`.
+
+    With :obj:`batching="neighbor"`, the memory and time of a step depend on
+    the subgraph that is sampled around its triples, not on the number of
+    nodes. Such a step estimates that over the whole graph:
+
+    * Sampled edges also represent those left out; see
+      :class:`~diffmm_geo.training.NeighborBatches`.
+    * The candidates of the contrastive loss are the nodes of the triples,
+      each weighted by the inverse of its probability to be among them (log-Q
+      correction); see :class:`~diffmm_geo.training.SeedProbability`.
+    * The regularization covers the ID embeddings in the subgraph. At these
+      rows, its gradient is that of all.
+    * Entries of generated graphs are dropped in each step, not each epoch.
+    * ID embeddings have sparse gradients. :class:`torch.optim.SparseAdam`
+      leaves all other rows and their moments as they are.
+
+    Generation and evaluation take the whole graph.
+
+    Args:
+        data (HeteroData): The user-item graph with item features
+            :obj:`x_{m}`; see :class:`~diffmm_geo.tasks.Task`.
+        config (DiffMMConfig, optional): The settings.
+            (default: :class:`~diffmm_geo.training.DiffMMConfig` with its
+            defaults)
+        modalities (list[str], optional): The modalities to use, all that the
+            items have if not given. (default: :obj:`None`)
+        model (DiffMM, optional): A model to train in place of the one that
+            the settings describe. (default: :obj:`None`)
+        diffusion (ModalityDiffusion, optional): Its denoisers, likewise.
+            (default: :obj:`None`)
+        edge_type (tuple[str, str, str], optional): The edge type of observed
+            interactions. (default: :obj:`('user', 'interacts', 'item')`)
+        device (torch.device or str, optional): The device of the data and
+            the modules. (default: :obj:`'cpu'`)
+        ranks (Ranks, optional): The processes that train together. If given,
+            even if it is one, each denoiser is trained from a seed of its
+            own, on one of the ranks. (default: :obj:`None`)
+
+    Attributes:
+        feature_dict (dict[str, torch.Tensor]): The raw features.
+        interactions (ItemLists): The distinct observed items of each user.
+        edge_index_dict (dict): The observed and the generated graphs.
+        adj_dict (dict): The same, normalized and sorted.
+    """
+
+    config: DiffMMConfig
+    model: DiffMM
+    loss_names = ('bpr', 'reg', 'contrastive')
+
+    def __init__(
+        self,
+        data: HeteroData,
+        config: DiffMMConfig | None = None,
+        modalities: Sequence[str] | None = None,
+        model: DiffMM | None = None,
+        diffusion: ModalityDiffusion | None = None,
+        edge_type: EdgeType = ('user', 'interacts', 'item'),
+        device: torch.device | str = 'cpu',
+        ranks: Ranks | None = None,
+    ) -> None:
+        c = DiffMMConfig.of(config)
+        super().__init__(data, c, edge_type, device, ranks)
+        self._is_split = ranks is not None
+        features = modality_features(
+            data[self.edge_type[2]], self.num_items, modalities
+        )
+        self._check_parts(model, diffusion)
+        self.model = model or DiffMM(
+            self.num_users,
+            self.num_items,
+            {m: x.size(1) for m, x in features.items()},
+            c.embedding_dim,
+            c.num_layers,
+            c.generated_weight,
+            c.residual_weight,
+            c.projection,
+            self.edge_type,
+        )
+        self.diffusion = diffusion or ModalityDiffusion(
+            self.num_items,
+            list(features),
+            GaussianDiffusion(
+                c.num_steps, c.noise_scale, c.noise_min, c.noise_max
+            ),
+            hidden_channels=c.hidden_channels,
+            time_channels=c.time_channels,
+            dropout=c.dropout,
+        )
+        self.model.to(self.device)
+        self.diffusion.to(self.device)
+        weight = self.model.item_emb.weight
+        # Half precision stays what it is, and where it is, if it is a file.
+        self.feature_dict = {
+            m: x.to(self.device if x.dtype in HALF else weight)
+            for m, x in features.items()
+        }
+        if c.batching == 'neighbor':
+            check_neighbors(c.num_neighbors, self.model.num_layers)
+        self.reset_optimizers()
+        self.adj_dict: dict[EdgeType, BipartiteAdj] = {}
+        self._prepare({self.edge_type: self.edge_index})
+
+    def _check_parts(
+        self,
+        model: DiffMM | None,
+        diffusion: ModalityDiffusion | None,
+    ) -> None:
+        size = self.num_users, self.num_items
+        if model is not None:
+            check_type('model', model, DiffMM)
+            check_trainable('model', model)
+            if model.size != size:
+                raise ValueError(
+                    f"'model' needs to be one of {size[0]} users and "
+                    f'{size[1]} items (got {model.size})'
+                )
+        if diffusion is not None:
+            check_type('diffusion', diffusion, ModalityDiffusion)
+            check_trainable('diffusion', diffusion)
+            if diffusion.num_items != self.num_items:
+                raise ValueError(
+                    f"'diffusion' needs to be one of {self.num_items} items "
+                    f'(got {diffusion.num_items})'
+                )
+
+    def _prepare(self, edge_index_dict: dict[EdgeType, Tensor]) -> None:
+        r"""Derives everything else from the data on their device."""
+        self.interactions = ItemLists.distinct_items(
+            self.edge_index, self.num_users, self.num_items
+        )
+        if self.config.batching == 'neighbor':
+            self._seed_probability = SeedProbability(
+                self.positives, self.edge_index, self.num_users, self.num_items
+            )
+        self.adj_dict = {}
+        self.set_graphs(edge_index_dict)
+
+    def move_data(self, device: torch.device) -> None:
+        super().move_data(device)
+        self.feature_dict = {
+            m: x.to(device) for m, x in self.feature_dict.items()
+        }
+        self._prepare(
+            {t: x.to(device) for t, x in self.edge_index_dict.items()}
+        )
+
+    @property
+    def data_dict(self) -> dict[str, Tensor]:
+        features = {f'x_{m}': x for m, x in self.feature_dict.items()}
+        return {**super().data_dict, **features}
+
+    def reset_optimizers(self) -> None:
+        c, model = self.config, self.model
+        tables = []
+        if c.batching == 'neighbor':
+            tables = [model.user_emb.weight, model.item_emb.weight]
+        others = [
+            p
+            for p in model.parameters()
+            if all(p is not table for table in tables)
+        ]
+        self.optimizers = {
+            'model': self.adam(others, c.lr),
+            'diffusion': self.adam(self.diffusion.parameters(), c.diffusion_lr),
+        }
+        if tables:
+            self.optimizers['tables'] = SparseAdam(tables, c.lr)
+
+    @property
+    def loss_optimizers(self) -> list[Optimizer]:
+        return [o for name, o in self.optimizers.items() if name != 'diffusion']
+
+    @property
+    def diffusion_batch_size(self) -> int:
+        r"""The number of users in a step of :meth:`train_denoisers`."""
+        return self.config.diffusion_batch_size or self.config.batch_size
+
+    @property
+    def num_denoiser_steps(self) -> int:
+        r"""The number of steps of :meth:`train_denoisers`."""
+        if self.config.generator != 'diffusion':
+            return 0
+        num_steps = -(-self.num_users // self.diffusion_batch_size)
+        if self._is_split:
+            return num_steps * num_rounds(self.ranks, self.diffusion)
+        return num_steps
+
+    @property
+    def num_epoch_steps(self) -> int:
+        return self.num_denoiser_steps + self.num_batches
+
+    def start_epoch(self, on_step: OnStep | None = None) -> dict[str, float]:
+        r"""Trains the denoisers and generates the graph of each modality.
+
+        Args:
+            on_step (callable, optional): Called after each step.
+                (default: :obj:`None`)
+
+        Returns:
+            The mean loss of each denoiser.
+
+        Raises:
+            NonFiniteLossError: If a loss is infinite or not a number.
+        """
+        with self.phase('diffusion'):
+            losses = self.train_denoisers(on_step)
+        with self.phase('generate'):
+            self.set_graphs(
+                {self.edge_type: self.edge_index, **self.generate()}
+            )
+        return losses
+
+    def train_denoisers(
+        self,
+        on_step: OnStep | None = None,
+    ) -> dict[str, float]:
+        r"""The first half of :meth:`start_epoch`."""
+        if self.config.generator != 'diffusion':
+            return {}
+        modalities = self.diffusion.modalities
+        with whole_parameters(self.model), self.autocast():
+            with torch.no_grad():
+                modality_emb = self.model.projected(self.feature_dict)
+
+            def train(
+                modalities: Iterable[str],
+                on_step: OnStep | None,
+            ) -> dict[str, float]:
+                return self.diffusion.train_epoch(
+                    self.optimizers['diffusion'],
+                    self.interactions,
+                    self.model.item_emb.weight.detach(),
+                    {m: modality_emb[m] for m in modalities},
+                    self.config.msi_weight,
+                    self.diffusion_batch_size,
+                    self.config.diffusion_form,
+                    on_step,
+                )
+
+            if self._is_split:
+                losses = train_on_ranks(
+                    self.ranks,
+                    self.diffusion,
+                    self.optimizers['diffusion'],
+                    -(-self.num_users // self.diffusion_batch_size),
+                    lambda m, on_step: train([m], on_step)[m],
+                    on_step,
+                )
+            else:
+                losses = train(modalities, on_step)
+        return {f'diffusion_{m}': loss for m, loss in losses.items()}
+
+    def generate(self) -> dict[EdgeType, Tensor]:
+        r"""The second half of :meth:`start_epoch`: the generated edges, for
+        :meth:`set_graphs`.
+        """
+        c, modalities = self.config, self.model.modalities
+        k = c.num_edges_per_user
+        if c.generator == 'observed':
+            generated = dict.fromkeys(modalities, self.edge_index)
+        elif c.generator == 'random':
+            generated = {
+                m: random_edges(self.num_users, self.num_items, k, self.device)
+                for m in modalities
+            }
+        else:
+            with self.autocast():
+                generated = diffusion_edges(
+                    self.diffusion,
+                    self.interactions,
+                    k,
+                    c.num_generated_from,
+                    self.ranks,
+                )
+        return {
+            self.model.conv.generated_edge_type(m): generated[m]
+            for m in modalities
+        }
+
+    def set_graphs(self, edge_index_dict: dict[EdgeType, Tensor]) -> None:
+        r"""Replaces the observed and the generated graphs."""
+        self.edge_index_dict = edge_index_dict
+        # The observed graph stays the same, and is sorted only once.
+        graphs: dict[Any, Any] = {**edge_index_dict}
+        if self.edge_type in self.adj_dict:
+            graphs[self.edge_type] = self.adj_dict[self.edge_type]
+        self.adj_dict = self.model.adjacency_dict(graphs)
+        self._dropped_dict = self.adj_dict
+
+    def batches(self) -> Iterator[Tensor | NeighborBatch]:
+        r"""The batches of an epoch, with entries of the generated graphs
+        dropped.
+        """
+        if self.config.batching == 'full':
+            self._dropped_dict = self._drop(self.adj_dict)
+            yield from self.triples()
+            return
+        num_layers = self.model.num_layers
+        batches = NeighborBatches(
+            self.adj_dict,
+            self.edge_type,
+            self.config.num_neighbors[: num_layers + 2],
+            num_layers,
+        )
+        for batch in batches.sample(self.triples(), self._seed_probability):
+            yield replace(batch, adj_dict=self._drop(batch.adj_dict))
+
+    def _drop(
+        self,
+        adj_dict: dict[EdgeType, BipartiteAdj],
+    ) -> dict[EdgeType, BipartiteAdj]:
+        return {
+            edge_type: adj
+            if edge_type == self.edge_type
+            else adj.dropout(self.config.keep_rate)
+            for edge_type, adj in adj_dict.items()
+        }
+
+    def weight(self, batch: Tensor | NeighborBatch) -> float:
+        if isinstance(batch, NeighborBatch):
+            batch = batch.triples
+        return super().weight(batch)
+
+    def loss(self, batch: Tensor | NeighborBatch) -> dict[str, Tensor]:
+        c = self.config
+        features, adj_dict = self.feature_dict, self._dropped_dict
+        subgraph: dict[str, Any] = {}
+        if isinstance(batch, NeighborBatch):
+            n_id = batch.n_id_dict[self.edge_type[2]]
+            features = {m: x[n_id] for m, x in features.items()}
+            adj_dict = batch.adj_dict
+            subgraph = {
+                'n_id_dict': batch.n_id_dict,
+                'candidate_sample': batch.sample_dict,
+            }
+            batch = batch.triples
+        return self.model.loss(
+            features,
+            adj_dict,
+            batch[:2],
+            batch[2],
+            reg_weight=c.reg_weight,
+            ssl_weight=c.ssl_weight,
+            temperature=c.temperature,
+            anchor=c.anchor,
+            num_candidates=c.num_candidates,
+            contrastive_dtype=(
+                torch.bfloat16 if c.precision == 'bf16' else None
+            ),
+            **subgraph,
+        )
+
+    @torch.no_grad()
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        self.model.eval()
+        out = self.model(self.feature_dict, self.adj_dict)
+        return out[self.edge_type[0]], out[self.edge_type[2]]
+
+    def get_state(self) -> dict[str, Any]:
+        return {
+            **super().get_state(),
+            'diffusion': self.diffusion.state_dict(),
+            'edge_index_dict': self.edge_index_dict,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self.diffusion.load_state_dict(state['diffusion'])
+        self.set_graphs(state['edge_index_dict'])

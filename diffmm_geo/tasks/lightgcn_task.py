@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.nn import LightGCN
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
+from torch_geometric.typing import EdgeType, OptTensor
+
+from diffmm_geo.ops import SparseMatrix, spmm
+from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.tasks.config import LightGCNConfig
+from diffmm_geo.tasks.task import Task
+
+
+class LightGCNTask(Task):
+    r"""Trains PyG's :class:`~torch_geometric.nn.models.LightGCN` on (user,
+    positive, negative) triples.
+
+    Args:
+        data (HeteroData): The user-item graph; see
+            :class:`~diffmm_geo.tasks.Task`.
+        config (LightGCNConfig): The settings.
+        edge_type (tuple[str, str, str], optional): The edge type of observed
+            interactions. (default: :obj:`('user', 'interacts', 'item')`)
+        device (torch.device or str, optional): The device of the data and
+            the model. (default: :obj:`'cpu'`)
+    """
+
+    config: LightGCNConfig
+    model: LightGCN
+
+    def __init__(
+        self,
+        data: HeteroData,
+        config: LightGCNConfig,
+        edge_type: EdgeType = ('user', 'interacts', 'item'),
+        device: torch.device | str = 'cpu',
+    ) -> None:
+        super().__init__(data, config, edge_type, device)
+        self.model = LightGCN(
+            self.num_users + self.num_items,
+            config.embedding_dim,
+            config.num_layers,
+            normalize=False,  # The joint graph is normalized already.
+        ).to(self.device)
+        for n in range(config.num_layers):
+            self.model.convs[n] = _Propagation()
+        self.reset_optimizers()
+        self._joint = self._joint_graph()
+
+    def move_data(self, device: torch.device) -> None:
+        super().move_data(device)
+        self._joint = self._joint_graph()
+
+    def _joint_graph(self) -> SparseMatrix:
+        # Users first. LGConv would normalize it in each step.
+        lists = ItemLists.distinct_items(
+            self.edge_index, self.num_users, self.num_items
+        )
+        user, item = lists.row, lists.item + self.num_users
+        num_nodes = self.num_users + self.num_items
+        (row, col), value = gcn_norm(
+            torch.stack([torch.cat([user, item]), torch.cat([item, user])]),
+            num_nodes=num_nodes,
+            add_self_loops=False,
+        )
+        return SparseMatrix.from_coo(row, col, value, (num_nodes, num_nodes))
+
+    def loss(self, batch: Tensor) -> dict[str, Tensor]:
+        emb = self.model.get_embedding(self._joint)
+        user, positive, negative = batch
+        positive = positive + self.num_users
+        negative = negative + self.num_users
+        loss = self.model.recommendation_loss(
+            (emb[user] * emb[positive]).sum(dim=-1),
+            (emb[user] * emb[negative]).sum(dim=-1),
+            node_id=torch.cat([user, positive, negative]),
+            lambda_reg=self.config.reg_weight,
+        )
+        return {'bpr': loss}
+
+    @torch.no_grad()
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        self.model.eval()
+        emb = self.model.get_embedding(self._joint)
+        return emb[: self.num_users], emb[self.num_users :]
+
+
+class _Propagation(torch.nn.Module):
+    # What LGConv computes. Its backward pass would sort the adjacency in each
+    # step anew.
+    def forward(
+        self,
+        x: Tensor,
+        matrix: SparseMatrix,
+        edge_weight: OptTensor = None,
+    ) -> Tensor:
+        return spmm(matrix, x)

@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.optim import Adam, Optimizer
+from torch_geometric import seed_everything
+from torch_geometric.data import HeteroData
+from torch_geometric.typing import EdgeType
+
+from diffmm_geo.tasks.config import TrainingConfig
+from diffmm_geo.tasks.negative_sampler import NegativeSampler
+from diffmm_geo.utils.checks import (
+    check_device,
+    check_edge_index,
+    check_edge_type,
+    check_k,
+    check_type,
+    check_values,
+)
+from diffmm_geo.utils.memory import release_memory
+from diffmm_geo.utils.ranks import Ranks
+
+OnStep = Callable[[], None]
+SPLITS = ('val', 'test')
+
+
+class Task(Module, ABC):
+    r"""What is trained: a model with its data and its objective. Something
+    else drives it, *e.g.*, :class:`~diffmm_geo.training.Trainer`, or
+    Lightning.
+
+    An epoch calls :meth:`start_epoch`, and then takes a step of
+    :obj:`loss_optimizers` down the sum of :meth:`loss` for each of
+    :meth:`batches`.
+
+    A subclass makes its :obj:`model` after :meth:`__init__`, which sets the
+    seed, calls :meth:`reset_optimizers`, and implements :meth:`loss` and
+    :meth:`embeddings`.
+
+    Args:
+        data (HeteroData): The user-item graph. The store of
+            :obj:`edge_type` holds the observed interactions in
+            :obj:`edge_index`, and the held-out ones in
+            :obj:`val_edge_label_index` and :obj:`test_edge_label_index`.
+        config (TrainingConfig): The settings.
+        edge_type (tuple[str, str, str], optional): The edge type of observed
+            interactions. (default: :obj:`('user', 'interacts', 'item')`)
+        device (torch.device or str, optional): The device of the data and
+            the model. (default: :obj:`'cpu'`)
+        ranks (Ranks, optional): The processes that train together, this one
+            alone if not given. (default: :obj:`None`)
+
+    Attributes:
+        edge_index (torch.Tensor): The observed interactions.
+        edge_label_index (dict[str, torch.Tensor]): The held-out interactions
+            of :obj:`"val"` and, if given, :obj:`"test"`.
+        loss_names (tuple[str]): The names of the terms of :meth:`loss`.
+        optimizers (dict[str, torch.optim.Optimizer]): All optimizers.
+        seconds (dict[str, float]): The seconds of each :meth:`phase`, for
+            the engine to reset.
+
+    Raises:
+        ValueError: If the data do not fit.
+    """
+
+    model: Module
+    num_users: int
+    num_items: int
+    loss_names: tuple[str, ...] = ('bpr',)
+
+    def __init__(
+        self,
+        data: HeteroData,
+        config: TrainingConfig,
+        edge_type: EdgeType = ('user', 'interacts', 'item'),
+        device: torch.device | str = 'cpu',
+        ranks: Ranks | None = None,
+    ) -> None:
+        super().__init__()
+        check_type('data', data, HeteroData)
+        check_type('config', config, TrainingConfig)
+        self.config = config
+        self.edge_type = check_edge_type(edge_type)
+        self.device = check_device(device)
+        self.ranks = ranks or Ranks()
+        if config.cuda_graphs and self.device.type != 'cuda':
+            raise ValueError(
+                f"'cuda_graphs' needs a CUDA device (got '{self.device}')"
+            )
+        if self.edge_type not in data.edge_types:
+            raise ValueError(
+                f"'data' needs edges of type {self.edge_type} "
+                f'(got {data.edge_types})'
+            )
+        sizes = [data[t].num_nodes for t in (edge_type[0], edge_type[2])]
+        if None in sizes or 0 in sizes:
+            raise ValueError(
+                f"'data' needs nodes of types '{edge_type[0]}' "
+                f"and '{edge_type[2]}' (got {sizes} of them)"
+            )
+        self.num_users, self.num_items = sizes
+
+        store = data[self.edge_type]
+        self.edge_index = self._edges(store, 'edge_index')
+        if self.edge_index.size(1) == 0:
+            raise ValueError(
+                "'edge_index' needs at least one interaction (got none)"
+            )
+        self.edge_label_index = {
+            split: self._edges(store, f'{split}_edge_label_index')
+            for split in SPLITS
+            if f'{split}_edge_label_index' in store
+        }
+        for split, held_out in self.edge_label_index.items():
+            if held_out.size(1) == 0:
+                raise ValueError(
+                    f"'{split}_edge_label_index' needs at least one held-out "
+                    f'interaction (got none)'
+                )
+        if 'val' not in self.edge_label_index:
+            raise ValueError(
+                f"'data' needs 'val_edge_label_index' for "
+                f'{self.edge_type} to choose the epoch by '
+                f'(got {list(store.keys())})'
+            )
+        check_k(config.k, self.num_items)
+        self._prepare_triples()
+        if self.positives.size(1) == 0:
+            raise ValueError(
+                "'edge_index' needs at least one user with an item not "
+                'interacted with (got none)'
+            )
+        self.optimizers: dict[str, Optimizer] = {}
+        self.seconds: dict[str, float] = {}
+        # Whoever builds a model after this line builds the same one.
+        seed_everything(config.seed)
+
+    def _edges(self, store: Any, name: str) -> Tensor:
+        edge_index = check_edge_index(
+            name, store.get(name), self.num_users, self.num_items
+        )
+        return check_values(name, edge_index).to(self.device)
+
+    def _prepare_triples(self) -> None:
+        self.negative_sampler = NegativeSampler(
+            self.edge_index, self.num_users, self.num_items
+        )
+        # A user with all items has no negative ones.
+        mask = self.negative_sampler.has_negatives(self.edge_index[0])
+        self.positives = self.edge_index
+        if not bool(mask.all()):
+            self.positives = self.edge_index[:, mask]
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        # Data follow the weights. They are no buffers, which
+        # `DistributedDataParallel` would send around in each step.
+        out = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        device = next(self.parameters()).device
+        if device != self.device:
+            self.move_data(device)
+        return out
+
+    def move_data(self, device: torch.device) -> None:
+        r"""Moves the data to a device. Moving the module does so, too."""
+        self.device = device
+        self.edge_index = self.edge_index.to(device)
+        self.edge_label_index = {
+            split: x.to(device) for split, x in self.edge_label_index.items()
+        }
+        self._prepare_triples()
+
+    @property
+    def data_dict(self) -> dict[str, Tensor]:
+        r"""All data that training depends on, by name."""
+        held_out = {
+            f'{split}_edge_label_index': x
+            for split, x in self.edge_label_index.items()
+        }
+        return {'edge_index': self.edge_index, **held_out}
+
+    @property
+    def num_batches(self) -> int:
+        r"""The number of :meth:`batches`."""
+        return -(-self.positives.size(1) // self.config.batch_size)
+
+    @property
+    def num_epoch_steps(self) -> int:
+        r"""The number of steps of a whole epoch, for progress bars."""
+        return self.num_batches
+
+    def start_epoch(self, on_step: OnStep | None = None) -> dict[str, float]:
+        r"""Does what comes before the batches of an epoch.
+
+        Args:
+            on_step (callable, optional): Called after each step.
+                (default: :obj:`None`)
+
+        Returns:
+            Mean losses by name.
+        """
+        return {}
+
+    def triples(self) -> tuple[Tensor, ...]:
+        r"""The observed interactions in random order, each with a negative
+        item, in batches.
+
+        Shapes:
+            - **output:** users, positive and negative items :math:`(3, B)`
+        """
+        order = torch.randperm(self.positives.size(1), device=self.device)
+        positives = self.positives[:, order]
+        negative = self.negative_sampler.sample(positives[0])
+        out: tuple[Tensor, ...] = torch.stack([*positives, negative]).split(
+            self.config.batch_size, dim=1
+        )
+        return out
+
+    def batches(self) -> Iterable[Any]:
+        r"""The batches of an epoch, :meth:`triples` by default."""
+        return self.triples()
+
+    def weight(self, batch: Any) -> float:
+        r"""The share of the epoch's triples that a batch holds."""
+        num_triples: int = batch.size(1)
+        return num_triples / self.positives.size(1)
+
+    @abstractmethod
+    def loss(self, batch: Any) -> dict[str, Tensor]:
+        r"""The weighted terms of the objective by name. Their sum is the
+        objective.
+        """
+
+    @abstractmethod
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        r"""The embeddings of users and items, without gradients. Their
+        products are scores.
+        """
+
+    def get_state(self) -> dict[str, Any]:
+        r"""All that :meth:`embeddings` depends on."""
+        return {'model': self.model.state_dict()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        r"""Restores what :meth:`get_state` returned."""
+        self.model.load_state_dict(state['model'])
+
+    def reset_optimizers(self) -> None:
+        r"""Makes all :obj:`optimizers` anew."""
+        self.optimizers = {
+            'model': self.adam(self.model.parameters(), self.config.lr)
+        }
+
+    @property
+    def loss_optimizers(self) -> list[Optimizer]:
+        r"""The optimizers that take a step down :meth:`loss`."""
+        return list(self.optimizers.values())
+
+    def adam(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        lr: float,
+    ) -> Adam:
+        r"""Adam in its fused form where there is one."""
+        return Adam(
+            parameters,
+            lr=lr,
+            fused=self.device.type in ('cpu', 'cuda'),
+            capturable=self.config.cuda_graphs,
+        )
+
+    def autocast(self) -> torch.autocast:
+        r"""The type of large products."""
+        return torch.autocast(
+            self.device.type,
+            torch.bfloat16,
+            enabled=self.config.precision == 'bf16',
+        )
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        r"""Adds the seconds of a phase of the epoch to :obj:`seconds`."""
+        start = time.perf_counter()
+        yield
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == 'cpu':
+            release_memory()
+        seconds = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from diffmm_geo.training import MFConfig, MFTrainer
+from tests.tasks.task_protocol import OBSERVED
+
+
+def make(data, edge_type=OBSERVED):
+    return MFTrainer(data, MFConfig(k=3), edge_type)
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('edge_index', torch.tensor([[32], [0]])),
+        ('edge_index', torch.tensor([[0], [24]])),
+        ('edge_index', torch.empty(2, 0).long()),
+        ('edge_index', None),
+        # Nobody has a negative item.
+        ('edge_index', torch.cartesian_prod(*map(torch.arange, (32, 24))).t()),
+        ('val_edge_label_index', torch.tensor([[-1], [0]])),
+        ('val_edge_label_index', None),
+        ('test_edge_label_index', torch.zeros(2, 3)),
+        ('test_edge_label_index', torch.empty(2, 0).long()),
+    ],
+)
+def test_bad_edges(planted, name, value):
+    data = planted()
+    del data[OBSERVED][name]
+    if value is not None:
+        data[OBSERVED][name] = value
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        make(data)
+
+
+def test_missing_edge_type(planted):
+    with pytest.raises(ValueError, match="'data' needs edges of type"):
+        make(planted(), edge_type=('user', 'likes', 'item'))
+
+
+def test_missing_nodes(planted):
+    data = planted()
+    data['user'].num_nodes = 0
+    with pytest.raises(ValueError, match="'data' needs nodes of type"):
+        make(data)
+
+
+@pytest.mark.parametrize('device', ['cuda:99', 'gpu'])
+def test_unavailable_device(planted, device):
+    with pytest.raises(ValueError, match="'device' needs to be a device"):
+        MFTrainer(planted(), device=device)
+
+
+def test_cuda_graphs_need_cuda(planted):
+    with pytest.raises(ValueError, match="'cuda_graphs'"):
+        MFTrainer(planted(), MFConfig(cuda_graphs=True))

@@ -1,0 +1,231 @@
+r"""What a trainer does with any task."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from diffmm_geo.training import (
+    DiffMMTrainer,
+    MFConfig,
+    MFTrainer,
+    Trainer,
+    VBPRTrainer,
+)
+from diffmm_geo.training import (
+    trainer as trainer_module,
+)
+from diffmm_geo.training.checkpoint import read_checkpoint
+from diffmm_geo.utils.finite import NonFiniteLossError
+from tests.tasks.task_protocol import OBSERVED, losses_of, weights_of
+
+
+def make(data, **kwargs):
+    kwargs = {'batch_size': 32, 'embedding_dim': 8, 'k': 3, **kwargs}
+    return MFTrainer(data, MFConfig(**kwargs))
+
+
+@pytest.fixture
+def script(monkeypatch):
+    r"""Lets the recalls of epochs be those given."""
+
+    def script(recalls):
+        values = (recall for recall in recalls for _ in ('val', 'test'))
+        monkeypatch.setattr(
+            trainer_module, 'evaluate', lambda *_: {'recall@3': next(values)}
+        )
+
+    return script
+
+
+def test_best_weights_are_in_place(planted):
+    trainer = make(planted(), num_epochs=6, lr=0.1)
+    trainer.fit()
+    recalls = [r['val']['recall@3'] for r in trainer.history]
+    best = recalls.index(max(recalls))
+    assert trainer.best_val is trainer.history[best]
+    assert trainer.evaluate('val') == trainer.best_val['val']
+    assert trainer.evaluate('test') == trainer.best_val['test']
+    recalls = [r['test']['recall@3'] for r in trainer.history]
+    assert trainer.best_test['test']['recall@3'] == max(recalls)
+
+
+def test_patience(planted, script):
+    trainer, weights = make(planted(), num_epochs=20, patience=3), []
+    script([0.1, 0.3, 0.3, 0.2, 0.1] + 15 * [0.0])
+    trainer.fit(callback=lambda _: weights.append(weights_of(trainer)))
+    assert [r['epoch'] for r in trainer.history] == [1, 2, 3, 4, 5]
+    # The first of equals.
+    assert trainer.best_val['epoch'] == 2
+    assert_close(weights_of(trainer), weights[1])
+    for one, other in zip(weights[1], weights[4]):
+        assert not one.equal(other)
+    # Nothing is left to do.
+    assert len(trainer.fit()) == 5
+
+
+def test_interruption(planted, script):
+    trainer, weights = make(planted(), num_epochs=6), []
+    script([0.1, 0.5, 0.2, 0.1, 0.1, 0.1])
+
+    def stop(record):
+        weights.append(weights_of(trainer))
+        if record['epoch'] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(callback=stop)
+    assert len(trainer.history) == 3
+    assert_close(weights_of(trainer), weights[1])
+    # They stay in place, as no later epoch is better.
+    trainer.fit()
+    assert len(trainer.history) == 6
+    assert_close(weights_of(trainer), weights[1])
+
+
+def test_progress(planted, capsys):
+    trainer = make(planted(), num_epochs=1, batch_size=7)
+    trainer.fit(progress=True)
+    total = trainer.task.num_epoch_steps
+    assert f'Epoch 1:   0%|          | 0/{total}' in capsys.readouterr().err
+
+
+def test_mean_loss_that_is_not_finite(planted, monkeypatch):
+    trainer = make(planted(), num_epochs=2)
+    monkeypatch.setattr(
+        trainer.task, 'start_epoch', lambda _: {'denoiser': math.nan}
+    )
+    with pytest.raises(NonFiniteLossError, match="'denoiser' is nan in epoch"):
+        trainer.fit()
+
+
+def test_step_whose_loss_is_not_finite(planted, monkeypatch, tmp_path):
+    trainer = make(planted(), num_epochs=9, batch_size=8)
+    weights, calls, loss_of = [], [], trainer.task.loss
+    last_call = 2 * trainer.task.num_batches + 3
+
+    def loss(batch):
+        calls.append(1)
+        losses = loss_of(batch)
+        if len(calls) == last_call:
+            losses['bpr'] = losses['bpr'] * math.inf
+        return losses
+
+    monkeypatch.setattr(trainer.task, 'loss', loss)
+    with pytest.raises(
+        NonFiniteLossError, match="the loss 'bpr' is inf in epoch 3, step 3"
+    ) as error:
+        trainer.fit(
+            callback=lambda _: weights.append(weights_of(trainer)),
+            checkpoint_dir=tmp_path,
+        )
+    assert (error.value.epoch, error.value.step) == (3, 3)
+    assert len(calls) == last_call  # It stopped at once.
+    best = trainer.best_val['epoch'] - 1
+    assert_close(weights_of(trainer), weights[best], rtol=0, atol=0)
+    # That of the last good epoch.
+    assert len(read_checkpoint(tmp_path / 'last.ckpt')['history']) == 2
+
+
+@pytest.mark.parametrize('stop_at', [1, 3, 6])
+def test_resume(planted, tmp_path, stop_at):
+    expected = make(planted(), num_epochs=6)
+    expected.fit()
+
+    def stop(record):
+        if record['epoch'] == stop_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(planted(), num_epochs=6).fit(
+            callback=stop, checkpoint_dir=tmp_path
+        )
+    trainer, numbers = make(planted(), num_epochs=6), []
+    trainer.fit(
+        callback=[lambda r: numbers.append(r['epoch'])],
+        checkpoint_dir=tmp_path,
+        resume=True,
+    )
+    assert numbers == list(range(stop_at + 1, 7))
+    assert losses_of(trainer.history) == losses_of(expected.history)
+    best = read_checkpoint(tmp_path / 'best.ckpt')
+    assert best['record']['epoch'] == expected.best_val['epoch']
+    other = make(planted(), num_epochs=6)
+    other.load_state_dict(best['state'])
+    assert other.evaluate('val') == expected.best_val['val']
+
+
+def test_resume_after_damage(planted, tmp_path):
+    expected = make(planted(), num_epochs=5).fit()
+    make(planted(), num_epochs=4).fit(checkpoint_dir=tmp_path)
+    last = tmp_path / 'last.ckpt'
+    last.write_bytes(last.read_bytes()[:-100])
+    trainer = make(planted(), num_epochs=5)
+    with pytest.warns(UserWarning, match="last.ckpt.*'previous.ckpt' is"):
+        history = trainer.fit(checkpoint_dir=tmp_path, resume=True)
+    assert losses_of(history) == losses_of(expected)
+
+    for path in tmp_path.glob('*.ckpt'):
+        path.write_bytes(b'nothing')
+    with pytest.raises(ValueError, match='last.ckpt.*expected a whole'):
+        make(planted()).fit(checkpoint_dir=tmp_path, resume=True)
+
+
+def test_resume_without_a_checkpoint(planted, tmp_path):
+    trainer = make(planted(), num_epochs=1)
+    with pytest.raises(ValueError, match="'checkpoint_dir'"):
+        trainer.fit(resume=True)
+    assert len(trainer.fit(checkpoint_dir=tmp_path, resume=True)) == 1
+
+
+def test_new_run_replaces_checkpoints(planted, tmp_path):
+    make(planted(), num_epochs=3).fit(checkpoint_dir=tmp_path)
+    (tmp_path / 'last.ckpt.0.tmp').write_bytes(b'killed')
+    make(planted(), num_epochs=1, seed=1).fit(checkpoint_dir=tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ['best.ckpt', 'last.ckpt']
+    assert len(read_checkpoint(tmp_path / 'last.ckpt')['history']) == 1
+
+
+def test_resume_of_another_run(planted, tmp_path):
+    make(planted(), num_epochs=1).fit(checkpoint_dir=tmp_path)
+
+    def resume(data, **kwargs):
+        trainer = make(data, num_epochs=2, **kwargs)
+        trainer.fit(checkpoint_dir=tmp_path, resume=True)
+
+    with pytest.raises(ValueError, match="'lr' needs to be 0.001"):
+        resume(planted(), lr=0.5)
+    data = planted()
+    edge_index = data[OBSERVED].edge_index
+    data[OBSERVED].edge_index = edge_index[:, 1:]
+    with pytest.raises(ValueError, match="'data'.*'edge_index'"):
+        resume(data)
+    for other, match in ((DiffMMTrainer, 'DiffMMTask'), (VBPRTrainer, "'")):
+        with pytest.raises(ValueError, match=match):
+            other(planted()).fit(checkpoint_dir=tmp_path, resume=True)
+    resume(planted(), patience=7)  # Which does not change the training.
+
+
+def test_without_test_split(planted):
+    data = planted()
+    del data[OBSERVED].test_edge_label_index
+    trainer = make(data, num_epochs=1)
+    assert 'test' not in trainer.fit()[0]
+    with pytest.raises(ValueError, match="'split'"):
+        trainer.evaluate('test')
+
+
+def test_takes_a_task(planted):
+    with pytest.raises(ValueError, match="'task' needs to be"):
+        Trainer(planted())
+
+
+def test_what_it_shows_of_its_task(planted):
+    trainer = make(planted())
+    task = trainer.task
+    assert trainer.model is task.model and trainer.config is task.config
+    assert trainer.edge_index is task.edge_index
+    assert trainer.edge_label_index is task.edge_label_index
+    assert trainer.device == torch.device('cpu')
