@@ -19,9 +19,9 @@ from benchmarks.session import Session
 from benchmarks.spmm import CHANNELS, QUICK_CHANNELS
 from benchmarks.spmm import reference as spmm_reference
 from diffmm_geo.nn.conv.bipartite_lg_conv import BipartiteLGConv
-from diffmm_geo.ops import SparseMatrix, available_backends
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.ops import available_backends
 from diffmm_geo.ops.spmm import BACKENDS
+from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
 
 DTYPES, DIRECTIONS = ('float32', 'bfloat16'), ('forward', 'grad_x')
 CONV = BipartiteLGConv()

@@ -13,9 +13,9 @@ from benchmarks.plots import plot_channels, plot_edges, plot_roofline
 from benchmarks.registry import Record, family
 from benchmarks.session import Session
 from benchmarks.spmm_peers import DIRECTIONS, PEERS, Peer
-from diffmm_geo.ops import SparseMatrix, available_backends, spmm
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.ops import available_backends, spmm
 from diffmm_geo.ops.spmm import BACKENDS
+from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
 
 CHANNELS, QUICK_CHANNELS = (16, 32, 64, 128, 256), (16, 64)
 DTYPES = ('float32', 'float16', 'bfloat16')

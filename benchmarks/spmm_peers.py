@@ -18,7 +18,7 @@ from torch_geometric.typing import (
     torch_scatter,
 )
 
-from diffmm_geo.ops import SparseMatrix
+from diffmm_geo.sparse import SparseMatrix
 
 DIRECTIONS = ('forward', 'grad_x', 'grad_value')
 

@@ -12,7 +12,7 @@ from benchmarks.plots import plot_roofline
 from benchmarks.registry import Record, family
 from benchmarks.session import Session
 from diffmm_geo.ops import topk_items
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 
 K, CHANNELS, DENSE = 20, 64, 'peer-dense'
 # Users whose items are checked.
@@ -48,7 +48,7 @@ class Problem:
     def cases(self) -> Iterator[Case]:
         users, items = self.graph.num_users, self.graph.num_items
         size = self.user.element_size()
-        exclude = ItemLists.from_edge_index(self.edge_index, users)
+        exclude = CSR.from_edge_index(self.edge_index, (users, items))
         for name in (OURS, DENSE):
             if not self.session.wants(name):
                 continue
@@ -89,7 +89,7 @@ class Problem:
         return float((best - got).norm() / best.norm())
 
 
-def topk(user: Tensor, item: Tensor, exclude: ItemLists) -> Tensor:
+def topk(user: Tensor, item: Tensor, exclude: CSR) -> Tensor:
     return topk_items(user, item, K, exclude=exclude)
 
 

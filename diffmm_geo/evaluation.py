@@ -12,8 +12,8 @@ from torch_geometric.metrics import (
     LinkPredRecall,
 )
 
-from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.recommender import Recommender
+from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import check_choice, check_edge_index, check_k
 
 __all__ = ['evaluate', 'evaluate_cold']
@@ -93,14 +93,16 @@ def evaluate(
     metrics = LinkPredMetricCollection(
         {f'{name}@{k}': metric(k) for name, metric in METRICS.items()}
     ).to(user_emb.device)
-    held_out = ItemLists.distinct_items(edge_label_index, *recommender.size)
+    held_out = CSR.from_edge_index(
+        edge_label_index, recommender.size, coalesce=True
+    )
     users = held_out.rowptr.diff().nonzero().view(-1)
     for batch in users.split(BATCH_SIZE):
         index = recommender.recommend(batch, k)
         # The metrics take -1 for the last item of the user before.
         index.masked_fill_(index < 0, recommender.num_items)
         label = held_out.take(batch)
-        metrics.update(index, (label.row, label.item))
+        metrics.update(index, (label.row, label.col))
     return {name: float(value) for name, value in metrics.compute().items()}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.nn.pool.knn import KNNIndex
 
 from diffmm_geo.ops import topk_items
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import (
     check_edge_index,
@@ -99,13 +99,13 @@ class Recommender:
             device=user_emb.device,
         ).detach()
         self.exclude_edge_index: Tensor | None = None
-        self._exclude: ItemLists | None = None
+        self._exclude: CSR | None = None
         if exclude_edge_index is not None:
             self.exclude_edge_index = check_edge_index(
                 'exclude_edge_index', exclude_edge_index, *self.size
             ).to(user_emb.device)
-            self._exclude = ItemLists.distinct_items(
-                self.exclude_edge_index, *self.size
+            self._exclude = CSR.from_edge_index(
+                self.exclude_edge_index, self.size, coalesce=True
             )
         self.index = index
         if index is not None:
@@ -164,7 +164,7 @@ class Recommender:
 
         if exclude is None:
             none = query.new_empty(2, 0, dtype=torch.long)
-            exclude = ItemLists.from_edge_index(none, query.size(0))
+            exclude = CSR.from_edge_index(none, (query.size(0), self.size[1]))
         out = query.new_empty(query.size(0), k, dtype=torch.long)
         few = exclude.rowptr.diff() + k <= MAX_NEIGHBORS
         rows = (~few).nonzero().view(-1)
@@ -174,7 +174,7 @@ class Recommender:
         rows = few.nonzero().view(-1)
         if rows.numel() > 0:
             part = exclude.take(rows)
-            links = torch.stack([part.row, part.item])
+            links = torch.stack([part.row, part.col])
             found = self.index.search(
                 query[rows].float(), k, links if links.numel() > 0 else None
             )

@@ -21,10 +21,7 @@ import diffmm_geo
 # What public classes take or hand on, what a new backend is made of, and what
 # needs an extra.
 NOT_IN_ALL = (
-    'diffmm_geo.ops.bipartite_adj.BipartiteAdj',
-    'diffmm_geo.ops.item_lists.ItemLists',
     'diffmm_geo.ops.spmm.backend.Backend',
-    'diffmm_geo.ops.spmm.csr_pattern.CSRPattern',
     'diffmm_geo.training.lightning_module.DiffMMLightning',
 )
 

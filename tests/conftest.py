@@ -10,7 +10,7 @@ if not torch.cuda.is_available():
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.sparse import BipartiteAdj
 
 pytest.register_assert_rewrite('tests.tasks.task_protocol')
 

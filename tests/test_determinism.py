@@ -10,14 +10,12 @@ from diffmm_geo.nn import DiffMM, ModalityDiffusion, info_nce
 from diffmm_geo.nn.conv import BipartiteLGConv, MultiModalLightGCNConv
 from diffmm_geo.nn.diffusion import FORMS
 from diffmm_geo.ops import (
-    SparseMatrix,
     available_backends,
     propagate,
     spmm,
     topk_items,
 )
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR, BipartiteAdj, SparseMatrix
 from diffmm_geo.training import (
     DiffMMConfig,
     DiffMMTrainer,
@@ -111,7 +109,7 @@ def test_topk_and_evaluation():
         held_out, observed = edges(20), edges()
 
         def run():
-            lists = ItemLists.from_edge_index(observed, NUM_USERS)
+            lists = CSR.from_edge_index(observed, (NUM_USERS, NUM_ITEMS))
             out = evaluate(user, item, held_out, observed, 5)
             top = topk_items(user, item, 5, exclude=lists)
             return top, torch.tensor(list(out.values()))
@@ -183,12 +181,12 @@ def test_diffmm(prepare, projection):
 def test_diffusion(form):
     def make():
         diffusion = ModalityDiffusion(NUM_ITEMS, ['m'], hidden_channels=[6, 5])
-        lists = ItemLists.from_edge_index(edges(), NUM_USERS)
+        lists = CSR.from_edge_index(edges(), (NUM_USERS, NUM_ITEMS))
         emb = torch.randn(NUM_ITEMS, 4)
 
         def run():
             if form == 'rows':
-                x_start = lists.dense(NUM_ITEMS, emb)
+                x_start = lists.dense(emb)
                 return diffusion.loss('m', x_start, emb, emb)
             return diffusion.batch_loss('m', lists, emb, emb, form=form)
 

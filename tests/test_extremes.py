@@ -15,7 +15,7 @@ from diffmm_geo.nn import (
     ModalityDiffusion,
 )
 from diffmm_geo.nn.diffusion import FORMS
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
 from diffmm_geo.transforms import ModalityAwareGraphDiffusion
 
@@ -151,9 +151,9 @@ def test_diffusion_of_any_size_and_type(dtype, size, normalize):
     diffusion = ModalityDiffusion(
         num_items, ['image'], hidden_channels=[6, 5], normalize=normalize
     ).to(dtype)
-    lists = ItemLists.from_edge_index(edge_index, num_users)
+    lists = CSR.from_edge_index(edge_index, (num_users, num_items))
     emb = torch.randn(num_items, 3).to(dtype)
-    x_start = lists.dense(num_items, emb)
+    x_start = lists.dense(emb)
 
     losses = [diffusion.loss('image', x_start, emb, emb)]
     for form in FORMS:

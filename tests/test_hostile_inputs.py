@@ -28,7 +28,6 @@ from diffmm_geo.nn import (
 )
 from diffmm_geo.nn.conv import BipartiteLGConv
 from diffmm_geo.ops import (
-    SparseMatrix,
     available_backends,
     backend,
     default_backend,
@@ -36,9 +35,8 @@ from diffmm_geo.ops import (
     spmm,
     topk_items,
 )
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
-from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.recommender import Recommender
+from diffmm_geo.sparse import CSR, BipartiteAdj, SparseMatrix
 from diffmm_geo.training import (
     DiffMMConfig,
     DiffMMTrainer,
@@ -88,8 +86,8 @@ def graph() -> HeteroData:
     return data
 
 
-def lists() -> ItemLists:
-    return ItemLists.from_edge_index(edges(), NUM_USERS)
+def lists() -> CSR:
+    return CSR.from_edge_index(edges(), (NUM_USERS, NUM_ITEMS))
 
 
 def matrix() -> SparseMatrix:

@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.graphs import power_law
 from diffmm_geo.ops import propagate, spmm
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.ops.info_nce import info_nce
+from diffmm_geo.sparse import BipartiteAdj
 
 USERS, ITEMS, EDGES, CHANNELS = 61, 43, 500, 17
 

@@ -14,7 +14,7 @@ from diffmm_geo.nn.pretrained import (
     read_file,
     write_folder,
 )
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj, to_coo
+from diffmm_geo.sparse.bipartite_adj import BipartiteAdj, to_coo
 from diffmm_geo.utils.checks import check_edge_index, check_keys, describe
 
 GRAPHS = 'graphs.safetensors'

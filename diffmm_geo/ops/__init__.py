@@ -1,20 +1,15 @@
-r"""Differentiable operations: an op is a folder with its readable reference
+r"""Differentiable operations. Each folder has a readable reference
 (:obj:`naive.py`) beside its fast versions.
 """
 
+from diffmm_geo.sparse import SparseMatrix as SparseMatrix
+
 from .info_nce import info_nce
 from .propagate import propagate
-from .spmm import (
-    SparseMatrix,
-    available_backends,
-    backend,
-    default_backend,
-    spmm,
-)
+from .spmm import available_backends, backend, default_backend, spmm
 from .topk import topk_items
 
 __all__ = [
-    'SparseMatrix',
     'available_backends',
     'backend',
     'default_backend',

@@ -2,11 +2,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 
 
 def bag(
-    lists: ItemLists,
+    lists: CSR,
     weight: Tensor,
     value: Tensor | None = None,
 ) -> Tensor:
@@ -20,7 +20,7 @@ def bag(
     """
     with torch.autocast(weight.device.type, enabled=False):
         return F.embedding_bag(
-            lists.item,
+            lists.col,
             weight,
             lists.rowptr,
             mode='sum',
@@ -31,7 +31,7 @@ def bag(
 
 def add_bag_grad_(
     grad_weight: Tensor,
-    lists: ItemLists,
+    lists: CSR,
     grad: Tensor,
     value: Tensor | None = None,
 ) -> Tensor:
@@ -41,4 +41,4 @@ def add_bag_grad_(
     grad = grad[lists.row]
     if value is not None:
         grad = grad * value.view(-1, 1)
-    return grad_weight.index_add_(0, lists.item, grad)
+    return grad_weight.index_add_(0, lists.col, grad)

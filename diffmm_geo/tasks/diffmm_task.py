@@ -12,8 +12,7 @@ from torch_geometric.typing import EdgeType
 
 from diffmm_geo.nn import DiffMM, GaussianDiffusion, ModalityDiffusion
 from diffmm_geo.nn.models.projection import HALF
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR, BipartiteAdj
 from diffmm_geo.tasks.denoiser_ranks import num_rounds, train_on_ranks
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.tasks.generators import diffusion_edges, random_edges
@@ -79,7 +78,7 @@ class DiffMMTask(Task):
 
     Attributes:
         feature_dict (dict[str, torch.Tensor]): The raw features.
-        interactions (ItemLists): The distinct observed items of each user.
+        interactions (CSR): The distinct observed items of each user.
         edge_index_dict (dict): The observed and the generated graphs.
         adj_dict (dict): The same, normalized and sorted.
     """
@@ -166,8 +165,8 @@ class DiffMMTask(Task):
 
     def _prepare(self, edge_index_dict: dict[EdgeType, Tensor]) -> None:
         r"""Derives everything else from the data on their device."""
-        self.interactions = ItemLists.distinct_items(
-            self.edge_index, self.num_users, self.num_items
+        self.interactions = CSR.from_edge_index(
+            self.edge_index, (self.num_users, self.num_items), coalesce=True
         )
         if self.config.batching == 'neighbor':
             self._seed_probability = SeedProbability(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffmm_geo.nn import ModalityDiffusion
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import check_k
 from diffmm_geo.utils.ranks import Ranks
 
@@ -15,7 +15,7 @@ GENERATORS = ('diffusion', 'random', 'observed')
 
 def diffusion_edges(
     diffusion: ModalityDiffusion,
-    interactions: ItemLists,
+    interactions: CSR,
     k: int,
     num_candidates: int | None = None,
     ranks: Ranks | None = None,
@@ -25,7 +25,7 @@ def diffusion_edges(
     share of users.
     """
     ranks = ranks or Ranks()
-    num_users, device = interactions.num_rows, interactions.item.device
+    num_users, device = interactions.size[0], interactions.col.device
     candidates: Tensor | None = None
     if num_candidates is not None and num_candidates < diffusion.num_items:
         order = torch.randperm(diffusion.num_items, device=device)

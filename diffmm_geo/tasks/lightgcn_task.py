@@ -7,8 +7,8 @@ from torch_geometric.nn import LightGCN
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.typing import EdgeType, OptTensor
 
-from diffmm_geo.ops import SparseMatrix, spmm
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.ops import spmm
+from diffmm_geo.sparse import CSR, SparseMatrix
 from diffmm_geo.tasks.config import LightGCNConfig
 from diffmm_geo.tasks.task import Task
 
@@ -55,10 +55,10 @@ class LightGCNTask(Task):
 
     def _joint_graph(self) -> SparseMatrix:
         # Users first. LGConv would normalize it in each step.
-        lists = ItemLists.distinct_items(
-            self.edge_index, self.num_users, self.num_items
+        lists = CSR.from_edge_index(
+            self.edge_index, (self.num_users, self.num_items), coalesce=True
         )
-        user, item = lists.row, lists.item + self.num_users
+        user, item = lists.row, lists.col + self.num_users
         num_nodes = self.num_users + self.num_items
         (row, col), value = gcn_norm(
             torch.stack([torch.cat([user, item]), torch.cat([item, user])]),

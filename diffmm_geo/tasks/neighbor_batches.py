@@ -11,8 +11,7 @@ from torch_geometric.loader import LinkNeighborLoader
 from torch_geometric.sampler import NeighborSampler
 from torch_geometric.typing import EdgeType, NodeType
 
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
-from diffmm_geo.ops.spmm import SparseMatrix
+from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
 from diffmm_geo.tasks.seed_probability import SeedProbability
 from diffmm_geo.utils.memory import release_memory
 

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 
 
 class SeedProbability:
@@ -57,8 +57,10 @@ class SeedProbability:
             count,
             torch.bincount(item, minlength=num_items).double(),
         )
-        lists = ItemLists.distinct_items(observed, num_users, num_items)
-        user, item = lists.row, lists.item
+        lists = CSR.from_edge_index(
+            observed, (num_users, num_items), coalesce=True
+        )
+        user, item = lists.row, lists.col
         left = num_items - torch.bincount(user, minlength=num_users)
         rate = count / left.clamp(min=1)  # No triples where nothing is left.
         never = torch.zeros_like(self._count[1])

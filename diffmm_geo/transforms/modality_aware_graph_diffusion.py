@@ -12,7 +12,7 @@ from torch_geometric.typing import EdgeType
 from torch_geometric.utils import coalesce
 
 from diffmm_geo.nn import ModalityDiffusion
-from diffmm_geo.ops.bipartite_adj import to_coo
+from diffmm_geo.sparse.bipartite_adj import to_coo
 from diffmm_geo.transforms.spectral_embedding import (
     ridge_regression,
     spectral_embedding,

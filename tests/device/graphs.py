@@ -1,7 +1,7 @@
 import torch
 
 from benchmarks.graphs import power_law
-from diffmm_geo.ops import SparseMatrix
+from diffmm_geo.sparse import SparseMatrix
 
 ROWS, COLS = 3001, 2003  # Odd: blocks are never full.
 

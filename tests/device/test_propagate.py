@@ -3,7 +3,7 @@ import torch
 
 from benchmarks.graphs import power_law
 from diffmm_geo.ops import available_backends, default_backend, propagate
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.sparse import BipartiteAdj
 
 DTYPES = (torch.float, torch.half, torch.bfloat16)
 

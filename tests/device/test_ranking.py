@@ -7,7 +7,7 @@ from benchmarks.graphs import power_law
 from diffmm_geo.evaluation import evaluate
 from diffmm_geo.nn import ModalityDiffusion
 from diffmm_geo.ops import topk_items
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_topk_items(k, dtype, device, sizes):
     edge_index = power_law(users, items, edges).to(device)
     query = torch.randn(users, 64, device=device).to(dtype)
     item = torch.randn(items, 64, device=device).to(dtype)
-    exclude = ItemLists.from_edge_index(edge_index, users)
+    exclude = CSR.from_edge_index(edge_index, (users, items))
     chosen = topk_items(query, item, k, exclude=exclude)
 
     score = query.double() @ item.double().t()
@@ -50,10 +50,12 @@ def test_generated_edges(k, device, sizes):
     assert got[0].equal(torch.arange(users, device=device).repeat_interleave(k))
 
     rows = torch.arange(0, users, 1 + users // 100, device=device)
-    lists = ItemLists.distinct_items(edge_index, users, items).take(rows)
+    lists = CSR.from_edge_index(edge_index, (users, items), coalesce=True).take(
+        rows
+    )
     dense = copy.deepcopy(diffusion).double()
     weight = dense.denoisers['image'].item_weight
-    score = dense.sample('image', lists.dense(items, weight))
+    score = dense.sample('image', lists.dense(weight))
     chosen = score.gather(1, got[1].view(users, k)[rows])
     best = score.topk(k, dim=1).values
     assert float((best - chosen).abs().max()) <= 1e-5 * float(best.abs().max())

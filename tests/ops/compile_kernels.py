@@ -18,7 +18,6 @@ from triton.compiler import ASTSource
 from diffmm_geo.ops.propagate import triton_kernels as propagate
 from diffmm_geo.ops.spmm import triton_kernels as spmm
 from diffmm_geo.ops.spmm.block_shape import block_shape
-from diffmm_geo.ops.spmm.sampled_product import triton_kernels as sampled
 
 SIZE = {'fp64': 8, 'fp32': 4, 'bf16': 2, 'fp16': 2}
 INDEX = re.compile('^(row|col)_ptr|start|length|target|split|_col_ptr')
@@ -42,7 +41,7 @@ KERNELS = {
     'propagate_whole': (propagate.propagate_kernel, SCALES + BUFFERS),
     'propagate_parts': (propagate.propagate_parts_kernel, SCALES),
     'propagate_parts_scaled': (propagate.propagate_parts_kernel, LOOPS),
-    'sampled_product': (sampled.sampled_product_kernel, ()),
+    'sddmm': (spmm.sddmm_kernel, ()),
 }
 CASES = [('fp32', 64), ('fp32', 192), ('fp32', 300)]
 CASES += [('bf16', 64), ('bf16', 50), ('fp64', 64)]
@@ -55,7 +54,7 @@ def compile_kernel(kernel, missing, dtype, channels):
     if 'BLOCK_P' in names:
         shape = block_shape(channels, SIZE[acc], spmm.REDUCE_BYTES)
     elif 'BLOCK_E' in names:
-        shape = block_shape(channels, size, sampled.BLOCK_BYTES)
+        shape = block_shape(channels, size, spmm.SDDMM_BYTES)
     else:
         shape = block_shape(channels, size)
     constants = dict.fromkeys(missing)

@@ -50,6 +50,6 @@ def test_rows_are_read_16_bytes_a_lane(report, case):
         'propagate_whole': 10,
         'propagate_parts': 8,
         'propagate_parts_scaled': 8,
-        'sampled_product': 4,
+        'sddmm': 4,
     }.items():
         assert report[f'{name}/{case}']['wide_loads'] >= count, name

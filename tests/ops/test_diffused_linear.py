@@ -7,7 +7,7 @@ from diffmm_geo.ops.diffused_linear import (
     diffused_linear_naive,
     diffused_linear_shared,
 )
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 
 ROWS, ITEMS, HIDDEN = 6, 40, 3
 
@@ -26,7 +26,7 @@ def inputs():
         [torch.randint(ROWS - 1, (20,)), torch.randint(ITEMS, (20,))]
     ).unique(dim=1)
     return (
-        ItemLists.from_edge_index(edge_index, ROWS),
+        CSR.from_edge_index(edge_index, (ROWS, ITEMS)),
         torch.randn(ITEMS, HIDDEN).double().requires_grad_(),
         torch.rand(ROWS).double() + 0.5,
         torch.rand(ROWS).double() + 0.5,
@@ -34,8 +34,8 @@ def inputs():
 
 
 def dense_rows(lists):
-    x = torch.zeros(lists.num_rows, ITEMS).double()
-    x[lists.row, lists.item] = 1.0
+    x = torch.zeros(lists.size[0], ITEMS).double()
+    x[lists.row, lists.col] = 1.0
     return x
 
 
@@ -97,7 +97,7 @@ def test_same_law_as_dense(inputs, function, p):
 
 def test_rows_share_noise(inputs):
     lists, weight, signal, noise_scale = inputs
-    none = ItemLists(torch.zeros(ROWS + 1).long(), torch.empty(0).long())
+    none = CSR.from_edge_index(torch.empty(2, 0).long(), (ROWS, ITEMS))
     ones = torch.ones(ROWS).double()
     out = shared(none, weight, signal, ones, 0.5)
     assert_close(out[:2], out[4:])

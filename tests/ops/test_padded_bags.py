@@ -3,8 +3,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffmm_geo.ops.spmm import SparseMatrix, spmm
-from diffmm_geo.ops.spmm.padded_bags import PaddedBags
+from diffmm_geo.ops.spmm import spmm
+from diffmm_geo.ops.spmm.embedding_bag import PaddedBags
+from diffmm_geo.sparse import SparseMatrix
 
 
 def busiest(offsets, num_threads):
@@ -57,9 +58,9 @@ def test_padding_changes_no_bit_and_can_be_written_to(two_threads):
     matrix = SparseMatrix.from_coo(row, col, torch.randn(990), (90, 70))
     x = torch.randn(70, 16, requires_grad=True)
     out = spmm(matrix, x, backend='embedding_bag')
-    bags = matrix.pattern.padded_bags(2)
+    bags = matrix.pattern.derive(PaddedBags.from_csr, 2)
     assert bags.offsets.numel() > matrix.pattern.rowptr.numel()
-    assert matrix.pattern.padded_bags(2) is bags
+    assert matrix.pattern.derive(PaddedBags.from_csr, 2) is bags
     torch.set_num_threads(1)
     assert spmm(matrix, x, backend='embedding_bag').equal(out)
     (expected,) = torch.autograd.grad(2 * out.sum(), x, retain_graph=True)

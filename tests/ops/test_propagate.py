@@ -8,9 +8,9 @@ from torch.testing import assert_close
 
 from diffmm_geo.nn import BipartiteLGConv
 from diffmm_geo.ops import available_backends, backend, propagate
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.ops.propagate import propagate_naive
 from diffmm_geo.ops.spmm import BACKENDS
+from diffmm_geo.sparse import BipartiteAdj
 
 
 @pytest.fixture(params=sorted(BACKENDS))

@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.reconstruction import reconstruction, reconstruction_naive
 from diffmm_geo.ops.reconstruction.square import (
     DenseSquare,
@@ -12,6 +11,7 @@ from diffmm_geo.ops.reconstruction.square import (
     SampledSquare,
     systematic_sample,
 )
+from diffmm_geo.sparse import CSR
 
 
 class Case:
@@ -20,7 +20,7 @@ class Case:
         edge_index = torch.stack(
             [torch.randint(rows, (edges,)), torch.randint(items, (edges,))]
         ).unique(dim=1)
-        self.lists = ItemLists.from_edge_index(edge_index, rows)
+        self.lists = CSR.from_edge_index(edge_index, (rows, items))
         self.weights = [
             torch.randn(rows, hidden).double().requires_grad_(),
             torch.randn(items, hidden).double().requires_grad_(),

@@ -8,12 +8,12 @@ from torch.testing import assert_close
 
 from diffmm_geo.ops.spmm import (
     BACKENDS,
-    SparseMatrix,
     available_backends,
     backend,
     default_backend,
     spmm,
 )
+from diffmm_geo.sparse import SparseMatrix
 
 
 @pytest.fixture(params=sorted(BACKENDS))
@@ -136,7 +136,7 @@ def test_gradient_reaches_values_through_the_transpose(name):
 
 
 def test_values_in_blocks(monkeypatch):
-    module = sys.modules['diffmm_geo.ops.spmm.sampled_product.blockwise']
+    module = sys.modules['diffmm_geo.ops.spmm.sddmm']
     matrix = random_matrix(5, 7, 20)
     x, weight = torch.randn(7, 3).double(), torch.randn(5, 3).double()
     expected = forward_and_backward(matrix, x, weight)
@@ -245,7 +245,7 @@ def test_values_of_the_transpose_keep_their_history():
 
 
 def test_from_coo_of_large_size_sorts_alike(monkeypatch):
-    module = sys.modules['diffmm_geo.ops.spmm.sparse_matrix']
+    module = sys.modules['diffmm_geo.sparse.sparse_matrix']
     row, col = torch.randint(6, (30,)), torch.randint(5, (30,))
     value = torch.randn(30)
     expected = SparseMatrix.from_coo(row, col, value, (6, 5))

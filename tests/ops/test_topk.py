@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import diffmm_geo.ops.topk  # noqa: F401
 from diffmm_geo.ops import topk_items
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 
 MODULE = sys.modules['diffmm_geo.ops.topk.topk_items']
 
@@ -43,7 +43,7 @@ def test_agrees_with_sorting(users, items, edges, biased, block, width, data):
     score = query @ item.t() + (bias if biased else 0)
     excluded = set(zip(*edge_index.tolist()))
     expected = reference(score, k, excluded)
-    exclude = ItemLists.from_edge_index(edge_index, users)
+    exclude = CSR.from_edge_index(edge_index, (users, items))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MODULE, 'BLOCK_SIZE', block)
         patch.setattr(MODULE, 'MAX_BLOCK_ITEMS', width)
@@ -59,7 +59,7 @@ def test_agrees_with_sorting(users, items, edges, biased, block, width, data):
 
 
 def test_nothing_left():
-    exclude = ItemLists.from_edge_index(torch.tensor([[0, 0], [0, 1]]), 2)
+    exclude = CSR.from_edge_index(torch.tensor([[0, 0], [0, 1]]), (2, 2))
     for k in (1, 2):
         out = topk_items(torch.randn(2, 3), torch.randn(2, 3), k, None, exclude)
         assert (out[0] == -1).all()

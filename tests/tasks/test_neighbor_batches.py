@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from diffmm_geo.ops import propagate
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.tasks import neighbor_batches
 from diffmm_geo.tasks.neighbor_batches import NeighborBatches
 from diffmm_geo.tasks.seed_probability import SeedProbability

@@ -6,9 +6,9 @@ from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.typing import Adj, OptTensor
 from torch_geometric.utils import spmm as pyg_spmm
 
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.ops.propagate import propagate as propagate_both
-from diffmm_geo.ops.spmm import SparseMatrix, spmm
+from diffmm_geo.ops.spmm import spmm
+from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
 from diffmm_geo.utils.checks import (
     check_bool,
     check_matrix,
@@ -44,7 +44,7 @@ class BipartiteLGConv(MessagePassing):
           **x_item:** :math:`(*, |\mathcal{I}|, F)`
         - **edge_index:** :math:`(2, |\mathcal{E}|)` (row 0 users, row 1
           items), any other :obj:`Adj` form, or a
-          :class:`~diffmm_geo.ops.bipartite_adj.BipartiteAdj`
+          :class:`~diffmm_geo.sparse.BipartiteAdj`
         - **output:** the shapes of :obj:`x_user` and :obj:`x_item`
 
     Example:

@@ -9,8 +9,8 @@ from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
 from diffmm_geo.ops import topk_items
 from diffmm_geo.ops.bag import bag
 from diffmm_geo.ops.block_size import block_size
-from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.product import compute_dtype, matmul, product
+from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import check_index, check_k
 
 # Hidden states to hold at a time on a CPU: 8 MiB in float32, which stay in
@@ -88,7 +88,7 @@ class HiddenReverse:
 @torch.no_grad()
 def sample_edges_in_hidden_size(
     model: InteractionDiffusion,
-    interactions: ItemLists,
+    interactions: CSR,
     num_edges_per_user: int = 1,
     candidates: Tensor | None = None,
 ) -> Tensor:
@@ -99,7 +99,7 @@ def sample_edges_in_hidden_size(
 
     Args:
         model (InteractionDiffusion): The diffusion of the modality.
-        interactions (ItemLists): The distinct items of each user.
+        interactions (CSR): The distinct items of each user.
         num_edges_per_user (int, optional): As in the plain form.
             (default: :obj:`1`)
         candidates (torch.Tensor, optional): As in the plain form.
@@ -119,11 +119,11 @@ def sample_edges_in_hidden_size(
     lists, row = interactions.distinct()
     width = max(denoiser.hidden_channels)
     height = max(1, block_size(BLOCK_SIZE, weight.device) // width)
-    item = lists.item.new_empty(lists.num_rows, k)
+    item = lists.col.new_empty(lists.size[0], k)
     for rows, block in lists.blocks(height):
         h = reverse(bag(block, denoiser.item_weight))
         item[rows] = topk_items(h, weight, k, bias)
     if candidates is not None:
         item = candidates[item]
-    user = torch.arange(interactions.num_rows, device=item.device)
+    user = torch.arange(interactions.size[0], device=item.device)
     return torch.stack([user.repeat_interleave(k), item[row].view(-1)])

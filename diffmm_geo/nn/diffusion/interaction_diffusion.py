@@ -7,7 +7,7 @@ from torch import Tensor
 from diffmm_geo.nn.diffusion.denoiser import Denoiser
 from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
 from diffmm_geo.ops.block_size import block_size
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_bool,
     check_edge_index,
@@ -232,11 +232,13 @@ class InteractionDiffusion(torch.nn.Module):
             num_edges_per_user, candidates.numel(), 'num_edges_per_user'
         )
 
-        lists = ItemLists.distinct_items(edge_index, num_users, num_items)
+        lists = CSR.from_edge_index(
+            edge_index, (num_users, num_items), coalesce=True
+        )
         height = max(1, block_size(BLOCK_SIZE, weight.device) // num_items)
         item = edge_index.new_empty(num_users, k)
         for users, block in lists.blocks(height):
-            x_start = block.dense(num_items, weight)
+            x_start = block.dense(weight)
             score = self.sample(x_start, sampling_steps, sampling_noise)
             top = score[:, candidates].topk(k, dim=1).indices
             item[users] = candidates[top]

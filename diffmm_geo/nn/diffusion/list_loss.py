@@ -12,7 +12,6 @@ from diffmm_geo.ops.diffused_linear import (
     diffused_linear_naive,
     diffused_linear_shared,
 )
-from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.reconstruction import (
     DenseSquare,
     GramSquare,
@@ -20,6 +19,7 @@ from diffmm_geo.ops.reconstruction import (
     Square,
     reconstruction,
 )
+from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_choice,
     check_index,
@@ -36,7 +36,7 @@ NUM_SAMPLES = 256
 
 def list_loss(
     model: InteractionDiffusion,
-    interactions: ItemLists,
+    interactions: CSR,
     item_emb: Tensor,
     modality_emb: Tensor,
     msi_weight: float = 0.1,
@@ -53,16 +53,16 @@ def list_loss(
     weight, lin = denoiser.item_weight, denoiser.lin_out
     check_choice('form', form, FORMS)
     model.check_msi(msi_weight, item_emb, modality_emb)
-    check_type('interactions', lists, ItemLists)
-    if not lists.item.is_cuda:  # Reading the values would block the device.
-        check_index('interactions', lists.item, model.num_items)
-    check_same_device('interactions', lists.item, weight.device)
+    check_type('interactions', lists, CSR)
+    if not lists.col.is_cuda:  # Reading the values would block the device.
+        check_index('interactions', lists.col, model.num_items)
+    check_same_device('interactions', lists.col, weight.device)
     if denoiser.normalize:
         # The length of a diffused row depends on all of its items.
-        x_start = lists.dense(model.num_items, weight)
+        x_start = lists.dense(weight)
         return model.loss(x_start, item_emb, modality_emb, msi_weight, t)
 
-    num_rows = lists.num_rows
+    num_rows = lists.size[0]
     if t is None:
         t = torch.randint(process.num_steps, (num_rows,), device=weight.device)
     else:

@@ -13,7 +13,7 @@ from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
 from diffmm_geo.nn.diffusion.list_loss import list_loss
 from diffmm_geo.nn.modality_name import module_name
 from diffmm_geo.nn.pretrained import Pretrained
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_bool,
     check_choice,
@@ -150,7 +150,7 @@ class ModalityDiffusion(Pretrained):
     def batch_loss(
         self,
         modality: str,
-        interactions: ItemLists,
+        interactions: CSR,
         item_emb: Tensor,
         modality_emb: Tensor,
         msi_weight: float = 0.1,
@@ -162,7 +162,7 @@ class ModalityDiffusion(Pretrained):
 
         Args:
             modality (str): The modality.
-            interactions (ItemLists): The items of each user of the batch.
+            interactions (CSR): The items of each user of the batch.
             item_emb (torch.Tensor): As in :meth:`loss`.
             modality_emb (torch.Tensor): As in :meth:`loss`.
             msi_weight (float, optional): As in :meth:`loss`.
@@ -237,7 +237,9 @@ class ModalityDiffusion(Pretrained):
         )
         return self.sample_edges_of(
             modality,
-            ItemLists.distinct_items(edge_index, num_users, self.num_items),
+            CSR.from_edge_index(
+                edge_index, (num_users, self.num_items), coalesce=True
+            ),
             num_edges_per_user,
             sampling_steps,
             sampling_noise,
@@ -247,7 +249,7 @@ class ModalityDiffusion(Pretrained):
     def sample_edges_of(
         self,
         modality: str,
-        interactions: ItemLists,
+        interactions: CSR,
         num_edges_per_user: int = 1,
         sampling_steps: int = 0,
         sampling_noise: bool = False,
@@ -265,8 +267,8 @@ class ModalityDiffusion(Pretrained):
                 model, interactions, num_edges_per_user, candidates
             )
         return model.sample_edges(
-            torch.stack([interactions.row, interactions.item]),
-            interactions.num_rows,
+            torch.stack([interactions.row, interactions.col]),
+            interactions.size[0],
             num_edges_per_user,
             sampling_steps,
             sampling_noise,
@@ -276,7 +278,7 @@ class ModalityDiffusion(Pretrained):
     def train_epoch(
         self,
         optimizer: Optimizer,
-        interactions: ItemLists,
+        interactions: CSR,
         item_emb: Tensor,
         modality_emb_dict: Mapping[str, Tensor],
         msi_weight: float = 0.1,
@@ -288,7 +290,7 @@ class ModalityDiffusion(Pretrained):
 
         Args:
             optimizer (torch.optim.Optimizer): The optimizer of the denoisers.
-            interactions (ItemLists): The items of each user.
+            interactions (CSR): The items of each user.
             item_emb (torch.Tensor): The item embeddings.
             modality_emb_dict (dict[str, torch.Tensor]): The projected features
                 of each modality to train.
@@ -308,7 +310,7 @@ class ModalityDiffusion(Pretrained):
             NonFiniteLossError: If a loss is infinite or not a number.
         """
         self.train()
-        num_users = interactions.num_rows
+        num_users = interactions.size[0]
         total = {m: item_emb.new_zeros(()) for m in modality_emb_dict}
         order = torch.randperm(num_users, device=item_emb.device)
         finite = FiniteLosses([f'diffusion_{m}' for m in modality_emb_dict])
@@ -325,7 +327,7 @@ class ModalityDiffusion(Pretrained):
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.detach())
-                total[m] += losses[-1] * (batch.num_rows / num_users)
+                total[m] += losses[-1] * (batch.size[0] / num_users)
             finite.add(step, torch.stack(losses))
             if on_step is not None:
                 on_step()
@@ -373,8 +375,8 @@ class ModalityDiffusion(Pretrained):
         check_trainable('diffusion', self)
         like, num_items = next(self.parameters()), self.num_items
         check_edge_index('edge_index', edge_index, num_users, num_items)
-        interactions = ItemLists.distinct_items(
-            edge_index.to(like.device), num_users, num_items
+        interactions = CSR.from_edge_index(
+            edge_index.to(like.device), (num_users, num_items), coalesce=True
         )
         item_emb = check_matrix('item_emb', item_emb, num_items).to(like)
         check_keys('modality_emb_dict', modality_emb_dict, self.modalities)

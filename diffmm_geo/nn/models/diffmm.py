@@ -14,9 +14,9 @@ from diffmm_geo.nn.models.new_items import NewItemsMixin
 from diffmm_geo.nn.models.projection import ModalityProjection
 from diffmm_geo.nn.official_checkpoint import from_official_names
 from diffmm_geo.nn.pretrained_with_graphs import PretrainedWithGraphs
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
 from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.recommender import Recommender
+from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.utils.checks import (
     check_edge_type,
     check_index,

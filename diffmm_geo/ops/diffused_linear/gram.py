@@ -3,8 +3,8 @@ from torch import Tensor
 
 from diffmm_geo.ops.bag import bag
 from diffmm_geo.ops.dropout import dropout
-from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.product import gram, product
+from diffmm_geo.sparse import CSR
 
 # Relative to the mean of the Gram matrix's diagonal, to which it is added:
 # rounding can make the matrix indefinite.
@@ -20,7 +20,7 @@ def suits_gram(num_items: int, hidden_channels: int) -> bool:
 
 
 def diffused_linear_gram(
-    lists: ItemLists,
+    lists: CSR,
     weight: Tensor,
     signal: Tensor,
     noise_scale: Tensor,
@@ -50,7 +50,7 @@ def diffused_linear_gram(
     with torch.autocast(weight.device.type, enabled=False):
         factor, _ = torch.linalg.cholesky_ex(covariance.to(wide))
     factor = factor.to(covariance.dtype)
-    noise = weight.new_empty(lists.num_rows, weight.size(1)).normal_()
+    noise = weight.new_empty(lists.size[0], weight.size(1)).normal_()
     scale = noise_scale / (1 - p) ** 0.5
     noise = product(noise * scale.view(-1, 1), factor.t())
     return bag(lists, weight, value) + noise

@@ -1,12 +1,12 @@
 from torch import Tensor
 
 from diffmm_geo.ops.dropout import dropout
-from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.product import product
+from diffmm_geo.sparse import CSR
 
 
 def diffused_linear_naive(
-    lists: ItemLists,
+    lists: CSR,
     weight: Tensor,
     signal: Tensor,
     noise_scale: Tensor,
@@ -20,7 +20,7 @@ def diffused_linear_naive(
         \boldsymbol{\sigma} \odot \boldsymbol{\epsilon}) \, \mathbf{W}.
 
     Args:
-        lists (ItemLists): The interactions :math:`\mathbf{A}_0`.
+        lists (CSR): The interactions :math:`\mathbf{A}_0`.
         weight (torch.Tensor): The weight :math:`\mathbf{W}`.
         signal (torch.Tensor): The scale :math:`\mathbf{s}` of each row.
         noise_scale (torch.Tensor): The scale :math:`\boldsymbol{\sigma}` of
@@ -38,9 +38,9 @@ def diffused_linear_naive(
     """
     scale = noise_scale.view(-1, 1)
     if noise is None:
-        x = weight.new_empty(lists.num_rows, weight.size(0)).normal_()
+        x = weight.new_empty(lists.size[0], weight.size(0)).normal_()
         x.mul_(scale)
     else:
         x = noise * scale
-    x[lists.row, lists.item] += signal[lists.row]
+    x[lists.row, lists.col] += signal[lists.row]
     return product(dropout(x, p), weight)

@@ -6,8 +6,8 @@ from torch.autograd.function import once_differentiable
 
 from diffmm_geo.ops.bag import add_bag_grad_, bag
 from diffmm_geo.ops.dropout import dropout
-from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.product import compute_dtype, matmul
+from diffmm_geo.sparse import CSR
 
 
 class _SharedNoise(torch.autograd.Function):
@@ -15,7 +15,7 @@ class _SharedNoise(torch.autograd.Function):
     def forward(
         ctx: Any,
         weight: Tensor,
-        lists: ItemLists,
+        lists: CSR,
         value: Tensor,
         noise: Tensor,
         noise_scale: Tensor,
@@ -41,7 +41,7 @@ class _SharedNoise(torch.autograd.Function):
 
 
 def diffused_linear_shared(
-    lists: ItemLists,
+    lists: CSR,
     weight: Tensor,
     signal: Tensor,
     noise_scale: Tensor,
@@ -55,12 +55,12 @@ def diffused_linear_shared(
     and gradient are the same, but rows are no longer independent. The other
     arguments are those of :func:`diffused_linear_naive`.
     """
-    num_rows = lists.num_rows
+    num_rows = lists.size[0]
     keep = weight.new_ones(min(num_noises, num_rows), weight.size(0))
     keep = dropout(keep, p)
     noise = torch.empty_like(keep).normal_().mul_(keep)
     own = torch.arange(num_rows, device=weight.device) % max(1, keep.size(0))
-    value = signal[lists.row] * keep[own[lists.row], lists.item]
+    value = signal[lists.row] * keep[own[lists.row], lists.col]
     out = _SharedNoise.apply(weight, lists, value, noise, noise_scale, own)
     assert isinstance(out, Tensor)
     return out

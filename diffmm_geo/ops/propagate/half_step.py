@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from diffmm_geo.ops.spmm import SparseMatrix
-from diffmm_geo.ops.spmm.csr_pattern import CSRPattern
 from diffmm_geo.ops.spmm.spmm import detach
+from diffmm_geo.sparse import CSR, SparseMatrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +15,7 @@ class HalfStep:
     \mathbf{X}_{\mathrm{dst}}`, without its history.
 
     Args:
-        pattern (CSRPattern): Where :math:`\mathbf{A}` has entries.
+        pattern (CSR): Where :math:`\mathbf{A}` has entries.
         value (torch.Tensor, optional): The values; all are one if there are
             none. (default: :obj:`None`)
         loop (torch.Tensor, optional): The self-loops :math:`\mathbf{l}`.
@@ -28,7 +27,7 @@ class HalfStep:
             (default: :obj:`None`)
     """
 
-    pattern: CSRPattern
+    pattern: CSR
     value: Tensor | None = None
     loop: Tensor | None = None
     scale: Tensor | None = None
@@ -56,7 +55,7 @@ class HalfStep:
     @classmethod
     def _of(
         cls,
-        pattern: CSRPattern,
+        pattern: CSR,
         value: Tensor | None,
         loop: Tensor | None,
         scale: Tensor | None,

@@ -3,8 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
-from diffmm_geo.ops.spmm import SparseMatrix
+from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
 
 
 def propagate_naive(

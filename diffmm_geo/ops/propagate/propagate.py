@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
-from diffmm_geo.ops.spmm import SparseMatrix
 from diffmm_geo.ops.spmm.backend import Backend
-from diffmm_geo.ops.spmm.leading_dims import back_in_front, side_by_side
 from diffmm_geo.ops.spmm.naive import Naive
 from diffmm_geo.ops.spmm.registry import find_backend
+from diffmm_geo.ops.spmm.spmm import back_in_front, side_by_side
 from diffmm_geo.ops.spmm.triton import Triton
+from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
 from diffmm_geo.utils.checks import check_matrix, check_type
 
 from .half_step import HalfStep
@@ -60,7 +59,7 @@ def propagate(
     Example:
         >>> import torch
         >>> from diffmm_geo.ops import propagate
-        >>> from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+        >>> from diffmm_geo.sparse import BipartiteAdj
         >>> edge_index = torch.tensor([[0, 0, 1], [0, 1, 2]])
         >>> adj = BipartiteAdj.from_adj(edge_index, (2, 3), prepare=True)
         >>> x_user, x_item = propagate(adj, torch.ones(2, 8), torch.ones(3, 8))
@@ -175,7 +174,7 @@ class _Propagate(torch.autograd.Function):
         out: list[Tensor | None] = [None] * 8
         if any(needs[2:6]):
             x_user, x_item = ctx.saved_tensors
-            sampled = ctx.backend.sampled_product
+            sampled = ctx.backend.sddmm
             for n, matrix, grad, x in (
                 (2, adj.to_user, grad_user, x_item),
                 (3, adj.to_item, grad_item, x_user),

@@ -10,6 +10,7 @@ from diffmm_geo.ops.spmm.triton_kernels import (
     REDUCE_BYTES,
     accumulator,
     new_buffer,
+    row_segments,
     sum_parts,
     sum_segments,
 )
@@ -190,7 +191,7 @@ def propagate_triton(
     out_item = torch.empty_like(x_item)
     if num_channels == 0:
         return out_user, out_item
-    users, items = user.pattern.segments, item.pattern.segments
+    users, items = row_segments(user.pattern), row_segments(item.pattern)
     user_buffer = new_buffer(user.pattern, x_user)
     item_buffer = new_buffer(item.pattern, x_item)
     # Where entries are products of a scale at each end, no value is read,
@@ -207,7 +208,7 @@ def propagate_triton(
         users.start,
         users.length,
         users.target,
-        user.pattern.narrow_col,
+        user.pattern.narrow.col,
         None if scaled else user.value,
         None if scaled else user.loop,
         user.scale if scaled else None,
@@ -219,7 +220,7 @@ def propagate_triton(
         items.start,
         items.length,
         items.target,
-        item.pattern.narrow_col,
+        item.pattern.narrow.col,
         None if scaled else item.value,
         None if scaled else item.loop,
         item.scale if scaled else None,

@@ -1,13 +1,13 @@
 from torch import Tensor
 
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 
 
 def reconstruction_naive(
     h: Tensor,
     weight: Tensor,
     bias: Tensor,
-    lists: ItemLists,
+    lists: CSR,
     feature: Tensor,
 ) -> tuple[Tensor, Tensor]:
     r"""The readable truth: with :math:`\mathbf{\hat{a}} = \mathbf{W}
@@ -21,7 +21,7 @@ def reconstruction_naive(
         h (torch.Tensor): The hidden layer :math:`\mathbf{h}`.
         weight (torch.Tensor): The weight :math:`\mathbf{W}`.
         bias (torch.Tensor): The bias :math:`\mathbf{b}`.
-        lists (ItemLists): The interactions :math:`\mathbf{a}_0`, none twice.
+        lists (CSR): The interactions :math:`\mathbf{a}_0`, none twice.
         feature (torch.Tensor): The features :math:`\mathbf{F}`.
 
     Shapes:
@@ -32,5 +32,5 @@ def reconstruction_naive(
         - **output:** :math:`(B)`, :math:`(B, F)`
     """
     out = h @ weight.t() + bias
-    target = lists.dense(weight.size(0), out)
+    target = lists.dense(out)
     return (out - target).square().sum(dim=1), out @ feature

@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from diffmm_geo.ops.bag import add_bag_grad_, bag
-from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.product import compute_dtype, matmul
+from diffmm_geo.sparse import CSR
 
 from .square import LastLayer, Square
 
@@ -19,7 +19,7 @@ class _Reconstruction(torch.autograd.Function):
         h: Tensor,
         weight: Tensor,
         bias: Tensor,
-        lists: ItemLists,
+        lists: CSR,
         feature: Tensor,
         square: Square,
     ) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ def reconstruction(
     h: Tensor,
     weight: Tensor,
     bias: Tensor,
-    lists: ItemLists,
+    lists: CSR,
     feature: Tensor,
     square: Square,
 ) -> tuple[Tensor, Tensor]:

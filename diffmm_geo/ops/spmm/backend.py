@@ -5,58 +5,51 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from .csr_pattern import CSRPattern
-from .sampled_product import sampled_product
+from diffmm_geo.sparse import CSR
+
+from .sddmm import sddmm
 
 
 class Backend(ABC):
     r"""One way to multiply a sparse matrix by a dense one."""
 
     def is_available(self, device: torch.device) -> bool:
-        r"""Whether it can be used on a device."""
+        r"""Whether it runs on a device."""
         return True
 
     def sums_half_in_float(self, device: torch.device) -> bool:
-        r"""Whether it multiplies half precision, and sums up in single."""
+        r"""Whether it accumulates half-precision products in single
+        precision. Otherwise, inputs are converted first.
+        """
         return False
 
     @abstractmethod
-    def matmul(
-        self,
-        pattern: CSRPattern,
-        value: Tensor | None,
-        x: Tensor,
-    ) -> Tensor:
-        r"""The product of a matrix that has entries (all ones if there are
-        no values) with a contiguous :math:`\mathbf{X}` of its dtype.
+    def matmul(self, pattern: CSR, value: Tensor | None, x: Tensor) -> Tensor:
+        r"""The product of a matrix that has entries (of ones without values)
+        with a contiguous :math:`\mathbf{X}` of the type of the values.
         """
 
-    def sampled_product(
-        self,
-        pattern: CSRPattern,
-        a: Tensor,
-        b: Tensor,
-    ) -> Tensor:
-        r"""The gradient with respect to the values: entries of
-        :math:`\mathbf{A} \mathbf{B}^{\top}` where the matrix has some.
+    def sddmm(self, pattern: CSR, a: Tensor, b: Tensor) -> Tensor:
+        r"""The gradient with respect to the values: the entries of
+        :math:`\mathbf{A} \mathbf{B}^{\top}` at those of the matrix.
         """
-        return sampled_product(pattern, a, b)
+        return sddmm(pattern, a, b)
 
     def __call__(
         self,
-        pattern: CSRPattern,
+        pattern: CSR,
         value: Tensor | None,
         x: Tensor,
         loop: Tensor | None = None,
         x_dst: Tensor | None = None,
     ) -> Tensor:
-        r"""The product :math:`\mathbf{A} \mathbf{X}` for any matrix, plus
+        r"""The product :math:`\mathbf{A} \mathbf{X}`, plus
         :math:`\mathrm{diag}(\mathbf{l}) \mathbf{X}_{\mathrm{dst}}` if
         there are self-loops.
         """
         device, dtype = x.device.type, x.dtype
         if torch.is_autocast_enabled(device):
-            # Sums over neighbours need their type, whatever autocast says.
+            # Autocast would lower the precision of sums over neighbors.
             with torch.autocast(device, enabled=False):
                 return self(pattern, value, x, loop, x_dst)
         half = dtype in (torch.float16, torch.bfloat16)
@@ -75,5 +68,7 @@ class Backend(ABC):
 
 
 def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
-    r"""To a type: to ask what it is, is faster than :obj:`to`."""
+    r"""Converts to a type. The comparison is faster than a call of
+    :obj:`to`.
+    """
     return x if x.dtype == dtype else x.to(dtype)

@@ -1,50 +1,103 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from diffmm_geo.sparse import CSR
+
 from .backend import Backend
-from .csr_pattern import CSRPattern
+
+# Numbers of empty bags to try, each way, and the least cost to save.
+NUM_TRIED = 16
+MIN_SAVED = 0.1
+# Writing a bag takes as long as reading one to three entries.
+BAG_COST = 3
 
 
 class EmbeddingBag(Backend):
-    r"""A row of the product as a bag of rows of :math:`\mathbf{X}`,
-    :meth:`torch.nn.functional.embedding_bag`: on CPU the kernel of FBGEMM,
-    compiled for the number of channels at hand, which fetches rows ahead.
+    r"""A row of the product as a bag of rows of :math:`\mathbf{X}`, by
+    :meth:`torch.nn.functional.embedding_bag`. On CPU, FBGEMM compiles its
+    kernel for the number of channels, and prefetches rows.
     """
 
     def sums_half_in_float(self, device: torch.device) -> bool:
         return True
 
-    def matmul(
-        self,
-        pattern: CSRPattern,
-        value: Tensor | None,
-        x: Tensor,
-    ) -> Tensor:
+    def matmul(self, pattern: CSR, value: Tensor | None, x: Tensor) -> Tensor:
         on_cpu = x.device.type == 'cpu'
-        bags = pattern.padded_bags(torch.get_num_threads() if on_cpu else 1)
+        num_threads = torch.get_num_threads() if on_cpu else 1
+        bags = pattern.derive(PaddedBags.from_csr, num_threads)
         out: Tensor
         out, *_ = torch.embedding_bag(
             x,
-            pattern.narrow_col,
+            pattern.narrow.col,
             bags.offsets,
             mode=0,  # The sum.
             per_sample_weights=value,
             include_last_offset=True,
         )
         if out.size(0) > pattern.size[0]:
-            # Without `data`, autograd would forbid to change a view in place.
+            # Without `data`, autograd would forbid in-place changes of a view.
             out = out.narrow(0, bags.num_front, pattern.size[0]).data
         return out
 
 
+@dataclass(frozen=True, eq=False)
+class PaddedBags:
+    r"""The rows of a CSR form as bags, between empty bags in front and behind.
+    PyTorch gives each thread the same number of consecutive bags, regardless
+    of their entries; empty bags move the borders between threads. Sums and
+    their order do not change.
+
+    Args:
+        offsets (torch.Tensor): The row pointers, with repeated first and last
+            elements.
+        num_front (int): The number of empty bags in front.
+    """
+
+    offsets: Tensor
+    num_front: int
+
+    @classmethod
+    def from_csr(cls, csr: CSR, num_threads: int) -> PaddedBags:
+        r"""Pads the rows in 32 bits where they fit."""
+        return cls.from_rowptr(csr.narrow.rowptr, num_threads)
+
+    @classmethod
+    def from_rowptr(cls, rowptr: Tensor, num_threads: int) -> PaddedBags:
+        r"""Adds up to as many empty bags as there are rows if this reduces the
+        work of the busiest thread.
+        """
+        if num_threads == 1:
+            return cls(rowptr, 0)
+        num_rows = rowptr.numel() - 1
+        part = torch.linspace(0, 1, NUM_TRIED, dtype=torch.double)
+        # Columns vary the bags per thread, and rows the part of the empty
+        # ones in front.
+        share = (-(-num_rows // num_threads) * (1 + part)).long()
+        front = part.view(-1, 1) * (num_threads * share - num_rows)
+        front = front.long()
+        border = torch.arange(num_threads + 1) * share.view(-1, 1)
+        border = (border - front.unsqueeze(-1)).clamp(0, num_rows)
+        cost = rowptr[border].diff().amax(-1) + BAG_COST * share
+        i, j = divmod(int(cost.argmin()), NUM_TRIED)
+        if cost[i, j] > (1 - MIN_SAVED) * cost[0, 0]:
+            return cls(rowptr, 0)
+        num_front, num_bags = int(front[i, j]), num_threads * int(share[j])
+        num_back = num_bags - num_front - num_rows
+        offsets = torch.cat(
+            [rowptr.new_zeros(num_front), rowptr, rowptr[-1:].expand(num_back)]
+        )
+        return cls(offsets, num_front)
+
+
 @cache
 def has_fast_kernel(dtype: torch.dtype) -> bool:
-    r"""Whether FBGEMM has a kernel for a type on this CPU; PyTorch's own is
-    slower than a product with a CSR matrix.
+    r"""Whether FBGEMM has a kernel for a type on this CPU. PyTorch's own kernel
+    is slower than a product with a CSR matrix.
     """
     return (
         dtype in (torch.float, torch.half, torch.bfloat16)

@@ -9,12 +9,9 @@ import torch
 from diffmm_geo.utils.checks import check_choice, check_device_name
 
 from .backend import Backend
-from .edge_index import EdgeIndexMatmul
 from .embedding_bag import EmbeddingBag, has_fast_kernel
+from .libraries import EdgeIndexMatmul, Scatter, TorchCSR, TorchSparse
 from .naive import Naive
-from .scatter import Scatter
-from .torch_csr import TorchCSR
-from .torch_sparse import TorchSparse
 from .triton import Triton
 
 BACKENDS: dict[str, Backend] = {

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .narrow import narrow
+from diffmm_geo.sparse.csr import CSR, narrow
+
+# A small graph waits for its longest segments: 32 entries are eight round trips
+# to memory. Partial sums are then 1/32 of what is read.
+MAX_LENGTH = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,11 @@ class RowSegments:
         r"""The number of sums in the buffer."""
         num_whole = self.num_rows - self.split_row.numel()
         return self.num_segments - num_whole
+
+    @classmethod
+    def from_csr(cls, csr: CSR) -> RowSegments:
+        r"""Splits the rows into segments of :obj:`MAX_LENGTH`."""
+        return cls.from_rowptr(csr.rowptr, MAX_LENGTH)
 
     @classmethod
     def from_rowptr(cls, rowptr: Tensor, max_length: int) -> RowSegments:

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from diffmm_geo.sparse import SparseMatrix
 from diffmm_geo.utils.checks import check_matrix, check_type
 
 from .backend import Backend
-from .leading_dims import back_in_front, side_by_side
 from .registry import find_backend
-from .sparse_matrix import SparseMatrix
 
 
 def spmm(
@@ -78,6 +79,27 @@ def _spmm(backend: Backend, matrix: SparseMatrix, x: Tensor) -> Tensor:
     return out
 
 
+# A graph is the same for all leading indices of its features, [*, N, F].
+def side_by_side(x: Tensor) -> Tensor:
+    r"""Turns leading dimensions into channels, :obj:`[N, * x F]`."""
+    if x.dim() == 2:
+        return x
+    num_rows, num_channels = x.size()[-2:]
+    x = x.reshape(prod(x.size()[:-2]), num_rows, num_channels)
+    return x.transpose(0, 1).reshape(num_rows, x.size(0) * num_channels)
+
+
+def back_in_front(x: Tensor, size: Sequence[int]) -> Tensor:
+    r"""Inverts :meth:`side_by_side` for features that had the given size,
+    except for the number of rows.
+    """
+    if len(size) == 2:
+        return x
+    *batch, _, num_channels = size
+    x = x.view(x.size(0), prod(batch), num_channels).transpose(0, 1)
+    return x.reshape(*batch, x.size(1), num_channels)
+
+
 def detach(value: Tensor | None) -> Tensor | None:
     r"""A tensor without its history, if there is one."""
     return None if value is None else value.detach()
@@ -109,7 +131,7 @@ class _SpMM(torch.autograd.Function):
         matrix, grad = ctx.matrix, grad.contiguous()
         grad_value = grad_x = None
         if ctx.needs_input_grad[2]:
-            grad_value = ctx.backend.sampled_product(matrix.pattern, grad, x)
+            grad_value = ctx.backend.sddmm(matrix.pattern, grad, x)
             grad_value = grad_value.to(matrix.value.dtype)
         if ctx.needs_input_grad[3]:
             value_t = detach(matrix.value_t)

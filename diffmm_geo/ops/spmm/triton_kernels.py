@@ -7,10 +7,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from diffmm_geo.sparse import CSR
+
 from .block_shape import block_shape
-from .csr_pattern import CSRPattern
+from .row_segments import RowSegments
 
 REDUCE_BYTES = 16384
+# SDDMM has two rows per entry in flight, and keeps its sums.
+SDDMM_BYTES = 8192
 
 
 @triton.jit
@@ -322,9 +326,14 @@ def spmm_parts_kernel(
     )
 
 
-def new_buffer(pattern: CSRPattern, x: Tensor) -> Tensor | None:
+def row_segments(pattern: CSR) -> RowSegments:
+    r"""The segments of a pattern, computed once."""
+    return pattern.derive(RowSegments.from_csr)
+
+
+def new_buffer(pattern: CSR, x: Tensor) -> Tensor | None:
     r"""Where the sums of split rows go, if there are any."""
-    num_parts = pattern.segments.num_parts
+    num_parts = row_segments(pattern).num_parts
     if num_parts == 0:
         return None
     dtype = torch.promote_types(x.dtype, torch.float)
@@ -337,14 +346,14 @@ def accumulator(dtype: torch.dtype) -> tl.dtype:
 
 
 def spmm_triton(
-    pattern: CSRPattern,
+    pattern: CSR,
     value: Tensor | None,
     x: Tensor,
     loop: Tensor | None = None,
     x_dst: Tensor | None = None,
 ) -> Tensor:
     r"""The product, a block of row segments a program."""
-    segments, num_channels = pattern.segments, x.size(1)
+    segments, num_channels = row_segments(pattern), x.size(1)
     out = x.new_empty(pattern.size[0], num_channels)
     buffer = new_buffer(pattern, x)
     acc = accumulator(x.dtype)
@@ -354,7 +363,7 @@ def spmm_triton(
         segments.start,
         segments.length,
         segments.target,
-        pattern.narrow_col,
+        pattern.narrow.col,
         value,
         x,
         loop,
@@ -385,4 +394,57 @@ def spmm_triton(
             BLOCK_P=block_p,
             BLOCK_C=block_c,
         )
+    return out
+
+
+@triton.jit(do_not_specialize=['num_entries'])
+def sddmm_kernel(
+    row_ptr,
+    col_ptr,
+    a_ptr,
+    b_ptr,
+    out_ptr,
+    num_entries,
+    NUM_CHANNELS: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    r"""A block of entries, whatever their rows are: balanced as it is.
+    Neighbours are mostly of one row, which the L1 cache holds.
+    """
+    entry = tl.program_id(0).to(tl.int64) * BLOCK_E + tl.arange(0, BLOCK_E)
+    is_entry = entry < num_entries
+    row = tl.load(row_ptr + entry, mask=is_entry, other=0)
+    col = tl.load(col_ptr + entry, mask=is_entry, other=0)
+    total = tl.zeros([BLOCK_E, BLOCK_C], dtype=ACC)
+    for begin in range(0, NUM_CHANNELS, BLOCK_C):
+        channel = begin + tl.arange(0, BLOCK_C)
+        mask = mask_rows(is_entry, channel, NUM_CHANNELS, BLOCK_C)
+        a = load_rows(a_ptr, row, channel, mask, NUM_CHANNELS)
+        b = load_rows(b_ptr, col, channel, mask, NUM_CHANNELS)
+        total = tl.fma(a.to(ACC), b.to(ACC), total)
+    tl.store(out_ptr + entry, tl.sum(total, axis=1), mask=is_entry)
+
+
+def sddmm_triton(pattern: CSR, a: Tensor, b: Tensor) -> Tensor:
+    r"""A block of entries a program."""
+    num_channels = a.size(1)
+    dtype = torch.promote_types(a.dtype, torch.float)
+    if pattern.nnz == 0 or num_channels == 0:
+        return a.new_zeros(pattern.nnz, dtype=dtype)
+    out = a.new_empty(pattern.nnz, dtype=dtype)
+    block_e, block_c = block_shape(num_channels, a.element_size(), SDDMM_BYTES)
+    sddmm_kernel[(triton.cdiv(pattern.nnz, block_e),)](
+        pattern.narrow.row,
+        pattern.narrow.col,
+        a,
+        b,
+        out,
+        pattern.nnz,
+        NUM_CHANNELS=num_channels,
+        ACC=accumulator(a.dtype),
+        BLOCK_E=block_e,
+        BLOCK_C=block_c,
+    )
     return out

@@ -2,8 +2,8 @@ import torch
 from torch import Tensor
 
 from diffmm_geo.ops.block_size import block_size
-from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.product import compute_dtype, matmul
+from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_index,
     check_k,
@@ -26,7 +26,7 @@ def topk_items(
     item: Tensor,
     k: int,
     bias: Tensor | None = None,
-    exclude: ItemLists | None = None,
+    exclude: CSR | None = None,
 ) -> Tensor:
     r"""The items with the :math:`k` highest scores
     :math:`\mathbf{Q} \mathbf{X}^{\top} + \mathbf{b}` of every query, in blocks
@@ -39,7 +39,7 @@ def topk_items(
         k (int): The number of items for each query.
         bias (torch.Tensor, optional): A bias :math:`\mathbf{b}` for each
             item. (default: :obj:`None`)
-        exclude (ItemLists, optional): The items that must not be returned,
+        exclude (CSR, optional): The items that must not be returned,
             for each query. (default: :obj:`None`)
 
     Shapes:
@@ -78,12 +78,12 @@ def topk_items(
     if bias is not None:
         check_vector('bias', bias, num_items, query.device)
     if exclude is not None:
-        check_type('exclude', exclude, ItemLists)
-        check_index('exclude', exclude.item, num_items, query.device)
-        if exclude.num_rows != num_queries:
+        check_type('exclude', exclude, CSR)
+        check_index('exclude', exclude.col, num_items, query.device)
+        if exclude.size != (num_queries, num_items):
             raise ValueError(
-                f"'exclude' needs a list for each of the {num_queries} "
-                f'queries (got {exclude.num_rows})'
+                f"'exclude' needs to be of size [num_queries, num_items] = "
+                f'{[num_queries, num_items]} (got {list(exclude.size)})'
             )
     dtype = compute_dtype(query)
     item = item.to(dtype)
@@ -99,7 +99,7 @@ def topk_items(
         excluded = None
         if lists is not None:
             _, block = next(lists)
-            excluded = block.row, block.item
+            excluded = block.row, block.col
         out[rows] = _topk(query[rows].to(dtype), item, k, bias, excluded, width)
     return out
 

@@ -12,7 +12,7 @@ from diffmm_geo.nn import (
     ModalityDiffusion,
     MultiModalLightGCNConv,
 )
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.transforms import ModalityAwareGraphDiffusion
 
 U, I, C = 9, 7, 4

@@ -5,13 +5,13 @@ import torch
 
 from diffmm_geo.nn.diffusion import hidden_sampling
 from diffmm_geo.nn.diffusion.hidden_sampling import sample_edges_in_hidden_size
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 
 U, I = 10, 8
 
 
 def lists(edge_index, num_users=U):
-    return ItemLists.distinct_items(edge_index, num_users, I)
+    return CSR.from_edge_index(edge_index, (num_users, I), coalesce=True)
 
 
 @pytest.mark.parametrize('num_steps', [1, 2, 5])

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from diffmm_geo.nn import ModalityDiffusion
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 
 USERS, ITEMS, HIDDEN = 256, 4000, 8
 
@@ -40,7 +40,7 @@ def case():
     edge_index = torch.stack(
         [torch.arange(USERS).repeat(3), torch.randint(ITEMS, (3 * USERS,))]
     )
-    lists = ItemLists.distinct_items(edge_index, USERS, ITEMS)
+    lists = CSR.from_edge_index(edge_index, (USERS, ITEMS), coalesce=True)
     return diffusion, lists, edge_index
 
 

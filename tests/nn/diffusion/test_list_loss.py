@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from diffmm_geo.nn.diffusion.forms import input_form, output_form
 from diffmm_geo.nn.diffusion.list_loss import list_loss
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 
 U, I, F = 10, 8, 3
 
@@ -19,9 +19,9 @@ def test_agrees_with_plain(make, edge_index, form, hidden_channels):
         4, 1.0, 0.0, 0.0, dropout=0.0, hidden_channels=hidden_channels
     ).double()
     diffusion.diffusion.sqrt_one_minus_alphas_cumprod.zero_()
-    lists = ItemLists.from_edge_index(edge_index, U)
+    lists = CSR.from_edge_index(edge_index, (U, I))
     emb = torch.randn(I, F).double(), torch.randn(I, F).double()
-    x, t = lists.dense(I, emb[0]), torch.randint(4, (U,))
+    x, t = lists.dense(emb[0]), torch.randint(4, (U,))
     scale = torch.rand(2, U).double()
 
     def run(loss):
@@ -42,11 +42,11 @@ def test_mean_agrees_with_plain(make, edge_index, form, normalize):
     diffusion = make(4, 1.0, 0.01, 0.3, dropout=0.3, normalize=normalize)
     repeats = 400
     rows = torch.arange(U).repeat(repeats)
-    lists = ItemLists.from_edge_index(edge_index, U).take(rows)
+    lists = CSR.from_edge_index(edge_index, (U, I)).take(rows)
     emb = torch.randn(I, F), torch.randn(I, F)
     with torch.no_grad():
         out = list_loss(diffusion, lists, *emb, 0.1, form)
-        expected = diffusion.loss(lists.dense(I, emb[0]), *emb, 0.1)
+        expected = diffusion.loss(lists.dense(emb[0]), *emb, 0.1)
     for got, exact in zip(out, expected):
         assert got.size() == (U * repeats,)
         # Few rows of noise serve all in the sampled form.
@@ -58,7 +58,7 @@ def test_mean_agrees_with_plain(make, edge_index, form, normalize):
 
 def test_sampled_form_is_trained_on_as_many_rows_as_there_are(make, edge_index):
     diffusion, emb = make(), torch.randn(I, F)
-    lists = ItemLists.from_edge_index(edge_index, U)
+    lists = CSR.from_edge_index(edge_index, (U, I))
     elbo, msi = list_loss(diffusion, lists, emb, emb, 0.0, 'sampled')
     (elbo.mean() + msi.mean()).backward()
     assert msi.equal(torch.zeros(U))

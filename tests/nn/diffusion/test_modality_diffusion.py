@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffmm_geo.nn import InteractionDiffusion, ModalityDiffusion
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 
 U, I, F = 10, 8, 3
 
@@ -19,8 +19,8 @@ def test_part_of_a_modality(edge_index):
     part = diffusion['text']
     assert part.denoiser is diffusion.denoisers['text']
     assert part.diffusion is diffusion.diffusion
-    lists = ItemLists.from_edge_index(edge_index, U)
-    x, emb = lists.dense(I, torch.zeros(())), torch.randn(2, I, F)
+    lists = CSR.from_edge_index(edge_index, (U, I))
+    x, emb = lists.dense(torch.zeros(())), torch.randn(2, I, F)
     t, noise = torch.randint(5, (U,)), torch.randn(U, I)
     args = x, *emb, 0.1, t, noise
     diffusion.eval()
@@ -64,7 +64,7 @@ def test_edges_of_a_modality(
     assert diffusion.sample_edges('text', *args, **options).equal(expected)
     assert bool(seen) == is_plain
     torch.manual_seed(1)
-    lists = ItemLists.distinct_items(edge_index, U, I)
+    lists = CSR.from_edge_index(edge_index, (U, I), coalesce=True)
     out = diffusion.sample_edges_of('text', lists, 2, **options)
     assert out.equal(expected)
 
@@ -99,7 +99,7 @@ def test_train_epoch(edge_index):
     diffusion = make()
     optimizer = torch.optim.SGD(diffusion.parameters(), lr=0.0)
     emb, steps, seen = torch.randn(I, F), [], []
-    lists = ItemLists.from_edge_index(edge_index, U)
+    lists = CSR.from_edge_index(edge_index, (U, I))
     loss = diffusion.batch_loss
     diffusion.batch_loss = lambda m, x, *a: seen.append(x) or loss(m, x, *a)
     out = diffusion.train_epoch(
@@ -114,15 +114,15 @@ def test_train_epoch(edge_index):
     assert all(math.isfinite(v) and v > 0 for v in out.values())
     assert len(steps) == 4
     # Every user's row, once per modality.
-    rows = torch.cat([x.dense(I, emb) for x in seen[::2]]).tolist()
-    assert sorted(rows) == sorted(lists.dense(I, emb).tolist())
+    rows = torch.cat([x.dense(emb) for x in seen[::2]]).tolist()
+    assert sorted(rows) == sorted(lists.dense(emb).tolist())
 
 
 def test_train_epoch_of_some_modalities(edge_index):
     diffusion, emb = make(), torch.randn(I, F)
     before = copy.deepcopy(diffusion.denoisers)
     optimizer = torch.optim.SGD(diffusion.parameters(), lr=0.1)
-    lists = ItemLists.from_edge_index(edge_index, U)
+    lists = CSR.from_edge_index(edge_index, (U, I))
     out = diffusion.train_epoch(optimizer, lists, emb, {'text': emb})
     assert list(out) == ['text']
     for m, denoiser in diffusion.denoisers.items():
@@ -132,7 +132,7 @@ def test_train_epoch_of_some_modalities(edge_index):
 
 def test_fit_lowers_the_loss(edge_index):
     diffusion, emb = make(dropout=0.0), torch.randn(2, I, F)
-    x = ItemLists.from_edge_index(edge_index, U).dense(I, emb)
+    x = CSR.from_edge_index(edge_index, (U, I)).dense(emb)
 
     def loss():
         torch.manual_seed(2)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from diffmm_geo.nn import CrossModalContrastiveLoss, DiffMM
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.sparse import BipartiteAdj
 
 U, I, D = 9, 7, 4
 CHANNELS = {'image': 3, 'text.bert': 5}

@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from diffmm_geo.nn import BipartiteLGConv
-from diffmm_geo.ops.bipartite_adj import BipartiteAdj
+from diffmm_geo.sparse import BipartiteAdj
 
 SIZE = (6, 5)
 

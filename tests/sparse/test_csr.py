@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffmm_geo.ops.item_lists import ItemLists
+from diffmm_geo.sparse import CSR
 
 
 def lists_of(rows):
@@ -11,15 +11,15 @@ def lists_of(rows):
     )
     edge_index = edge_index.view(-1, 2).t().long()
     order = torch.randperm(edge_index.size(1)).sort().values
-    return ItemLists.from_edge_index(edge_index[:, order], len(rows))
+    return CSR.from_edge_index(edge_index[:, order], (len(rows), 10))
 
 
 def rows_of(lists):
-    items = lists.item.split(lists.rowptr.diff().tolist())
+    items = lists.col.split(lists.rowptr.diff().tolist())
     out = [x.tolist() for x in items]
     # `row` says the same.
     for n, row in enumerate(out):
-        assert lists.item[lists.row == n].tolist() == row
+        assert lists.col[lists.row == n].tolist() == row
     return out
 
 
@@ -29,13 +29,13 @@ ROWS = st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=9)
 @given(ROWS)
 def test_from_edge_index(rows):
     lists = lists_of(rows)
-    assert lists.num_rows == len(rows)
+    assert lists.size[0] == len(rows)
     assert rows_of(lists) == rows
 
 
 def test_from_edge_index_in_any_order():
     edge_index = torch.tensor([[2, 0, 2], [5, 1, 3]])
-    assert rows_of(ItemLists.from_edge_index(edge_index, 4)) == [
+    assert rows_of(CSR.from_edge_index(edge_index, (4, 6))) == [
         [1],
         [],
         [5, 3],
@@ -71,16 +71,16 @@ def test_blocks(rows, height):
     seen = []
     for block, lists in lists_of(rows).blocks(height):
         assert rows_of(lists) == rows[block]
-        assert lists.num_rows == height or block.stop == len(rows)
+        assert lists.size[0] == height or block.stop == len(rows)
         seen += rows_of(lists)
     assert seen == rows
 
 
 def test_distinct_items():
     edge_index = torch.randint(7, (2, 60))
-    lists = ItemLists.distinct_items(edge_index, 9, 7)
+    lists = CSR.from_edge_index(edge_index, (9, 7), coalesce=True)
     expected = edge_index.unique(dim=1)
-    assert lists.num_rows == 9
-    assert torch.stack([lists.row, lists.item]).equal(expected)
-    empty = ItemLists.distinct_items(edge_index[:, :0], 9, 7)
-    assert empty.num_rows == 9 and empty.item.numel() == 0
+    assert lists.size[0] == 9
+    assert torch.stack([lists.row, lists.col]).equal(expected)
+    empty = CSR.from_edge_index(edge_index[:, :0], (9, 7), coalesce=True)
+    assert empty.size[0] == 9 and empty.col.numel() == 0

@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch_geometric.index import index2ptr
 
 from diffmm_geo.utils.checks import check_index, check_size, check_vector
 
-from .csr_pattern import CSRPattern
+from .csr import CSR
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,25 +18,25 @@ class SparseMatrix:
     backward, read their rows one after the other.
 
     Args:
-        pattern (CSRPattern): Where the entries are.
+        pattern (CSR): Where the entries are.
         value (torch.Tensor, optional): The values, :obj:`[E]`; all are one
             if there are none.
-        pattern_t (CSRPattern): Where those of the transpose are.
+        pattern_t (CSR): Where those of the transpose are.
         perm (torch.Tensor): The permutation with
             :obj:`value_t = value[perm]`.
 
     Example:
         >>> import torch
-        >>> from diffmm_geo.ops import SparseMatrix
+        >>> from diffmm_geo.sparse import SparseMatrix
         >>> row, col = torch.tensor([1, 0]), torch.tensor([0, 2])
         >>> matrix = SparseMatrix.from_coo(row, col, None, (2, 3))
         >>> matrix.size, matrix.t().size
         ((2, 3), (3, 2))
     """
 
-    pattern: CSRPattern
+    pattern: CSR
     value: Tensor | None
-    pattern_t: CSRPattern
+    pattern_t: CSR
     perm: Tensor
     _value_t: Tensor | None = None
 
@@ -58,6 +59,8 @@ class SparseMatrix:
         col: Tensor,
         value: Tensor | None,
         size: tuple[int, int],
+        *,
+        check_invariants: bool = True,
     ) -> SparseMatrix:
         r"""Builds both forms from coordinates in any order. Duplicates stay
         what they are: two entries that add up.
@@ -68,41 +71,34 @@ class SparseMatrix:
             value (torch.Tensor, optional): The value of each entry.
                 (default: :obj:`None`, all are one)
             size (tuple): The size :math:`(N, M)`.
+            check_invariants (bool, optional): If set to :obj:`False`, indices
+                and values are not checked, which avoids a synchronization
+                with the device. (default: :obj:`True`)
 
         Raises:
             ValueError: If indices are out of range, or numbers of entries
                 differ.
         """
-        size = check_size('size', size)
-        row = check_index('row', row, size[0])
-        col = check_index('col', col, size[1], row.device)
-        if col.numel() != row.numel():
-            raise ValueError(
-                f"'col' needs {row.numel()} entries, as many as 'row' (got "
-                f'{col.numel()})'
-            )
-        if value is not None:
-            check_vector('value', value, row.numel(), row.device)
-        return cls._from_coo(row, col, value, size)
-
-    @classmethod
-    def _from_coo(
-        cls,
-        row: Tensor,
-        col: Tensor,
-        value: Tensor | None,
-        size: tuple[int, int],
-    ) -> SparseMatrix:
-        # Of what is known to be valid: nothing waits for a device.
+        if check_invariants:
+            size = check_size('size', size)
+            row = check_index('row', row, size[0])
+            col = check_index('col', col, size[1], row.device)
+            if col.numel() != row.numel():
+                raise ValueError(
+                    f"'col' needs {row.numel()} entries, as many as 'row' "
+                    f'(got {col.numel()})'
+                )
+            if value is not None:
+                check_vector('value', value, row.numel(), row.device)
         order = _lexsort(row, col, size)
         row, col = row[order], col[order]
         value = None if value is None else value[order]
         size_t = (size[1], size[0])
         perm = _lexsort(col, row, size_t)
         return cls(
-            CSRPattern.from_sorted(row, col, size),
+            CSR(index2ptr(row, size[0]), col, size),
             value,
-            CSRPattern.from_sorted(col[perm], row[perm], size_t),
+            CSR(index2ptr(col[perm], size[1]), row[perm], size_t),
             perm,
             None if value is None else value[perm],
         )
