@@ -103,8 +103,7 @@ class OfficialDataset(UserItemDataset):
         for path, pattern in zip(paths, patterns):
             if pattern.shape != patterns[0].shape:
                 raise ValueError(
-                    f"'{path}': expected a matrix of shape "
-                    f"{patterns[0].shape} as in '{paths[0]}', got "
-                    f'{pattern.shape}'
+                    f"'{path}': expected a matrix of shape {patterns[0].shape} "
+                    f"as in '{paths[0]}', got {pattern.shape}"
                 )
         return patterns

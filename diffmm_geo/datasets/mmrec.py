@@ -114,8 +114,7 @@ class MMRecDataset(UserItemDataset):
                 raise ValueError(
                     f"'{feature_path}': expected one row for each item, as "
                     f'many as in the other features and at least {num_items} '
-                    f"(the largest item in '{path}' plus one), got "
-                    f'{x.size(0)}'
+                    f"(the largest item in '{path}' plus one), got {x.size(0)}"
                 )
         if features:
             num_items = x.size(0)

@@ -387,8 +387,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
 
     def __repr__(self) -> str:
         return (
-            f'{self.__class__.__name__}({self.num_users}, '
-            f'{self.num_items}, {self.modality_channels}, '
-            f'embedding_dim={self.embedding_dim}, '
+            f'{self.__class__.__name__}({self.num_users}, {self.num_items}, '
+            f'{self.modality_channels}, embedding_dim={self.embedding_dim}, '
             f'num_layers={self.num_layers})'
         )
