@@ -57,9 +57,9 @@ class Recommender:
             (default: :obj:`None`)
         index (KNNIndex, optional): An index for inner product search, such as
             PyG's :class:`~torch_geometric.nn.pool.MIPSKNNIndex` (exact) or
-            :class:`~torch_geometric.nn.pool.ApproxMIPSKNNIndex`. It holds the
-            items, or is empty and gets them, and searches with FAISS (the
-            extra :obj:`faiss`) in float32.
+            :class:`~torch_geometric.nn.pool.ApproxMIPSKNNIndex`. Items are
+            added to an empty index. It requires FAISS (the extra
+            :obj:`faiss`), which searches in float32.
             (default: :obj:`None`, exact search over all scores)
 
     Shapes:
@@ -131,8 +131,9 @@ class Recommender:
         user_index: Tensor | None = None,
         k: int = 20,
     ) -> Tensor:
-        r"""The top-:math:`k` items of users. The index serves users with up
-        to 2048 recommended and excluded items. Exact search serves the others.
+        r"""The top-:math:`k` items of users. The index finds at most 2048
+        items per user, including excluded items. Users who need more get an
+        exact search.
 
         Args:
             user_index (torch.Tensor, optional): The users to recommend to.

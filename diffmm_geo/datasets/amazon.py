@@ -27,7 +27,7 @@ class AmazonBaby(OfficialDataset):
     **STATS:**
 
     .. csv-table::
-        :header: #users, #items, #train, #val, #test, #channels
+        :header: #users; #items; #train; #val; #test; #channels
         :delim: ;
 
         19,445; 7,050; 118,551; 21,682; 20,559; image 4,096, text 1,024
@@ -74,7 +74,7 @@ class AmazonSports(OfficialDataset):
     **STATS** (from the paper):
 
     .. csv-table::
-        :header: #users, #items, #interactions, #channels
+        :header: #users; #items; #interactions; #channels
         :delim: ;
 
         35,598; 18,357; 256,308; image 4,096, text 1,024

@@ -76,7 +76,7 @@ class MovieLens100K(UserItemDataset):
     **STATS:**
 
     .. csv-table::
-        :header: #users, #items, #train, #val, #test, #channels
+        :header: #users; #items; #train; #val; #test; #channels
         :delim: ;
 
         943; 1,682; 79,926; 10,037; 10,037; text 64, genre 19, knowledge 64

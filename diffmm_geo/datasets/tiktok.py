@@ -27,7 +27,7 @@ class TikTok(OfficialDataset):
     **STATS:**
 
     .. csv-table::
-        :header: #users, #items, #train, #val, #test, #channels
+        :header: #users; #items; #train; #val; #test; #channels
         :delim: ;
 
         9,308; 6,710; 59,541; 3,051; 6,130; image 128, text 768, audio 128

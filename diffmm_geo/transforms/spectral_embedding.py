@@ -31,7 +31,7 @@ def ridge_regression(x: Tensor, target: Tensor) -> Tensor:
     r"""The prediction :math:`(N, F)` of targets :math:`(N, F)` by ridge
     regression on features :math:`(N, C)`.
     """
-    # Squares stay finite in at least single precision and at unit scale.
+    # Single precision (at least) and unit scale keep squares finite.
     dtype = torch.promote_types(target.dtype, torch.float)
     x, target = x.to(dtype), target.to(dtype)
     x = x / x.abs().amax().clamp(min=torch.finfo(x.dtype).tiny)

@@ -1,4 +1,4 @@
-r"""Argument checks. Errors name the argument, the expected and given value."""
+r"""Argument checks. Errors name the argument, what it needs and what it is."""
 
 import weakref
 from collections.abc import Collection, Mapping, Sequence

@@ -10,9 +10,8 @@ def expecting(
     expected: str,
     got: str | None = None,
 ) -> Iterator[BinaryIO]:
-    r"""Opens a file, and turns any error of a reader into a
-    :class:`ValueError` that names the file, what was :obj:`expected`, and
-    :obj:`got` (by default, the error of the reader).
+    r"""Opens a file. Turns any error of the block into a :class:`ValueError`
+    that names the file, :obj:`expected` and :obj:`got` (default: the error).
     """
     with open(path, 'rb') as f:
         try:

@@ -13,8 +13,8 @@ class NonFiniteLossError(FloatingPointError):
     Args:
         term (str): The term of the loss.
         value (float): Its value.
-        step (int, optional): The step, from 1. (default: :obj:`None`)
-        epoch (int, optional): The epoch, from 1. (default: :obj:`None`)
+        step (int, optional): The step, starting at 1. (default: :obj:`None`)
+        epoch (int, optional): The epoch, starting at 1. (default: :obj:`None`)
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class FiniteLosses:
         self._value: Tensor | None = None
 
     def add(self, step: int, losses: Tensor) -> None:
-        r"""Records the terms :obj:`[len(terms)]` of a step, from 1."""
+        r"""Records the terms of a step, starting at 1."""
         bad = ~losses.isfinite()
         if self._step is None or self._value is None:
             self._step = torch.zeros_like(losses, dtype=torch.long)

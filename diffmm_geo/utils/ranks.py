@@ -15,7 +15,7 @@ class LostRankError(RuntimeError):
 
 class Ranks:
     r"""The processes of a training run. All ranks call the methods in the same
-    order, with tensors of equal shapes. A single process does nothing.
+    order, with tensors of equal shapes. Without other ranks, they do nothing.
 
     Args:
         rank (int, optional): The number of this process. (default: :obj:`0`)
@@ -80,8 +80,8 @@ class Ranks:
             self.call(work.wait)
 
     def check_equal(self, tensors: Iterable[Tensor], message: str) -> None:
-        r"""Raises a :class:`RuntimeError` unless all ranks hold equal integer
-        tensors and floating point tensors of equal sums. Skips sharded tensors.
+        r"""Raises a :class:`RuntimeError` if a tensor differs between ranks.
+        Compares floating point tensors by their sums. Skips sharded tensors.
         """
         if self.size == 1:
             return

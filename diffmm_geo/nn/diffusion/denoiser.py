@@ -37,8 +37,8 @@ class Denoiser(torch.nn.Module):
     Args:
         num_items (int): The number of items :math:`I`.
         hidden_channels (int or list[int], optional): The size of the hidden
-            layer, or the sizes of the decoder's hidden layers from the inside
-            out, which the encoder mirrors. (default: :obj:`1000`)
+            layer. A list gives the decoder's hidden layers, innermost first,
+            and the encoder mirrors them. (default: :obj:`1000`)
         time_channels (int, optional): The size of the step encoding.
             (default: :obj:`10`)
         dropout (float, optional): The dropout probability of

@@ -306,7 +306,7 @@ class ModalityDiffusion(Pretrained):
         blocks = interactions.take(order).blocks(batch_size)
         for step, (_, batch) in enumerate(blocks, start=1):
             losses = []
-            # One step per denoiser holds the gradients of one at a time.
+            # Only one denoiser at a time holds gradients.
             for m in modality_emb_dict:
                 optimizer.zero_grad()
                 elbo, msi = self.batch_loss(

@@ -353,7 +353,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         self,
         n_id_dict: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        r"""The squared norm of all ID embeddings, or those of a subgraph."""
+        r"""The squared norm of all ID embeddings, or of a subgraph's."""
         user, item = self._id_embeddings(n_id_dict)
         return user.square().sum() + item.square().sum()
 
@@ -366,7 +366,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         exclude_edge_index: Tensor | None = None,
         user_index: Tensor | None = None,
     ) -> Tensor:
-        r"""Computes embeddings and returns
+        r"""The top-:math:`k` items of users; see
         :meth:`diffmm_geo.recommender.Recommender.recommend`.
         """
         check_k(k, self.num_items)

@@ -22,11 +22,11 @@ class NewItemsMixin:
         num_new_items: int,
         item_emb: Tensor | None = None,
     ) -> T:
-        r"""A copy of the model with new items appended, which it scores by
-        their features.
+        r"""A copy of the model with new items, which are scored by their
+        features.
 
-        Append their rows to the features. Graphs stay valid, and embeddings
-        of users and old items do not change. A trained
+        Append rows for new items to the features. Graphs stay valid, and
+        embeddings of users and old items do not change. A trained
         :class:`~diffmm_geo.nn.ModalityDiffusion` generates no interactions
         with new items.
 

@@ -23,8 +23,8 @@ class VBPR(torch.nn.Module):
 
     Args:
         num_users (int): The number of users.
-        feature (torch.Tensor): The item features :math:`\mathbf{f}_i`, which
-            the :obj:`state_dict` leaves out.
+        feature (torch.Tensor): The item features :math:`\mathbf{f}_i`, not
+            part of the :obj:`state_dict`.
         embedding_dim (int, optional): The size :math:`d` of
             :math:`\boldsymbol{\gamma}_u` and :math:`\boldsymbol{\gamma}_i`.
             (default: :obj:`64`)
@@ -37,8 +37,8 @@ class VBPR(torch.nn.Module):
           item embeddings :math:`(|\mathcal{I}|, d + d' + 1)`
 
     Raises:
-        ValueError: If an argument is out of range, or features are no finite
-            matrix.
+        ValueError: If an argument is out of range, or :obj:`feature` is not a
+            finite matrix.
 
     Example:
         >>> import torch
