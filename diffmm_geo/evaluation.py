@@ -27,7 +27,6 @@ METRICS = {
     'mrr': LinkPredMRR,
 }
 CANDIDATES = ('all', 'cold')
-# Users to rank at a time.
 BATCH_SIZE = 4096
 
 
@@ -39,8 +38,8 @@ def evaluate(
     exclude_edge_index: Tensor | None = None,
     k: int = 20,
 ) -> dict[str, float]:
-    r"""Ranks all items by the product of embeddings for every user with a
-    held-out item, and averages PyG's link prediction metrics over these users.
+    r"""Ranks all items by the product of embeddings and averages PyG's link
+    prediction metrics over users with a held-out item.
 
     Args:
         user_emb (torch.Tensor): The user embeddings.
@@ -48,7 +47,7 @@ def evaluate(
         edge_label_index (torch.Tensor): The held-out interactions, row 0
             users, row 1 items.
         exclude_edge_index (torch.Tensor, optional): The interactions to leave
-            out of the ranking, usually those of training.
+            out of the ranking, usually the training set.
             (default: :obj:`None`)
         k (int, optional): The length of the ranking. (default: :obj:`20`)
 
@@ -64,8 +63,7 @@ def evaluate(
 
     Raises:
         ValueError: If nothing is held out, shapes or indices do not fit,
-            embeddings are not finite, or :obj:`k` is larger than the number
-            of items.
+            embeddings are not finite, or :obj:`k` exceeds the number of items.
 
     Example:
         >>> import torch
@@ -87,8 +85,7 @@ def evaluate(
     )
     if edge_label_index.size(1) == 0:
         raise ValueError(
-            "'edge_label_index' needs at least one held-out "
-            'interaction (got none)'
+            "'edge_label_index' needs at least one interaction (got none)"
         )
     metrics = LinkPredMetricCollection(
         {f'{name}@{k}': metric(k) for name, metric in METRICS.items()}
@@ -99,7 +96,7 @@ def evaluate(
     users = held_out.rowptr.diff().nonzero().view(-1)
     for batch in users.split(BATCH_SIZE):
         index = recommender.recommend(batch, k)
-        # The metrics take -1 for the last item of the user before.
+        # PyG's metrics take -1 for the last item of the previous user.
         index.masked_fill_(index < 0, recommender.num_items)
         label = held_out.take(batch)
         metrics.update(index, (label.row, label.col))
@@ -114,30 +111,32 @@ def evaluate_cold(
     k: int = 20,
     candidates: str = 'all',
 ) -> dict[str, float]:
-    r"""The metrics of :func:`evaluate` on cold items: items without an
-    observed interaction.
+    r"""The metrics of :func:`evaluate` on cold items, which have no observed
+    interaction.
 
     Args:
         user_emb (torch.Tensor): The user embeddings.
         item_emb (torch.Tensor): The item embeddings.
-        edge_label_index (torch.Tensor): The held-out interactions. Those with
-            other items are ignored.
-        edge_index (torch.Tensor): The observed interactions, which are left
-            out of the ranking.
+        edge_label_index (torch.Tensor): The held-out interactions. Only cold
+            items count.
+        edge_index (torch.Tensor): The observed interactions, which the
+            ranking leaves out.
         k (int, optional): The length of the ranking. (default: :obj:`20`)
-        candidates (str, optional): The items to rank: :obj:`"all"` items that
-            the user has not interacted with, or only :obj:`"cold"` items. The
-            latter does not depend on how long the embeddings of cold items
-            are compared to others. (default: :obj:`"all"`)
+        candidates (str, optional): The items to rank: :obj:`"all"` unobserved
+            items, or only :obj:`"cold"` items, where differences in norm
+            between warm and cold embeddings do not matter.
+            (default: :obj:`"all"`)
 
     Shapes:
-        As :func:`evaluate`, with **edge_index** in place of
-        **exclude_edge_index**.
+        - **user_emb:** :math:`(|\mathcal{U}|, F)`
+        - **item_emb:** :math:`(|\mathcal{I}|, F)`
+        - **edge_label_index:** :math:`(2, |\mathcal{E}_{\mathrm{test}}|)`
+        - **edge_index:** :math:`(2, |\mathcal{E}|)`
 
     Raises:
         ValueError: If no interaction with a cold item is held out, shapes or
-            indices do not fit, embeddings are not finite, or :obj:`k` is
-            larger than the number of candidates.
+            indices do not fit, embeddings are not finite, or :obj:`k` exceeds
+            the number of candidates.
     """
     check_choice('candidates', candidates, CANDIDATES)
     recommender = Recommender(user_emb, item_emb)
@@ -151,8 +150,8 @@ def evaluate_cold(
     user, item = held_out[:, cold[held_out[1]]]
     if user.numel() == 0:
         raise ValueError(
-            "'edge_label_index' needs at least one interaction with an item "
-            "that has none in 'edge_index' (got none)"
+            "'edge_label_index' needs an interaction with an item that "
+            "'edge_index' does not have (got none)"
         )
     if candidates == 'all':
         return evaluate(

@@ -25,14 +25,14 @@ from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
 
 __all__ = ['Recommender']
 
-# The most neighbors that FAISS searches for.
+# Of a search with FAISS.
 MAX_NEIGHBORS = 2048
 SUFFIXES = ('.npz', '.safetensors')
 
 
 class Recommender:
-    r"""Recommends items by the product of user and item embeddings. This is
-    all that a service needs of a trained model.
+    r"""Recommends items by the product of user and item embeddings, without
+    the model that computed them.
 
     .. code-block:: python
 
@@ -53,14 +53,14 @@ class Recommender:
         user_emb (torch.Tensor): The user embeddings.
         item_emb (torch.Tensor): The item embeddings.
         exclude_edge_index (torch.Tensor, optional): The interactions (row 0
-            users, row 1 items) not to recommend, usually those observed.
+            users, row 1 items) not to recommend, usually the observed ones.
             (default: :obj:`None`)
-        index (KNNIndex, optional): An index of inner products to search, such
-            as PyG's :class:`~torch_geometric.nn.pool.MIPSKNNIndex` (exact) or
-            :class:`~torch_geometric.nn.pool.ApproxMIPSKNNIndex`. It uses FAISS
-            (the extra :obj:`faiss`) in float32. If it is empty, the items are
-            added to it. Without an index, all scores are compared, which is
-            exact. (default: :obj:`None`)
+        index (KNNIndex, optional): An index for inner product search, such as
+            PyG's :class:`~torch_geometric.nn.pool.MIPSKNNIndex` (exact) or
+            :class:`~torch_geometric.nn.pool.ApproxMIPSKNNIndex`. Items are
+            added to an empty index. It requires FAISS (the extra
+            :obj:`faiss`), which searches in float32.
+            (default: :obj:`None`, exact search over all scores)
 
     Shapes:
         - **user_emb:** :math:`(|\mathcal{U}|, F)`
@@ -69,8 +69,7 @@ class Recommender:
 
     Raises:
         ValueError: If shapes or indices do not fit, embeddings are not
-            finite, or the index holds other items or is not one of inner
-            products.
+            finite, or the index holds other items or has another metric.
 
     Example:
         >>> import torch
@@ -132,22 +131,21 @@ class Recommender:
         user_index: Tensor | None = None,
         k: int = 20,
     ) -> Tensor:
-        r"""The top-:math:`k` items of users.
-
-        FAISS finds at most 2048 items, including those to exclude. If a user
-        needs more, all scores are compared.
+        r"""The top-:math:`k` items of users. The index finds at most 2048
+        items per user, including excluded items. Users who need more get an
+        exact search.
 
         Args:
-            user_index (torch.Tensor, optional): The users to recommend to,
-                all of them if not given. (default: :obj:`None`)
+            user_index (torch.Tensor, optional): The users to recommend to.
+                (default: :obj:`None`, all users)
             k (int, optional): The number of recommendations.
                 (default: :obj:`20`)
 
         Shapes:
             - **user_index:** :math:`(B)`
-            - **output:** item indices :math:`(B, k)` by descending score;
-              :obj:`-1` where fewer than :math:`k` items are left, or an
-              approximate index found no more
+            - **output:** item indices :math:`(B, k)` by descending score,
+              padded with :obj:`-1` if a user has fewer items left or an
+              approximate index finds fewer
 
         Raises:
             ValueError: If a user or :obj:`k` is out of range.
@@ -200,18 +198,17 @@ class Recommender:
             )
         if index.index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise ValueError(
-                f"'index' needs to be one of inner products, such as "
+                f"'index' needs inner products as its metric, such as "
                 f'MIPSKNNIndex (got {type(index).__name__})'
             )
 
     def save(self, path: str | Path) -> None:
         r"""Writes :obj:`user_emb`, :obj:`item_emb` and, if given,
-        :obj:`exclude_edge_index` to a file. If this fails, an earlier file
-        stays as it was.
+        :obj:`exclude_edge_index`. A failure leaves an earlier file unchanged.
 
         Args:
-            path (str or Path): The file, :obj:`.safetensors` or :obj:`.npz`
-                (where bfloat16, which NumPy does not have, becomes float32).
+            path (str or Path): The :obj:`.safetensors` or :obj:`.npz` file.
+                The latter stores bfloat16 as float32.
 
         Raises:
             ImportError: If the file is :obj:`.safetensors`, and safetensors
@@ -256,7 +253,7 @@ class Recommender:
         names = {'user_emb', 'item_emb'}
         if not names <= tensors.keys() <= names | {'exclude_edge_index'}:
             raise ValueError(
-                f"'{path}' needs 'user_emb', 'item_emb' and, if any, "
+                f"'{path}' needs 'user_emb', 'item_emb' and optionally "
                 f"'exclude_edge_index' (got {sorted(tensors)})"
             )
         moved = {name: x.to(device) for name, x in tensors.items()}

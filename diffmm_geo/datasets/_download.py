@@ -1,6 +1,4 @@
-r"""Files from elsewhere, which appear under their names once they are
-complete and checked.
-"""
+r"""Downloads and archives. Files appear once they are complete and checked."""
 
 import os.path as osp
 import shutil
@@ -12,8 +10,7 @@ from collections.abc import Callable
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.expecting import expecting
 
-# Seconds to wait for a server that says nothing.
-TIMEOUT = 60.0
+TIMEOUT = 60.0  # In seconds.
 
 Check = Callable[[str], object]
 
@@ -24,7 +21,7 @@ def download(
     sha256: str | None = None,
     check: Check | None = None,
 ) -> None:
-    r"""Downloads a file. The check gets the path of the temporary file."""
+    r"""Downloads a file. :obj:`check` gets the path of a temporary file."""
     try:
         import pooch
     except ImportError as error:
@@ -54,9 +51,7 @@ def download(
 
 
 def pip_download(requirement: str, filename: str, folder: str) -> str:
-    r"""Downloads a wheel with :obj:`pip`, so that indices, mirrors and
-    proxies are those the user has configured, and returns its path.
-    """
+    r"""Downloads a wheel with the user's :obj:`pip` and returns its path."""
     options = ['--no-deps', '--only-binary', ':all:', '--dest', folder]
     command = [sys.executable, '-m', 'pip', 'download', *options, requirement]
     out = subprocess.run(
@@ -80,21 +75,21 @@ def extract_member(
     path: str,
     check: Check | None = None,
 ) -> None:
-    r"""Extracts one file of a zip archive, from any folder in it."""
+    r"""Extracts a file from any folder of a zip archive."""
     with atomic_path(path) as temporary:
         with (
             expecting(archive, f"a zip archive with a member '{member}'") as f,
             zipfile.ZipFile(f) as z,
             open(temporary, 'wb') as target,
         ):
-            # macOS adds attributes under the same name in a folder.
+            # macOS adds attributes of the same name in another folder.
             name = next(
                 name
                 for name in z.namelist()
                 if f'/{name}'.endswith(f'/{member}')
                 and not name.startswith('__MACOSX/')
             )
-            # Reading to the end also verifies the CRC.
+            # Reading to the end verifies the CRC.
             with z.open(name) as source:
                 shutil.copyfileobj(source, target)
         if check is not None:
@@ -102,7 +97,7 @@ def extract_member(
 
 
 def check_archive(path: str) -> None:
-    r"""Raises a :class:`ValueError` if a file is not a whole zip archive."""
+    r"""Checks that a file is a complete zip archive."""
     with expecting(path, 'a whole zip archive') as f, zipfile.ZipFile(f) as z:
         broken = z.testzip()
         if broken is not None:

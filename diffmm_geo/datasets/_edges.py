@@ -6,8 +6,6 @@ def unique_edges(
     item: np.ndarray,
     num_items: int,
 ) -> np.ndarray:
-    r"""Returns the distinct pairs, sorted by user and item, of shape
-    :math:`[2, |\mathcal{E}|]` in :obj:`numpy.int64`.
-    """
+    r"""The distinct pairs :math:`(2, |\mathcal{E}|)`, by user, then item."""
     key = user.astype(np.int64) * num_items + item.astype(np.int64)
     return np.stack(np.divmod(np.unique(key), num_items))

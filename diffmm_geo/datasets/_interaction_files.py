@@ -1,4 +1,4 @@
-r"""Interactions in binary files, without a Python object an edge."""
+r"""Interactions in binary files."""
 
 import os.path as osp
 
@@ -11,13 +11,12 @@ from diffmm_geo.utils.expecting import expecting
 from ._npy import map_array
 
 SUFFIXES = ('.npy', '.parquet')
-# The columns of a Parquet file.
 COLUMNS = ('user', 'item')
 MAX_INDEX = 2**31 - 1
 
 
 def find_interactions(folder: str, split: str) -> str | None:
-    r"""The path of the file of a split, if there is one."""
+    r"""The path of a split's file, or :obj:`None`."""
     paths = [osp.join(folder, f'{split}{suffix}') for suffix in SUFFIXES]
     there = [path for path in paths if osp.exists(path)]
     if len(there) > 1:
@@ -26,17 +25,9 @@ def find_interactions(folder: str, split: str) -> str | None:
 
 
 def load_interactions(path: str) -> Tensor:
-    r"""Reads interactions as an :obj:`edge_index`, from a :obj:`.npy` file of
-    integers of shape :obj:`[2, E]` or :obj:`[E, 2]`, or the columns
-    :obj:`user` and :obj:`item` of a Parquet file. :obj:`[2, E]` in 64 bits
-    stays on disk.
-
-    Args:
-        path (str): The file.
-
-    Raises:
-        ValueError: If the file is neither, or holds an index below zero or
-            above :math:`2^{31} - 1`.
+    r"""Reads an :obj:`edge_index` from a :obj:`.npy` file of integers
+    :obj:`[2, E]` or :obj:`[E, 2]`, or from the columns :obj:`user` and
+    :obj:`item` of a Parquet file. 64-bit integers :obj:`[2, E]` stay on disk.
     """
     read = _read_parquet if path.endswith('.parquet') else _read_npy
     edge_index = torch.from_numpy(read(path))
@@ -63,7 +54,6 @@ def _read_npy(path: str) -> np.ndarray:
 
 
 def _read_parquet(path: str) -> np.ndarray:
-    # Here, as a machine that reads no tables may not have it.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -76,7 +66,7 @@ def _read_parquet(path: str) -> np.ndarray:
             kind = schema.field(name).type
             if not pa.types.is_integer(kind):
                 raise ValueError(f"'{name}' of type {kind}")
-        # One after the other, so that only a single column is held twice.
+        # Column by column, to hold only one column twice.
         out = np.empty((2, file.metadata.num_rows), np.int64)
         for row, name in zip(out, COLUMNS):
             column = file.read([name]).column(0)

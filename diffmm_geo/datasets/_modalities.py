@@ -1,4 +1,4 @@
-r"""Names of modalities, and the files of their features."""
+r"""Names of modalities and their feature files."""
 
 import os
 import os.path as osp
@@ -16,7 +16,7 @@ def select_modalities(
     known: Sequence[str],
     where: str = '',
 ) -> tuple[str, ...]:
-    r"""Checks names of modalities and returns them in their known order."""
+    r"""Checks modalities and returns them in the order of :obj:`known`."""
     if isinstance(modalities, str):
         raise ValueError(
             f"'modalities' is expected to be a list or tuple of names, got "
@@ -37,12 +37,12 @@ def select_modalities(
 
 
 def feature_file(modality: str) -> str:
-    r"""The name of the file with the features of a modality."""
+    r"""The name of a modality's feature file."""
     return f'{modality}_feat.npy'
 
 
 def find_modalities(folder: str) -> list[str]:
-    r"""The modalities whose features are in a folder, in alphabetical order."""
+    r"""The modalities with features in a folder, in alphabetical order."""
     matches = (
         re.fullmatch(r'(\w+)_feat\.npy', name) for name in os.listdir(folder)
     )
@@ -50,23 +50,22 @@ def find_modalities(folder: str) -> list[str]:
 
 
 def check_feature_files(folder: str, features: Mapping[str, object]) -> None:
-    r"""Raises if a reader would not find exactly these modalities after they
-    are written to a folder.
+    r"""Checks that a folder will hold exactly these modalities once they are
+    written.
     """
     for modality in features:
         if re.fullmatch(r'\w+', modality) is None:
             raise ValueError(
-                f"'data' is expected to have modalities whose names consist "
-                f'of letters, digits and underscores, as they become names of '
-                f'files, got {modality!r}'
+                f"'data' is expected to have modality names of letters, digits "
+                f'and underscores, as they name files, got {modality!r}'
             )
     known = find_modalities(folder) if osp.isdir(folder) else []
     others = [feature_file(m) for m in known if m not in features]
     if others:
         raise FileExistsError(
             f"'{folder}' holds {others}, which would be read as features of "
-            f"'data' with its {list(features)}: remove them, or choose "
-            f'another folder'
+            f"'data' besides {list(features)}: remove them, or choose another "
+            f'folder'
         )
 
 
@@ -75,9 +74,7 @@ def write_features(
     folder: str,
     features: Mapping[str, np.ndarray],
 ) -> None:
-    r"""Writes arrays of features, which take their places once the stack is
-    left.
-    """
+    r"""Writes feature files, which appear on the exit of the stack."""
     for modality, x in features.items():
         path = osp.join(folder, feature_file(modality))
         with open(stack.enter_context(atomic_path(path)), 'wb') as f:

@@ -4,16 +4,13 @@ from torch import Tensor
 
 from diffmm_geo.utils.expecting import expecting
 
-# Types that features keep if they stay on disk.
+# Data types of features that may stay on disk.
 KEPT = (np.dtype('<f2'), np.dtype('<f4'))
-# Elements that are looked at at a time.
 BLOCK_SIZE = 2**22
 
 
 def map_array(path: str) -> np.ndarray:
-    r"""The numbers in a :obj:`.npy` file, which stay on disk until they are
-    used. What is written to them stays in memory.
-    """
+    r"""Maps a numeric :obj:`.npy` file into memory, copied on write."""
     array = np.load(path, mmap_mode='c', allow_pickle=False)
     if not isinstance(array, np.ndarray):
         array.close()
@@ -28,18 +25,9 @@ def load_features(
     num_rows: int | None = None,
     mapped: bool = False,
 ) -> Tensor:
-    r"""Reads a dense feature matrix from a :obj:`.npy` file as
-    :obj:`torch.float32`, and never unpickles.
-
-    Args:
-        path (str): The file.
-        num_rows (int, optional): The expected number of rows.
-            (default: :obj:`None`)
-        mapped (bool, optional): Whether features in half or single precision
-            stay on disk, in the type that they have. (default: :obj:`False`)
-
-    Raises:
-        ValueError: If the file is not such a matrix, of finite values.
+    r"""Reads a finite feature matrix from a :obj:`.npy` file, without
+    unpickling, as :obj:`torch.float32`. If :obj:`mapped=True`, half and single
+    precision stay on disk as they are.
     """
     expected = 'a finite, two-dimensional numeric array'
     if num_rows is not None:

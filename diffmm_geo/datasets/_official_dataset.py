@@ -10,29 +10,24 @@ from ._npy import load_features
 from ._unpickle import SparsePattern, read_pattern
 from ._user_item_dataset import DataTransform, UserItemDataset
 
-# The training, validation and test interactions.
 MATRICES = ('trnMat.pkl', 'valMat.pkl', 'tstMat.pkl')
 
 
 class OfficialDataset(UserItemDataset):
-    r"""The base class of the datasets in the format of the authors of
-    DiffMM: three pickled SciPy matrices, and an array of features for each
-    modality.
+    r"""Base class of datasets in the format of the authors of DiffMM: three
+    pickled SciPy matrices, and an array of features for each modality.
     """
 
     repository = (
         'https://github.com/HKUDS/DiffMM/raw/'
         'fae20e642aeeaad4284be6f7fb3432ebb551da8e/Datasets'
     )
-    # Where the files are, if they can be downloaded:
     url: str | None = None
-    # What there is:
     known_modalities: Sequence[str] = ()
-    # The published SHA-256 of files, as far as known:
+    # By file name: the SHA-256, if published, and the zip archive, if any.
     checksums: Mapping[str, str] = {}
-    # Zip archives that hold a file:
     archives: Mapping[str, str] = {}
-    # What to do about a file that is wrong:
+    # The advice of errors about damaged files.
     remedy = 'Replace the file by the published one'
 
     def __init__(
@@ -60,7 +55,6 @@ class OfficialDataset(UserItemDataset):
 
     def download(self) -> None:
         for name, path in zip(self.raw_file_names, self.raw_paths):
-            # An existing file may be the user's own.
             if osp.exists(path):
                 continue
             check = load_features if name.endswith('.npy') else read_pattern
@@ -109,8 +103,7 @@ class OfficialDataset(UserItemDataset):
         for path, pattern in zip(paths, patterns):
             if pattern.shape != patterns[0].shape:
                 raise ValueError(
-                    f"'{path}': expected a matrix of shape "
-                    f"{patterns[0].shape} as in '{paths[0]}', got "
-                    f'{pattern.shape}'
+                    f"'{path}': expected a matrix of shape {patterns[0].shape} "
+                    f"as in '{paths[0]}', got {pattern.shape}"
                 )
         return patterns

@@ -8,9 +8,9 @@ from scipy import sparse
 
 
 def dump_pattern(edges: np.ndarray, shape: tuple[int, int]) -> bytes:
-    r"""Pickles a :obj:`scipy.sparse.coo_matrix` with ones at distinct
-    positions, so that all versions of NumPy and SciPy since 1.8 can load it:
-    as is, a pickle names what only the versions that wrote it have.
+    r"""Pickles a :obj:`scipy.sparse.coo_matrix` of ones that all versions of
+    NumPy and SciPy since 1.8 can load. Plain pickles name modules of the
+    versions that wrote them.
     """
     value = np.ones(edges.shape[1], np.float32)
     buffer = io.BytesIO()
@@ -23,7 +23,7 @@ def dump_pattern(edges: np.ndarray, shape: tuple[int, int]) -> bytes:
 class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, sparse.coo_matrix):
-            # The state until SciPy 1.13, which later ones know as well.
+            # The state of SciPy before 1.13, which later versions also read.
             state = {
                 '_shape': tuple(int(size) for size in obj.shape),
                 'maxprint': 50,
@@ -34,6 +34,6 @@ class _Pickler(pickle.Pickler):
             }
             return copyreg.__newobj__, (sparse.coo_matrix,), state  # type: ignore[attr-defined]
         if isinstance(obj, np.ndarray):
-            # Not by `numpy._core`, which NumPy 2 calls what was `numpy.core`.
+            # Avoids the name `numpy._core`, new in NumPy 2.
             return np.ndarray, ((0,),), obj.__reduce__()[2]
         return NotImplemented

@@ -4,24 +4,14 @@ import numpy as np
 
 from diffmm_geo.utils.expecting import expecting
 
-# IDs become indices, and one more than the largest is their number.
+# The number of IDs, one more than the largest, fits in 31 bits.
 MAX_ID = 2**31 - 2
 
 
 def read_columns(path: str, columns: Mapping[str, str]) -> list[np.ndarray]:
-    r"""Reads columns of a tab-separated file with a header.
-
-    Args:
-        path (str): The file.
-        columns (dict[str, str]): The names of the columns to return, in
-            order, with their types: :obj:`"uint32"` for IDs, and other names
-            of types of PyArrow.
-
-    Raises:
-        ValueError: If the file has no such columns, or a value of another
-            type.
+    r"""Reads columns of a tab-separated file with a header, by name and
+    PyArrow type (:obj:`"uint32"` for IDs).
     """
-    # Here, as a machine that reads no tables may not have it.
     import pyarrow as pa
     from pyarrow import csv
 
@@ -29,7 +19,7 @@ def read_columns(path: str, columns: Mapping[str, str]) -> list[np.ndarray]:
     with expecting(path, f'a tab-separated table with columns {names}'):
         table = csv.read_csv(
             path,
-            # Only a single thread tells the row of an error.
+            # Errors name the row only with a single thread.
             csv.ReadOptions(use_threads=False),
             csv.ParseOptions(delimiter='\t', quote_char=False),
             csv.ConvertOptions(

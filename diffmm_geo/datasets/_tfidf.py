@@ -9,15 +9,14 @@ from torch import Tensor
 
 
 def tfidf(documents: Sequence[Iterable[str]]) -> sparse.csr_matrix:
-    r"""Returns the tf-idf matrix of documents given as tokens, with rows of
-    unit length (or zero).
+    r"""The tf-idf matrix of tokenized documents, with rows of unit length (or
+    zero)
 
     .. math::
         \mathbf{X}_{ij} \propto (1 + \log \mathrm{tf}_{ij}) \left( 1 + \log
-        \frac{1 + n}{1 + \mathrm{df}_j} \right)
+        \frac{1 + n}{1 + \mathrm{df}_j} \right).
 
-    Tokens of a single document tell nothing about its similarity to others
-    and are left out.
+    It leaves out tokens of a single document, which carry no similarity.
     """
     counts = [Counter(document) for document in documents]
     df = Counter(token for count in counts for token in count)
@@ -40,22 +39,20 @@ def tfidf(documents: Sequence[Iterable[str]]) -> sparse.csr_matrix:
 
 
 def truncated_svd(matrix: sparse.csr_matrix, channels: int) -> Tensor:
-    r"""Returns the left singular vectors of the largest singular values,
-    scaled by the latter, with rows of unit length (or zero), as
-    :obj:`torch.float32`.
-    The same input always gives the same output, signs included.
+    r"""The leading left singular vectors, scaled by the singular values, with
+    rows of unit length (or zero). The output is deterministic.
     """
     size = min(matrix.shape)
     if size == 0:
         return torch.zeros(matrix.shape[0], 1)
-    if size <= channels:  # ARPACK finds fewer than all.
+    if size <= channels:  # ARPACK cannot find all.
         u, s, _ = np.linalg.svd(matrix.toarray(), full_matrices=False)
     else:
         v0 = np.random.RandomState(0).standard_normal(size)
         u, s, _ = svds(matrix, k=channels, v0=v0, solver='arpack')
     order = np.argsort(-s, kind='stable')
     u, s = u[:, order], s[order]
-    # Singular vectors are defined up to their sign.
+    # Fixes the signs of singular vectors.
     largest = u[np.abs(u).argmax(axis=0), np.arange(u.shape[1])]
     out = u * s * np.where(largest < 0, -1, 1)
 

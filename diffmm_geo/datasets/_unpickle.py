@@ -11,8 +11,8 @@ from ._edges import unique_edges
 
 
 class SparsePattern(NamedTuple):
-    r"""The shape and the sorted, distinct positions of the non-zeros of a
-    sparse matrix, the latter of shape :math:`[2, |\mathcal{E}|]`.
+    r"""The shape of a sparse matrix, and the sorted, distinct positions
+    :math:`(2, |\mathcal{E}|)` of its non-zeros.
     """
 
     shape: tuple[int, int]
@@ -22,12 +22,6 @@ class SparsePattern(NamedTuple):
 def read_pattern(path: str) -> SparsePattern:
     r"""Reads the non-zeros of a pickled SciPy matrix or array in COO, CSR or
     CSC format. Nothing in the file is executed.
-
-    Args:
-        path (str): The file.
-
-    Raises:
-        ValueError: If the file holds anything else.
     """
     expected = 'a pickled SciPy sparse matrix (COO, CSR or CSC)'
     with expecting(path, expected) as f:
@@ -100,9 +94,8 @@ class _Matrix:
         return SparsePattern(matrix.shape, unique_edges(user, item, shape[1]))
 
 
-# What stands for each name that such a file needs. NumPy's own classes would
-# be no safe choice: a forged state of `numpy.dtype` has it read bytes of the
-# file as pointers.
+# Replacements of the classes in such a file. NumPy's own classes are not safe:
+# a forged state of `numpy.dtype` makes it read bytes of the file as pointers.
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ('numpy', 'ndarray'): _Array,
     ('numpy', 'dtype'): _Dtype,

@@ -10,9 +10,7 @@ def user_item_data(
     features: Mapping[str, Tensor],
     edges: Mapping[str, Tensor],
 ) -> HeteroData:
-    r"""Builds a user-item graph: features by modality, and interactions by
-    their key in the edge store.
-    """
+    r"""Builds a user-item graph from features by modality and edges by key."""
     data = HeteroData()
     data['user'].num_nodes = num_users
     data['item'].num_nodes = num_items

@@ -18,9 +18,7 @@ DataTransform = Callable[[HeteroData], HeteroData]
 
 
 class UserItemDataset(InMemoryDataset):
-    r"""The base class of datasets that hold one user-item graph with features
-    of the items in several modalities.
-    """
+    r"""Base class of datasets of one user-item graph with item features."""
 
     def __init__(
         self,
@@ -41,18 +39,18 @@ class UserItemDataset(InMemoryDataset):
 
     @property
     def processed_file_names(self) -> str:
-        # Variants share a root. No name of a modality holds a '+'.
+        # Variants share a root. Modality names have no '+'.
         return '+'.join(['data', *self.modalities]) + '.pt'
 
     @classmethod
     def save(cls, data_list: Sequence[BaseData], path: str) -> None:
-        r"""Saves a list of data objects to :obj:`path`, whole or not at all."""
+        r"""Saves data objects to :obj:`path`, completely or not at all."""
         with atomic_path(path) as temporary:
             super().save(data_list, temporary)
 
     def load(self, path: str, data_cls: type[BaseData] = HeteroData) -> None:
-        r"""Loads the graph from :obj:`path`, and executes nothing in it, as
-        PyG's own method does where it finds a class that it does not know.
+        r"""Loads the graph from :obj:`path`. Unlike PyG's method, it never
+        executes code in the file.
         """
         try:
             mapping, slices, cls = load_torch_file(path)
@@ -60,19 +58,19 @@ class UserItemDataset(InMemoryDataset):
                 raise ValueError(f'expected a {data_cls.__name__}, got {cls}')
             data = cls.from_dict(mapping)
             data.validate()
-            # A `pre_transform` may have removed anything.
+            # A `pre_transform` may remove anything.
             if self.pre_transform is None:
                 self._check_values(data)
-        except Exception as error:  # What a file holds raises anything.
+        except Exception as error:  # Damaged files raise anything.
             raise ValueError(
-                f"'{path}' is damaged, or of another version: pass "
+                f"'{path}' is damaged or from another version: pass "
                 f"'force_reload=True' to process the raw files again "
                 f'({type(error).__name__}: {str(error)[:1000]})'
             ) from error
         self.data, self.slices = data, slices
 
     def _check_values(self, data: HeteroData) -> None:
-        # `HeteroData.validate` looks at neither.
+        # `HeteroData.validate` checks neither edges nor features.
         num_users, num_items = data['user'].num_nodes, data['item'].num_nodes
         store = data['user', 'interacts', 'item']
         for key in ('edge_index', *LABELS):
@@ -88,7 +86,6 @@ class UserItemDataset(InMemoryDataset):
         splits: Sequence[np.ndarray],
         features: Mapping[str, Tensor],
     ) -> HeteroData:
-        r"""Builds the graph."""
         if splits[0].shape[1] == 0:
             raise ValueError(
                 f"'{self.raw_dir}': expected at least one training "
@@ -102,7 +99,6 @@ class UserItemDataset(InMemoryDataset):
         return user_item_data(num_users, num_items, features, edges)
 
     def save_processed(self, data: HeteroData) -> None:
-        r"""Applies :obj:`pre_transform` and saves the graph."""
         if self.pre_transform is not None:
             data = self.pre_transform(data)
         self.save([data], self.processed_paths[0])

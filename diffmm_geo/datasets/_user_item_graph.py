@@ -15,10 +15,9 @@ SPLITS = ('edge_index', 'val_edge_label_index', 'test_edge_label_index')
 
 
 class UserItemGraph(NamedTuple):
-    r"""What a file format holds of a graph: its sizes, the training,
-    validation and test interactions, each of shape
-    :math:`[2, |\mathcal{E}|]`, and the features of the items for each
-    modality.
+    r"""The part of a graph that file formats store: sizes, training,
+    validation and test interactions :math:`(2, |\mathcal{E}|)`, and item
+    features by modality.
     """
 
     num_users: int
@@ -32,7 +31,7 @@ class UserItemGraph(NamedTuple):
         data: HeteroData,
         edge_type: EdgeType = ('user', 'interacts', 'item'),
     ) -> 'UserItemGraph':
-        r"""Reads a graph, and checks that a dataset may hold it."""
+        r"""Extracts and checks this part of a graph."""
         edge_type = check_edge_type(edge_type)
         if edge_type not in data.edge_types:
             raise ValueError(
@@ -48,7 +47,7 @@ class UserItemGraph(NamedTuple):
                     f"'{node_type}' (got {size})"
                 )
 
-        # Held-out interactions may be missing.
+        # Held-out interactions are optional.
         store = dict.fromkeys(SPLITS[1:], torch.empty(2, 0, dtype=torch.long))
         store.update(data[edge_type].items())
         splits = [
@@ -65,11 +64,11 @@ class UserItemGraph(NamedTuple):
             if not key.startswith('x_'):
                 continue
             x = check_matrix(key, x, sizes[1], finite=False).detach().cpu()
-            # Readers convert 64 bits to 32, where larger values overflow.
+            # Readers convert to 32 bits, where large values overflow.
             check_matrix(key, x.float())
             if x.size(1) == 0:
                 raise ValueError(f"'{key}' needs at least one channel")
-            # NumPy knows no bfloat16.
+            # NumPy has no bfloat16.
             x = x.float() if x.dtype == torch.bfloat16 else x
             features[key[2:]] = x.numpy()
         return cls(sizes[0], sizes[1], splits, features)

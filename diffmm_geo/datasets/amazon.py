@@ -6,48 +6,31 @@ from ._official_dataset import OfficialDataset
 class AmazonBaby(OfficialDataset):
     r"""The Amazon-Baby dataset of products from the `"DiffMM: Multi-Modal
     Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
-    paper, as its authors publish it at
-    `HKUDS/DiffMM <https://github.com/HKUDS/DiffMM>`_.
-    Users interact with products, which have visual and textual features.
+    paper, published at `HKUDS/DiffMM <https://github.com/HKUDS/DiffMM>`_:
+    interactions of users and products with visual and textual features.
 
-    The downloaded interactions are compared to their published SHA-256.
-    None is known for the features: they are checked to be arrays of finite
-    numbers with one row for each item.
-    Files that are already in :obj:`root/raw` are used as they are.
-    Only the features of the given :obj:`modalities` need to be there.
+    Downloads are verified: interactions by their published SHA-256, features
+    by their shape and finite values. Existing files in :obj:`root/raw` are
+    kept. Only features of the given :obj:`modalities` are needed.
 
     Args:
-        root (str): Root directory where the dataset should be saved.
+        root (str): The root directory of the dataset.
         modalities (list[str], optional): The modalities to load, out of
-            :obj:`"image"` and :obj:`"text"`.
-            An empty list loads the interactions only.
-            (default: :obj:`None`, which loads all)
-        transform (callable, optional): A function/transform that takes in a
-            :class:`~torch_geometric.data.HeteroData` and returns a transformed
-            version, applied before every access. (default: :obj:`None`)
-        pre_transform (callable, optional): The same, applied before the data
-            is saved to disk. (default: :obj:`None`)
+            :obj:`"image"` and :obj:`"text"`. (default: :obj:`None`, all)
+        transform (callable, optional): A transform to apply to the graph on
+            every access. (default: :obj:`None`)
+        pre_transform (callable, optional): A transform to apply to the graph
+            before it is saved to disk. (default: :obj:`None`)
         force_reload (bool, optional): Whether to re-process the dataset.
             (default: :obj:`False`)
 
     **STATS:**
 
-    .. list-table::
-        :widths: 15 15 20 20 20 20
-        :header-rows: 1
+    .. csv-table::
+        :header: #users; #items; #train; #val; #test; #channels
+        :delim: ;
 
-        * - #users
-          - #items
-          - #train
-          - #val
-          - #test
-          - #channels
-        * - 19,445
-          - 7,050
-          - 118,551
-          - 21,682
-          - 20,559
-          - image 4,096, text 1,024
+        19,445; 7,050; 118,551; 21,682; 20,559; image 4,096, text 1,024
     """
 
     url = f'{OfficialDataset.repository}/baby'
@@ -69,44 +52,32 @@ class AmazonBaby(OfficialDataset):
 class AmazonSports(OfficialDataset):
     r"""The Amazon-Sports dataset of products from the `"DiffMM: Multi-Modal
     Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
-    paper.
-    Users interact with products, which have visual and textual features.
+    paper: interactions of users and products with visual and textual features.
 
-    Its authors publish it as an `archive on Google Drive
-    <https://drive.google.com/file/d/1PR_IK5-xMwSso2JPHZ93k3eMQ0_s9JDx/view>`_,
-    which needs to be downloaded by hand: put its files :obj:`trnMat.pkl`,
-    :obj:`valMat.pkl`, :obj:`tstMat.pkl`, :obj:`image_feat.npy` and
-    :obj:`text_feat.npy` in :obj:`root/raw`.
-    Only the features of the given :obj:`modalities` need to be there.
+    Download the authors' `archive on Google Drive
+    <https://drive.google.com/file/d/1PR_IK5-xMwSso2JPHZ93k3eMQ0_s9JDx/view>`_
+    by hand, and put its files :obj:`trnMat.pkl`, :obj:`valMat.pkl`,
+    :obj:`tstMat.pkl`, :obj:`image_feat.npy` and :obj:`text_feat.npy` in
+    :obj:`root/raw`. Only features of the given :obj:`modalities` are needed.
 
     Args:
-        root (str): Root directory where the dataset should be saved.
+        root (str): The root directory of the dataset.
         modalities (list[str], optional): The modalities to load, out of
-            :obj:`"image"` and :obj:`"text"`.
-            An empty list loads the interactions only.
-            (default: :obj:`None`, which loads all)
-        transform (callable, optional): A function/transform that takes in a
-            :class:`~torch_geometric.data.HeteroData` and returns a transformed
-            version, applied before every access. (default: :obj:`None`)
-        pre_transform (callable, optional): The same, applied before the data
-            is saved to disk. (default: :obj:`None`)
+            :obj:`"image"` and :obj:`"text"`. (default: :obj:`None`, all)
+        transform (callable, optional): A transform to apply to the graph on
+            every access. (default: :obj:`None`)
+        pre_transform (callable, optional): A transform to apply to the graph
+            before it is saved to disk. (default: :obj:`None`)
         force_reload (bool, optional): Whether to re-process the dataset.
             (default: :obj:`False`)
 
-    **STATS** (as the paper reports them; #interactions are all of them):
+    **STATS** (from the paper):
 
-    .. list-table::
-        :widths: 20 20 30 30
-        :header-rows: 1
+    .. csv-table::
+        :header: #users; #items; #interactions; #channels
+        :delim: ;
 
-        * - #users
-          - #items
-          - #interactions
-          - #channels
-        * - 35,598
-          - 18,357
-          - 256,308
-          - image 4,096, text 1,024
+        35,598; 18,357; 256,308; image 4,096, text 1,024
     """
 
     archive_url = (
@@ -115,7 +86,6 @@ class AmazonSports(OfficialDataset):
     known_modalities = ('image', 'text')
 
     def download(self) -> None:
-        r"""Raises, since the archive needs to be downloaded by hand."""
         missing = [
             osp.basename(path)
             for path in self.raw_paths

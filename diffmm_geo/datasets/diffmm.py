@@ -7,33 +7,27 @@ from ._user_item_dataset import DataTransform
 
 
 class DiffMMDataset(OfficialDataset):
-    r"""Any dataset in the format of the `authors of DiffMM
-    <https://github.com/HKUDS/DiffMM>`_ from the `"DiffMM: Multi-Modal
-    Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
-    paper. :func:`~diffmm_geo.datasets.write_official` writes it.
+    r"""A dataset in the format of the `authors' code
+    <https://github.com/HKUDS/DiffMM>`_ of the `"DiffMM: Multi-Modal Diffusion
+    Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper.
+    :func:`~diffmm_geo.datasets.write_official` writes it.
 
-    Expects in :obj:`root/raw`:
+    Files in :obj:`root/raw`:
 
-    * :obj:`trnMat.pkl`, :obj:`valMat.pkl` and :obj:`tstMat.pkl`: pickled
-      SciPy matrices of users and items (COO, CSR or CSC), all of the same
-      shape. Every non-zero is an interaction. Nothing in the files is
-      executed.
-    * :obj:`{modality}_feat.npy` for each modality, *e.g.*,
-      :obj:`image_feat.npy` and :obj:`text_feat.npy`: one row of features for
-      each item.
+    * :obj:`trnMat.pkl`, :obj:`valMat.pkl` and :obj:`tstMat.pkl`: pickled SciPy
+      matrices (COO, CSR or CSC) of users and items, of equal shape. Each
+      non-zero is an interaction. Nothing in the files is executed.
+    * :obj:`{modality}_feat.npy`, *e.g.*, :obj:`image_feat.npy`: a row of
+      features for each item.
 
     Args:
-        root (str): Root directory where the dataset should be saved.
+        root (str): The root directory of the dataset.
         modalities (list[str], optional): The modalities to load.
-            If set to :obj:`None`, will load all that are in
-            :obj:`root/raw`.
-            An empty list loads the interactions only.
-            (default: :obj:`None`)
-        transform (callable, optional): A function/transform that takes in a
-            :class:`~torch_geometric.data.HeteroData` and returns a transformed
-            version, applied before every access. (default: :obj:`None`)
-        pre_transform (callable, optional): The same, applied before the data
-            is saved to disk. (default: :obj:`None`)
+            (default: :obj:`None`, all in :obj:`root/raw`)
+        transform (callable, optional): A transform to apply to the graph on
+            every access. (default: :obj:`None`)
+        pre_transform (callable, optional): A transform to apply to the graph
+            before it is saved to disk. (default: :obj:`None`)
         force_reload (bool, optional): Whether to re-process the dataset.
             (default: :obj:`False`)
     """

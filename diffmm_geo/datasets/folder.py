@@ -19,33 +19,30 @@ def load_folder(
 ) -> HeteroData:
     r"""Loads a user-item graph of any size from a folder of binary files:
 
-    - :obj:`train.npy` or :obj:`train.parquet`, the observed interactions;
-      :obj:`val` and :obj:`test` likewise, which may be missing. A
-      :obj:`.npy` file holds integers of shape :obj:`[2, E]` (row 0 users,
-      row 1 items) or :obj:`[E, 2]`, a Parquet file the columns :obj:`user`
-      and :obj:`item`;
-    - :obj:`{modality}_feat.npy`, the features of each modality, with a row
-      for each item.
+    - :obj:`train.npy` or :obj:`train.parquet`: observed interactions, as
+      integers of shape :obj:`[2, E]` (row 0 users, row 1 items) or
+      :obj:`[E, 2]`, or as Parquet columns :obj:`user` and :obj:`item`.
+    - :obj:`val` and :obj:`test` (optional): held-out interactions, in the same
+      formats.
+    - :obj:`{modality}_feat.npy`: the features of each modality, with a row for
+      each item.
 
-    Features in half or single precision, and interactions of shape
-    :obj:`[2, E]` in 64 bits, are not read but mapped into memory, from which
-    the system drops what is not in use: the files have to stay as they are
-    as long as the graph is used. Features in half precision stay so
-    throughout training.
+    Half or single precision features, and 64-bit interactions of shape
+    :obj:`[2, E]`, are memory-mapped: do not change the files while the graph
+    is in use. Training keeps half precision features in half precision.
 
     Args:
         root (str or Path): The folder.
-        modalities (list[str], optional): The modalities to load, all that
-            are there if not given. (default: :obj:`None`)
-        num_users (int, optional): The number of users, one more than the
-            highest index if not given. (default: :obj:`None`)
-        num_items (int, optional): The number of items, that of the rows of
-            features if not given, or without features one more than the
-            highest index. (default: :obj:`None`)
+        modalities (list[str], optional): The modalities to load.
+            (default: :obj:`None`, all in the folder)
+        num_users (int, optional): The number of users.
+            (default: :obj:`None`, the highest index plus one)
+        num_items (int, optional): The number of items. (default: :obj:`None`,
+            the number of feature rows, or the highest index plus one)
 
     Raises:
-        ValueError: If a file is missing, is not what is expected, or does not
-            fit the others.
+        ValueError: If a file is missing, is damaged, or does not fit the
+            others.
 
     Example:
         >>> import tempfile
@@ -85,7 +82,7 @@ def load_folder(
         features[m] = load_features(path, num_items, mapped=True)
         num_items = features[m].size(0)
 
-    # The highest indices, -1 where there are none.
+    # The highest indices, or -1.
     high = {
         path: [int(row.max()) if row.numel() > 0 else -1 for row in edges]
         for path, edges in splits.values()

@@ -11,7 +11,7 @@ from diffmm_geo.datasets.mmrec import MMRecDataset
 from diffmm_geo.datasets.movielens import MovieLens100K
 from diffmm_geo.datasets.tiktok import TikTok
 
-#: The data sets that :func:`load_dataset` knows by name.
+#: The datasets of :func:`load_dataset` by name.
 DATASETS: dict[str, Any] = {
     'amazon-baby': AmazonBaby,
     'amazon-sports': AmazonSports,
@@ -26,22 +26,20 @@ def load_dataset(
     root: str | Path,
     modalities: Sequence[str] | None = None,
 ) -> HeteroData:
-    r"""Loads the graph of a data set by name.
+    r"""Loads the graph of a dataset by name.
 
     Args:
         name (str): One of :obj:`"amazon-baby"`, :obj:`"amazon-sports"`,
-            :obj:`"movielens-100k"` and :obj:`"tiktok"`, :obj:`"diffmm"` for
-            any in the format of DiffMM's authors in :obj:`{root}/raw`,
-            :obj:`"folder"` for a folder :obj:`root` of binary files (see
-            :func:`~diffmm_geo.datasets.load_folder`), or the
-            :obj:`{name}` of a file :obj:`{name}.inter` in MMRec's format
-            there.
-        root (str): The root directory of the data set.
-        modalities (list[str], optional): The modalities to load, those that
-            the data set has by default if not given. (default: :obj:`None`)
+            :obj:`"movielens-100k"`, :obj:`"tiktok"`, :obj:`"diffmm"`
+            (:class:`~diffmm_geo.datasets.DiffMMDataset`), :obj:`"folder"`
+            (:func:`~diffmm_geo.datasets.load_folder`), or the name of a
+            :class:`~diffmm_geo.datasets.MMRecDataset`.
+        root (str): The root directory of the dataset.
+        modalities (list[str], optional): The modalities to load.
+            (default: :obj:`None`, the default of the dataset)
 
     Raises:
-        ValueError: If there is no such data set.
+        ValueError: If there is no such dataset.
     """
     kwargs: dict[str, Any] = (
         {} if modalities is None else {'modalities': modalities}
@@ -52,7 +50,7 @@ def load_dataset(
         return DATASETS[name](str(root), **kwargs)[0]
     if not Path(root, 'raw', f'{name}.inter').exists():
         raise ValueError(
-            f"'name' needs to be one of {list(DATASETS)} or that of a file "
+            f"'name' needs to be one of {list(DATASETS)} or the name of a file "
             f'{{name}}.inter in {Path(root, "raw")} (got {name!r})'
         )
     return MMRecDataset(str(root), name, **kwargs)[0]

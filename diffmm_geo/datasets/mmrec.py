@@ -10,11 +10,7 @@ from ._user_item_dataset import DataTransform, UserItemDataset
 
 
 def check_name(name: str) -> str:
-    r"""The name of a file without its extension.
-
-    Args:
-        name (str): The name.
-    """
+    r"""Checks the name of a file without its extension."""
     if not isinstance(name, str) or re.fullmatch(r'[\w.-]+', name) is None:
         raise ValueError(
             f"'name' is expected to be the name of a file without its "
@@ -24,42 +20,34 @@ def check_name(name: str) -> str:
 
 
 class MMRecDataset(UserItemDataset):
-    r"""Any dataset in the format of the `MMRec toolbox
-    <https://github.com/enoche/MMRec>`_ from the `"MMRec: Simplifying
-    Multimodal Recommendation" <https://arxiv.org/abs/2302.03497>`_ paper,
-    the common exchange format of multi-modal recommendation.
+    r"""A dataset in the format of the `MMRec toolbox
+    <https://github.com/enoche/MMRec>`_ of the `"MMRec: Simplifying Multimodal
+    Recommendation" <https://arxiv.org/abs/2302.03497>`_ paper, the common
+    exchange format of multi-modal recommendation.
     :func:`~diffmm_geo.datasets.write_mmrec` writes it.
 
-    Expects in :obj:`root/raw`:
+    Files in :obj:`root/raw`:
 
     * :obj:`{name}.inter`: tab-separated interactions with a header. The
-      columns :obj:`userID`, :obj:`itemID` and :obj:`x_label` (:obj:`0` for
-      training, :obj:`1` for validation, :obj:`2` for testing) are found by
-      their names; others are ignored. Users and items are integers counted
-      from zero.
-    * :obj:`{modality}_feat.npy` for each modality, *e.g.*,
-      :obj:`image_feat.npy` and :obj:`text_feat.npy`: one row of features for
-      each item.
+      columns are :obj:`userID`, :obj:`itemID` (both counted from zero) and
+      :obj:`x_label` (:obj:`0` for training, :obj:`1` for validation, :obj:`2`
+      for testing). Others are ignored.
+    * :obj:`{modality}_feat.npy`, *e.g.*, :obj:`image_feat.npy`: a row of
+      features for each item.
 
-    The number of users is the largest user plus one.
-    The number of items is the number of rows of the features, which may
-    exceed the largest item (such items have no interactions), or the largest
-    item plus one if there are no features.
+    The number of users is the largest user plus one. The number of items is
+    the number of feature rows, or without features the largest item plus one.
     Repeated interactions count once.
 
     Args:
-        root (str): Root directory where the dataset should be saved.
+        root (str): The root directory of the dataset.
         name (str): The name of the dataset, *e.g.*, :obj:`"baby"`.
         modalities (list[str], optional): The modalities to load.
-            If set to :obj:`None`, will load all that are in
-            :obj:`root/raw`.
-            An empty list loads the interactions only.
-            (default: :obj:`None`)
-        transform (callable, optional): A function/transform that takes in a
-            :class:`~torch_geometric.data.HeteroData` and returns a transformed
-            version, applied before every access. (default: :obj:`None`)
-        pre_transform (callable, optional): The same, applied before the data
-            is saved to disk. (default: :obj:`None`)
+            (default: :obj:`None`, all in :obj:`root/raw`)
+        transform (callable, optional): A transform to apply to the graph on
+            every access. (default: :obj:`None`)
+        pre_transform (callable, optional): A transform to apply to the graph
+            before it is saved to disk. (default: :obj:`None`)
         force_reload (bool, optional): Whether to re-process the dataset.
             (default: :obj:`False`)
     """
@@ -97,17 +85,14 @@ class MMRecDataset(UserItemDataset):
 
     @property
     def raw_file_names(self) -> list[str]:
-        r"""The names of the raw files that are needed."""
         features = [feature_file(modality) for modality in self.modalities]
         return [f'{self.name}.inter', *features]
 
     @property
     def processed_file_names(self) -> str:
-        r"""The name of the processed file of this variant."""
         return f'{self.name}+{super().processed_file_names}'
 
     def process(self) -> None:
-        r"""Builds the graph from the raw files and saves it."""
         path = self.raw_paths[0]
         columns = {'userID': 'uint32', 'itemID': 'uint32', 'x_label': 'uint8'}
         user, item, label = read_columns(path, columns)
@@ -129,8 +114,7 @@ class MMRecDataset(UserItemDataset):
                 raise ValueError(
                     f"'{feature_path}': expected one row for each item, as "
                     f'many as in the other features and at least {num_items} '
-                    f"(the largest item in '{path}' plus one), got "
-                    f'{x.size(0)}'
+                    f"(the largest item in '{path}' plus one), got {x.size(0)}"
                 )
         if features:
             num_items = x.size(0)

@@ -22,84 +22,64 @@ class MovieLens100K(UserItemDataset):
     r"""The MovieLens 100K dataset from the `"The MovieLens Datasets: History
     and Context" <https://doi.org/10.1145/2827872>`_ paper, with facts about
     its movies from the `"KB4Rec: A Data Set for Linking Knowledge Bases with
-    Recommender Systems" <https://arxiv.org/abs/1807.11141>`_ paper.
-    The files are those that the `RecBole <https://recbole.io>`_ library
-    ships in its wheel on the package registry (:obj:`recbole==1.2.1`), which
-    is downloaded with :obj:`pip` and compared to its published SHA-256;
-    nothing of it is installed or run.
+    Recommender Systems" <https://arxiv.org/abs/1807.11141>`_ paper. The files
+    come from the wheel of the `RecBole <https://recbole.io>`_ library
+    (:obj:`recbole==1.2.1`), which :obj:`pip` downloads. It is verified by its
+    published SHA-256 and neither installed nor run.
 
-    Each rating is an interaction.
-    Users and items are numbered from zero in the order of their numeric IDs
-    in the raw files.
-    Interactions are split at random into 80% for training, 10% for
-    validation and 10% for testing, for each user: of :math:`n` interactions,
-    :math:`\lfloor n / 10 + 1 / 2 \rfloor` are in each held-out set, so that
-    every user keeps one for training, and users of less than five have no
-    held-out ones.
-    Neither the order of the raw files nor the global random state matters.
+    Each rating is an interaction. Users and items are numbered from zero by
+    ascending ID. A random split of each user's :math:`n` interactions moves
+    :math:`\lfloor n / 10 + 1 / 2 \rfloor` to validation and as many to testing,
+    none if :math:`n < 5`. It depends only on :obj:`split_seed`, not on the
+    order of the files or the global random state.
 
-    The features of the movies are made of the same files:
+    The features of movies:
 
     * :obj:`"text"`: the title with its release year, as tf-idf of words and
-      of character n-grams, reduced by a truncated SVD.
+      character n-grams, reduced by a truncated SVD.
     * :obj:`"genre"`: multi-hot genres, in alphabetical order.
-    * :obj:`"knowledge"`: the facts about a movie, *e.g.*, its actors,
-      directors and subjects, as tf-idf of (relation, entity) pairs, reduced
-      by a truncated SVD. The rows of the 86 movies without facts that
-      another movie shares are zero.
+    * :obj:`"knowledge"`: facts, *e.g.*, actors, directors and subjects, as
+      tf-idf of (relation, entity) pairs, reduced by a truncated SVD. 86 movies
+      that share no fact with another movie have zero rows.
 
     .. warning::
 
-        The table that links movies to facts in the published files,
-        :obj:`ml-100k.link`, counts movies as MovieLens 1M does: of the 19
-        entities at the numbers of well-known animated movies there, all are
-        animated movies, but 3 of those at the 42 animated movies here.
-        So :obj:`"knowledge"` mostly describes other movies and tells next to
-        nothing about which movies go together. Leave it out for results.
+        The published links between movies and facts, :obj:`ml-100k.link`, use
+        the numbering of MovieLens 1M. At the numbers of 19 well-known animated
+        movies of MovieLens 1M, all 19 entities are animated movies. At the
+        numbers of the 42 animated movies of MovieLens 100K, 3 are. Therefore,
+        :obj:`"knowledge"` mostly describes other movies and carries almost no
+        signal. Leave it out of experiments.
 
-    For printing, :obj:`data.item_title` and :obj:`data.item_genre` hold the
-    title, *e.g.*, :obj:`"Toy Story (1995)"`, and the genres of each item as
-    lists of strings.
-    They belong to the graph rather than to :obj:`data['item']`, since PyG's
-    loaders fail on lists with one entry for each node.
+    For printing, the lists :obj:`data.item_title` and :obj:`data.item_genre`
+    hold the title, *e.g.*, :obj:`"Toy Story (1995)"`, and the genres of each
+    item. They are not in :obj:`data['item']`, since PyG's loaders fail on
+    lists with one entry per node.
 
     Args:
-        root (str): Root directory where the dataset should be saved.
+        root (str): The root directory of the dataset.
         modalities (list[str], optional): The modalities to load, out of
             :obj:`"text"`, :obj:`"genre"` and :obj:`"knowledge"`.
-            An empty list loads the interactions only.
             (default: :obj:`("text", "genre", "knowledge")`)
-        min_rating (float, optional): If given, only ratings of at least this
-            value (out of 1 to 5) are interactions. All users and items are
-            kept. (default: :obj:`None`)
+        min_rating (float, optional): The lowest rating (1 to 5) that counts as
+            an interaction. All users and items are kept.
+            (default: :obj:`None`)
         split_seed (int, optional): The seed of the random split.
             (default: :obj:`0`)
-        transform (callable, optional): A function/transform that takes in a
-            :class:`~torch_geometric.data.HeteroData` and returns a transformed
-            version, applied before every access. (default: :obj:`None`)
-        pre_transform (callable, optional): The same, applied before the data
-            is saved to disk. (default: :obj:`None`)
+        transform (callable, optional): A transform to apply to the graph on
+            every access. (default: :obj:`None`)
+        pre_transform (callable, optional): A transform to apply to the graph
+            before it is saved to disk. (default: :obj:`None`)
         force_reload (bool, optional): Whether to re-process the dataset.
             (default: :obj:`False`)
 
     **STATS:**
 
-    .. list-table::
-        :widths: 15 15 20 20 20 20
-        :header-rows: 1
+    .. csv-table::
+        :header: #users; #items; #train; #val; #test; #channels
+        :delim: ;
 
-        * - #users
-          - #items
-          - #train
-          - #val
-          - #test
-          - #channels
-        * - 943
-          - 1,682
-          - 79,926
-          - 10,037
-          - 10,037
-          - text 64, genre 19, knowledge 64
+        943; 1,682; 79,926; 10,037; 10,037; text 64, genre 19, knowledge 64
     """
 
     requirement = 'recbole==1.2.1'
@@ -134,7 +114,6 @@ class MovieLens100K(UserItemDataset):
 
     @property
     def raw_file_names(self) -> list[str]:
-        r"""The names of the raw files that are needed."""
         return [
             f'ml-100k.{name}'
             for name in ['inter', 'item', 'kg', 'link', 'user']
@@ -142,24 +121,22 @@ class MovieLens100K(UserItemDataset):
 
     @property
     def processed_file_names(self) -> str:
-        r"""The name of the processed file of this variant."""
         name = super().processed_file_names
         return f'rating={self.min_rating}+seed={self.split_seed}+{name}'
 
     def download(self) -> None:
-        r"""Downloads the missing raw files."""
         wheel = osp.join(self.raw_dir, self.wheel)
         with tempfile.TemporaryDirectory(dir=self.raw_dir) as folder:
-            # A wheel that the user put there serves without a network.
+            # A wheel put there by hand needs no network.
             if not osp.exists(wheel):
                 try:
                     wheel = pip_download(self.requirement, self.wheel, folder)
                 except ConnectionError as error:
                     raise ConnectionError(
-                        f"Could not download '{self.wheel}', which holds the "
-                        f'raw files. Get it by hand with `pip download '
-                        f'--no-deps {self.requirement}` and put it in '
-                        f"'{self.raw_dir}'. {error}"
+                        f"Could not download '{self.wheel}' with the raw "
+                        f'files. Get it by hand with `pip download --no-deps '
+                        f"{self.requirement}` and put it in '{self.raw_dir}'. "
+                        f'{error}'
                     ) from error
             sha256 = sha256sum(wheel)
             if sha256 != self.sha256:
@@ -172,7 +149,6 @@ class MovieLens100K(UserItemDataset):
                     extract_member(wheel, f'{self.folder}/{name}', path)
 
     def process(self) -> None:
-        r"""Builds the graph from the raw files and saves it."""
         inter_path, item_path, _, _, user_path = self.raw_paths
 
         (user_ids,) = read_columns(user_path, {'user_id:token': 'uint32'})
@@ -252,8 +228,7 @@ class MovieLens100K(UserItemDataset):
         )
         facts: dict[str, set[str]] = {entity: set() for entity in entities}
 
-        # Facts are listed from both sides; those that start at a movie hold
-        # all there is to know about it.
+        # Each fact of a movie also has an entry that starts at the movie.
         names = ('head_id:token', 'relation_id:token', 'tail_id:token')
         columns = read_columns(kg_path, dict.fromkeys(names, 'string'))
         for head, relation, tail in zip(*columns):
@@ -271,10 +246,10 @@ def random_split(
     num_users: int,
     seed: int,
 ) -> list[np.ndarray]:
-    r"""Splits the interactions of each user at random into 80% for training,
-    10% for validation and 10% for testing. They are sorted by user.
+    r"""Splits each user's interactions, sorted by user, into 80% for training,
+    10% for validation and 10% for testing.
     """
-    # `RandomState`, whose stream never changes between versions of NumPy.
+    # The stream of `RandomState` is stable across versions of NumPy.
     key = np.random.RandomState(seed).random_sample(edges.shape[1])
     perm = np.lexsort((key, edges[0]))
     count = np.bincount(edges[0], minlength=num_users)
@@ -308,7 +283,7 @@ def _text_features(titles: list[str]) -> Tensor:
         words = re.findall(r'\w+', title.lower())
         tokens = list(words)
         for word in words:
-            # N-grams know where words start and end, as fastText's do.
+            # N-grams mark the start and the end of words, as in fastText.
             word = f'<{word}>'
             for n in range(3, 6):
                 grams = range(len(word) - n + 1)

@@ -4,49 +4,33 @@ from ._official_dataset import OfficialDataset
 class TikTok(OfficialDataset):
     r"""The TikTok dataset of short videos from the `"DiffMM: Multi-Modal
     Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
-    paper, as its authors publish it at
-    `HKUDS/DiffMM <https://github.com/HKUDS/DiffMM>`_.
-    Users interact with videos, which have visual, textual and acoustic
+    paper, published at `HKUDS/DiffMM <https://github.com/HKUDS/DiffMM>`_:
+    interactions of users and videos with visual, textual and acoustic
     features.
 
-    Downloaded files are compared to their published SHA-256, except for
-    :obj:`text_feat.npy`, for which none is known: it is checked to be an
-    array of finite numbers with one row for each item.
-    Files that are already in :obj:`root/raw` are used as they are.
-    Only the features of the given :obj:`modalities` need to be there.
+    Downloads are verified by their published SHA-256, :obj:`text_feat.npy` by
+    its shape and finite values. Existing files in :obj:`root/raw` are kept.
+    Only features of the given :obj:`modalities` are needed.
 
     Args:
-        root (str): Root directory where the dataset should be saved.
+        root (str): The root directory of the dataset.
         modalities (list[str], optional): The modalities to load, out of
             :obj:`"image"`, :obj:`"text"` and :obj:`"audio"`.
-            An empty list loads the interactions only.
-            (default: :obj:`None`, which loads all)
-        transform (callable, optional): A function/transform that takes in a
-            :class:`~torch_geometric.data.HeteroData` and returns a transformed
-            version, applied before every access. (default: :obj:`None`)
-        pre_transform (callable, optional): The same, applied before the data
-            is saved to disk. (default: :obj:`None`)
+            (default: :obj:`None`, all)
+        transform (callable, optional): A transform to apply to the graph on
+            every access. (default: :obj:`None`)
+        pre_transform (callable, optional): A transform to apply to the graph
+            before it is saved to disk. (default: :obj:`None`)
         force_reload (bool, optional): Whether to re-process the dataset.
             (default: :obj:`False`)
 
     **STATS:**
 
-    .. list-table::
-        :widths: 15 15 20 20 20 20
-        :header-rows: 1
+    .. csv-table::
+        :header: #users; #items; #train; #val; #test; #channels
+        :delim: ;
 
-        * - #users
-          - #items
-          - #train
-          - #val
-          - #test
-          - #channels
-        * - 9,308
-          - 6,710
-          - 59,541
-          - 3,051
-          - 6,130
-          - image 128, text 768, audio 128
+        9,308; 6,710; 59,541; 3,051; 6,130; image 128, text 768, audio 128
     """
 
     url = f'{OfficialDataset.repository}/tiktok'

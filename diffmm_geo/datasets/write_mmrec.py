@@ -21,32 +21,29 @@ def write_mmrec(
     edge_type: EdgeType = ('user', 'interacts', 'item'),
 ) -> None:
     r"""Writes a user-item graph in the format of the `MMRec toolbox
-    <https://github.com/enoche/MMRec>`_, which
-    :class:`~diffmm_geo.datasets.MMRecDataset` reads from
-    :obj:`folder = root/raw` and the toolbox from :obj:`data/{name}`:
-    :obj:`{name}.inter`, and :obj:`{modality}_feat.npy` for the item features
-    :obj:`x_{modality}` in the type that they have. Ratings are :obj:`1.0`
-    and timestamps :obj:`0`; neither is read by either.
-    All else that the graph holds is not in the format.
+    <https://github.com/enoche/MMRec>`_: :obj:`{name}.inter`, with ratings
+    :obj:`1.0` and timestamps :obj:`0`, and :obj:`{modality}_feat.npy` for item
+    features :obj:`x_{modality}`, in their data type. The format holds nothing
+    else. :class:`~diffmm_geo.datasets.MMRecDataset` reads it from
+    :obj:`folder = root/raw`, the toolbox from :obj:`data/{name}`.
 
-    Files of the same names are replaced once all are written;
-    :class:`~diffmm_geo.datasets.MMRecDataset` needs :obj:`force_reload=True`
-    if it has processed earlier ones.
+    Existing files are replaced once all new files are complete. A
+    :class:`~diffmm_geo.datasets.MMRecDataset` of earlier files then needs
+    :obj:`force_reload=True`.
 
     Args:
         data (HeteroData): The graph; see
-            :class:`~diffmm_geo.training.Trainer`. Held-out interactions may
-            be missing, and are read as none.
-        folder (str or Path): Where to write; made if missing.
+            :class:`~diffmm_geo.training.Trainer`. Held-out interactions are
+            optional.
+        folder (str or Path): The folder, created if missing.
         name (str): The name of the dataset, *e.g.*, :obj:`"baby"`.
         edge_type (tuple[str, str, str], optional): The edge type of observed
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
 
     Raises:
         ValueError: If the format cannot hold the graph: the last user, and
-            without features the last item, need an interaction.
-        FileExistsError: If the folder holds features of another modality,
-            which would be read as well.
+            without features the last item, needs an interaction.
+        FileExistsError: If the folder holds features of another modality.
     """
     check_name(name)
     folder = osp.expanduser(os.fspath(folder))
@@ -57,14 +54,14 @@ def write_mmrec(
         largest = max(int(e[row].max(initial=-1)) for e in graph.splits)
         if largest + 1 < size:
             raise ValueError(
-                f"'data' needs an interaction of its last {side} {size - 1}, "
-                f'as the largest {side} with one determines '
-                f'their number in this format (got {largest})'
+                f"'data' needs an interaction of its last {side} {size - 1}: "
+                f'the largest {side} in the file gives the number of {side}s '
+                f'(got {largest})'
             )
 
     os.makedirs(folder, exist_ok=True)
     with ExitStack() as stack:
-        # The first path to be entered is the last to be replaced.
+        # The first path on the stack is replaced last.
         path = osp.join(folder, f'{name}.inter')
         with open(stack.enter_context(atomic_path(path)), 'wb') as f:
             f.write(b'userID\titemID\trating\ttimestamp\tx_label\n')

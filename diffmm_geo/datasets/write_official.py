@@ -21,34 +21,30 @@ def write_official(
     edge_type: EdgeType = ('user', 'interacts', 'item'),
 ) -> None:
     r"""Writes a user-item graph in the format of the `authors of DiffMM
-    <https://github.com/HKUDS/DiffMM>`_, which
-    :class:`~diffmm_geo.datasets.DiffMMDataset` reads from
-    :obj:`folder = root/raw` and their code from :obj:`Datasets/{name}`:
-    :obj:`trnMat.pkl`, :obj:`valMat.pkl` and :obj:`tstMat.pkl`, each a pickled
-    :obj:`scipy.sparse.coo_matrix` of users and items that any SciPy since
-    1.8 loads, and :obj:`{modality}_feat.npy` for the item features
-    :obj:`x_{modality}` in the type that they have. (Their code knows the
-    modalities :obj:`"image"` and :obj:`"text"`, and :obj:`"audio"` on
-    TikTok.)
-    Repeated interactions count once.
-    All else that the graph holds is not in the format.
+    <https://github.com/HKUDS/DiffMM>`_: :obj:`trnMat.pkl`, :obj:`valMat.pkl`
+    and :obj:`tstMat.pkl`, pickled :obj:`scipy.sparse.coo_matrix` objects for
+    SciPy 1.8 or newer, and :obj:`{modality}_feat.npy` for item features
+    :obj:`x_{modality}`, in their data type. Repeated interactions count once.
+    The format holds nothing else. :class:`~diffmm_geo.datasets.DiffMMDataset`
+    reads it from :obj:`folder = root/raw`, the authors' code from
+    :obj:`Datasets/{name}` (modalities :obj:`"image"` and :obj:`"text"`, and
+    :obj:`"audio"` of TikTok).
 
-    Files of the same names are replaced once all are written;
-    :class:`~diffmm_geo.datasets.DiffMMDataset` needs :obj:`force_reload=True`
-    if it has processed earlier ones.
+    Existing files are replaced once all new files are complete. A
+    :class:`~diffmm_geo.datasets.DiffMMDataset` of earlier files then needs
+    :obj:`force_reload=True`.
 
     Args:
         data (HeteroData): The graph; see
-            :class:`~diffmm_geo.training.Trainer`. Held-out interactions may
-            be missing, and are read as none.
-        folder (str or Path): Where to write; made if missing.
+            :class:`~diffmm_geo.training.Trainer`. Held-out interactions are
+            optional.
+        folder (str or Path): The folder, created if missing.
         edge_type (tuple[str, str, str], optional): The edge type of observed
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
 
     Raises:
-        ValueError: If the graph is not one that a dataset may hold.
-        FileExistsError: If the folder holds features of another modality,
-            which would be read as well.
+        ValueError: If the format cannot hold the graph.
+        FileExistsError: If the folder holds features of another modality.
     """
     folder = osp.expanduser(os.fspath(folder))
     graph = UserItemGraph.from_data(data, edge_type)

@@ -1,4 +1,4 @@
-r"""Layers, losses, diffusion and the model, as torch modules."""
+r"""Layers, losses, diffusion and models."""
 
 from .conv import BipartiteLGConv, MultiModalLightGCNConv
 from .diffusion import (

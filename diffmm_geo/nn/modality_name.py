@@ -1,6 +1,6 @@
 def module_name(modality: str) -> str:
-    r"""The name under which a module dictionary holds a modality: such names
-    may have no dot, and must not shadow the methods of a dictionary.
+    r"""The key of a modality in a :class:`torch.nn.ModuleDict`, which admits
+    neither dots nor its own method names.
     """
     escaped = modality.replace('%', '%25').replace('.', '%2E')
     return f'modality_{escaped}'

@@ -24,18 +24,15 @@ MODULES = re.compile(
 
 
 def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
-    r"""Reads the weights in a file that the `authors' code
-    <https://github.com/HKUDS/DiffMM>`_ saved with :func:`torch.save`, on CPU,
-    for :meth:`DiffMM.load_official_state_dict
-    <diffmm_geo.nn.DiffMM.load_official_state_dict>` and
-    :meth:`Denoiser.load_official_state_dict
-    <diffmm_geo.nn.Denoiser.load_official_state_dict>`.
+    r"""Loads weights that the `authors' code
+    <https://github.com/HKUDS/DiffMM>`_ saved, to the CPU. Pass them to
+    :meth:`diffmm_geo.nn.DiffMM.load_official_state_dict` and
+    :meth:`diffmm_geo.nn.Denoiser.load_official_state_dict`.
 
-    The published code does not save models. This reads a state dictionary
-    (:obj:`torch.save(coach.model.state_dict(), path)`), a whole module
-    (:obj:`torch.save(coach.model, path)`), or a dictionary or list of these.
-    A whole module does not need its classes: its parameters and buffers are
-    read, and nothing that the file names is imported or called.
+    The file holds a state dictionary, a whole module, or a dictionary or list
+    of these, written by :func:`torch.save`. (The published code does not save
+    models.) Whole modules load without their classes: only parameters and
+    buffers are read, and nothing in the file is imported or called.
 
     .. code-block:: python
 
@@ -50,12 +47,12 @@ def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
         path (str or Path): The file.
 
     Returns:
-        The content of the file, with modules as their state dictionaries.
+        The content, with a state dictionary in place of each module.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file is damaged, older than PyTorch 1.6, or names
-            anything but the authors' modules and PyTorch's.
+        ValueError: If the file is damaged, older than PyTorch 1.6, or holds
+            modules of neither the authors nor PyTorch.
     """
     path = str(path)
     if not os.path.isfile(path):
@@ -86,8 +83,8 @@ def from_official_names(
     modalities: Sequence[str],
     like: Tensor,
 ) -> dict[str, Tensor]:
-    r"""The parameters of the authors' :obj:`Model`, renamed as in
-    :class:`~diffmm_geo.nn.DiffMM`, with the type and device of :obj:`like`.
+    r"""Renames the parameters of the authors' :obj:`Model` as in
+    :class:`~diffmm_geo.nn.DiffMM`.
     """
     names = {
         'uEmbeds': 'user_emb.weight',
@@ -104,7 +101,7 @@ def from_official_names(
 
 
 class _Module:
-    r"""Replaces every module in a file, to hold its attributes."""
+    r"""Stands in for a module of any class and holds its attributes."""
 
 
 def _to_state_dict(value: Any) -> Any:

@@ -17,26 +17,26 @@ from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
 
 CONFIG = 'config.json'
 WEIGHTS = 'model.safetensors'
-# Increases when earlier files need to be read differently.
+# Increases if earlier files need another reader.
 FORMAT = 1
 
 T = TypeVar('T', bound='Pretrained')
 
 
 class Pretrained(torch.nn.Module):
-    r"""The base class of modules that are saved to a folder and loaded from
-    it: :obj:`config.json` has the arguments to construct the module, and
-    :obj:`model.safetensors` its weights. Neither holds code to execute.
+    r"""Base class of modules that save to a folder and load from it:
+    :obj:`config.json` holds constructor arguments, :obj:`model.safetensors`
+    the weights. Neither contains code.
 
     PyG's :class:`~torch_geometric.nn.model_hub.PyGModelHubMixin` saves only
-    arguments that are strings or numbers, pickles the weights, and needs
-    :obj:`huggingface_hub` even for a local folder. A folder saved here can be
-    uploaded with :obj:`huggingface_hub.upload_folder`.
+    strings and numbers, pickles the weights, and needs :obj:`huggingface_hub`
+    even for a local folder. :obj:`huggingface_hub.upload_folder` uploads a
+    folder saved here.
     """
 
     @property
     def config(self) -> dict[str, Any]:
-        r"""The arguments to construct the module, as JSON has them."""
+        r"""The constructor arguments, as JSON values."""
         raise NotImplementedError
 
     @classmethod
@@ -45,8 +45,7 @@ class Pretrained(torch.nn.Module):
         return cls(**config)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        r"""Saves the module. If this fails, an earlier save in the folder
-        stays as it was.
+        r"""Saves the module. A failure leaves an earlier save unchanged.
 
         Args:
             folder (str or Path): The folder, created if missing.
@@ -73,12 +72,12 @@ class Pretrained(torch.nn.Module):
         Raises:
             FileNotFoundError: If a file is missing.
             ImportError: If safetensors is not installed.
-            ValueError: If a file is damaged, not of the last save, or holds
-                something else.
+            ValueError: If a file is damaged, from another save, or of another
+                class.
         """
         device = check_device(device)
         config = read_config(folder, cls)['config']
-        # On 'meta', weights are not initialized only to be replaced.
+        # The device 'meta' skips the initialization of weights.
         with torch.device('meta'):
             try:
                 module = cls.from_config(config)
@@ -113,13 +112,13 @@ def write_folder(
     module: Pretrained,
     files: Mapping[str, Mapping[str, Tensor]],
 ) -> None:
-    r"""Writes files of tensors and the module's configuration. All are written
-    before the first replaces an earlier file.
+    r"""Writes tensors and the module's configuration. Replaces earlier files
+    once all new files are complete.
     """
     config, folder = module.config, Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        # Entered first, and hence replaced last.
+        # The first path on the stack is replaced last.
         path = stack.enter_context(atomic_path(str(folder / CONFIG)))
         digests = {}
         for name, tensors in files.items():
@@ -188,6 +187,6 @@ def read_file(
     if sha256sum(str(path)) != expected:
         raise ValueError(
             f"'{path}' needs to be the file saved with "
-            f"'{Path(folder, CONFIG)}' (got another or a damaged one)"
+            f"'{Path(folder, CONFIG)}' (got another or a damaged file)"
         )
     return tensors

@@ -21,8 +21,8 @@ GRAPHS = 'graphs.safetensors'
 
 
 class PretrainedWithGraphs(Pretrained):
-    r"""A :class:`Pretrained` module of users and items whose graphs are saved
-    with it, to :obj:`graphs.safetensors`.
+    r"""A :class:`Pretrained` module of users and items that also saves its
+    graphs, to :obj:`graphs.safetensors`.
     """
 
     num_users: int
@@ -35,7 +35,7 @@ class PretrainedWithGraphs(Pretrained):
 
     @property
     def edge_types(self) -> list[EdgeType]:
-        r"""The edge types of its graphs, the first of which is required."""
+        r"""The edge types of the graphs. The first is required."""
         raise NotImplementedError
 
     def save_pretrained(
@@ -43,8 +43,8 @@ class PretrainedWithGraphs(Pretrained):
         folder: str | Path,
         edge_index_dict: Mapping[EdgeType, Adj | BipartiteAdj] | None = None,
     ) -> None:
-        r"""Saves the module, and its graphs if given. If this fails, an
-        earlier save in the folder stays as it was.
+        r"""Saves the module and optionally its graphs. A failure leaves an
+        earlier save unchanged.
 
         Args:
             folder (str or Path): The folder, created if missing.
@@ -53,8 +53,8 @@ class PretrainedWithGraphs(Pretrained):
 
         Raises:
             ImportError: If safetensors is not installed.
-            ValueError: If the observed graph is missing, or a graph does not
-                fit or has edge weights.
+            ValueError: If the observed graph is missing, or a graph has
+                another size or edge weights.
         """
         files: dict[str, dict[str, Tensor]] = {WEIGHTS: self.state_dict()}
         if edge_index_dict is not None:
@@ -69,7 +69,7 @@ class PretrainedWithGraphs(Pretrained):
             Path(folder, GRAPHS).unlink(missing_ok=True)
 
     def load_graphs(self, folder: str | Path) -> dict[EdgeType, Tensor]:
-        r"""Loads the graphs saved with the module, to the module's device.
+        r"""Loads the saved graphs to the module's device.
 
         Args:
             folder (str or Path): The folder.
@@ -80,8 +80,8 @@ class PretrainedWithGraphs(Pretrained):
         Raises:
             FileNotFoundError: If no graphs were saved.
             ImportError: If safetensors is not installed.
-            ValueError: If the file is damaged, not of the last save, or has
-                graphs that do not fit the module.
+            ValueError: If the file is damaged, from another save, or its
+                graphs do not fit the module.
         """
         path, graphs = (
             Path(folder, GRAPHS),
@@ -91,8 +91,8 @@ class PretrainedWithGraphs(Pretrained):
         required = json.dumps(self.edge_types[0])
         if required not in graphs or not graphs.keys() <= by_key.keys():
             raise ValueError(
-                f"'{path}' needs the graph {required}, and no others than "
-                f'{list(by_key)} (got {list(graphs)})'
+                f"'{path}' needs the graph {required} and optionally others "
+                f'of {list(by_key)} (got {list(graphs)})'
             )
         device = next(self.parameters()).device
         return {

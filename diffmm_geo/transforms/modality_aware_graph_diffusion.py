@@ -31,11 +31,11 @@ from diffmm_geo.utils.features import modality_features
 
 @functional_transform('modality_aware_graph_diffusion')
 class ModalityAwareGraphDiffusion(BaseTransform):
-    r"""Generates likely interactions for every modality with the multi-modal
-    graph diffusion of the `"DiffMM: Multi-Modal Diffusion Model for
-    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper (Section 3.2)
-    (functional name: :obj:`modality_aware_graph_diffusion`). They are added as
-    edges of type :obj:`(user, f'denoised_{modality}', item)`.
+    r"""Adds generated interactions of each modality :obj:`m` as edges of type
+    :obj:`(user, f'denoised_{m}', item)`, with the multi-modal graph diffusion
+    of the `"DiffMM: Multi-Modal Diffusion Model for Recommendation"
+    <https://arxiv.org/abs/2406.11781>`_ paper (Section 3.2)
+    (functional name: :obj:`modality_aware_graph_diffusion`).
 
     Args:
         diffusion (ModalityDiffusion): The denoisers, trained with DiffMM or
@@ -44,15 +44,13 @@ class ModalityAwareGraphDiffusion(BaseTransform):
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
         num_edges_per_user (int, optional): The number of interactions to
             generate for each user. (default: :obj:`1`)
-        sampling_steps (int, optional): The number of steps by which to
-            diffuse interactions first; see
-            :meth:`~diffmm_geo.nn.InteractionDiffusion.sample`.
-            (default: :obj:`0`)
-        sampling_noise (bool, optional): Whether to sample with noise.
+        sampling_steps (int, optional): The number of forward steps before the
+            reverse process. (default: :obj:`0`)
+        sampling_noise (bool, optional): Whether to add posterior noise.
             (default: :obj:`False`)
 
     Raises:
-        ValueError: If an argument is out of range, or the graph does not match
+        ValueError: If an argument is out of range, or the graph does not fit
             the denoisers.
 
     Example:
@@ -100,34 +98,28 @@ class ModalityAwareGraphDiffusion(BaseTransform):
         embedding_dim: int = 64,
         **kwargs: Any,
     ) -> ModalityAwareGraphDiffusion:
-        r"""Trains the denoisers on their own, without the rest of DiffMM.
-
-        By default, the item embeddings are the leading right singular vectors
-        of the normalized interactions, scaled by the roots of their singular
-        values. Those of a modality are the ridge regression of the item
-        embeddings on its features.
+        r"""Trains the denoisers alone, without the rest of DiffMM. Returns the
+        transform itself.
 
         Args:
             data (HeteroData): The user-item graph with item features.
             item_emb (torch.Tensor, optional): The item embeddings
-                :math:`\mathbf{E}_i`. (default: :obj:`None`)
+                :math:`\mathbf{E}_i`. (default: :obj:`None`, the leading right
+                singular vectors of the normalized interactions, scaled by the
+                square roots of the singular values)
             modality_emb_dict (dict[str, torch.Tensor], optional): The
                 projected features :math:`\mathbf{F}_m` of each modality.
-                (default: :obj:`None`)
-            embedding_dim (int, optional): The size of embeddings that are not
-                given. (default: :obj:`64`)
+                (default: :obj:`None`, the ridge regression of the item
+                embeddings on the features)
+            embedding_dim (int, optional): The size of the default embeddings.
+                (default: :obj:`64`)
             **kwargs (optional): Additional arguments of
-                :meth:`ModalityDiffusion.fit()
-                <diffmm_geo.nn.ModalityDiffusion.fit>`: :obj:`num_epochs`,
-                :obj:`batch_size`, :obj:`lr`, :obj:`msi_weight` and
-                :obj:`progress`.
+                :meth:`diffmm_geo.nn.ModalityDiffusion.fit`:
+                :obj:`num_epochs`, :obj:`batch_size`, :obj:`lr`,
+                :obj:`msi_weight` and :obj:`progress`.
 
         Shapes:
-            - **item_emb:** :math:`(|\mathcal{I}|, F)`
-            - **modality_emb_dict:** :math:`(|\mathcal{I}|, F)`
-
-        Returns:
-            The transform itself.
+            - **item_emb, modality_emb_dict:** :math:`(|\mathcal{I}|, F)`
         """
         check_int('embedding_dim', embedding_dim)
         edge_index, num_users = self._interactions(data)
@@ -191,7 +183,7 @@ class ModalityAwareGraphDiffusion(BaseTransform):
         if num_items != self.diffusion.num_items:
             raise ValueError(
                 f"'data' needs {self.diffusion.num_items} nodes of type "
-                f"'{item}', as many as 'diffusion' has (got {num_items})"
+                f"'{item}' to fit 'diffusion' (got {num_items})"
             )
         store: Any = data[self.edge_type]
         # `T.ToSparseTensor` leaves `adj_t` in place of `edge_index`.

@@ -1,4 +1,4 @@
-r"""Embeddings of items without training."""
+r"""Item embeddings without training."""
 
 import torch
 from torch import Tensor
@@ -10,20 +10,10 @@ def spectral_embedding(
     num_items: int,
     embedding_dim: int,
 ) -> Tensor:
-    r"""The leading right singular vectors of the normalized interactions,
-    scaled by the roots of their singular values.
-
-    Args:
-        edge_index (torch.Tensor): The distinct interactions, row 0 users, row
-            1 items.
-        num_users (int): The number of users.
-        num_items (int): The number of items.
-        embedding_dim (int): The number of vectors, as far as the matrix has
-            them.
-
-    Shapes:
-        - **edge_index:** :math:`(2, |\mathcal{E}|)`
-        - **output:** :math:`(|\mathcal{I}|, F)`
+    r"""The leading (at most :obj:`embedding_dim`) right singular vectors
+    :math:`(|\mathcal{I}|, F)` of the normalized interactions
+    :math:`(2, |\mathcal{E}|)`, scaled by the square roots of their singular
+    values.
     """
     user, item = edge_index
     user_degree = torch.bincount(user, minlength=num_users).float()
@@ -38,14 +28,10 @@ def spectral_embedding(
 
 
 def ridge_regression(x: Tensor, target: Tensor) -> Tensor:
-    r"""The prediction of targets by ridge regression on features.
-
-    Shapes:
-        - **x:** :math:`(N, C)`
-        - **target:** :math:`(N, F)`
-        - **output:** :math:`(N, F)`
+    r"""The prediction :math:`(N, F)` of targets :math:`(N, F)` by ridge
+    regression on features :math:`(N, C)`.
     """
-    # In single precision or better, and of unit scale: squares stay finite.
+    # Single precision (at least) and unit scale keep squares finite.
     dtype = torch.promote_types(target.dtype, torch.float)
     x, target = x.to(dtype), target.to(dtype)
     x = x / x.abs().amax().clamp(min=torch.finfo(x.dtype).tiny)

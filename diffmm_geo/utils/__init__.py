@@ -1,1 +1,1 @@
-r"""Checks shared by the public classes."""
+r"""Checks, files and processes, shared by all packages."""

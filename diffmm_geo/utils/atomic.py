@@ -6,13 +6,9 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def atomic_path(path: str) -> Iterator[str]:
-    r"""Yields a temporary path beside :obj:`path`, which takes its place only
-    if the block ends without an exception, and once it is on disk.
-    Hence :obj:`path` is either as it was or complete, also after Ctrl-C and
-    where the machine stops.
-
-    Args:
-        path (str): The path to write in the end.
+    r"""Yields a temporary path that replaces :obj:`path` once the block has
+    ended without an exception and the file is on disk. After an interrupt or
+    a crash of the machine, :obj:`path` is unchanged or complete.
     """
     temporary = f'{path}.{uuid.uuid4().hex}.tmp'
     try:
@@ -26,22 +22,14 @@ def atomic_path(path: str) -> Iterator[str]:
 
 
 def sync(path: str) -> None:
-    r"""Waits until a file is on disk.
-
-    Args:
-        path (str): The file.
-    """
+    r"""Waits until a file is on disk."""
     with open(path, 'rb+') as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(path: str) -> None:
-    r"""Waits until the name of a file is on disk.
-
-    Args:
-        path (str): The file.
-    """
-    if os.name != 'posix':  # Folders can't be opened elsewhere.
+    r"""Waits until the name of a file is on disk."""
+    if os.name != 'posix':  # Only POSIX opens folders.
         return
     folder = os.open(os.path.dirname(path) or '.', os.O_RDONLY)
     try:

@@ -1,6 +1,4 @@
-r"""Argument checks: each raises an error that names the argument, what was
-expected, and what came, before anything is computed.
-"""
+r"""Argument checks. Errors name the argument, what it needs and what it is."""
 
 import weakref
 from collections.abc import Collection, Mapping, Sequence
@@ -13,16 +11,13 @@ from torch import Tensor
 T = TypeVar('T')
 
 
-# Counts fit in 32 bits, in which indices are held where it pays.
-MAX_COUNT = 2**31 - 1
-# Of single precision.
-MAX_NUMBER = 3.4028234663852886e38
-# NumPy's seeds.
-MAX_SEED = 2**32 - 1
+MAX_COUNT = 2**31 - 1  # Some indices take 32 bits.
+MAX_NUMBER = 3.4028234663852886e38  # In single precision.
+MAX_SEED = 2**32 - 1  # In NumPy.
 
 
 def check_choice(name: str, value: T, choices: Collection[T]) -> T:
-    r"""One of a set of names."""
+    r"""One of the given names."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(
             f"'{name}' needs to be one of {list(choices)} (got {value!r})"
@@ -45,7 +40,7 @@ def check_int(
     minimum: int = 1,
     maximum: int = MAX_COUNT,
 ) -> int:
-    r"""An integer from a minimum on."""
+    r"""An integer from :obj:`minimum` to :obj:`maximum`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(
             f"'{name}' needs to be an integer >= {minimum} "
@@ -64,12 +59,12 @@ def check_int(
 
 
 def check_k(k: Any, num_items: int, name: str = 'k') -> int:
-    r"""A number of items, not larger than there are."""
+    r"""A positive number of at most :obj:`num_items` items."""
     check_int(name, k)
     if k > num_items:
         raise ValueError(
-            f"'{name}' needs to be at most the number of items "
-            f'{num_items} (got {k})'
+            f"'{name}' needs to be at most the number of items {num_items} "
+            f'(got {k})'
         )
     return int(k)
 
@@ -87,7 +82,7 @@ def check_number(
     left, right = '(' if low_open else '[', ')' if high_open else ']'
     number = float('nan')
     if isinstance(value, Real) and not isinstance(value, bool):
-        # An integer of more bits cannot be multiplied by.
+        # Larger integers cannot multiply tensors.
         if not isinstance(value, int) or value.bit_length() < 64:
             number = float(value)
     inside = (low < number if low_open else low <= number) and (
@@ -96,14 +91,13 @@ def check_number(
     if not inside or abs(number) > MAX_NUMBER:
         raise ValueError(
             f"'{name}' needs to be a finite number in "
-            f'{left}{low}, {high}{right} '
-            f'(got {describe(value)})'
+            f'{left}{low}, {high}{right} (got {describe(value)})'
         )
     return number
 
 
 def check_device_name(device: Any) -> torch.device:
-    r"""A device that there may be."""
+    r"""A valid device, available or not."""
     try:
         return torch.device(device)
     except (RuntimeError, TypeError, ValueError) as error:
@@ -118,7 +112,7 @@ def check_same_device(
     x: Any,
     device: torch.device | None,
 ) -> None:
-    r"""A tensor (or graph) on the device that others are on."""
+    r"""A tensor or graph on the given device."""
     if device is not None and x.device != device:
         raise ValueError(
             f"'{name}' needs to be on the device '{device}' "
@@ -127,13 +121,13 @@ def check_same_device(
 
 
 def check_device(device: Any) -> torch.device:
-    r"""A device that is there."""
+    r"""An available device."""
     out = check_device_name(device)
     try:
         torch.empty(0, device=out)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(
-            f"'device' needs to be a device that is available "
+            f"'device' needs to be an available device "
             f'(got {device!r}: {str(error).splitlines()[0]})'
         ) from None
     return out
@@ -152,8 +146,8 @@ def check_edge_type(edge_type: Any) -> tuple[str, str, str]:
         )
     if edge_type[0] == edge_type[2]:
         raise ValueError(
-            f"'edge_type' needs to connect two different node "
-            f'types (got {edge_type!r})'
+            f"'edge_type' needs to connect two different node types "
+            f'(got {edge_type!r})'
         )
     return edge_type[0], edge_type[1], edge_type[2]
 
@@ -162,7 +156,7 @@ def check_modalities(
     modalities: Any,
     argument: str = 'modalities',
 ) -> list[str]:
-    r"""A list of distinct names, at least one."""
+    r"""A non-empty list of distinct names."""
     if isinstance(modalities, (str, Tensor)) or not isinstance(
         modalities, Collection
     ):
@@ -190,8 +184,8 @@ def check_index(
     *,
     read: bool = True,
 ) -> Tensor:
-    r"""A vector of node indices in :obj:`[0, num_nodes)`, which are only read
-    if :obj:`read` says so: a GPU would be waited for.
+    r"""A vector of node indices in :obj:`[0, num_nodes)`. :obj:`read=False`
+    skips the range, to avoid synchronizing a GPU.
     """
     if not _is_dense(index) or index.dim() != 1:
         raise ValueError(
@@ -220,7 +214,7 @@ def check_steps(
     num_steps: int | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    r"""A diffusion step :obj:`t` for each row, or one for all rows."""
+    r"""A diffusion step for each row, or one for all rows."""
     if isinstance(t, int):
         check_int('t', t, 0, MAX_COUNT if num_steps is None else num_steps - 1)
         return torch.tensor([t], device=device)
@@ -242,8 +236,8 @@ def check_edge_index(
     *,
     read: bool = True,
 ) -> Tensor:
-    r"""A COO :obj:`edge_index`: row 0 users, row 1 items; :obj:`read` is as in
-    :func:`check_index`.
+    r"""A COO :obj:`edge_index` (row 0 users, row 1 items). :obj:`read` is as
+    in :func:`check_index`.
     """
     if (
         not _is_dense(edge_index)
@@ -251,8 +245,8 @@ def check_edge_index(
         or edge_index.size(0) != 2
     ):
         raise ValueError(
-            f"'{name}' needs to be a tensor of shape "
-            f'[2, num_edges] (got {describe(edge_index)})'
+            f"'{name}' needs to be a tensor of shape [2, num_edges] "
+            f'(got {describe(edge_index)})'
         )
     if edge_index.dtype not in (torch.long, torch.int):
         raise ValueError(
@@ -280,8 +274,8 @@ def check_triples(
     size: Sequence[int],
     device: torch.device,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Users, positive items and negative items of a batch. Indices on a GPU
-    are not read.
+    r"""The users, positive items and negative items of a batch. Skips the
+    range of indices on a GPU.
     """
     read = device.type != 'cuda'
     num_users, num_items = size
@@ -316,9 +310,9 @@ def check_matrix(
     like: Tensor | None = None,
 ) -> Tensor:
     r"""A floating point matrix :obj:`[num_rows, num_channels]`, or
-    :obj:`[..., num_rows, num_channels]` if it may have leading dimensions. If
-    it meets another tensor (:obj:`like`), it has the type and the device of
-    that tensor, and its values are not checked.
+    :obj:`[..., num_rows, num_channels]` if :obj:`leading=True`. With
+    :obj:`like`, it needs the type and device of that tensor, but not finite
+    values.
     """
     if like is not None:
         finite, dtype, device = False, like.dtype, like.device
@@ -353,7 +347,7 @@ def _check_device_or_values(
     x: Tensor,
     device: torch.device | None,
 ) -> None:
-    # Without a device to be on, what is moved or looked at has to be there.
+    # Without a given device, later code moves or reads the values.
     check_same_device(name, x, device)
     if device is None and x.device.type == 'meta':
         raise ValueError(
@@ -367,9 +361,7 @@ def check_matrix_like(
     like: Tensor,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    r"""A matrix of the shape, on the device and, if given, of the type of
-    another. Its values are not looked at.
-    """
+    r"""A matrix of the shape and on the device of another."""
     return check_matrix(
         name,
         x,
@@ -399,7 +391,7 @@ def check_vector(
 
 
 def check_dtype(name: str, x: Tensor, dtype: torch.dtype | None) -> None:
-    r"""The type of what it meets, unless autocast sees to that."""
+    r"""A tensor of the given type, unless autocast converts it."""
     if (
         dtype is not None
         and x.dtype != dtype
@@ -411,12 +403,12 @@ def check_dtype(name: str, x: Tensor, dtype: torch.dtype | None) -> None:
 
 
 def check_trainable(name: str, module: torch.nn.Module) -> None:
-    r"""Parameters that an optimiser can train."""
+    r"""A module with parameters that an optimizer can train."""
     if any(p.dtype == torch.half for p in module.parameters()):
         raise ValueError(
-            f"'{name}' needs parameters of another type than torch.float16 to "
-            f'be trained, of whose range gradients and their squares are out '
-            f'(autocast multiplies in half precision without that)'
+            f"'{name}' needs parameters of a type other than torch.float16, "
+            f'whose range is too small for gradients and their squares. Use '
+            f'autocast to multiply in half precision'
         )
 
 
@@ -430,20 +422,19 @@ def check_size(name: str, size: Any) -> tuple[int, int]:
 
 
 def check_type(name: str, value: Any, cls: type) -> None:
-    r"""An object of a class."""
+    r"""An instance of a class."""
     if not isinstance(value, cls):
         raise ValueError(
             f"'{name}' needs to be a {cls.__name__} (got {describe(value)})"
         )
 
 
-# Features stay the same over a training run, so that every version of a
-# tensor is looked through only once (and a GPU is waited for only once).
+# Checks each version of a tensor once, such as features in a training run.
 _seen: dict[int, tuple['weakref.ref[Tensor]', int]] = {}
 
 
 def check_finite(name: str, x: Tensor) -> None:
-    r"""No NaN and no infinity."""
+    r"""A tensor without NaN and infinity."""
     if not has_values(x):
         return
     key = id(x)
@@ -458,15 +449,15 @@ def check_finite(name: str, x: Tensor) -> None:
     if not bool(torch.isfinite(x).all()):
         bad = int((~torch.isfinite(x)).sum())
         raise ValueError(
-            f"'{name}' needs to be finite (got {bad} NaN or "
-            f'infinite of {x.numel()} values)'
+            f"'{name}' needs to be finite (got {bad} NaN or infinite of "
+            f'{x.numel()} values)'
         )
     if version >= 0 and not x.requires_grad:
         _seen[key] = (weakref.ref(x, lambda _: _seen.pop(key, None)), version)
 
 
 def check_keys(name: str, mapping: Any, keys: Collection[Any]) -> None:
-    r"""A dictionary that has certain keys."""
+    r"""A dictionary with at least the given keys."""
     if not isinstance(mapping, Mapping):
         raise ValueError(
             f"'{name}' needs to be a dictionary with keys "
@@ -483,7 +474,7 @@ def check_state_dict(
     got: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
 ) -> None:
-    r"""The same entries of the same shapes."""
+    r"""A state dictionary with the expected entries and shapes."""
     missing = sorted(expected.keys() - got.keys())
     unknown = sorted(map(str, got.keys() - expected.keys()))
     if missing or unknown:
@@ -494,16 +485,13 @@ def check_state_dict(
     for key, value in expected.items():
         if got[key].size() != value.size():
             raise ValueError(
-                f"'state_dict' needs shape "
-                f"{list(value.size())} for '{key}' "
+                f"'state_dict' needs shape {list(value.size())} for '{key}' "
                 f'(got {list(got[key].size())})'
             )
 
 
 def tensors_of(name: str, state_dict: Any, like: Tensor) -> dict[str, Tensor]:
-    r"""The tensors of a dictionary, in the type and on the device of another
-    tensor.
-    """
+    r"""The values of a dictionary, as tensors like :obj:`like`."""
     check_keys(name, state_dict, [])
     out = {}
     for key, value in state_dict.items():
@@ -521,7 +509,7 @@ def _is_dense(x: Any) -> TypeGuard[Tensor]:
 
 
 def describe(value: Any) -> str:
-    r"""What came, in short."""
+    r"""A short description of a value in a message."""
     if isinstance(value, Tensor):
         layout = '' if _is_dense(value) else f', {value.layout}'
         return f'a tensor of shape {list(value.size())}, {value.dtype}{layout}'
@@ -529,7 +517,7 @@ def describe(value: Any) -> str:
 
 
 def check_values(name: str, x: Tensor) -> Tensor:
-    r"""A tensor that holds values, to be moved to where they are needed."""
+    r"""A tensor that holds values."""
     if not compiling() and x.is_meta:
         raise ValueError(
             f"'{name}' needs to hold values (got {describe(x)} on 'meta')"
@@ -538,10 +526,10 @@ def check_values(name: str, x: Tensor) -> Tensor:
 
 
 def has_values(x: Tensor) -> bool:
-    r"""Whether there are values to look at, and looking at them is free."""
+    r"""Whether a tensor has values that can be read."""
     return x.device.type != 'meta' and not compiling()
 
 
 def compiling() -> bool:
-    r"""Whether a graph is being compiled, which reading values would break."""
+    r"""Whether a graph is being compiled. Reading values would break it."""
     return torch.compiler.is_compiling()

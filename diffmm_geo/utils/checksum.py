@@ -2,11 +2,7 @@ import hashlib
 
 
 def sha256sum(path: str) -> str:
-    r"""Returns the SHA-256 of a file in hexadecimal digits.
-
-    Args:
-        path (str): The file.
-    """
+    r"""The SHA-256 of a file in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, 'rb') as f:
         while chunk := f.read(1 << 20):

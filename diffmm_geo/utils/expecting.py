@@ -10,23 +10,13 @@ def expecting(
     expected: str,
     got: str | None = None,
 ) -> Iterator[BinaryIO]:
-    r"""Opens a file and turns whatever a reader raises on a damaged one into
-    a :class:`ValueError` that names the file.
-
-    Args:
-        path (str): The file.
-        expected (str): What it should be.
-        got (str, optional): What it is if it cannot be read, the error that
-            the reader raised if not given. (default: :obj:`None`)
-
-    Raises:
-        OSError: If the file cannot be opened.
-        ValueError: If the file cannot be read.
+    r"""Opens a file. Turns any error of the block into a :class:`ValueError`
+    that names the file, :obj:`expected` and :obj:`got` (default: the error).
     """
     with open(path, 'rb') as f:
         try:
             yield f
-        except Exception as error:  # Readers raise nearly anything on garbage.
+        except Exception as error:  # Damaged files raise anything.
             size = os.fstat(f.fileno()).st_size
             reason = _reason(error)
             got = f'{got} ({reason})' if got else f'{reason} in {size} bytes'

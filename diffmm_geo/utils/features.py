@@ -11,12 +11,7 @@ def modality_features(
     num_items: int,
     modalities: Sequence[str] | None = None,
 ) -> dict[str, Tensor]:
-    r"""The raw features :obj:`x_{m}` of an item store.
-
-    Raises:
-        ValueError: If there are none, one is missing, not floating point, not
-            finite, or does not have a row for every item.
-    """
+    r"""The checked raw features :obj:`x_{m}` of an item store."""
     there = [key[2:] for key in store.keys() if key.startswith('x_')]
     if modalities is None:
         modalities = there
@@ -29,8 +24,8 @@ def modality_features(
     missing = [m for m in modalities if m not in there]
     if missing:
         raise ValueError(
-            f"'modalities' needs names that the items have "
-            f'features of, {there} (got {missing})'
+            f"'modalities' needs names out of {there}, which have features "
+            f'(got {missing})'
         )
     features = {}
     for m in modalities:
@@ -38,7 +33,7 @@ def modality_features(
         x = check_matrix(name, store[name], num_items)
         if x.size(1) == 0:
             raise ValueError(f"'{name}' needs at least one channel (got none)")
-        # Data: nothing is trained through it, step after step.
+        # Features are data and get no gradient.
         x = x.detach() if x.requires_grad else x
         features[m] = check_values(name, x)
     return features

@@ -8,15 +8,13 @@ from torch import Tensor
 
 
 class NonFiniteLossError(FloatingPointError):
-    r"""A loss is infinite or not a number.
+    r"""A loss is infinite or NaN.
 
     Args:
         term (str): The term of the loss.
         value (float): Its value.
-        step (int, optional): The step of the epoch, counted from 1.
-            (default: :obj:`None`)
-        epoch (int, optional): The epoch, counted from 1.
-            (default: :obj:`None`)
+        step (int, optional): The step, starting at 1. (default: :obj:`None`)
+        epoch (int, optional): The epoch, starting at 1. (default: :obj:`None`)
     """
 
     def __init__(
@@ -41,7 +39,7 @@ class NonFiniteLossError(FloatingPointError):
 
 @contextmanager
 def errors_of_epoch(epoch: int) -> Iterator[None]:
-    r"""Within, a :class:`NonFiniteLossError` gets the number of the epoch."""
+    r"""Adds the epoch to a :class:`NonFiniteLossError` of the block."""
     try:
         yield
     except NonFiniteLossError as error:
@@ -51,12 +49,8 @@ def errors_of_epoch(epoch: int) -> Iterator[None]:
 
 
 class FiniteLosses:
-    r"""Finds the first step of an epoch whose loss is not finite: at once on
-    CPU, and at the end of the epoch elsewhere, as to look means to wait for
-    the device.
-
-    Args:
-        terms (list[str]): The names of the terms.
+    r"""Finds the first step of an epoch with a non-finite loss: at once on a
+    CPU, and otherwise at the end of the epoch, to avoid synchronization.
     """
 
     def __init__(self, terms: Sequence[str]) -> None:
@@ -65,12 +59,7 @@ class FiniteLosses:
         self._value: Tensor | None = None
 
     def add(self, step: int, losses: Tensor) -> None:
-        r"""Takes note of the terms of a step.
-
-        Args:
-            step (int): The step, counted from 1.
-            losses (torch.Tensor): Its terms, :obj:`[len(terms)]`.
-        """
+        r"""Records the terms of a step, starting at 1."""
         bad = ~losses.isfinite()
         if self._step is None or self._value is None:
             self._step = torch.zeros_like(losses, dtype=torch.long)
@@ -82,9 +71,7 @@ class FiniteLosses:
             self.check()
 
     def check(self) -> None:
-        r"""Raises :class:`NonFiniteLossError` for the first step with a term
-        that was not finite.
-        """
+        r"""Raises the error of the first step with a non-finite term."""
         if self._step is None or self._value is None:
             return
         found = [

@@ -20,9 +20,9 @@ def _libc() -> Any:
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    r"""Within, freed memory stays with the process. The GNU C library would
-    give back each tensor of over 32 MiB at once, and the system would have to
-    clear the pages of the next one, which can take longer than to fill it.
+    r"""Keeps freed memory in the process. By default, the GNU C library
+    returns tensors of over 32 MiB to the system, which clears the pages of the
+    next tensor. Clearing can take longer than computing its values.
     """
     libc = _libc()
     if libc is None:
@@ -39,9 +39,8 @@ def kept_memory() -> Iterator[None]:
 
 
 def release_memory() -> None:
-    r"""Gives memory that is free back to the system, where the C library
-    would keep it. Phases of training need tensors of other sizes, into which
-    it fits ill: without this, each adds to the peak.
+    r"""Returns free memory to the system. Phases of training use tensors of
+    different sizes, so kept memory would add to the peak of each phase.
     """
     libc = _libc()
     if libc is not None:

@@ -10,17 +10,15 @@ from torch import Tensor
 
 
 class LostRankError(RuntimeError):
-    r"""Another rank has ended or no longer answers."""
+    r"""Another rank has ended or does not answer."""
 
 
 class Ranks:
-    r"""The processes that train together. All ranks need to call its methods,
-    in the same order and with tensors of the same shapes. For a single
-    process, all methods do nothing.
+    r"""The processes of a training run. All ranks call the methods in the same
+    order, with tensors of equal shapes. Without other ranks, they do nothing.
 
     Args:
-        rank (int, optional): The number of this process.
-            (default: :obj:`0`)
+        rank (int, optional): The number of this process. (default: :obj:`0`)
         size (int, optional): The number of processes. (default: :obj:`1`)
         timeout (float, optional): The seconds to wait for another rank.
             (default: :obj:`30.0`)
@@ -56,19 +54,18 @@ class Ranks:
         return x
 
     def broadcast_(self, x: Tensor, source: int = 0) -> Tensor:
-        r"""Replaces a tensor by that of another rank, in place."""
+        r"""Copies a tensor of another rank, in place."""
         if self.size > 1:
             self.call(dist.broadcast, x, source)
         return x
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        r"""Sums gradients over ranks. A missing gradient counts as zero, and
-        sharded parameters, whose gradients are summed already, are skipped.
+        r"""Sums gradients over ranks. Missing gradients count as zero. Sharded
+        parameters are skipped, as their gradients are already summed.
 
         :class:`~torch.nn.parallel.DistributedDataParallel` does not fit: it
-        averages gradients, whatever the share of each rank, and hooks into
-        the forward pass of a single module, while losses read our parameters
-        directly.
+        averages gradients regardless of the share of each rank, and needs the
+        forward pass of a module, while losses read parameters directly.
         """
         if self.size == 1:
             return
@@ -83,9 +80,8 @@ class Ranks:
             self.call(work.wait)
 
     def check_equal(self, tensors: Iterable[Tensor], message: str) -> None:
-        r"""Raises a :class:`RuntimeError` unless all ranks hold the same
-        tensors (or sums of them, if they are floating point). Sharded tensors
-        are skipped.
+        r"""Raises a :class:`RuntimeError` if a tensor differs between ranks.
+        Compares floating point tensors by their sums. Skips sharded tensors.
         """
         if self.size == 1:
             return
@@ -103,10 +99,8 @@ class Ranks:
             raise RuntimeError(message)
 
     def call(self, function: Callable[..., Any], *args: Any, **kw: Any) -> Any:
-        r"""Calls a function that communicates with other ranks.
-
-        Raises:
-            LostRankError: If one of them does not answer.
+        r"""Calls a function that communicates with other ranks. Raises a
+        :class:`LostRankError` if one of them does not answer.
         """
         try:
             return function(*args, **kw)
@@ -122,7 +116,5 @@ class Ranks:
 
 
 def is_sharded(x: Tensor) -> bool:
-    r"""Whether a tensor is a :class:`~torch.distributed.tensor.DTensor`,
-    without the time that its import takes.
-    """
+    r"""Whether a tensor is a DTensor, without its slow import."""
     return hasattr(x, 'full_tensor')

@@ -1,4 +1,4 @@
-r"""Whole tensors of sharded modules and optimizers, and back."""
+r"""Gathers and shards the states of modules and optimizers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffmm_geo.utils.ranks import Ranks, is_sharded
 
 @contextmanager
 def whole_parameters(module: torch.nn.Module) -> Iterator[None]:
-    r"""Within, a sharded module holds its whole parameters, to be read."""
+    r"""Gathers the parameters of a sharded module, to read in the block."""
     fsdp: Any = module if hasattr(module, 'unshard') else None
     if fsdp is not None:
         fsdp.unshard()
@@ -26,9 +26,7 @@ def whole_parameters(module: torch.nn.Module) -> Iterator[None]:
 
 
 def whole_state(value: Any, ranks: Ranks) -> Any:
-    r"""Gathers the sharded tensors of a nested value in the memory of the
-    host. All other tensors stay as they are.
-    """
+    r"""Gathers the sharded tensors of a nested value in CPU memory."""
 
     def whole(x: Tensor) -> Tensor:
         if not is_sharded(x):
@@ -43,7 +41,7 @@ def sharded_state(
     state: Mapping[str, Tensor],
     module: torch.nn.Module,
 ) -> dict[str, Tensor]:
-    r"""Shards a module's whole :obj:`state_dict` as the module is."""
+    r"""Shards a whole :obj:`state_dict` like its module."""
     own = module.state_dict()
     return {name: _shard(x, own.get(name)) for name, x in state.items()}
 
@@ -52,7 +50,7 @@ def sharded_optimizer_state(
     state: dict[str, Any],
     optimizer: Optimizer,
 ) -> dict[str, Any]:
-    r"""Shards an optimizer's whole :obj:`state_dict` as its parameters are."""
+    r"""Shards a whole :obj:`state_dict` like the optimizer's parameters."""
     parameters = [p for g in optimizer.param_groups for p in g['params']]
     return {
         **state,
@@ -73,5 +71,5 @@ def _shard(x: Any, like: Tensor | None) -> Any:
         x.to(like.device),
         like.device_mesh,
         like.placements,
-        src_data_rank=None,  # All ranks have it.
+        src_data_rank=None,  # All ranks hold it.
     )

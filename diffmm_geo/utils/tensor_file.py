@@ -1,4 +1,4 @@
-r"""Named tensors in a safetensors file, which holds no code to execute."""
+r"""Named tensors in safetensors files, which contain no code."""
 
 import os
 from collections.abc import Mapping
@@ -11,15 +11,7 @@ def write_tensors(
     path: str | os.PathLike[str],
     tensors: Mapping[str, Tensor],
 ) -> None:
-    r"""Writes tensors to a file.
-
-    Args:
-        path (str or Path): The file.
-        tensors (dict[str, torch.Tensor]): The tensors.
-
-    Raises:
-        ImportError: If safetensors is not installed.
-    """
+    r"""Writes tensors to a file."""
     _safetensors()
     from safetensors.torch import save_file
 
@@ -33,31 +25,22 @@ def read_tensors(
     path: str | os.PathLike[str],
     device: str = 'cpu',
 ) -> dict[str, Tensor]:
-    r"""Reads the tensors of a file.
-
-    Args:
-        path (str or Path): The file.
-        device (str, optional): Where they are put. (default: :obj:`"cpu"`)
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ImportError: If safetensors is not installed.
-        ValueError: If it is not a whole safetensors file.
+    r"""Reads the tensors of a file. Raises a :class:`ValueError` if the file
+    is damaged.
     """
     safetensors = _safetensors()
     from safetensors.torch import load_file
 
     path = os.fspath(path)
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"'{path}' is not there")
+        raise FileNotFoundError(f"'{path}' does not exist")
     try:
         tensors = load_file(path, device)
     except safetensors.SafetensorError as error:
         raise ValueError(
             f"'{path}' needs to be a whole safetensors file (got: {error})"
         ) from None
-    # What is mapped from the file is not aligned as other tensors are, and
-    # kernels then round in another way.
+    # Kernels round differently on the unaligned memory of a mapped file.
     return {name: x.clone() for name, x in tensors.items()}
 
 

@@ -7,17 +7,8 @@ from diffmm_geo.utils.expecting import expecting as expecting
 
 
 def load_torch_file(path: str, device: torch.device | str = 'cpu') -> Any:
-    r"""Reads a file of :func:`torch.save` that holds tensors, containers and
-    classes that are registered as safe with PyTorch. Nothing in it is
-    executed.
-
-    Args:
-        path (str): The file.
-        device (torch.device or str, optional): The device to load tensors to.
-            (default: :obj:`'cpu'`)
-
-    Raises:
-        ValueError: If the file is not such a file.
+    r"""Reads a file of :func:`torch.save` with tensors, containers and classes
+    that PyTorch registers as safe. Nothing in it is executed.
     """
     expected = 'a whole file of tensors and plain values from torch.save'
     with expecting(path, expected) as f:
@@ -27,14 +18,7 @@ def load_torch_file(path: str, device: torch.device | str = 'cpu') -> Any:
 
 
 def check_torch_archive(path: str) -> None:
-    r"""Compares the content of a file of :func:`torch.save` to its checksums.
-
-    Args:
-        path (str): The file.
-
-    Raises:
-        ValueError: If the file is damaged.
-    """
+    r"""Compares a file of :func:`torch.save` with its checksums."""
     with expecting(path, 'a whole file from torch.save') as f:
         _check_archive(f)
 
@@ -44,4 +28,4 @@ def _check_archive(f: BinaryIO) -> None:
     with zipfile.ZipFile(f) as archive:
         broken = archive.testzip()
     if broken is not None:
-        raise ValueError(f"'{broken}' is not what was written")
+        raise ValueError(f"'{broken}' is damaged")

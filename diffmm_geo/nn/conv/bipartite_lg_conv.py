@@ -18,8 +18,9 @@ from diffmm_geo.utils.checks import (
 
 
 class BipartiteLGConv(MessagePassing):
-    r"""A light graph convolution over the joint graph of users and items with
-    self-loops, computed on the bipartite graph
+    r"""A light graph convolution on a bipartite graph with self-loops, equal
+    to :class:`~torch_geometric.nn.conv.LGConv` on the joint graph of users and
+    items
 
     .. math::
         \mathbf{x}^{\prime}_u = \sum_{i \in \mathcal{N}(u)}
@@ -30,12 +31,9 @@ class BipartiteLGConv(MessagePassing):
         \frac{\mathbf{x}_u}{\sqrt{(d_u + 1)(d_i + 1)}} +
         \frac{\mathbf{x}_i}{d_i + 1}.
 
-    It equals :class:`~torch_geometric.nn.conv.LGConv` on the joint graph with
-    self-loops.
-
     Args:
-        normalize (bool, optional): Whether to add self-loops and
-            normalize symmetrically. (default: :obj:`True`)
+        normalize (bool, optional): Whether to add self-loops and normalize
+            symmetrically. (default: :obj:`True`)
         **kwargs (optional): Additional arguments of
             :class:`torch_geometric.nn.conv.MessagePassing`.
 
@@ -72,8 +70,8 @@ class BipartiteLGConv(MessagePassing):
         device: torch.device | None = None,
         name: str = 'edge_index',
     ) -> BipartiteAdj:
-        r"""The normalized (with :obj:`prepare=True`, sorted) adjacency that
-        :meth:`step` takes. Pass it as :obj:`edge_index` to reuse it.
+        r"""Normalizes a graph (and sorts it, if :obj:`prepare=True`). Pass
+        the result as :obj:`edge_index` to reuse it.
         """
         if not isinstance(edge_index, BipartiteAdj):
             return BipartiteAdj.from_adj(
@@ -82,9 +80,8 @@ class BipartiteLGConv(MessagePassing):
         check_same_device(name, edge_index, device)
         if edge_index.size is not None and edge_index.size != size:
             raise ValueError(
-                f"'{name}' needs to be a graph of "
-                f'{size[0]} users and {size[1]} items '
-                f'(got {edge_index.size})'
+                f"'{name}' needs to be a graph of {size[0]} users and "
+                f'{size[1]} items (got {edge_index.size})'
             )
         return edge_index
 
@@ -94,7 +91,7 @@ class BipartiteLGConv(MessagePassing):
         x_user: Tensor,
         x_item: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        r"""One propagation step over a normalised adjacency."""
+        r"""One propagation step over a normalized adjacency."""
         if (
             isinstance(adj.to_user, SparseMatrix)
             and x_user.size(-1) == x_item.size(-1)
@@ -113,9 +110,7 @@ class BipartiteLGConv(MessagePassing):
         x_item: Tensor,
         num_steps: int,
     ) -> tuple[Tensor, Tensor]:
-        r"""The sum of an input and of all its propagation steps,
-        :math:`\sum_{l=0}^{L} \mathbf{\hat{A}}^l \mathbf{X}`.
-        """
+        r"""The sum :math:`\sum_{l=0}^{L} \mathbf{\hat{A}}^l \mathbf{X}`."""
         out_user, out_item = x_user, x_item
         for _ in range(num_steps):
             x_user, x_item = self.step(adj, x_user, x_item)
@@ -128,7 +123,7 @@ class BipartiteLGConv(MessagePassing):
         x_user: Tensor,
         x_item: Tensor,
     ) -> Tensor:
-        r"""The users' half of :meth:`step`."""
+        r"""The user output of :meth:`step`."""
         return self._aggregate(
             adj.to_user, adj.weight, x_item, x_user, adj.user_loop
         )
@@ -139,7 +134,7 @@ class BipartiteLGConv(MessagePassing):
         x_user: Tensor,
         x_item: Tensor,
     ) -> Tensor:
-        r"""The items' half of :meth:`step`."""
+        r"""The item output of :meth:`step`."""
         return self._aggregate(
             adj.to_item, adj.weight, x_user, x_item, adj.item_loop
         )

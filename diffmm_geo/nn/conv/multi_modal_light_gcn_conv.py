@@ -39,20 +39,20 @@ class MultiModalLightGCNConv(BipartiteLGConv):
     normalized observed graph :math:`\mathbf{\hat{A}}` and generated graphs
     :math:`\mathbf{\hat{A}}_m`, with self-loops.
 
-    Propagation is linear, so sums over modalities are taken first: with
+    Propagation is linear, so the layer sums over modalities first. With
     :math:`\mathbf{\bar{F}} = \sum_m {\mathrm{softmax}(\mathbf{w})}_m
-    \mathbf{\bar{F}}_m` and its propagation :math:`\mathbf{P}`, the first two
-    terms are :math:`\mathbf{\hat{A}} \, [\mathbf{E}_u + \mathbf{P}_u;
-    \mathbf{\bar{F}} + \mathbf{E}_i]`. Any number of modalities takes three
-    sparse products with the observed graph.
+    \mathbf{\bar{F}}_m` and :math:`\mathbf{P} = \mathbf{\hat{A}} \,
+    [\mathbf{E}_u; \mathbf{\bar{F}}]`, the first two terms are
+    :math:`\mathbf{\hat{A}} \, [\mathbf{E}_u + \mathbf{P}_u; \mathbf{\bar{F}} +
+    \mathbf{E}_i]`: three sparse products for any number of modalities.
 
     Args:
         modalities (list[str]): The names of the modalities.
         generated_weight (float, optional): The weight :math:`\lambda` of the
             generated graphs. (default: :obj:`0.2`)
         edge_type (tuple[str, str, str], optional): The edge type of observed
-            interactions. Those generated for modality :obj:`m` have the type
-            :obj:`(user, f'denoised_{m}', item)`.
+            interactions. Generated interactions of modality :obj:`m` have the
+            edge type :obj:`(user, f'denoised_{m}', item)`.
             (default: :obj:`('user', 'interacts', 'item')`)
         normalize (bool, optional): Whether to add self-loops and normalize
             symmetrically. (default: :obj:`True`)
@@ -60,18 +60,18 @@ class MultiModalLightGCNConv(BipartiteLGConv):
             :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
-        - **x_dict:** the ID embeddings, :math:`(*, |\mathcal{U}|, F)` of
-          users and :math:`(*, |\mathcal{I}|, F)` of items
+        - **x_dict:** ID embeddings :math:`(*, |\mathcal{U}|, F)` of users and
+          :math:`(*, |\mathcal{I}|, F)` of items
         - **edge_index_dict:** :math:`(2, |\mathcal{E}|)` for every edge type
-          (row 0 users, row 1 items), or any other :obj:`Adj` form; missing
-          generated edge types contribute nothing
-        - **modality_dict:** the projected features of items for every
-          modality, :math:`(*, |\mathcal{I}|, F)`, not yet normalized
-        - **output:** a dictionary with the shapes of :obj:`x_dict`
+          (row 0 users, row 1 items), or any other :obj:`Adj` form; generated
+          edge types are optional
+        - **modality_dict:** projected features :math:`(*, |\mathcal{I}|, F)`
+          of every modality, not normalized
+        - **output:** as **x_dict**
 
     Raises:
-        ValueError: If an entry is missing, does not fit or is out of range,
-            or features are not finite.
+        ValueError: If an entry is missing, out of range or of the wrong
+            shape, or features are not finite.
 
     Example:
         >>> import torch
@@ -109,16 +109,15 @@ class MultiModalLightGCNConv(BipartiteLGConv):
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters of the module."""
         super().reset_parameters()
-        # Equal logits: every modality starts with the same weight.
         torch.nn.init.constant_(self.modality_weight, 1 / len(self.modalities))
 
     def generated_edge_type(self, modality: str) -> tuple[str, str, str]:
-        r"""The edge type of the interactions generated for a modality."""
+        r"""The edge type of a modality's generated interactions."""
         return (self.edge_type[0], f'denoised_{modality}', self.edge_type[2])
 
     @property
     def edge_types(self) -> list[EdgeType]:
-        r"""The observed edge type, and the generated ones of modalities."""
+        r"""The observed edge type, then the generated edge types."""
         generated = [self.generated_edge_type(m) for m in self.modalities]
         return [self.edge_type, *generated]
 
@@ -130,8 +129,8 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         prepare: bool = False,
         device: torch.device | None = None,
     ) -> dict[EdgeType, BipartiteAdj]:
-        r"""The normalized adjacencies, to be passed in place of
-        :obj:`edge_index_dict` if graphs are used more than once.
+        r"""Normalizes all graphs (and sorts them, if :obj:`prepare=True`).
+        Pass the result as :obj:`edge_index_dict` to reuse it.
         """
         check_keys('edge_index_dict', edge_index_dict, [self.edge_type])
         return {
@@ -175,8 +174,8 @@ class MultiModalLightGCNConv(BipartiteLGConv):
             expected = [*x_user.size()[:-2], x.size(-2), x_user.size(-1)]
             if list(x.size()) != expected:
                 raise ValueError(
-                    f"'{name}' needs to be of shape {expected}, as "
-                    f"x_dict['{user}'] is of shape {list(x_user.size())} "
+                    f"'{name}' needs to be of shape {expected} to fit "
+                    f"x_dict['{user}'] of shape {list(x_user.size())} "
                     f'(got {list(x.size())})'
                 )
 
@@ -197,13 +196,13 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         x_item: Tensor,
         feature_dict: Mapping[str, Tensor],
     ) -> tuple[Tensor, Tensor]:
-        r"""The equations, for normalized adjacencies and features."""
+        r"""The layer without checks, from normalized inputs."""
         adj = adj_dict[self.edge_type]
         weight = self.modality_weight.softmax(dim=0)
         feature = torch.stack([feature_dict[m] for m in self.modalities])
         feature = torch.einsum('m...,m->...', feature, weight)
 
-        # P's users; then P + Q = A [E_u; F] + A [P_u; E_i] in one step.
+        # P + Q = A [E_u; F] + A [P_u; E_i] takes one step once P_u is known.
         p_user = self.to_user(adj, x_user, feature)
         out_user, out_item = self.step(adj, x_user + p_user, feature + x_item)
 

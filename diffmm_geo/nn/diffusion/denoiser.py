@@ -37,15 +37,14 @@ class Denoiser(torch.nn.Module):
     Args:
         num_items (int): The number of items :math:`I`.
         hidden_channels (int or list[int], optional): The size of the hidden
-            layer. A list gives the sizes of the decoder's hidden layers, from
-            the innermost outwards. The encoder mirrors them.
-            (default: :obj:`1000`)
+            layer. A list gives the decoder's hidden layers, innermost first,
+            and the encoder mirrors them. (default: :obj:`1000`)
         time_channels (int, optional): The size of the step encoding.
             (default: :obj:`10`)
         dropout (float, optional): The dropout probability of
             :math:`\mathbf{a}_t` in training. (default: :obj:`0.5`)
-        normalize (bool, optional): Whether to first normalize the rows
-            :math:`\mathbf{a}_t` to unit length. (default: :obj:`False`)
+        normalize (bool, optional): Whether to normalize the rows
+            :math:`\mathbf{a}_t` to unit length first. (default: :obj:`False`)
 
     Shapes:
         - **x_t:** :math:`(B, I)`
@@ -77,8 +76,8 @@ class Denoiser(torch.nn.Module):
         is_list = isinstance(hidden_channels, (list, tuple))
         if not is_list or len(hidden_channels) == 0:
             raise ValueError(
-                f"'hidden_channels' needs to be an integer or a list of at "
-                f'least one (got {describe(hidden_channels)})'
+                f"'hidden_channels' needs to be an integer or a non-empty list "
+                f'of integers (got {describe(hidden_channels)})'
             )
         hidden = [check_int('hidden_channels', h) for h in hidden_channels]
         self.num_items = check_int('num_items', num_items)
@@ -89,8 +88,8 @@ class Denoiser(torch.nn.Module):
         )
         self.normalize = check_bool('normalize', normalize)
 
-        # The first layer is kept in two parts, one for the items and one for
-        # the step, so that sparse rows can look up `item_weight`.
+        # The first layer is split into an item part and a step part, so that
+        # sparse rows can look up `item_weight`.
         encoder, decoder = list(reversed(hidden)), [*hidden, num_items]
         self.item_weight = Parameter(torch.empty(num_items, encoder[0]))
         self.time_emb = Linear(time_channels, time_channels)
@@ -109,7 +108,7 @@ class Denoiser(torch.nn.Module):
             assert isinstance(lin, Linear)
             torch.nn.init.xavier_normal_(lin.weight)
             torch.nn.init.normal_(lin.bias, 0.0, 0.001)
-        # Both parts of the first layer are scaled as a single layer.
+        # Xavier initialization of the first layer as a whole.
         fan = self.num_items + self.time_channels + self.item_weight.size(1)
         torch.nn.init.normal_(self.item_weight, 0.0, math.sqrt(2 / fan))
         torch.nn.init.normal_(self.time_lin.weight, 0.0, math.sqrt(2 / fan))
@@ -117,20 +116,14 @@ class Denoiser(torch.nn.Module):
 
     @property
     def lin_out(self) -> Linear:
-        r"""The last layer, :math:`\mathbf{W}_{\mathrm{out}}` and
-        :math:`\mathbf{b}_{\mathrm{out}}`.
-        """
+        r"""The last layer."""
         lin = self.decoder[-1]
         assert isinstance(lin, Linear)
         return lin
 
     def time_encoding(self, t: Tensor) -> Tensor:
-        r"""The sinusoidal encoding of steps, cosines first, zero-padded to
-        an odd size.
-
-        Shapes:
-            - **t:** :math:`(B)`
-            - **output:** :math:`(B, C)`
+        r"""The sinusoidal encoding :math:`(B, C)` of steps :math:`(B)`,
+        cosines first, zero-padded if :math:`C` is odd.
         """
         half = self.time_channels // 2
         freq = torch.arange(half, device=t.device, dtype=torch.float)
@@ -141,34 +134,20 @@ class Denoiser(torch.nn.Module):
         return out.to(self.time_emb.weight.dtype)
 
     def hidden(self, z: Tensor, t: Tensor) -> Tensor:
-        r"""The last hidden layer, from the items' share :math:`\mathbf{z}` of
-        the first layer.
-
-        Shapes:
-            - **z:** :math:`(B, H)`
-            - **t:** :math:`(B)`, or :math:`(1)` for all rows
-            - **output:** :math:`(B, H^{\prime})`
+        r"""The last hidden layer :math:`(B, H^{\prime})`, from the item part
+        :math:`(B, H)` of the first layer and steps :math:`(B)` or :math:`(1)`.
         """
         return self.last_hidden(z + self.time_shift(t))
 
     def time_shift(self, t: Tensor) -> Tensor:
-        r"""The step's share of the first layer, including its bias.
-
-        Shapes:
-            - **t:** :math:`(B)`
-            - **output:** :math:`(B, H)`
-        """
+        r"""The step part :math:`(B, H)` of the first layer, with its bias."""
         out = self.time_lin(self.time_emb(self.time_encoding(t)))
         assert isinstance(out, Tensor)
         return out
 
     def last_hidden(self, h: Tensor) -> Tensor:
-        r"""The last hidden layer, from the output of the first layer before
-        its activation.
-
-        Shapes:
-            - **h:** :math:`(B, H)`
-            - **output:** :math:`(B, H^{\prime})`
+        r"""The last hidden layer :math:`(B, H^{\prime})`, from the first layer
+        :math:`(B, H)` before its activation.
         """
         for lin in [*self.encoder, *self.decoder[:-1]]:
             h = lin(h.tanh())
@@ -204,8 +183,8 @@ class Denoiser(torch.nn.Module):
         first = official.pop('in_layers.0.weight', None)
         if first is None or first.dim() != 2:
             raise ValueError(
-                f"'state_dict' needs a matrix for "
-                f"'in_layers.0.weight' (got {list(state_dict)})"
+                f"'state_dict' needs a matrix 'in_layers.0.weight' "
+                f'(got {list(state_dict)})'
             )
         renamed = {
             'item_weight': first[:, : self.num_items].t(),

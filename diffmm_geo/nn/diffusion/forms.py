@@ -1,13 +1,12 @@
-r"""The choice of a form for a denoiser's two products with all items."""
+r"""Cost models that choose the form of a denoiser's products."""
 
 from diffmm_geo.ops.diffused_linear import suits_gram
 
 FORMS = ('auto', 'dense', 'gram', 'sampled')
 
-# Drawing one element of noise and of dropout takes about as long as this many
-# floating point operations of a product.
+# Cost of an element of noise and dropout, in floating point operations.
 FLOPS_PER_NOISE = 3000
-# The cost of a Cholesky factor and its gradient, in products of hidden size.
+# Cost of a Cholesky factor and its gradient, in products of hidden size.
 CHOLESKY_PRODUCTS = 9
 
 

@@ -25,15 +25,13 @@ class GaussianDiffusion(torch.nn.Module):
         0.999 \right), \quad
         \bar{\alpha}_t = \prod_{s=0}^{t} (1 - \beta_s)
 
-    which is computed in double precision and then cast.
-
-    The buffers are vectors over the steps :math:`t = 0, \ldots, T - 1`:
-    :obj:`betas`, :obj:`alphas_cumprod`, :obj:`sqrt_alphas_cumprod`,
+    It is computed in double precision, then cast. The buffers are vectors over
+    the steps: :obj:`betas`, :obj:`alphas_cumprod`, :obj:`sqrt_alphas_cumprod`,
     :obj:`sqrt_one_minus_alphas_cumprod`, :obj:`posterior_variance`,
     :obj:`posterior_log_variance_clipped`, :obj:`posterior_mean_coef1`,
-    :obj:`posterior_mean_coef2`, and :obj:`elbo_weight`, which is
+    :obj:`posterior_mean_coef2`, and :obj:`elbo_weight` (Equation 11),
     :math:`\mathrm{SNR}(t - 1) - \mathrm{SNR}(t)` with :math:`\mathrm{SNR}(t)
-    = \bar{\alpha}_t / (1 - \bar{\alpha}_t)`, and :math:`1` at :math:`t = 0`.
+    = \bar{\alpha}_t / (1 - \bar{\alpha}_t)`, or :math:`1` at :math:`t = 0`.
 
     Args:
         num_steps (int, optional): The number of steps :math:`T`.
@@ -85,9 +83,8 @@ class GaussianDiffusion(torch.nn.Module):
         self.noise_max = check_number('noise_max', noise_max, self.noise_min)
         if self.noise_scale * self.noise_max >= 1:
             raise ValueError(
-                f"'noise_scale' times 'noise_max' needs to be "
-                f'less than 1 (got '
-                f'{self.noise_scale * self.noise_max})'
+                f"'noise_scale' times 'noise_max' needs to be less than 1 "
+                f'(got {self.noise_scale * self.noise_max})'
             )
 
         for name, value in self._schedule().items():
@@ -107,7 +104,7 @@ class GaussianDiffusion(torch.nn.Module):
         previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
         noise = 1 - alphas_cumprod
         variance = betas * (1 - previous) / noise
-        # The variance at t = 0 is zero, whose logarithm is not finite.
+        # The variance is zero at t = 0.
         clipped = variance.clone()
         clipped[0] = variance[min(1, self.num_steps - 1)]
         snr = alphas_cumprod / noise
@@ -143,14 +140,12 @@ class GaussianDiffusion(torch.nn.Module):
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
             t (int or torch.Tensor): The step of each row, or one for all.
             noise (torch.Tensor, optional): The noise
-                :math:`\boldsymbol{\epsilon}`, standard normal if not given.
-                (default: :obj:`None`)
+                :math:`\boldsymbol{\epsilon}`.
+                (default: :obj:`None`, standard normal)
 
         Shapes:
-            - **x_start:** :math:`(B, I)`
+            - **x_start, noise, output:** :math:`(B, I)`
             - **t:** :math:`(B)`
-            - **noise:** :math:`(B, I)`
-            - **output:** :math:`(B, I)`
 
         Raises:
             ValueError: If shapes, types or devices do not match, or a step is
@@ -172,9 +167,7 @@ class GaussianDiffusion(torch.nn.Module):
         x_t: Tensor,
         t: int | Tensor,
     ) -> Tensor:
-        r"""The mean :math:`\boldsymbol{\mu}_t` of :meth:`posterior_step`, which
-        has the same arguments.
-        """
+        r"""The mean :math:`\boldsymbol{\mu}_t` of :meth:`posterior_step`."""
         check_matrix('x_start', x_start, finite=False, device=self.betas.device)
         check_matrix_like('x_t', x_t, x_start, x_start.dtype)
         t = check_steps(t, x_t.size(0), self.num_steps, self.betas.device)
@@ -190,8 +183,8 @@ class GaussianDiffusion(torch.nn.Module):
         t: int | Tensor,
         noise: Tensor | None = None,
     ) -> Tensor:
-        r"""One step of the reverse process (Equation 4), from the posterior
-        :math:`q(\mathbf{a}_{t-1} | \mathbf{a}_t, \mathbf{a}_0)`
+        r"""One step of the reverse process (Equation 4), a sample of the
+        posterior :math:`q(\mathbf{a}_{t-1} | \mathbf{a}_t, \mathbf{a}_0)`
 
         .. math::
             \mathbf{a}_{t-1} = \boldsymbol{\mu}_t + \tilde{\sigma}_t \,
@@ -206,20 +199,16 @@ class GaussianDiffusion(torch.nn.Module):
         The step at :math:`t = 0` returns :math:`\mathbf{a}_0`, without noise.
 
         Args:
-            x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`, in general
-                predicted by a denoiser.
+            x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`, or a
+                denoiser's prediction of them.
             x_t (torch.Tensor): The rows :math:`\mathbf{a}_t`.
             t (int or torch.Tensor): The step of each row, or one for all.
             noise (torch.Tensor, optional): The noise
-                :math:`\boldsymbol{\epsilon}`. Without it, the step returns
-                the mean. (default: :obj:`None`)
+                :math:`\boldsymbol{\epsilon}`. (default: :obj:`None`, none)
 
         Shapes:
-            - **x_start:** :math:`(B, I)`
-            - **x_t:** :math:`(B, I)`
+            - **x_start, x_t, noise, output:** :math:`(B, I)`
             - **t:** :math:`(B)`
-            - **noise:** :math:`(B, I)`
-            - **output:** :math:`(B, I)`
 
         Raises:
             ValueError: If shapes, types or devices do not match, or a step is
@@ -229,7 +218,7 @@ class GaussianDiffusion(torch.nn.Module):
         if noise is None:
             return mean
         check_matrix_like('noise', noise, x_t, x_t.dtype)
-        # The logarithm of the variance keeps its precision in half types.
+        # The logarithm of the variance stays precise in half precision.
         scale = (0.5 * self.posterior_log_variance_clipped[t]).exp()
         scale = scale * (torch.as_tensor(t, device=scale.device) > 0)
         return mean + _rows(scale, x_t) * noise
@@ -243,5 +232,4 @@ class GaussianDiffusion(torch.nn.Module):
 
 
 def _rows(x: Tensor, like: Tensor) -> Tensor:
-    r"""A number for each row, as a column of the type of the rows."""
     return x.to(like.dtype).view(-1, 1)

@@ -1,4 +1,4 @@
-r"""The generation of interactions in hidden size."""
+r"""Sampling in the hidden layer, without rows of all items."""
 
 import torch
 from torch import Tensor
@@ -13,19 +13,18 @@ from diffmm_geo.ops.product import compute_dtype, matmul, product
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import check_index, check_k
 
-# Hidden states to hold at a time on a CPU: 8 MiB in float32, which stay in
-# cache.
+# Elements of a block of hidden states on a CPU: 8 MiB, to stay in cache.
 BLOCK_SIZE = 2**21
 
 
 class HiddenReverse:
-    r"""Equals :meth:`InteractionDiffusion.sample` up to the last layer of its
-    last step, without noise and row normalization.
+    r"""Equals :meth:`InteractionDiffusion.sample` without noise and row
+    normalization, up to the last layer of its last step.
 
     The first layer reads the rows only as :math:`\mathbf{z} = \mathbf{a}
-    \mathbf{W}_{\mathrm{in}}`, so the process runs in hidden size. With
-    :math:`\mathbf{s}_t` the step's share of the first layer and
-    :math:`\mathbf{y}_t = \mathbf{z}_t + \mathbf{s}_t` its output, a step is
+    \mathbf{W}_{\mathrm{in}}`, so the process runs on hidden states. With the
+    step part :math:`\mathbf{s}_t` of the first layer and its output
+    :math:`\mathbf{y}_t = \mathbf{z}_t + \mathbf{s}_t`, a step is
 
     .. math::
         \mathbf{y}_{t-1} = c_1 \left( \mathbf{h}_t (\mathbf{W}_{\mathrm{out}}
@@ -35,11 +34,7 @@ class HiddenReverse:
 
     In the last step, :math:`c_1 = 1` and :math:`c_2 = 0`: the process ends in
     :math:`\mathbf{h}_0 \mathbf{W}_{\mathrm{out}} + \mathbf{b}_{\mathrm{out}}`.
-    Products are in the type of autocast.
-
-    Args:
-        diffusion (GaussianDiffusion): The diffusion process.
-        denoiser (Denoiser): The denoiser.
+    Autocast sets the data type of products.
     """
 
     @torch.no_grad()
@@ -59,7 +54,7 @@ class HiddenReverse:
         self.denoiser = denoiser
         self.dtype = compute_dtype(weight)
         self.start = shift[-1]
-        # From the last step down to 1. Step 0 is the last hidden layer alone.
+        # Step 0 is the last hidden layer alone.
         self.steps = [
             (
                 (coef1[t] * weight).to(self.dtype),
@@ -71,12 +66,8 @@ class HiddenReverse:
 
     @torch.no_grad()
     def __call__(self, z: Tensor) -> Tensor:
-        r"""The last hidden layer of the last step, from :math:`\mathbf{z}` of
-        the first.
-
-        Shapes:
-            - **z:** :math:`(B, H)`
-            - **output:** :math:`(B, H^{\prime})`
+        r"""The last hidden layer :math:`(B, H^{\prime})` of the last step,
+        from :math:`\mathbf{z}` :math:`(B, H)` of the first.
         """
         y = (z + self.start).to(self.dtype)
         for weight, shift, coef2 in self.steps:
@@ -92,18 +83,9 @@ def sample_edges_in_hidden_size(
     num_edges_per_user: int = 1,
     candidates: Tensor | None = None,
 ) -> Tensor:
-    r"""Equals :meth:`InteractionDiffusion.sample_edges`, without noise and row
-    normalization.
-
-    Users with the same items are computed once.
-
-    Args:
-        model (InteractionDiffusion): The diffusion of the modality.
-        interactions (CSR): The distinct items of each user.
-        num_edges_per_user (int, optional): As in the plain form.
-            (default: :obj:`1`)
-        candidates (torch.Tensor, optional): As in the plain form.
-            (default: :obj:`None`)
+    r"""Equals :meth:`InteractionDiffusion.sample_edges` without noise and row
+    normalization, from the distinct items of each user. Users with the same
+    items share one computation.
     """
     denoiser, lin = model.denoiser, model.denoiser.lin_out
     dtype = compute_dtype(lin.weight)

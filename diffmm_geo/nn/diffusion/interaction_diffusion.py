@@ -19,25 +19,24 @@ from diffmm_geo.utils.checks import (
     check_type,
 )
 
-# Scores to hold at a time on a CPU: 8 MiB in float32.
+# Scores in a block on a CPU: 8 MiB in float32.
 BLOCK_SIZE = 2**21
 
 
 class InteractionDiffusion(torch.nn.Module):
     r"""The diffusion of the `"DiffMM: Multi-Modal Diffusion Model for
     Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper (Section 3.2)
-    for one modality, over the users' rows of interactions
-    :math:`\mathbf{a}_0 \in {\{ 0, 1 \}}^{I}`.
-
-    This is the plain form, on rows of all items. Train several modalities, or
-    large graphs, with :class:`~diffmm_geo.nn.ModalityDiffusion`.
+    for one modality, over each user's row of interactions
+    :math:`\mathbf{a}_0 \in {\{ 0, 1 \}}^{I}`. Use
+    :class:`~diffmm_geo.nn.ModalityDiffusion` for several modalities or large
+    graphs.
 
     Args:
         num_items (int): The number of items :math:`I`.
         diffusion (GaussianDiffusion, optional): The diffusion process.
             (default: :class:`GaussianDiffusion` with its defaults)
         denoiser (Denoiser, optional): The denoiser.
-            (default: a new one of :obj:`**denoiser_kwargs`)
+            (default: one with :obj:`**denoiser_kwargs`)
         **denoiser_kwargs (optional): Additional arguments of
             :class:`~diffmm_geo.nn.Denoiser`.
 
@@ -86,9 +85,8 @@ class InteractionDiffusion(torch.nn.Module):
         t: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        r"""The two terms of the training objective for each user: the evidence
-        lower bound (Equations 5 to 13) and the modality-aware signal injection
-        (MSI, Equation 14)
+        r"""The evidence lower bound (Equations 5 to 13) and the modality-aware
+        signal injection (MSI, Equation 14) of each user
 
         .. math::
             \mathcal{L}_{\mathrm{elbo}} = \frac{w_t}{I} {\| \mathbf{a}_0 -
@@ -97,28 +95,25 @@ class InteractionDiffusion(torch.nn.Module):
             \mathbf{F}_m - \mathbf{a}_0 \mathbf{E}_i \|}^2.
 
         The objective is the mean of the first plus :obj:`msi_weight` times the
-        mean of the second (Equation 24).
+        mean of the second (Equation 24). Embeddings get no gradient.
 
         Args:
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
-            item_emb (torch.Tensor): The item embeddings :math:`\mathbf{E}_i`,
-                which get no gradient.
+            item_emb (torch.Tensor): The item embeddings :math:`\mathbf{E}_i`.
             modality_emb (torch.Tensor): The projected features
-                :math:`\mathbf{F}_m`, which get no gradient.
-            msi_weight (float, optional): The weight of the MSI term, which is
-                returned *without* it. At :obj:`0`, the term is zero and is not
-                computed. (default: :obj:`0.1`)
-            t (torch.Tensor, optional): The step of each row, uniform if not
-                given. (default: :obj:`None`)
-            noise (torch.Tensor, optional): The noise, standard normal if not
-                given. (default: :obj:`None`)
+                :math:`\mathbf{F}_m`.
+            msi_weight (float, optional): The weight of the MSI term. The
+                returned term is unweighted, and zero if the weight is zero.
+                (default: :obj:`0.1`)
+            t (torch.Tensor, optional): The step of each row.
+                (default: :obj:`None`, uniform)
+            noise (torch.Tensor, optional): The noise.
+                (default: :obj:`None`, standard normal)
 
         Shapes:
-            - **x_start:** :math:`(B, I)`
-            - **item_emb:** :math:`(I, F)`
-            - **modality_emb:** :math:`(I, F)`
+            - **x_start, noise:** :math:`(B, I)`
+            - **item_emb, modality_emb:** :math:`(I, F)`
             - **t:** :math:`(B)`
-            - **noise:** :math:`(B, I)`
             - **output:** two vectors :math:`(B)`
         """
         weight = self.denoiser.item_weight
@@ -156,9 +151,8 @@ class InteractionDiffusion(torch.nn.Module):
 
         Args:
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
-            sampling_steps (int, optional): The number of steps by which to
-                diffuse the rows first. At :obj:`0`, the reverse process starts
-                from the rows as they are. (default: :obj:`0`)
+            sampling_steps (int, optional): The number of forward steps before
+                the reverse process. (default: :obj:`0`)
             sampling_noise (bool, optional): Whether to add posterior noise in
                 every step but the last. (default: :obj:`False`)
 
@@ -196,8 +190,8 @@ class InteractionDiffusion(torch.nn.Module):
         sampling_noise: bool = False,
         candidates: Tensor | None = None,
     ) -> Tensor:
-        r"""Generates the interactions of every user: the items with the
-        highest scores of :meth:`sample`, a block of users at a time.
+        r"""Generates interactions: the items with each user's highest scores
+        of :meth:`sample`.
 
         Args:
             edge_index (torch.Tensor): The observed interactions, row 0 users,
@@ -251,7 +245,6 @@ class InteractionDiffusion(torch.nn.Module):
         item_emb: Tensor,
         modality_emb: Tensor,
     ) -> None:
-        r"""Raises :class:`ValueError` unless the MSI term can be computed."""
         if check_number('msi_weight', msi_weight, 0.0) == 0:
             return
         like, num_items = self.denoiser.item_weight, self.num_items

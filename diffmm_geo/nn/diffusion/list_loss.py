@@ -28,8 +28,7 @@ from diffmm_geo.utils.checks import (
     check_type,
 )
 
-# Per batch in the form 'sampled': rows of noise, and rows whose outputs are
-# squared.
+# Rows of noise, and rows with a squared output, of a batch in 'sampled'.
 NUM_NOISES = 128
 NUM_SAMPLES = 256
 
@@ -43,22 +42,20 @@ def list_loss(
     form: str = 'auto',
     t: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""Equals :meth:`InteractionDiffusion.loss`, from lists of interactions.
-
-    The form :obj:`"dense"` has the same law exactly. The others are described
-    in :meth:`~diffmm_geo.nn.ModalityDiffusion.batch_loss`, which has the same
-    arguments. Products are in the type of autocast.
+    r"""Equals :meth:`InteractionDiffusion.loss` in distribution if
+    :obj:`form="dense"`. :meth:`~diffmm_geo.nn.ModalityDiffusion.batch_loss`
+    describes the other forms and the arguments.
     """
     process, denoiser, lists = model.diffusion, model.denoiser, interactions
     weight, lin = denoiser.item_weight, denoiser.lin_out
     check_choice('form', form, FORMS)
     model.check_msi(msi_weight, item_emb, modality_emb)
     check_type('interactions', lists, CSR)
-    if not lists.col.is_cuda:  # Reading the values would block the device.
+    if not lists.col.is_cuda:  # Reading values would synchronize a GPU.
         check_index('interactions', lists.col, model.num_items)
     check_same_device('interactions', lists.col, weight.device)
     if denoiser.normalize:
-        # The length of a diffused row depends on all of its items.
+        # The norm of a diffused row needs all items.
         x_start = lists.dense(weight)
         return model.loss(x_start, item_emb, modality_emb, msi_weight, t)
 

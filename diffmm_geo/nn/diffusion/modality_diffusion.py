@@ -34,9 +34,9 @@ T = TypeVar('T', bound='ModalityDiffusion')
 class ModalityDiffusion(Pretrained):
     r"""The multi-modal graph diffusion of the `"DiffMM: Multi-Modal
     Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
-    paper (Section 3.2): an :class:`~diffmm_geo.nn.InteractionDiffusion` for
-    each modality, with one process and denoisers that share no weights.
-    :obj:`diffusion[modality]` returns one of them.
+    paper (Section 3.2): an :class:`~diffmm_geo.nn.InteractionDiffusion` per
+    modality, :obj:`diffusion[modality]`, with its own denoiser and a shared
+    diffusion process.
 
     Args:
         num_items (int): The number of items :math:`I`.
@@ -86,7 +86,6 @@ class ModalityDiffusion(Pretrained):
     @property
     def config(self) -> dict[str, Any]:
         denoiser = self.denoisers[self.modalities[0]]
-        # Another process could not be reconstructed from its arguments.
         kind = type(self.diffusion)
         if kind is not GaussianDiffusion:
             raise ValueError(
@@ -119,7 +118,7 @@ class ModalityDiffusion(Pretrained):
         return {m: self[m].denoiser for m in self.modalities}
 
     def __getitem__(self, modality: str) -> InteractionDiffusion:
-        r"""The diffusion of one modality, which shares its parameters."""
+        r"""The diffusion of a modality, with shared parameters."""
         check_choice('modality', modality, self.modalities)
         denoiser = self._denoisers[module_name(modality)]
         assert isinstance(denoiser, Denoiser)
@@ -140,9 +139,7 @@ class ModalityDiffusion(Pretrained):
         t: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        r"""The terms of :meth:`InteractionDiffusion.loss()
-        <diffmm_geo.nn.InteractionDiffusion.loss>` for a modality.
-        """
+        r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.loss`."""
         return self[modality].loss(
             x_start, item_emb, modality_emb, msi_weight, t, noise
         )
@@ -157,8 +154,8 @@ class ModalityDiffusion(Pretrained):
         form: str = 'auto',
         t: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        r"""The terms of :meth:`loss` from lists of interactions, in a fast
-        form. Products are in the type of autocast.
+        r"""The terms of :meth:`loss`, from lists of interactions. Autocast
+        sets the data type of products.
 
         Args:
             modality (str): The modality.
@@ -169,25 +166,24 @@ class ModalityDiffusion(Pretrained):
                 (default: :obj:`0.1`)
             form (str, optional): The form of the products with all items.
 
-                - :obj:`"dense"`: as written in the equations.
-                - :obj:`"gram"`: through the Gram matrices of the first and the
-                  last layer, without a matrix of users and items. The error of
-                  the output is the same. The noise is drawn after the first
-                  layer, which is exact without dropout, and otherwise as the
-                  number of items grows.
-                - :obj:`"auto"`: for each layer, the cheaper of these two, as
-                  long as it is as good as exact.
-                - :obj:`"sampled"`: an unbiased estimate for a fraction of the
-                  cost. Users share rows of noise, and the output is squared
-                  for a sample of users, drawn by their weight in the loss.
+                - :obj:`"dense"`: the equations as written.
+                - :obj:`"gram"`: Gram matrices of the first and the last layer
+                  instead of a matrix of users and items. The error of the
+                  output is equal. Noise is added to the output of the first
+                  layer: exact without dropout, and with dropout in the limit
+                  of many items.
+                - :obj:`"auto"`: for each layer, the cheaper of these two. With
+                  dropout, :obj:`"gram"` requires many items.
+                - :obj:`"sampled"`: a cheaper unbiased estimate. Users share
+                  rows of noise, and only a sample of users, drawn by their
+                  weight in the loss, contributes the square of the output.
 
                 (default: :obj:`"auto"`)
             t (torch.Tensor, optional): As in :meth:`loss`.
                 (default: :obj:`None`)
 
         Shapes:
-            - **item_emb:** :math:`(I, F)`
-            - **modality_emb:** :math:`(I, F)`
+            - **item_emb, modality_emb:** :math:`(I, F)`
             - **t:** :math:`(B)`
             - **output:** two vectors :math:`(B)`
         """
@@ -208,9 +204,7 @@ class ModalityDiffusion(Pretrained):
         sampling_steps: int = 0,
         sampling_noise: bool = False,
     ) -> Tensor:
-        r"""The scores of :meth:`InteractionDiffusion.sample()
-        <diffmm_geo.nn.InteractionDiffusion.sample>` for a modality.
-        """
+        r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.sample`."""
         return self[modality].sample(x_start, sampling_steps, sampling_noise)
 
     def sample_edges(
@@ -223,9 +217,8 @@ class ModalityDiffusion(Pretrained):
         sampling_noise: bool = False,
         candidates: Tensor | None = None,
     ) -> Tensor:
-        r"""The edges of :meth:`InteractionDiffusion.sample_edges()
-        <diffmm_geo.nn.InteractionDiffusion.sample_edges>` for a modality.
-        Without noise and row normalization, they are generated in hidden size.
+        r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.sample_edges`. A
+        fast path on hidden states runs without noise and row normalization.
         """
         check_int('num_users', num_users, 0)
         edge_index = check_edge_index(
@@ -255,9 +248,7 @@ class ModalityDiffusion(Pretrained):
         sampling_noise: bool = False,
         candidates: Tensor | None = None,
     ) -> Tensor:
-        r"""The edges of :meth:`sample_edges`, from the distinct items of each
-        user.
-        """
+        r"""As :meth:`sample_edges`, from the distinct items of each user."""
         model = self[modality]
         check_int('sampling_steps', sampling_steps, 0)
         check_bool('sampling_noise', sampling_noise)
@@ -286,7 +277,7 @@ class ModalityDiffusion(Pretrained):
         form: str = 'auto',
         on_step: Callable[[], None] | None = None,
     ) -> dict[str, float]:
-        r"""Trains denoisers in one pass over all users.
+        r"""Trains denoisers for one pass over all users.
 
         Args:
             optimizer (torch.optim.Optimizer): The optimizer of the denoisers.
@@ -317,7 +308,7 @@ class ModalityDiffusion(Pretrained):
         blocks = interactions.take(order).blocks(batch_size)
         for step, (_, batch) in enumerate(blocks, start=1):
             losses = []
-            # One step per denoiser, so that the gradients of only one are held.
+            # Only one denoiser at a time holds gradients.
             for m in modality_emb_dict:
                 optimizer.zero_grad()
                 elbo, msi = self.batch_loss(
@@ -332,7 +323,7 @@ class ModalityDiffusion(Pretrained):
             if on_step is not None:
                 on_step()
         finite.check()
-        optimizer.zero_grad()  # Gradients are as large as the denoisers.
+        optimizer.zero_grad()  # Frees as much memory as the denoisers take.
         return {m: float(loss) for m, loss in total.items()}
 
     def fit(
@@ -347,7 +338,7 @@ class ModalityDiffusion(Pretrained):
         msi_weight: float = 0.1,
         progress: bool = False,
     ) -> None:
-        r"""Trains the denoisers on their own, without the rest of DiffMM.
+        r"""Trains the denoisers alone, without the rest of DiffMM.
 
         Args:
             edge_index (torch.Tensor): The observed interactions, row 0 users,

@@ -14,8 +14,8 @@ def bpr_loss(user_emb: Tensor, pos_emb: Tensor, neg_emb: Tensor) -> Tensor:
 
     Args:
         user_emb (torch.Tensor): The embeddings of users :math:`u_b`.
-        pos_emb (torch.Tensor): Those of positive items :math:`i_b`.
-        neg_emb (torch.Tensor): Those of negative items :math:`j_b`.
+        pos_emb (torch.Tensor): The embeddings of positive items :math:`i_b`.
+        neg_emb (torch.Tensor): The embeddings of negative items :math:`j_b`.
 
     Shapes:
         - **user_emb, pos_emb, neg_emb:** :math:`(B, d)`

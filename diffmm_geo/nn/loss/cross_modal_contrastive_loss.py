@@ -31,28 +31,26 @@ class CrossModalContrastiveLoss(torch.nn.Module):
         \mathbf{V}_{m^{\prime}}) & \text{if anchor is } \texttt{modality}
         \end{cases}
 
-    with the main view :math:`\mathbf{Z}` and modality views
-    :math:`\mathbf{V}_1, \ldots, \mathbf{V}_M`; see
-    :func:`~diffmm_geo.nn.info_nce`. Call it for users and for items, and add
-    up.
+    with the main view :math:`\mathbf{Z}`, modality views :math:`\mathbf{V}_1,
+    \ldots, \mathbf{V}_M` and :func:`~diffmm_geo.nn.info_nce`. DiffMM adds the
+    losses of users and items.
 
     Args:
         temperature (float, optional): The temperature :math:`\tau`.
             (default: :obj:`0.5`)
-        anchor (str, optional): What modality views are contrasted with: the
-            main view (:obj:`"main"`) or each other (:obj:`"modality"`). By
-            default the main view, unless :obj:`main` is not given.
+        anchor (str, optional): Whether to contrast modality views with the
+            main view (:obj:`"main"`) or with each other (:obj:`"modality"`).
+            If :obj:`None`, the main view is the anchor if it is given.
             (default: :obj:`None`)
-        num_candidates (int, optional): If given, the number of nodes from
-            which sums over all nodes are estimated; see
-            :func:`~diffmm_geo.nn.info_nce`. (default: :obj:`None`)
+        num_candidates (int, optional): The number of nodes from which to
+            estimate sums over all nodes; see :func:`~diffmm_geo.nn.info_nce`.
+            (default: :obj:`None`, all nodes)
 
     Shapes:
         - **views:** :math:`(N, F)` for every modality
         - **index:** :math:`(B)`
         - **main** *(optional)*: :math:`(N, F)`
-        - **output:** scalar; zero for a single view with anchor
-          :obj:`"modality"`
+        - **output:** scalar; zero if :obj:`"modality"` has a single view
 
     Raises:
         ValueError: If :obj:`anchor` is unknown, :obj:`main` is missing for
@@ -96,7 +94,7 @@ class CrossModalContrastiveLoss(torch.nn.Module):
             raise ValueError("'views' needs at least one view (got none)")
         if self.anchor == 'main' and main is None:
             raise ValueError(
-                "'main' needs to be given for anchor='main' (got None)"
+                "'main' needs to be given if anchor='main' (got None)"
             )
         named = {f"views['{name}']": view for name, view in views.items()}
         if main is not None:
@@ -117,11 +115,10 @@ class CrossModalContrastiveLoss(torch.nn.Module):
         main: Tensor | None = None,
         candidate_sample: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        r"""The loss without checks, which would wait for a GPU.
-        :obj:`candidate_sample` is that of :func:`~diffmm_geo.nn.info_nce`.
+        r"""The loss without checks, which would synchronize a GPU. See
+        :func:`~diffmm_geo.nn.info_nce` for :obj:`candidate_sample`.
         """
         if main is None or self.anchor == 'modality':
-            # Each view against all those after it.
             passes = [
                 (view, views[n:]) for n, view in enumerate(views[:-1], start=1)
             ]

@@ -1,4 +1,4 @@
-r"""Whole models."""
+r"""Models."""
 
 from .diffmm import DiffMM
 from .mf import MF

@@ -34,9 +34,9 @@ Embeddings = dict[str, Tensor]  # By node type.
 
 class DiffMM(NewItemsMixin, PretrainedWithGraphs):
     r"""The recommendation model of the `"DiffMM: Multi-Modal Diffusion Model
-    for Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper. The output
-    :math:`\mathbf{H}` of a :class:`~diffmm_geo.nn.MultiModalLightGCNConv` over
-    the observed and the generated graphs is propagated further
+    for Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper. It
+    propagates the output :math:`\mathbf{H}` of a
+    :class:`~diffmm_geo.nn.MultiModalLightGCNConv`
 
     .. math::
         \mathbf{Z}_0 = \mathbf{H}, \qquad
@@ -44,9 +44,9 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         \mathbf{Z} = \sum_{l=0}^{L} \mathbf{Z}_l + \omega \,
         \frac{\mathbf{H}}{\| \mathbf{H} \|}
 
-    (normalized by rows). An item's score for a user is the product of their
-    rows of :math:`\mathbf{Z}`. The view of modality :math:`m`, from its
-    generated graph :math:`\mathbf{\hat{A}}_m`, ID embeddings and row-normalized
+    with row-wise normalization. The score of an item for a user is the product
+    of their rows in :math:`\mathbf{Z}`. The view of modality :math:`m`, with
+    generated graph :math:`\mathbf{\hat{A}}_m` and row-normalized projected
     features :math:`\mathbf{\bar{F}}_m`, is
 
     .. math::
@@ -56,39 +56,37 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
     Args:
         num_users (int): The number of users.
         num_items (int): The number of items.
-        modality_channels (dict[str, int]): The number of raw channels of
-            every modality.
+        modality_channels (dict[str, int]): The raw channels of each modality.
         embedding_dim (int, optional): The embedding size :math:`d`.
             (default: :obj:`64`)
-        num_layers (int, optional): The number :math:`L` of further
-            propagation steps. (default: :obj:`1`)
+        num_layers (int, optional): The number :math:`L` of propagation steps.
+            (default: :obj:`1`)
         generated_weight (float, optional): The weight of the generated
             graphs. (default: :obj:`0.2`)
         residual_weight (float, optional): The weight :math:`\omega` of the
             normalized residual. (default: :obj:`0.5`)
         projection (str or dict[str, str], optional): The projection of raw
-            features to embeddings, for all modalities or for each:
-            :obj:`"linear"` (affine) or :obj:`"leaky_xavier"` (no bias, Xavier
-            initialization, LeakyReLU of slope 0.2).
-            (default: :obj:`"linear"`)
+            features, for all modalities or for each: :obj:`"linear"` (affine)
+            or :obj:`"leaky_xavier"` (no bias, Xavier initialization, LeakyReLU
+            of slope 0.2). (default: :obj:`"linear"`)
         edge_type (tuple[str, str, str], optional): The edge type of observed
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
 
     Shapes:
-        - **feature_dict:** raw features :math:`(|\mathcal{I}|, C_m)` for
-          every modality
+        - **feature_dict:** raw features :math:`(|\mathcal{I}|, C_m)` of every
+          modality
         - **edge_index_dict:** as in
           :class:`~diffmm_geo.nn.MultiModalLightGCNConv`; views need the
           generated graphs of all modalities
-        - **n_id_dict** *(optional)*: the nodes of a subgraph, by node type,
-          to which features and graphs then refer; gradients of ID embeddings
-          are sparse
-        - **output:** :math:`(|\mathcal{U}|, d)` for users and
-          :math:`(|\mathcal{I}|, d)` for items, by node type; paired with the
-          views by modality if :obj:`return_views=True`
+        - **n_id_dict** *(optional)*: the nodes of a subgraph by node type;
+          features and graphs then refer to the subgraph, and gradients of ID
+          embeddings are sparse
+        - **output:** :math:`(|\mathcal{U}|, d)` and
+          :math:`(|\mathcal{I}|, d)` by node type; also the views by modality
+          if :obj:`return_views=True`
 
     Raises:
-        ValueError: If an argument is out of range or does not fit.
+        ValueError: If an argument is out of range or of the wrong shape.
 
     Example:
         >>> import torch
@@ -156,11 +154,8 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         }
 
     def projected(self, feature_dict: Mapping[str, Tensor]) -> Embeddings:
-        r"""The projected features :math:`\mathbf{F}_m`, not normalized.
-
-        Shapes:
-            - **feature_dict:** :math:`(|\mathcal{I}|, C_m)`
-            - **output:** :math:`(|\mathcal{I}|, d)` for every modality
+        r"""The projected features :math:`\mathbf{F}_m` of each modality,
+        :math:`(|\mathcal{I}|, d)` from :math:`(|\mathcal{I}|, C_m)`.
         """
         out: Embeddings = self.projections(feature_dict, self.num_items)
         return out
@@ -170,7 +165,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         edge_index_dict: EdgeIndexDict,
         prepare: bool = True,
     ) -> dict[EdgeType, BipartiteAdj]:
-        r"""Normalizes and sorts graphs, to be passed as `edge_index_dict`."""
+        r"""Normalizes and sorts graphs for repeated calls of the model."""
         weight = self.user_emb.weight
         return self.conv.adjacency_dict(
             edge_index_dict, self.size, weight.dtype, prepare, weight.device
@@ -197,7 +192,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
                 self.conv.step(adj_dict[t], x_user, feature[m])
                 for m, t in zip(self.modalities, self.edge_types[1:])
             ]
-        # All starts are propagated side by side.
+        # One propagation of all starts, side by side.
         user, item = (torch.cat(x, dim=-1) for x in zip(*starts))
         sums = self.conv.power_sum(
             adj_dict[self.edge_type], user, item, self.num_layers
@@ -229,7 +224,6 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         self,
         n_id_dict: Mapping[str, Tensor] | None,
     ) -> list[Tensor]:
-        r"""All rows, or those of a subgraph, whose gradients are sparse."""
         tables = [self.user_emb.weight, self.item_emb.weight]
         if n_id_dict is None:
             return tables
@@ -265,15 +259,13 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         candidate_sample: Mapping[str, tuple[Tensor, Tensor]] | None = None,
         contrastive_dtype: torch.dtype | None = None,
     ) -> dict[str, Tensor]:
-        r"""The training objective of a batch
+        r"""The weighted terms of the training objective of a batch
 
         .. math::
             \mathcal{L} = \mathcal{L}_{\mathrm{BPR}} + \lambda_1 \left(
             \mathcal{L}_{\mathrm{cl}}^{\mathrm{user}} +
             \mathcal{L}_{\mathrm{cl}}^{\mathrm{item}} \right) + \lambda_2
-            \left( {\| \mathbf{E}_u \|}^2 + {\| \mathbf{E}_i \|}^2 \right)
-
-        as its three weighted terms. Their sum is the objective.
+            \left( {\| \mathbf{E}_u \|}^2 + {\| \mathbf{E}_i \|}^2 \right).
 
         Args:
             feature_dict (dict[str, torch.Tensor]): The raw features.
@@ -282,22 +274,26 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
             neg_item (torch.Tensor): A negative item for each.
             reg_weight (float, optional): The weight :math:`\lambda_2`.
                 (default: :obj:`1e-6`)
-            ssl_weight (float, optional): The weight :math:`\lambda_1`; with
-                zero, no views are computed. (default: :obj:`1e-2`)
+            ssl_weight (float, optional): The weight :math:`\lambda_1`. At zero,
+                no views are computed. (default: :obj:`1e-2`)
             temperature (float, optional): See
                 :class:`~diffmm_geo.nn.CrossModalContrastiveLoss`.
                 (default: :obj:`0.5`)
-            anchor (str, optional): Likewise. (default: :obj:`"main"`)
-            num_candidates (int, optional): Likewise. (default: :obj:`None`)
-            n_id_dict (dict[str, torch.Tensor], optional): The nodes of a
-                subgraph, by node type, to which all other arguments then
-                refer. The second norm is that of its nodes.
+            anchor (str, optional): See
+                :class:`~diffmm_geo.nn.CrossModalContrastiveLoss`.
+                (default: :obj:`"main"`)
+            num_candidates (int, optional): See
+                :class:`~diffmm_geo.nn.CrossModalContrastiveLoss`.
                 (default: :obj:`None`)
-            candidate_sample (dict[str, tuple], optional): For each node type,
-                the :obj:`candidate_sample` of
-                :func:`~diffmm_geo.nn.info_nce`. (default: :obj:`None`)
-            contrastive_dtype (torch.dtype, optional): If given, autocasts the
-                contrastive loss to it. (default: :obj:`None`)
+            n_id_dict (dict[str, torch.Tensor], optional): The nodes of a
+                subgraph by node type. All other arguments then refer to the
+                subgraph, and only its embeddings are regularized.
+                (default: :obj:`None`)
+            candidate_sample (dict[str, tuple], optional): The
+                :obj:`candidate_sample` of :func:`~diffmm_geo.nn.info_nce` for
+                each node type. (default: :obj:`None`)
+            contrastive_dtype (torch.dtype, optional): The type to autocast the
+                contrastive loss to. (default: :obj:`None`)
 
         Shapes:
             - **edge_label_index:** :math:`(2, B)`
@@ -306,8 +302,8 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
               :obj:`"contrastive"`
 
         Raises:
-            ValueError: If an argument is out of range or does not fit. On a
-                GPU, indices are not checked, to not wait for it.
+            ValueError: If an argument is out of range or of the wrong shape.
+                Indices on a GPU are not checked, to avoid synchronization.
         """
         check_number('reg_weight', reg_weight, 0.0)
         check_number('ssl_weight', ssl_weight, 0.0)
@@ -357,7 +353,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         self,
         n_id_dict: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        r"""The squared norm of the ID embeddings, or of a subgraph's."""
+        r"""The squared norm of all ID embeddings, or of a subgraph's."""
         user, item = self._id_embeddings(n_id_dict)
         return user.square().sum() + item.square().sum()
 
@@ -370,9 +366,8 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         exclude_edge_index: Tensor | None = None,
         user_index: Tensor | None = None,
     ) -> Tensor:
-        r"""The top-:math:`k` items of users, from the model's output; see
-        :meth:`Recommender.recommend
-        <diffmm_geo.recommender.Recommender.recommend>`.
+        r"""The top-:math:`k` items of users; see
+        :meth:`diffmm_geo.recommender.Recommender.recommend`.
         """
         check_k(k, self.num_items)
         user, item = self(feature_dict, edge_index_dict).values()
@@ -392,8 +387,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
 
     def __repr__(self) -> str:
         return (
-            f'{self.__class__.__name__}({self.num_users}, '
-            f'{self.num_items}, {self.modality_channels}, '
-            f'embedding_dim={self.embedding_dim}, '
+            f'{self.__class__.__name__}({self.num_users}, {self.num_items}, '
+            f'{self.modality_channels}, embedding_dim={self.embedding_dim}, '
             f'num_layers={self.num_layers})'
         )

@@ -7,19 +7,24 @@ from diffmm_geo.utils.checks import check_int
 
 
 class MF(torch.nn.Module):
-    r"""Matrix factorization, trained as in the `"BPR: Bayesian Personalized
-    Ranking from Implicit Feedback" <https://arxiv.org/abs/1205.2618>`_ paper:
-    an embedding for each user and item, whose products are scores.
+    r"""The matrix factorization model of the `"BPR: Bayesian Personalized
+    Ranking from Implicit Feedback" <https://arxiv.org/abs/1205.2618>`_ paper
+
+    .. math::
+        s_{ui} = {\mathbf{e}_u}^{\top} \mathbf{e}_i.
 
     Args:
         num_users (int): The number of users.
         num_items (int): The number of items.
-        embedding_dim (int, optional): The size :math:`d` of embeddings.
+        embedding_dim (int, optional): The embedding size :math:`d`.
             (default: :obj:`64`)
 
     Shapes:
-        - **output:** :math:`(|\mathcal{U}|, d)` and
-          :math:`(|\mathcal{I}|, d)`
+        - **output:** user embeddings :math:`(|\mathcal{U}|, d)` and item
+          embeddings :math:`(|\mathcal{I}|, d)`
+
+    Raises:
+        ValueError: If an argument is out of range.
 
     Example:
         >>> import torch
@@ -62,14 +67,14 @@ class MF(torch.nn.Module):
         *,
         reg_weight: float = 1e-4,
     ) -> dict[str, Tensor]:
-        r"""The BPR loss and the regularization of the embeddings of the
-        batch, divided by its size. Their sum is the objective.
+        r"""The terms of the training objective of a batch: the BPR loss and
+        the regularization.
 
         Args:
-            edge_label_index (torch.Tensor): The users and positive items of
-                the batch.
+            edge_label_index (torch.Tensor): Users and positive items.
             neg_item (torch.Tensor): A negative item for each.
-            reg_weight (float, optional): The weight of the regularization.
+            reg_weight (float, optional): The weight of the squared norm of
+                the batch's embeddings, divided by its size.
                 (default: :obj:`1e-4`)
 
         Shapes:

@@ -11,9 +11,7 @@ T = TypeVar('T', bound='NewItemsMixin')
 
 
 class NewItemsMixin:
-    r"""Methods of a model whose items also have features, for items that have
-    no interactions.
-    """
+    r"""Adds items without interactions to a model with item features."""
 
     num_items: int
     embedding_dim: int
@@ -24,23 +22,22 @@ class NewItemsMixin:
         num_new_items: int,
         item_emb: Tensor | None = None,
     ) -> T:
-        r"""A copy of the model with new items appended, which are scored by
-        their features: they have no interactions and, unless given, ID
-        embeddings of zero.
+        r"""A copy of the model with new items, which are scored by their
+        features.
 
-        Features then need rows for the new items. All graphs stay valid, and
-        the embeddings of users and old items stay the same. A
+        Append rows for new items to the features. Graphs stay valid, and
+        embeddings of users and old items do not change. A trained
         :class:`~diffmm_geo.nn.ModalityDiffusion` generates no interactions
-        with items that it was not trained with.
+        with new items.
 
-        New items tend to rank high: averaging over neighbors shortens
-        embeddings, and they have none. If they rank too high, use the mean ID
-        embedding of items with a single interaction.
+        Averaging over neighbors shortens embeddings. New items have no
+        neighbors, so they tend to rank high. If they rank too high, pass the
+        mean ID embedding of items with a single interaction.
 
         Args:
             num_new_items (int): The number of new items.
             item_emb (torch.Tensor, optional): Their ID embeddings.
-                (default: :obj:`None`)
+                (default: :obj:`None`, zeros)
 
         Shapes:
             - **item_emb:** :math:`(N, d)`
@@ -60,12 +57,9 @@ class NewItemsMixin:
         return out
 
     def without_item_emb(self: T, item_index: Tensor) -> T:
-        r"""A copy of the model with ID embeddings of zero for some items, so
-        that they are scored like :meth:`with_new_items`. Use it for items
-        without interactions, which training saw only as negatives.
-
-        Shapes:
-            - **item_index:** :math:`(N)`
+        r"""A copy of the model with zero ID embeddings of the items
+        :obj:`item_index` :math:`(N)`. Use it for items without interactions,
+        which training saw only as negatives.
         """
         item_index = check_index('item_index', item_index, self.num_items)
         out = copy.deepcopy(self)

@@ -19,9 +19,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class LinearProjection(torch.nn.Linear):
-    r"""The affine projection :math:`\mathbf{X} \mathbf{W}^{\top} +
-    \mathbf{b}`.
-    """
+    r"""An affine projection that also takes half precision features."""
 
     def forward(self, x: Tensor) -> Tensor:
         return _linear(x, self.weight, self.bias)
@@ -29,11 +27,7 @@ class LinearProjection(torch.nn.Linear):
 
 class LeakyXavierProjection(torch.nn.Module):
     r"""The projection :math:`\mathrm{LeakyReLU}_{0.2}(\mathbf{X}
-    \mathbf{W})`, without bias and with Xavier initialization.
-
-    Args:
-        in_channels (int): The number of raw channels.
-        out_channels (int): The number of channels to project to.
+    \mathbf{W})`, with Xavier initialization.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -55,15 +49,7 @@ PROJECTIONS: dict[str, type[torch.nn.Module]] = {
 
 
 class ModalityProjection(ModuleDict):
-    r"""Projects the raw features of each modality to embeddings.
-
-    Args:
-        modality_channels (dict[str, int]): The number of raw channels of each
-            modality.
-        embedding_dim (int): The number of channels to project to.
-        projection (str or dict[str, str]): A key of :obj:`PROJECTIONS`, for
-            all modalities or for each.
-    """
+    r"""Projects the raw features of each modality to embeddings."""
 
     def __init__(
         self,
@@ -110,7 +96,7 @@ class ModalityProjection(ModuleDict):
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    # Features stored in half precision are not copied to full precision.
+    # Avoids a copy of half precision features in full precision.
     if x.dtype in HALF and x.dtype != weight.dtype and not x.requires_grad:
         return row_linear(x, weight, bias)
     return F.linear(x.to(weight.dtype), weight, bias)

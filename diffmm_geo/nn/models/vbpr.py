@@ -7,24 +7,24 @@ from diffmm_geo.utils.checks import check_int, check_matrix
 
 
 class VBPR(torch.nn.Module):
-    r"""The model of the `"VBPR: Visual Bayesian Personalized Ranking from
-    Implicit Feedback" <https://arxiv.org/abs/1510.01784>`_ paper, matrix
-    factorization with item features
+    r"""The VBPR model of the `"VBPR: Visual Bayesian Personalized Ranking from
+    Implicit Feedback" <https://arxiv.org/abs/1510.01784>`_ paper, which adds
+    item features to matrix factorization
 
     .. math::
         s_{ui} = \beta_i + {\boldsymbol{\gamma}_u}^{\top}
         \boldsymbol{\gamma}_i + {\boldsymbol{\theta}_u}^{\top} \mathbf{E}
         \mathbf{f}_i + {\boldsymbol{\beta}'}^{\top} \mathbf{f}_i
 
-    (without the terms that are the same for all items of a user). It is the
-    product of the embeddings :math:`[\boldsymbol{\gamma}_u,
-    \boldsymbol{\theta}_u, 1]` and :math:`[\boldsymbol{\gamma}_i, \mathbf{E}
-    \mathbf{f}_i, \beta_i + {\boldsymbol{\beta}'}^{\top} \mathbf{f}_i]`.
+    without terms that are constant for a user. The score is the product of the
+    embeddings :math:`[\boldsymbol{\gamma}_u, \boldsymbol{\theta}_u, 1]` and
+    :math:`[\boldsymbol{\gamma}_i, \mathbf{E} \mathbf{f}_i, \beta_i +
+    {\boldsymbol{\beta}'}^{\top} \mathbf{f}_i]`.
 
     Args:
         num_users (int): The number of users.
-        feature (torch.Tensor): The features :math:`\mathbf{f}_i` of all
-            items. They are not part of the :obj:`state_dict`.
+        feature (torch.Tensor): The item features :math:`\mathbf{f}_i`, not
+            part of the :obj:`state_dict`.
         embedding_dim (int, optional): The size :math:`d` of
             :math:`\boldsymbol{\gamma}_u` and :math:`\boldsymbol{\gamma}_i`.
             (default: :obj:`64`)
@@ -33,8 +33,12 @@ class VBPR(torch.nn.Module):
 
     Shapes:
         - **feature:** :math:`(|\mathcal{I}|, F)`
-        - **output:** :math:`(|\mathcal{U}|, d + d' + 1)` and
-          :math:`(|\mathcal{I}|, d + d' + 1)`
+        - **output:** user embeddings :math:`(|\mathcal{U}|, d + d' + 1)` and
+          item embeddings :math:`(|\mathcal{I}|, d + d' + 1)`
+
+    Raises:
+        ValueError: If an argument is out of range, or :obj:`feature` is not a
+            finite matrix.
 
     Example:
         >>> import torch
@@ -93,14 +97,14 @@ class VBPR(torch.nn.Module):
         reg_weight: float = 1e-4,
         feature_reg_weight: float = 0.0,
     ) -> dict[str, Tensor]:
-        r"""The BPR loss and the regularization. Their sum is the objective.
+        r"""The terms of the training objective of a batch: the BPR loss and
+        the regularization.
 
         Args:
-            edge_label_index (torch.Tensor): The users and positive items of
-                the batch.
+            edge_label_index (torch.Tensor): Users and positive items.
             neg_item (torch.Tensor): A negative item for each.
             reg_weight (float, optional): The weight of the squared norm of
-                the embeddings and biases of the batch, divided by its size.
+                the batch's embeddings and biases, divided by its size.
                 (default: :obj:`1e-4`)
             feature_reg_weight (float, optional): The weight of the squared
                 norm of :math:`\mathbf{E}` and :math:`\boldsymbol{\beta}'`.
