@@ -1,6 +1,6 @@
-# The targets need Python, gcc and make. They install everything else into .venv,
-# in the versions of constraints.txt. pip reads its settings (mirrors, caches,
-# proxies) from its usual environment variables and files.
+# The targets need Python, gcc and make. They install everything else into
+# .venv, in the versions of constraints.txt. pip reads its settings (mirrors,
+# caches, proxies) from its usual environment variables and files.
 
 PYTHON ?= python3
 # The cache of wheels built from source, shared by checkouts.
@@ -19,8 +19,8 @@ PIP := $(BIN)/python -m pip
 # Prints errors only.
 INSTALL := $(PIP) install -qq --progress-bar off
 
-# Exported, so that isolated builds obey it, too. The path is relative, since pip
-# splits the variable at spaces.
+# Exported, so that isolated builds obey it, too. The path is relative, since
+# pip splits the variable at spaces.
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -42,7 +42,7 @@ demo: $(STAMPS)/examples ## Train DiffMM and LightGCN on MovieLens-100K
 bench: $(STAMPS)/examples $(STAMPS)/sparse ## Measure kernels and training
 	$(BIN)/python benchmarks/run.py all --output runs/bench $(BENCH_ARGS)
 
-# Installs nothing if PyTorch and PyG are present, since a machine with a GPU may
+# Installs nothing if PyTorch and PyG are present, as a machine with a GPU may
 # have no network.
 HAS_PYG = $(1) -c 'import pytest, torch_geometric' 2>/dev/null
 gpu: ## Check and measure everything on a GPU, in 8 minutes

@@ -1,7 +1,7 @@
 """Writes the pages of the API reference from every :obj:`__all__`.
 
-Each module directly below :obj:`diffmm_geo` has a page. The page *Beneath* lists
-names that only deeper packages export.
+Each module directly below :obj:`diffmm_geo` has a page. The page *Beneath*
+lists the names that only deeper packages export.
 """
 
 import ast
@@ -142,8 +142,8 @@ def module_page(module: ModuleType, members: list[str]) -> str:
 def beneath_page(names: dict[str, list[str]]) -> str:
     lines = heading('Beneath', '=')
     lines += [
-        'Arguments, return values and parts of public classes. These may change '
-        'between minor versions.',
+        'Arguments, return values and parts of public classes. These may '
+        'change between minor versions.',
         '',
     ]
     for name, members in names.items():

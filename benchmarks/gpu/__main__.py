@@ -68,7 +68,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace, scratch: Path) -> dict[str, str]:
-    """Runs the phases, and returns what became of each."""
+    """Runs the phases, and returns the outcome of each."""
     deadline = time.monotonic() + args.seconds - RESERVE
     spec = Spec(
         device=args.device,
@@ -114,6 +114,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    # A run that is ended leaves what it has.
+    # A terminated run keeps its measurements.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -14,7 +14,7 @@ from examples.experiments.experiment import (
     make_parser,
     start,
 )
-from examples.experiments.plots import COLOURS, draw_bars, new_figure
+from examples.experiments.plots import COLORS, draw_bars, new_figure
 from examples.experiments.run_store import OBSERVED
 from examples.experiments.table import (
     markdown_table,
@@ -106,7 +106,7 @@ def main():
             values_above=line,
         )
         at_random = axes.axhline(
-            line, color=COLOURS[4], linestyle='--', linewidth=1.4
+            line, color=COLORS[4], linestyle='--', linewidth=1.4
         )
         axes.margins(y=0.3)
         axes.legend(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-COLOURS = (
+COLORS = (
     '#3b6fb6',
     '#e07b39',
     '#4c9f70',
@@ -61,19 +61,19 @@ def draw_dots(
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(panels, metrics):
         for y, values in enumerate(rows.values()):
-            x, colour = values[metric], COLOURS[0 if y == 0 else 5]
+            x, color = values[metric], COLORS[0 if y == 0 else 5]
             if y == 0:
                 axes.axvline(
-                    mean(x), color=colour, linewidth=1, linestyle=':', zorder=1
+                    mean(x), color=color, linewidth=1, linestyle=':', zorder=1
                 )
             axes.plot(
-                [mean(x)] * 2, [y - 0.27, y + 0.27], color=colour, linewidth=3
+                [mean(x)] * 2, [y - 0.27, y + 0.27], color=color, linewidth=3
             )
             axes.scatter(
                 x,
                 [y] * len(x),
                 s=34,
-                color=colour,
+                color=color,
                 alpha=0.6,
                 linewidths=0,
                 zorder=3,
@@ -84,7 +84,7 @@ def draw_dots(
                 xycoords=('axes fraction', 'data'),
                 va='center',
                 fontsize=9,
-                color=colour,
+                color=color,
             )
         axes.locator_params(axis='x', nbins=4)
         axes.set_yticks(range(len(rows)), list(rows))
@@ -112,7 +112,7 @@ def draw_lines(
             x,
             [mean(v) for v in points.values()],
             yerr=spread if any(spread) else None,
-            color=COLOURS[n],
+            color=COLORS[n],
             marker='o',
             markersize=5,
             capsize=3,
@@ -142,7 +142,7 @@ def draw_bars(
             x,
             [mean(v) for v in groups.values()],
             0.92 * width,
-            color=COLOURS[n],
+            color=COLORS[n],
             alpha=0.85,
             label=name,
         )

@@ -20,7 +20,7 @@ from examples.experiments.experiment import (
     start,
 )
 from examples.experiments.plots import (
-    COLOURS,
+    COLORS,
     GREY,
     log_scale,
     new_figure,
@@ -159,7 +159,7 @@ def report(experiment, study):
     panels = figure.subplots(1, len(args.parameters) + 1, sharey=True)
     x = [t.number for t in trials]
     so_far = [max(t.value for t in trials[: n + 1]) for n in range(len(trials))]
-    panels[0].step(x, so_far, where='post', color=COLOURS[1], label='best')
+    panels[0].step(x, so_far, where='post', color=COLORS[1], label='best')
     panels[0].set(xlabel='trial', ylabel='validation Recall@20')
     for axes, name in zip(panels, [None, *args.parameters]):
         if name is not None:
@@ -168,7 +168,7 @@ def report(experiment, study):
         y = [t.value for t in trials]
         axes.scatter(x, y, s=22, color=GREY, alpha=0.7, linewidths=0)
         top = trials.index(ranked[0])
-        axes.scatter(x[top], y[top], s=60, color=COLOURS[1], zorder=3)
+        axes.scatter(x[top], y[top], s=60, color=COLORS[1], zorder=3)
         if name in LOG:
             log_scale(axes)
         tidy(axes)
