@@ -68,7 +68,7 @@ def labels(users: int, mode: str) -> dict[str, int | str]:
 
 
 def stop(session: Session, record: Record, done: list[Record]) -> bool:
-    """Whether this size would exceed a limit, extrapolated from smaller ones."""
+    """Whether this size would exceed a limit, judged by smaller ones."""
     if not done:
         return False
     last = done[-1].metrics

@@ -56,7 +56,7 @@ def train(
     spec: dict[str, Any],
     after: Callable[[DiffMMTrainer], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The metrics of a run, and those that `after` computes from its trainer."""
+    """The metrics of a run, and those that `after` takes from its trainer."""
     if spec['threads'] is not None:
         torch.set_num_threads(spec['threads'])
     device = torch.device(spec['device'])

@@ -1,4 +1,4 @@
-"""Times kernels against other libraries. Each family gets a share of the time."""
+"""Times kernels against other libraries. Each family has a time budget."""
 
 from __future__ import annotations
 

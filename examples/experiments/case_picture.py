@@ -1,5 +1,5 @@
-r"""The picture of the case study: a user and their items as a bipartite
-graph, whose items are the rows of a heat map for each modality.
+r"""The figure of the case study: a user and their items as a bipartite graph,
+with the items as the rows of one heat map per modality.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,12 +20,12 @@ def draw_case(
     r"""Draws a user's edges.
 
     Args:
-        user (str): What to call the user.
-        names (list[str]): What to call the items, observed ones first.
+        user (str): The label of the user.
+        names (list[str]): The labels of the items, observed ones first.
         observed (list[bool]): Which items are observed.
         held_out (list[bool]): Which items are held out.
         generated (dict[str, list[int]]): For each modality, the rows of the
-            items that were generated.
+            generated items.
         similarity (dict[str, torch.Tensor]): For each modality, the
             similarity of all items.
         title (str): The title.
@@ -60,7 +60,7 @@ def draw_case(
             cut(num_observed - 0.5, color='#222222', linewidth=1)
         axes.set_title(f'similarity by {m}', fontsize=10)
         axes.set_yticks([])
-        # Columns are the rows again, told by the colors of their edges.
+        # Columns show the same items, in the colors of their edges.
         axes.set_xticks([])
         middle = (num_observed - 1) / 2, (num_observed + num_items - 1) / 2
         for x, text in zip(middle, ('observed', 'generated')):
@@ -101,7 +101,7 @@ def _draw_graph(
         edges += [(n, color, m) for n in rows]
     done: dict[int, int] = {}
     for n, color, _ in edges:
-        # Edges to the same item side by side.
+        # Draws edges to the same item side by side.
         turn = 0.06 * done.get(n, 0) * (1 if n < middle else -1)
         done[n] = done.get(n, 0) + 1
         axes.add_patch(
@@ -183,7 +183,7 @@ def _mark_generated(
     generated: Mapping[str, Sequence[int]],
     num_items: int,
 ) -> None:
-    r"""A mark at the left of a row for each modality that generated it."""
+    r"""Marks the modalities that generated an item, left of its row."""
     marked: dict[int, int] = {}
     for color, rows in zip(COLORS, generated.values()):
         for n in rows:

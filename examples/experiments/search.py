@@ -1,11 +1,11 @@
-r"""A search for DiffMM's settings with Optuna, by validation Recall. The test
-set is only looked at in the end, for the best trial.
+r"""Searches for DiffMM's settings with Optuna, by validation Recall. Only the
+best trial is evaluated on the test set, at the end.
 
     python -m examples.experiments.search --dataset tiktok --root ROOT \
         --modalities image audio --trials 30 --parameters reg_weight ssl_weight
 
-Needs the extra `search`. The study is kept in a file beside the runs: the
-same command goes on with it, also with a larger number of trials.
+Needs the extra `search`. A file next to the runs holds the study: the same
+command continues it, also with a larger number of trials.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ from examples.experiments.table import (
     values_of,
 )
 
-# What is tried of each setting.
+# The range of each setting.
 SPACE = {
     'reg_weight': lambda t, n: t.suggest_float(n, 1e-7, 1e-3, log=True),
     'ssl_weight': lambda t, n: t.suggest_float(n, 1e-3, 1.0, log=True),
@@ -81,7 +81,7 @@ def main():
         val = [run.result['best_val']['val']['recall@20'] for run in of]
         return sum(val) / len(val)
 
-    # A study is one space on one data set with one base of settings.
+    # A study has one search space, one data set and one set of base settings.
     base = experiment.store.folder('DiffMM', experiment.config('DiffMM', seed))
     name = '-'.join([base.name, *sorted(args.parameters)])
     folder = Path(args.runs) / args.dataset / 'search'
@@ -101,8 +101,8 @@ def main():
 
 
 def open_study(optuna, path, seed):
-    r"""The study in a file. Trials that were stopped are queued again, where
-    their runs go on from their checkpoints.
+    r"""The study in a file. Interrupted trials are queued again, and their runs
+    resume from their checkpoints.
     """
     backend = optuna.storages.journal.JournalFileBackend(str(path))
     study = optuna.create_study(
@@ -111,7 +111,7 @@ def open_study(optuna, path, seed):
         direction='maximize',
         load_if_exists=True,
     )
-    # Goes on with other values than it began with.
+    # Continues with other values than at its start.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     State = optuna.trial.TrialState
     for trial in study.get_trials(states=(State.RUNNING,)):  # Killed.
@@ -175,8 +175,8 @@ def report(experiment, study):
     figure.suptitle(f'Search on {args.dataset}')
     experiment.write(
         f'Search on {args.dataset}',
-        f'The best of {len(trials)} trials by validation Recall. The first has '
-        f'on the test set, {of_seeds(args.seeds)}: {shown}.\n\n{table}',
+        f'The best of {len(trials)} trials by validation Recall. Test metrics '
+        f'of the first, {of_seeds(args.seeds)}: {shown}.\n\n{table}',
         figure,
         {
             'trials': [
