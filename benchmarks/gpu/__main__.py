@@ -34,17 +34,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--seconds',
         type=float,
         default=480.0,
-        help='for the whole run; the last phases are left out (default: 480)',
+        help='limit of the run, which skips its last phases (default: 480)',
     )
     parser.add_argument(
         '--quick', action='store_true', help='tiny inputs, a sample of cases'
     )
     parser.add_argument(
-        '--root', help='holds tiktok/raw/, to train on it (default: generated)'
+        '--root', help='folder of tiktok/raw/ (default: generated data)'
     )
     parser.add_argument(
         '--sources',
-        help='holds source archives or wheels of torch-scatter and '
+        help='folder with source archives or wheels of torch-scatter and '
         'torch-sparse, to compare with',
     )
     parser.add_argument(
