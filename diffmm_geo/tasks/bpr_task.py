@@ -22,11 +22,11 @@ class BPRTask(Task):
             :class:`~diffmm_geo.tasks.Task`.
         config (TrainingConfig): The settings.
         make_model (callable): Makes the model for a number of users and a
-            number of items. Its :meth:`forward` returns the embeddings of
-            users and items, and its :meth:`loss` takes users and positive
+            number of items. Its :obj:`forward` returns the embeddings of
+            users and items, and its :obj:`loss` takes users and positive
             items, and negative items.
         loss_weights (dict[str, float], optional): Keyword arguments of the
-            model's :meth:`loss`. (default: :obj:`None`)
+            model's :obj:`loss`. (default: :obj:`None`)
         edge_type (tuple[str, str, str], optional): The edge type of observed
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
         device (torch.device or str, optional): The device of the data and

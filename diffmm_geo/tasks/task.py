@@ -40,9 +40,9 @@ class Task(Module, ABC):
     :obj:`loss_optimizers` down the sum of :meth:`loss` for each of
     :meth:`batches`.
 
-    A subclass makes its :obj:`model` after :meth:`__init__`, which sets the
-    seed, calls :meth:`reset_optimizers`, and implements :meth:`loss` and
-    :meth:`embeddings`.
+    A subclass makes its :obj:`model` after :obj:`super().__init__`, which
+    sets the seed, calls :meth:`reset_optimizers`, and implements :meth:`loss`
+    and :meth:`embeddings`.
 
     Args:
         data (HeteroData): The user-item graph. The store of

@@ -5,87 +5,106 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from diffmm_geo.tasks import Task
 from diffmm_geo.training.random_state import random_state, set_random_state
 from diffmm_geo.utils.sharded_state import (
     sharded_optimizer_state,
+    sharded_state,
     whole_state,
 )
-
-if TYPE_CHECKING:
-    from diffmm_geo.training.trainer import Trainer
 
 # These only decide when to stop, and may change on resuming.
 STOPPING = ('num_epochs', 'patience')
 
 
+def get_state(task: Task) -> dict[str, Any]:
+    r"""All that the embeddings of a task depend on, whole on each rank."""
+    state: dict[str, Any] = whole_state(task.get_state(), task.ranks)
+    return state
+
+
+def set_state(task: Task, state: dict[str, Any]) -> None:
+    r"""Restores what :meth:`get_state` returned."""
+    model = sharded_state(state['model'], task.model)
+    task.set_state({**state, 'model': model})
+
+
 def make_checkpoint(
-    trainer: Trainer,
+    task: Task,
+    history: list[dict[str, Any]],
+    data_digests: dict[str, str],
     best: dict[str, Any],
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    r"""What to resume from, and the weights of the epoch if they are the best
-    so far.
+    is_best: bool,
+) -> dict[str, Any]:
+    r"""What to resume from.
 
     Args:
-        trainer (Trainer): The trainer at the end of an epoch.
-        best (dict): The :meth:`state_dict` of the best epoch.
+        task (Task): The task at the end of an epoch.
+        history (list[dict]): The records of all epochs.
+        data_digests (dict[str, str]): The digests of all data.
+        best (dict): The state of the best epoch.
+        is_best (bool): Whether this epoch is the best.
     """
-    is_best = trainer.best_val is trainer.history[-1]
-    state = best if is_best else trainer.state_dict()
     optimizers = {
         name: optimizer.state_dict()
-        for name, optimizer in trainer.task.optimizers.items()
+        for name, optimizer in task.optimizers.items()
     }
     return {
-        'task': type(trainer.task).__name__,
-        'config': asdict(trainer.config),
-        'data': trainer.data_digests,
-        'history': trainer.history,
-        'state': state,
+        'task': type(task).__name__,
+        'config': asdict(task.config),
+        'data': data_digests,
+        'history': history,
+        'state': best if is_best else get_state(task),
         'best': None if is_best else best,
-        'optimizers': whole_state(optimizers, trainer.ranks),
-        'random': random_state(trainer.device),
-    }, {'record': trainer.best_val, 'state': best} if is_best else None
+        'optimizers': whole_state(optimizers, task.ranks),
+        'random': random_state(task.device),
+    }
 
 
 def restore_checkpoint(
-    trainer: Trainer,
+    task: Task,
+    data_digests: dict[str, str],
     content: dict[str, Any],
-) -> dict[str, Any]:
-    r"""Restores the state of a run, and returns the weights of its best epoch.
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    r"""Restores the state of a run, and returns its history and the state of
+    its best epoch.
 
     Args:
-        trainer (Trainer): A trainer of the same data and settings.
+        task (Task): A task of the same data and settings.
+        data_digests (dict[str, str]): The digests of all data.
         content (dict): The checkpoint.
 
     Raises:
         ValueError: If the checkpoint belongs to other data or settings.
     """
-    _check_task(trainer, content)
-    trainer.load_state_dict(content['state'])
-    for name, optimizer in trainer.task.optimizers.items():
+    _check_task(task, data_digests, content)
+    set_state(task, content['state'])
+    for name, optimizer in task.optimizers.items():
         optimizer.load_state_dict(
             sharded_optimizer_state(content['optimizers'][name], optimizer)
         )
-    trainer.history[:] = content['history']
-    set_random_state(trainer.device, content['random'])
-    best: dict[str, Any] = content['best'] or content['state']
-    return best
+    set_random_state(task.device, content['random'])
+    return content['history'], content['best'] or content['state']
 
 
-def _check_task(trainer: Trainer, content: dict[str, Any]) -> None:
-    task = type(trainer.task).__name__
-    if content['task'] != task:
+def _check_task(
+    task: Task,
+    data_digests: dict[str, str],
+    content: dict[str, Any],
+) -> None:
+    name = type(task).__name__
+    if content['task'] != name:
         raise ValueError(
-            f"'checkpoint_dir' needs to hold a run of {task} (got one of "
+            f"'checkpoint_dir' needs to hold a run of {name} (got one of "
             f'{content["task"]})'
         )
     # A file holds plain values only.
-    config, old = asdict(trainer.config), content['config']
+    config, old = asdict(task.config), content['config']
     differing = [
         name
         for name in sorted({*config, *old} - {*STOPPING})
@@ -99,12 +118,11 @@ def _check_task(trainer: Trainer, content: dict[str, Any]) -> None:
             f"'{name}' needs to be {old.get(name)!r}, as in the run to resume "
             f'(got {config.get(name)!r})'
         )
-    digests = trainer.data_digests
-    if content['data'] != digests:
+    if content['data'] != data_digests:
         differing = sorted(
             name
-            for name in {*digests, *content['data']}
-            if digests.get(name) != content['data'].get(name)
+            for name in {*data_digests, *content['data']}
+            if data_digests.get(name) != content['data'].get(name)
         )
         raise ValueError(
             f"'data' needs to be that of the run to resume (got another for "

@@ -21,8 +21,10 @@ from diffmm_geo.training.graphed_step import GraphedStep
 from diffmm_geo.training.random_state import random_state
 from diffmm_geo.training.resume import (
     data_digest,
+    get_state,
     make_checkpoint,
     restore_checkpoint,
+    set_state,
 )
 from diffmm_geo.utils.checks import check_type
 from diffmm_geo.utils.finite import (
@@ -32,7 +34,6 @@ from diffmm_geo.utils.finite import (
 )
 from diffmm_geo.utils.memory import kept_memory
 from diffmm_geo.utils.ranks import Ranks
-from diffmm_geo.utils.sharded_state import sharded_state, whole_state
 
 Record = dict[str, Any]
 Callback = Callable[[Record], None]
@@ -126,13 +127,11 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         r"""All that :meth:`embeddings` depends on."""
-        state: dict[str, Any] = whole_state(self.task.get_state(), self.ranks)
-        return state
+        return get_state(self.task)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         r"""Restores what :meth:`state_dict` returned."""
-        model = sharded_state(state_dict['model'], self.model)
-        self.task.set_state({**state_dict, 'model': model})
+        set_state(self.task, state_dict)
 
     def evaluate(self, split: str = 'test') -> dict[str, float]:
         r"""The metrics on held-out interactions, ranking all items that were
@@ -291,7 +290,9 @@ class Trainer:
             if resume and folder is not None:
                 content = folder.read(self.device)
                 if content is not None:
-                    best = restore_checkpoint(self, content)
+                    self.history[:], best = restore_checkpoint(
+                        self.task, self.data_digests, content
+                    )
             with kept_memory() if on_cpu else nullcontext():
                 while not self._is_over():
                     record = self._epoch(progress)
@@ -302,9 +303,7 @@ class Trainer:
                     if folder is not None:
                         assert best is not None
                         with self.task.phase('checkpoint'):
-                            checkpoint = make_checkpoint(self, best)
-                            if self.ranks.is_first:
-                                folder.write(*checkpoint)
+                            self._write_checkpoint(folder, best)
                         record['seconds'] = dict(self.task.seconds)
                     for function in callbacks:
                         function(record)
@@ -312,6 +311,19 @@ class Trainer:
             if best is not None:
                 self.load_state_dict(best)
         return self.history
+
+    def _write_checkpoint(
+        self,
+        folder: CheckpointFolder,
+        best: dict[str, Any],
+    ) -> None:
+        is_best = self.best_val is self.history[-1]
+        checkpoint = make_checkpoint(
+            self.task, self.history, self.data_digests, best, is_best
+        )
+        if self.ranks.is_first:
+            record = {'record': self.best_val, 'state': best}
+            folder.write(checkpoint, record if is_best else None)
 
     def _is_over(self) -> bool:
         if not self.history:
