@@ -1,9 +1,9 @@
-# `make demo` and `make test` need Python, gcc and make; everything else goes
-# into .venv, in the versions of constraints.txt. pip's own settings (mirrors,
-# caches, proxies) come from its usual environment variables and files.
+# The targets need Python, gcc and make. They install everything else into
+# .venv, in the versions of constraints.txt. pip reads its settings (mirrors,
+# caches, proxies) from its usual environment variables and files.
 
 PYTHON ?= python3
-# Wheels built from source, kept for the next checkout.
+# The cache of wheels built from source, shared by checkouts.
 WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/diffmm_geo/wheels
 # `make demo DEMO_ARGS=...`, `make bench BENCH_ARGS=...`,
 # `make gpu GPU_ARGS=...`, `make test PYTEST_ARGS=...`
@@ -16,11 +16,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip
-# Errors only.
+# Prints errors only.
 INSTALL := $(PIP) install -qq --progress-bar off
 
-# For every pip, those that build in isolation included. Relative, as pip
-# splits the variable at spaces.
+# Exported, so that isolated builds obey it, too. The path is relative, since
+# pip splits the variable at spaces.
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -37,12 +37,13 @@ install: $(STAMPS)/examples ## Make .venv with the package and its examples
 demo: $(STAMPS)/examples ## Train DiffMM and LightGCN on MovieLens-100K
 	$(BIN)/python examples/demo.py --root data --output runs/demo $(DEMO_ARGS)
 
-# MovieLens-100K and generated graphs; those of the paper where data has them.
+# Uses MovieLens-100K, generated graphs, and the paper's data sets if data/ has
+# them.
 bench: $(STAMPS)/examples $(STAMPS)/sparse ## Measure kernels and training
 	$(BIN)/python benchmarks/run.py all --output runs/bench $(BENCH_ARGS)
 
-# Where PyTorch and PyG are installed already, it installs nothing: a machine
-# with a GPU may have no network.
+# Installs nothing if PyTorch and PyG are present, as a machine with a GPU may
+# have no network.
 HAS_PYG = $(1) -c 'import pytest, torch_geometric' 2>/dev/null
 gpu: ## Check and measure everything on a GPU, in 8 minutes
 	@if ! $(call HAS_PYG,$(BIN)/python) && ! $(call HAS_PYG,$(PYTHON)); then \
@@ -56,7 +57,7 @@ test: $(STAMPS)/test $(STAMPS)/sparse ## Run the tests, with torch-sparse
 docs: $(STAMPS)/docs ## Build the documentation in docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html
 
-coverage: $(STAMPS)/test $(STAMPS)/sparse ## Run the tests, and count what ran
+coverage: $(STAMPS)/test $(STAMPS)/sparse ## Run the tests, and measure coverage
 	$(BIN)/python -m pytest --cov=diffmm_geo $(PYTEST_ARGS)
 
 lint: $(STAMPS)/dev ## Check style and format
@@ -76,15 +77,15 @@ clean: ## Remove .venv and caches, but neither data nor runs
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp is touched after all else has succeeded, so that an interrupted
-# installation starts again.
+# A stamp is touched after all commands succeeded, so that an interrupted
+# installation restarts.
 
 $(STAMPS)/venv:
 	$(PYTHON) -m venv --clear $(VENV)
 	@mkdir $(STAMPS)
 	@touch $@
 
-# By itself and first: it is what torch-scatter and torch-sparse build against.
+# First and alone, since torch-scatter and torch-sparse build against it.
 $(STAMPS)/torch: constraints.txt | $(STAMPS)/venv
 	$(INSTALL) torch
 	@touch $@

@@ -1,4 +1,4 @@
-"""A process of its own for what is to have a peak of memory of its own."""
+"""Runs a module in a separate process, to measure its peak memory."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def run_child(
     seconds: float,
     huge_pages: bool = False,
 ) -> dict[str, Any]:
-    """What `python -m module SPEC` prints as JSON. Ends it where it holds
-    more bytes, or takes longer, than it may. PyTorch asks for huge pages if
-    told to, where the system grants them.
+    """Returns what `python -m module SPEC` prints as JSON. Ends the process if
+    it exceeds the memory or the time limit. On request, PyTorch uses huge pages
+    where the system grants them.
     """
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     process = subprocess.Popen(
@@ -48,7 +48,7 @@ def run_child(
             if time.monotonic() > deadline:
                 raise LimitError(f'took more than {seconds:.0f} s')
             time.sleep(0.05)
-        # Less than a pipe holds, so the process never waited for this.
+        # This fits into a pipe, so that the process never waited for it.
         out, _ = process.communicate()
     finally:
         process.kill()
@@ -62,19 +62,19 @@ def run_child(
 
 
 def answer(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """In the child: prints what comes of the SPEC, or why nothing did."""
+    """In the child: prints the result for the SPEC, or the error."""
     try:
         try:
             result = work(json.loads(sys.argv[1]))
         except Exception as error:
             result = {'failure': f'{type(error).__name__}: {error}'}
         print(json.dumps(result))
-    except KeyboardInterrupt:  # The parent says so.
+    except KeyboardInterrupt:  # The parent reports it.
         sys.exit(130)
 
 
 def _resident(pid: int) -> float:
     try:
         return read_status('VmRSS', pid)
-    except OSError:  # It has just ended, or this is not Linux.
+    except OSError:  # It has just ended, or the system is not Linux.
         return 0.0

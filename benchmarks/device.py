@@ -26,7 +26,7 @@ PACKAGES = (
 
 
 def to_device(name: str) -> torch.device:
-    """The device of that name, if it can be used."""
+    """The device of this name, if it is available."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -37,7 +37,7 @@ def to_device(name: str) -> torch.device:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What a number depends on besides the code that was timed."""
+    """The machine and the versions that a measurement depends on."""
     return {
         'device': device_name(device),
         'device_type': device.type,
@@ -61,7 +61,7 @@ def device_name(device: torch.device) -> str:
 
 
 def cache_bytes(device: torch.device) -> int:
-    """The size of the last cache before memory."""
+    """The size of the last-level cache."""
     if device.type == 'cuda':
         return torch.cuda.get_device_properties(device).L2_cache_size
     sizes = [32 * 2**20]
@@ -79,10 +79,10 @@ def available_bytes(device: torch.device) -> int:
 
 
 def ceilings(device: torch.device, seconds: float = 0.3) -> dict[str, float]:
-    """The two rates that bound every kernel, as this device reaches them now:
-    bytes a second of a large copy (read plus written), and FLOP a second of a
-    large matrix product for each type. At their best: on a busy machine, a
-    median would be no ceiling.
+    """Measures the two rates that bound every kernel on this device: bytes per
+    second of a large copy (read plus written), and FLOP per second of a large
+    matrix product for each type. Takes the best call, as the median on a busy
+    machine is no upper bound.
     """
     size = max(8 * cache_bytes(device), 2**28) // 4
     source = torch.rand(size, device=device)

@@ -10,7 +10,7 @@ from benchmarks.training import MODES, unknown_fields
 from diffmm_geo.training import RECIPES
 
 QUICK_GRAPH = 'power-500x250x3000'
-# An epoch may take this many seconds.
+# The limit of an epoch in seconds.
 LIMIT = 600.0
 
 
@@ -57,7 +57,7 @@ def measure_epoch(session: Session, graph: str, mode: str) -> Record:
 
 
 def refuse(record: Record, mode: str, asked_for: bool) -> bool:
-    """Marks a mode that this version does not have."""
+    """Marks a mode that this version does not support."""
     missing = unknown_fields(mode)
     if missing:
         record.status = 'failed' if asked_for else 'skipped'

@@ -34,7 +34,7 @@ def cases(session: Session, name: str) -> Iterator[Case]:
     test = store.test_edge_label_index.to(device)
     users = test[0].unique().numel()
 
-    # Embeddings that find some of the held-out items.
+    # Embeddings that rank some of the held-out items high.
     torch.manual_seed(session.options.seed)
     item = torch.randn(graph.num_items, CHANNELS, device=device)
     user = torch.randn(graph.num_users, CHANNELS, device=device)
@@ -71,7 +71,7 @@ def cases(session: Session, name: str) -> Iterator[Case]:
 def evaluate_dense(
     user_emb: Tensor, item_emb: Tensor, test: Tensor, train: Tensor
 ) -> dict[str, float]:
-    """What scripts do: all scores at once, masked, and their top."""
+    """The usual script: all scores at once, masked, and their top-k."""
     num_users, num_items = user_emb.size(0), item_emb.size(0)
     users, row = test[0].unique(return_inverse=True)
     score = user_emb[users] @ item_emb.t()

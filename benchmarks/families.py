@@ -1,4 +1,4 @@
-"""All families of benchmarks: to import one registers it."""
+"""All families of benchmarks. Importing a module registers its family."""
 
 import benchmarks.epoch
 import benchmarks.evaluate

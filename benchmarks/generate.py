@@ -14,11 +14,12 @@ from benchmarks.registry import Record, family
 from benchmarks.session import Session
 from diffmm_geo.nn import ModalityDiffusion
 
-# The paper's; less for generated graphs, whose users times items are many.
+# The paper's size, and a smaller one for generated graphs, which have many
+# pairs of users and items.
 HIDDEN = {name: 1000 for name in REAL}
 OTHER_HIDDEN = 64
 MODALITY = 'image'
-# Users whose edges are checked.
+# The number of users whose edges are checked.
 NUM_CHECKED = 256
 TOLERANCE = 1e-4
 DENSE = 'peer-dense'
@@ -26,7 +27,7 @@ DENSE = 'peer-dense'
 
 @family(
     'generate',
-    'the edges of the diffusion, one for each user',
+    'the edges of the diffusion, one per user',
     (plot_roofline,),
     backends=(OURS, DENSE),
 )
@@ -39,7 +40,7 @@ def run(session: Session) -> Iterator[Record]:
 
 
 class Problem:
-    """A graph and a denoiser, as it is before training."""
+    """A graph and an untrained denoiser."""
 
     def __init__(self, session: Session, graph: Graph, hidden: int) -> None:
         torch.manual_seed(session.options.seed)
@@ -74,8 +75,8 @@ class Problem:
                 tolerance=TOLERANCE,
                 # Edges; both weights; the new edges.
                 bytes=16 * graph.num_edges + 8 * items * hidden + 16 * users,
-                # What cannot be done without: the last product, and the
-                # product of the weights.
+                # The least work: the last product, and the product of the
+                # weights.
                 flops=2 * hidden * items * (users + hidden),
                 edges=users,
                 extra=4 * 4 * users * items if dense else 0,
@@ -83,7 +84,7 @@ class Problem:
             )
 
     def check(self, edge_index: Tensor) -> float:
-        """How far below the best item the chosen one scores, by the dense
+        """By how much the chosen item scores below the best one in the dense
         process in float64, for some users.
         """
         graph, (user, item) = self.graph, self.edge_index
@@ -114,7 +115,7 @@ def sample(
 def sample_dense(
     num_users: int, diffusion: ModalityDiffusion, edge_index: Tensor
 ) -> Tensor:
-    """The paper's process, on all rows of users at once."""
+    """The paper's process, on the rows of all users at once."""
     x_start = torch.zeros(
         num_users, diffusion.num_items, device=edge_index.device
     )

@@ -1,5 +1,5 @@
-"""Graphs to measure on. `python -m benchmarks.graphs ROOT NAME ...` makes
-generated ones beforehand, where large ones take minutes.
+"""Graphs to measure on. `python -m benchmarks.graphs ROOT NAME ...` generates
+graphs beforehand, as large ones take minutes.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch_geometric.data import HeteroData
 from diffmm_geo.datasets.load_dataset import load_dataset
 from diffmm_geo.utils.atomic import atomic_path
 
-# What each data set is loaded with: where features cannot be had, none.
+# The modalities of each data set; none if its features are unavailable.
 REAL = {
     'tiktok': ('image', 'audio'),
     'amazon-baby': (),
     'movielens-100k': ('text', 'genre'),
 }
 GENERATED = [f'power-1e{n}' for n in range(5, 9)]
-# Degrees fall with rank as rank^-exponent, for items faster: on Amazon-Baby,
-# the 1st, 10th and 100th item have 593, 251 and 119 edges, the users 100, 59
-# and 30.
+# Degrees are proportional to rank^-exponent, and fall faster for items: on
+# Amazon-Baby, the 1st, 10th and 100th item have 593, 251 and 119 edges, the
+# users 100, 59 and 30.
 USER_EXPONENT, ITEM_EXPONENT = 0.5, 0.7
-# Edges drawn at a time.
+# The number of edges to draw at a time.
 CHUNK = 2**23
 
 
@@ -38,7 +38,7 @@ class Graph:
     num_users: int
     num_items: int
     edge_index: Tensor
-    # The whole data set, where it is a real one.
+    # The whole data set of a real graph.
     data: HeteroData | None = None
 
     @property
@@ -47,8 +47,8 @@ class Graph:
 
 
 def parse_generated(name: str) -> tuple[int, int, int] | None:
-    """Users, items and edges of `power-EDGES` (ten edges a user and two users
-    an item) or `power-USERSxITEMSxEDGES`.
+    """The numbers of users, items and edges of `power-EDGES` (ten edges per
+    user and two users per item) or `power-USERSxITEMSxEDGES`.
     """
     number = r'(\d+(?:e\d+)?)'
     if match := re.fullmatch(rf'power-{number}', name):
@@ -71,7 +71,9 @@ def check_name(name: str) -> str:
 
 
 def is_available(name: str, root: Path) -> bool:
-    """MovieLens-100K is downloaded; the other files are put there by hand."""
+    """Loads a data set. MovieLens-100K is downloaded; the files of others need
+    to be present.
+    """
     raw = root / name / 'raw' / 'trnMat.pkl'
     return name not in REAL or name == 'movielens-100k' or raw.exists()
 
@@ -103,7 +105,7 @@ def load_graph(name: str, root: Path, seed: int = 0) -> Graph:
 
 
 def generated_path(name: str, root: Path, seed: int = 0) -> Path:
-    """Where a graph is that was generated beforehand."""
+    """The file of a graph that was generated beforehand."""
     return root / f'{name}-{seed}.npy'
 
 
@@ -113,8 +115,8 @@ def power_law(
     num_edges: int,
     seed: int = 0,
 ) -> Tensor:
-    """A graph of distinct edges whose user and item degrees follow a power of
-    their rank. Every user has an edge. Holds three times the edges at most.
+    """A graph of distinct edges whose user and item degrees follow a power law.
+    Every user has an edge. Needs memory for at most three times the edges.
     """
     if not num_users <= num_edges <= num_users * num_items // 4:
         raise ValueError(
@@ -122,7 +124,7 @@ def power_law(
             f'all pairs (got {num_edges} of {num_users} x {num_items})'
         )
     rng = np.random.default_rng(seed)
-    # Without, ranks would be neighbours in memory.
+    # Otherwise, nodes of similar degree would be neighbors in memory.
     user_of = rng.permutation(num_users)
     item_of = rng.permutation(num_items)
 
@@ -149,7 +151,7 @@ def _ranks(
     rng: np.random.Generator, n: int, size: int, exponent: float
 ) -> np.ndarray:
     # The inverse of the continuous cumulative distribution. Uniform numbers
-    # are below 1, but rounding may reach the end.
+    # are below 1, but rounding may reach the upper end.
     power = 1 - exponent
     u = rng.random(n)
     rank = (1 + u * ((size + 1) ** power - 1)) ** (1 / power)
@@ -161,9 +163,9 @@ def to_data(
     channels: int | dict[str, int] = 64,
     seed: int = 0,
 ) -> HeteroData:
-    """The data set that a trainer takes: the real one, or random features (of
-    one modality, or of several by name), and an edge of each of up to 1,000
-    users held out for each split.
+    """The data for a trainer: the real data set, or a graph with random
+    features (of one modality, or of several by name) and one held-out edge of
+    each of up to 1,000 users per split.
     """
     if graph.data is not None:
         return graph.data
@@ -179,7 +181,8 @@ def to_data(
             graph.num_items, size, generator=generator
         )
     store = data['user', 'interacts', 'item']
-    # Edges are sorted by user: a user's first and last, if it has three.
+    # Edges are sorted by user: takes the first and the last edge of users with
+    # at least three.
     count = torch.bincount(user, minlength=graph.num_users)
     last = count.cumsum(0) - 1
     chosen = (count >= 3).nonzero().view(-1)[:1000]

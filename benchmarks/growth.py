@@ -9,9 +9,9 @@ from benchmarks.registry import Record, family
 from benchmarks.session import Session
 from benchmarks.training import MODES
 
-# Sizes double from here. Batches grow with the graph, so that an epoch has as
-# many steps at each size: a step goes over the whole graph, and a constant
-# batch would take twice the steps of twice the work.
+# Sizes double from here. Batches grow with the graph, so that the number of
+# steps per epoch is constant: a step goes over the whole graph, and constant
+# batches would take twice the steps of twice the work.
 SETTINGS = {
     'users': 10_000,
     'quick_users': 1_000,
@@ -23,13 +23,13 @@ SETTINGS = {
     'epochs': 2,
 }
 MAX_SIZES, QUICK_SIZES = 16, 2
-# Of a size after the first: how much more than twice it may take.
+# The factor beyond doubling that is allowed from one size to the next.
 FIRST_GUESS = 4.0
 
 
 @family(
     'growth',
-    'seconds and memory of an epoch per edge, as the graph doubles',
+    'seconds and memory of an epoch per edge, on growing graphs',
     (plot_growth,),
     modes=tuple(MODES),
 )
@@ -68,7 +68,7 @@ def labels(users: int, mode: str) -> dict[str, int | str]:
 
 
 def stop(session: Session, record: Record, done: list[Record]) -> bool:
-    """Whether this size would go beyond a limit, as the last ones grew."""
+    """Whether this size would exceed a limit, judged by smaller ones."""
     if not done:
         return False
     last = done[-1].metrics
@@ -106,7 +106,7 @@ def measure_size(session: Session, record: Record) -> None:
         'seed': options.seed,
         'threads': options.threads,
     }
-    # Evaluation, and a graph to make, come on top of the epochs.
+    # Evaluation and generating a graph add to the epochs.
     limit = 3 * (SETTINGS['epochs'] + 1) * options.max_seconds
     try:
         record.metrics = run_child(
@@ -119,8 +119,8 @@ def measure_size(session: Session, record: Record) -> None:
 
 
 def per_edge(record: Record, done: list[Record]) -> None:
-    """Adds what is to stay the same, and the largest over the smallest of it
-    among the sizes so far.
+    """Adds the figures that should stay constant, and the ratio of their
+    largest to their smallest value so far.
     """
     metrics, edges = record.metrics, record.labels['edges']
     for phase in ('diffusion', 'generate', 'recommend', 'evaluate', 'epoch'):

@@ -16,7 +16,7 @@ from diffmm_geo.ops.info_nce import info_nce, info_nce_naive
 BATCH_SIZE, TEMPERATURE = 1024, 0.5
 SIZES, QUICK_SIZES = (10_000, 100_000, 1_000_000), (1_000, 4_000)
 DIRECTIONS = ('forward', 'backward')
-# Cosines of the reference in flight at a time: 1 GiB in float64.
+# The number of cosines that the reference holds at a time: 1 GiB in float64.
 BLOCK_SIZE = 2**27
 
 
@@ -40,9 +40,9 @@ if hasattr(F, 'linear_cross_entropy'):
     chunks = torch.nn.LinearCrossEntropyOptions()
     KERNELS['peer-linear-ce-chunked'] = partial(linear_cross_entropy, chunks)
 KERNELS['peer-compile'] = torch.compile(info_nce_naive)
-# Only where asked for: it takes a while to start.
+# Only on request, as it takes a while to start.
 OPTIONAL = ('peer-compile',)
-# Those that never hold all cosines.
+# Implementations that never hold all cosines.
 SPARING = (OURS, 'peer-linear-ce-chunked')
 
 
@@ -75,7 +75,7 @@ class Problem:
         self.session, self.dtype = session, dtype
         generator = torch.Generator().manual_seed(session.options.seed)
         anchor = torch.randn(nodes, channels, generator=generator)
-        # Views agree to some extent, as trained ones do.
+        # Views are correlated, like trained ones.
         noise = torch.randn(nodes, channels, generator=generator)
         index = torch.randint(nodes, (BATCH_SIZE,), generator=generator)
         to = partial(torch.Tensor.to, device=session.options.device)
@@ -147,7 +147,7 @@ def loss_and_grad(
 def reference(
     anchor: Tensor, candidate: Tensor, index: Tensor
 ) -> tuple[Tensor, ...]:
-    """The naive loss and its gradients in float64, some anchors at a time."""
+    """The naive loss and its gradients in float64, by blocks of anchors."""
     anchor, candidate = (
         x.double().requires_grad_() for x in (anchor, candidate)
     )

@@ -18,18 +18,18 @@ TOLERANCE = {
     'float16': 5e-3,
     'bfloat16': 2e-2,
 }
-# The case that others are compared with.
+# The name of the case that others are compared with.
 OURS = 'ours'
 
 
 @dataclass
 class Case:
-    """A kernel on one input, and what is to be known to judge it.
+    """A kernel on one input, with its check and its cost.
 
-    `make` builds the inputs, `fn(*inputs)` is timed, `check` says how far its
-    output is from the naive one in float64. `bytes` are compulsory: each
-    input read once, each output written once. `extra` estimates what the
-    kernel holds besides.
+    `make` builds the inputs, `fn(*inputs)` is timed, and `check` returns the
+    error of its output against the naive form in float64. `bytes` are
+    compulsory: each input is read once, and each output written once. `extra`
+    estimates further memory of the kernel.
     """
 
     labels: dict[str, Any]
@@ -47,22 +47,22 @@ class Case:
 def relative_error(
     out: tuple[Tensor, ...], reference: tuple[Tensor, ...]
 ) -> float:
-    """The largest over the outputs of a kernel."""
+    """The largest relative error over the outputs of a kernel."""
     errors = []
     for got, want in zip(out, reference, strict=True):
         if got.size() != want.size():
             return float('inf')
         scale = want.norm().clamp(min=1e-30)
         errors.append(float((got.to(want) - want).norm() / scale))
-    # `max` would let NaN pass.
+    # Python's `max` would ignore NaN.
     return float(torch.tensor(errors).max())
 
 
 def measure(
     session: Session, family: str, cases: Iterable[Case]
 ) -> Iterator[Record]:
-    """Checks, then times, the kernels for one problem, those of ours first,
-    which the others are compared with, and it with the best peer.
+    """Checks and times the kernels for one problem, ours first. Compares the
+    others with ours, and ours with the best peer.
     """
     ours: Record | None = None
     peers: list[float] = []
@@ -70,12 +70,12 @@ def measure(
         record = Record(family, case.labels, ours=case.ours)
         try:
             _measure(session, case, record)
-        except Exception as error:  # Of a peer, anything.
+        except Exception as error:  # A peer may raise anything.
             record.status = 'failed'
             text = str(error).strip().split('\n')[0]
             record.reason = f'{type(error).__name__}: {text}'[:200]
             if session.options.device.type == 'cuda':
-                torch.cuda.empty_cache()  # What it had got.
+                torch.cuda.empty_cache()
         if 'ms' in record.metrics:
             ms = record.metrics['ms']
             if case.labels['backend'] == OURS:

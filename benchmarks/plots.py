@@ -1,5 +1,5 @@
-"""Figures of a family's records. Each returns `None` where there is too
-little to draw.
+"""Figures of a family's records. A function returns `None` if there are too few
+records to draw.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Ceilings = dict[str, float]
-# Of the fastest peers; what else there is, is grey.
-COLOURS = ('#1f77b4', '#ff7f0e', '#2ca02c')
+# Colors of the fastest peers; other peers are gray.
+COLORS = ('#1f77b4', '#ff7f0e', '#2ca02c')
 PHASES = {
     'diffusion': '#1f77b4',
     'generate': '#ff7f0e',
@@ -28,7 +28,7 @@ PHASES = {
 
 
 def plot_channels(records: Sequence[Record], _: Ceilings) -> Figure | None:
-    """Throughput against channels, a panel for each graph."""
+    """Throughput against channels, with a panel per graph."""
     records = _base(records, 'channels')
     graphs = _distinct(records, 'graph')
     if len(_distinct(records, 'channels')) < 2:
@@ -62,7 +62,9 @@ def plot_edges(records: Sequence[Record], _: Ceilings) -> Figure | None:
 def plot_roofline(
     records: Sequence[Record], ceilings: Ceilings
 ) -> Figure | None:
-    """FLOP a second against FLOP a byte, below what the device can do."""
+    """Roofline: FLOP per second against FLOP per byte, below the device's
+    limit.
+    """
     records = [r for r in records if 'flop_per_byte' in r.metrics]
     if not records:
         return None
@@ -138,7 +140,7 @@ def plot_nodes(records: Sequence[Record], _: Ceilings) -> Figure | None:
 
 
 def plot_phases(records: Sequence[Record], _: Ceilings) -> Figure | None:
-    """Seconds of an epoch by phase, a bar for each graph and mode."""
+    """Seconds of an epoch by phase, with a bar per graph and mode."""
     records = [r for r in records if 'epoch_s' in r.metrics]
     if not records:
         return None
@@ -146,9 +148,9 @@ def plot_phases(records: Sequence[Record], _: Ceilings) -> Figure | None:
     ax = axes[0]
     names = [' '.join(map(str, r.labels.values())) for r in records]
     left = [0.0] * len(records)
-    for phase, colour in PHASES.items():
+    for phase, color in PHASES.items():
         width = [r.metrics.get(f'{phase}_s', 0.0) for r in records]
-        ax.barh(names, width, 0.6, left, color=colour, label=phase)
+        ax.barh(names, width, 0.6, left, color=color, label=phase)
         left = [a + b for a, b in zip(left, width)]
     for i, record in enumerate(records):
         peak = record.metrics['peak_bytes'] / 1e9
@@ -166,17 +168,17 @@ def plot_phases(records: Sequence[Record], _: Ceilings) -> Figure | None:
 
 
 def plot_growth(records: Sequence[Record], _: Ceilings) -> Figure | None:
-    """Time and memory an epoch per edge: flat is linear."""
+    """Time and memory of an epoch per edge; linear growth is flat."""
     records = [r for r in records if 'us_per_edge' in r.metrics]
     if len(records) < 2:
         return None
     figure, axes = _panels(2)
     edges = [r.labels['edges'] for r in records]
-    for phase, colour in PHASES.items():
+    for phase, color in PHASES.items():
         name = f'{phase}_us_per_edge'
         y = [r.metrics[name] for r in records if name in r.metrics]
         if len(y) == len(edges):
-            axes[0].plot(edges, y, 'o-', color=colour, label=phase)
+            axes[0].plot(edges, y, 'o-', color=color, label=phase)
     y = [r.metrics['us_per_edge'] for r in records]
     axes[0].plot(edges, y, 'o-', color='black', linewidth=2.5, label='epoch')
     axes[0].set(title='microseconds an epoch per edge')
@@ -192,7 +194,7 @@ def plot_growth(records: Sequence[Record], _: Ceilings) -> Figure | None:
 def draw(
     plot: Callable, records: Sequence[Record], ceilings: Ceilings, path: Path
 ) -> bool:
-    """Writes a figure, if there is one, without a display."""
+    """Writes a figure, if any. Needs no display."""
     import matplotlib
 
     matplotlib.use('Agg')
@@ -208,8 +210,8 @@ def draw(
 
 
 def _base(records: Sequence[Record], along: str) -> list[Record]:
-    # Those on the line through the first record's type and direction; along
-    # the edges, through the middle of channels as well.
+    # The records of the first record's type and direction and, against edges,
+    # of the middle number of channels.
     records = [r for r in records if 'ms' in r.metrics]
     if not records:
         return []
@@ -229,8 +231,8 @@ def _distinct(records: Sequence[Record], label: str) -> list[Any]:
 
 
 def _styles(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    # Fifteen colours cannot be told apart: ours and the fastest peers have
-    # names, the others are grey.
+    # Fifteen colors cannot be told apart: ours and the fastest peers have
+    # names, the others are gray.
     times: dict[str, list[float]] = {}
     for r in records:
         if 'ms' in r.metrics:
@@ -244,8 +246,8 @@ def _styles(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     out: dict[str, dict[str, Any]] = {}
     if 'ours' in times:
         out['ours'] = {'color': 'black', 'linewidth': 2.5, 'zorder': 3}
-    for name, colour in zip(rivals, COLOURS):
-        out[name] = {'color': colour, 'zorder': 2}
+    for name, color in zip(rivals, COLORS):
+        out[name] = {'color': color, 'zorder': 2}
     out = {k: {'label': k, 'marker': 'o', **v} for k, v in out.items()}
     grey = {'color': '#cccccc', 'marker': '.', 'linewidth': 1, 'zorder': 1}
     return out | {name: grey for name in others if name not in out}
@@ -272,7 +274,7 @@ def _lines(
 
 
 def _log_x(ax: Axes, values: Sequence[int]) -> None:
-    # Ticks where something was measured, unless they would touch.
+    # Ticks at measured values, unless they would touch.
     from matplotlib.ticker import FixedLocator, NullLocator
 
     ticks: list[int] = []

@@ -29,8 +29,8 @@ CONV = BipartiteLGConv()
 
 @dataclass(frozen=True)
 class Kernel:
-    """One step. `joint` says that it takes users and items in one matrix, as
-    PyG's models hold them, and the joint graph in some form.
+    """One propagation step. With `joint`, it takes users and items in one
+    matrix, as in PyG's models, and the joint graph in some form.
     """
 
     step: Callable
@@ -66,7 +66,7 @@ def joint_torch_sparse(adj: BipartiteAdj) -> Any:
 
 
 def lg_conv(adj: Any, x: Tensor) -> Tensor:
-    """PyG's layer, on a graph that was normalised beforehand."""
+    """PyG's layer, on a normalized graph."""
     conv = LGConv(normalize=False)
     return conv(x, *adj) if isinstance(adj, tuple) else conv(x, adj)
 
@@ -173,7 +173,8 @@ class Problem:
         self, direction: str, out: tuple[tuple[Tensor, ...], ...]
     ) -> float:
         if direction not in self._reference:
-            # The graph is symmetric: backward is forward of the gradient.
+            # The graph is symmetric: the backward pass is the forward pass on
+            # the gradient.
             self._reference[direction] = tuple(
                 self.reference(x)
                 for x in (self.x, self.grad)[: 1 + (direction == 'grad_x')]

@@ -4,21 +4,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-# 'failed': it raised, or its output is wrong; never timed.
-# 'skipped': not tried, since it would not fit or would take too long.
+# 'failed': raised an error, or has a wrong output; never timed.
+# 'skipped': not tried, as it would not fit or would take too long.
 STATUSES = ('ok', 'failed', 'skipped')
 
 
 @dataclass
 class Record:
-    """One line of the report: what was measured, and what came out."""
+    """One line of the report: what was measured, and the result."""
 
     family: str
     labels: dict[str, Any]
     status: str = 'ok'
     reason: str = ''
     metrics: dict[str, float] = field(default_factory=dict)
-    # A failure of what is ours fails the run; one of a peer is a result.
+    # A failure of our own code fails the run; a failure of a peer is a result.
     ours: bool = False
 
 
@@ -28,7 +28,7 @@ class Family:
     summary: str
     run: Callable[..., Iterator[Record]]
     plots: tuple[Callable, ...]
-    # The names that its options know, for those that take names.
+    # The valid names of each option that takes names.
     choices: dict[str, tuple[str, ...]]
 
 
@@ -41,7 +41,7 @@ def family(
     plots: tuple[Callable, ...] = (),
     **choices: tuple[str, ...],
 ) -> Callable[[Callable], Callable]:
-    """Registers a function of a session that yields records."""
+    """Registers a function that takes a session and yields records."""
 
     def register(run: Callable[..., Iterator[Record]]) -> Callable:
         FAMILIES[name] = Family(name, summary, run, plots, choices)

@@ -8,7 +8,7 @@ from benchmarks.registry import Record
 
 
 def number(x: float) -> str:
-    """Three digits, without an exponent where there need be none."""
+    """Three digits, without an exponent if possible."""
     return f'{x:.0f}' if 1000 <= abs(x) < 1e6 else f'{x:.3g}'
 
 
@@ -16,14 +16,14 @@ def spread(name: str) -> Callable[[dict[str, float]], str]:
     return lambda m: f'{number(m[f"{name}_p10"])}..{number(m[f"{name}_p90"])}'
 
 
-# A column: its title and what of the metrics it shows.
+# A column: its title and the metric to show.
 def column(
     title: str, name: str, scale: float = 1.0, form: Callable = number
 ) -> tuple[str, Callable[[dict[str, float]], str]]:
     return title, lambda m: form(scale * m[name])
 
 
-# What a table shows, where a family has it.
+# The columns of a table, if a family has their metrics.
 COLUMNS = {
     'ms': column('ms', 'ms'),
     'ms_p90': ('p10..p90', spread('ms')),
@@ -91,7 +91,7 @@ def header(environment: dict[str, Any], ceilings: dict[str, float]) -> str:
 
 
 def line(record: Record) -> str:
-    """A record in short, for progress."""
+    """A short form of a record, to show progress."""
     labels = ' '.join(str(value) for value in record.labels.values())
     if record.status != 'ok':
         return f'{record.family} {labels}: {record.status}, {record.reason}'
@@ -104,7 +104,7 @@ def line(record: Record) -> str:
 
 
 def table(records: Sequence[Record]) -> str:
-    """The records of a family. Those which were not timed say why."""
+    """The records of a family. Untimed ones show the reason."""
     labels = list(dict.fromkeys(k for r in records for k in r.labels))
     metrics = [c for c in COLUMNS if any(c in r.metrics for r in records)]
     rows = [[*labels, *(COLUMNS[c][0] for c in metrics)]]
@@ -133,7 +133,7 @@ def table(records: Sequence[Record]) -> str:
 
 
 def summary(records: Sequence[Record]) -> str:
-    """How `ours` compares with the fastest peer, over all problems."""
+    """Compares `ours` with the fastest peer, over all problems."""
     ratios = [
         record.metrics['vs_best_peer']
         for record in records

@@ -1,4 +1,4 @@
-r"""Measures what the library is made of.
+r"""Measures the parts of the library.
 
 python benchmarks/run.py spmm --graphs power-1e6 --channels 16 64 256
 python benchmarks/run.py all --quick
@@ -66,25 +66,25 @@ def parse_args(argv: list[str] | None = None) -> tuple[list[str], Options]:
         '--max-seconds',
         type=float,
         default=60.0,
-        help='a call, or an epoch of growth, at most',
+        help='limit of a call, or of an epoch of growth',
     )
     parser.add_argument(
         '--memory',
         type=float,
-        help='GB at most (default: 20 on a CPU, of a GPU what is free)',
+        help='limit in GB (default: 20 on a CPU, the free memory of a GPU)',
     )
     parser.add_argument(
-        '--threads', type=positive, help="PyTorch's, where others are busy"
+        '--threads', type=positive, help="PyTorch's; fewer on a busy machine"
     )
     parser.add_argument(
         '--fraction',
         type=float,
         default=1.0,
-        help='of the steps of a phase that would take over half an hour to '
-        'take, 0.1 at least (scale)',
+        help='fraction of steps to time in phases of over half an hour, at '
+        'least 0.1 (scale)',
     )
     parser.add_argument(
-        '--scratch', help='for files of features (scale; default: temporary)'
+        '--scratch', help='folder of feature files (scale; default: temporary)'
     )
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)
@@ -172,7 +172,7 @@ def run_family(session: Session, name: str) -> None:
             records.append(record)
             session.add(record)
             progress(f'  {report.line(record)}')
-    finally:  # Also of what was measured before Ctrl-C.
+    finally:  # Also after Ctrl-C.
         write_reports(session, name, records)
 
 
@@ -199,7 +199,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     session = Session(options, shlex.join(['benchmarks/run.py', *arguments]))
     progress(report.header(session.environment, session.ceilings))
-    # A GPU's driver reserves more addresses than there is memory.
+    # The driver of a GPU reserves more addresses than there is memory.
     on_cpu = options.device.type == 'cpu'
     guard = memory_limit(session.memory) if on_cpu else nullcontext()
     try:
@@ -222,6 +222,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    # A job that is ended leaves what it has, too.
+    # A terminated job also writes its measurements.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -16,18 +16,18 @@ PHASES = ('diffusion', 'generate', 'recommend')
 KEYS = ('seconds', 'cpu_s', 'timed_s', 'fraction', 'peak_bytes')
 CHANNELS, MODALITIES = 128, ('image', 'text')
 HIDDEN_CHANNELS = 64
-# Steps of an epoch over the whole graph, and of the denoisers over all users.
+# Steps per epoch over the whole graph, and of the denoisers over all users.
 FULL_STEPS, DIFFUSION_STEPS = 50, 60
-# Interactions a step on sampled subgraphs, and neighbours by hop.
+# Interactions per step on sampled subgraphs, and neighbors by hop.
 NEIGHBOR_BATCH, NUM_NEIGHBORS = 2**13, (2, 1, 1)
-# A phase of more seconds may be timed in part, and this is the least part.
+# Phases of more seconds may be timed in part; the least part.
 LONG, MIN_FRACTION = 1800.0, 0.1
 SECONDS = 24 * 3600.0
 
 
 @family(
     'scale',
-    'one epoch at a million users and items, by phases',
+    'one epoch at a million users and items, by phase',
     modes=('full', 'neighbor'),
 )
 def run(session: Session) -> Iterator[Record]:
@@ -61,7 +61,7 @@ def measure(session: Session, graph: str, mode: str) -> Iterator[Record]:
         'threads': options.threads,
     }
     with TemporaryDirectory() as folder:
-        # What the phases tell, also where a later one fails.
+        # The reports of the phases, also if a later phase fails.
         spec['results'] = f'{folder}/results'
         try:
             run_child(
@@ -83,7 +83,9 @@ def records(
     found: dict[str, float],
     num_edges: int,
 ) -> Iterator[Record]:
-    """What each part of the run took, and the epoch: its phases together."""
+    """The cost of each part of the run, and of the epoch, which sums its
+    phases.
+    """
     parts = {
         name: {key: found[f'{name}_{key}'] for key in KEYS}
         for name in ('prepare', *PHASES)

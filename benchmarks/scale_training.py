@@ -1,9 +1,9 @@
-"""One epoch of DiffMM at a size that a machine just holds, phase by phase;
-adds seconds and memory to a file of JSON lines:
+"""Trains DiffMM for one epoch at a size that just fits into memory, and appends
+the seconds and the memory of each phase to a file of JSON lines:
 `python -m benchmarks.scale_training SPEC`.
 
-Of a phase that would take long, no more than a fraction of its steps is taken
-if told so; what all would take follows from those after the first.
+On request, a long phase stops after a fraction of its steps. The total is
+extrapolated from the steps after the first.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.training import DiffMMConfig, Trainer
 from diffmm_geo.utils.memory import kept_memory, release_memory
 
-# Rows of features that are drawn at a time.
+# The number of feature rows to draw at a time.
 ROWS = 2**16
 
 
 class PhaseEnd(Exception):
-    """As many steps of a phase as are to be timed have been taken."""
+    """Raised after the last step of a phase to be timed."""
 
 
 @dataclass
 class Phase:
     """Times the steps of a phase, and ends it after a fraction of them if all
-    would take more than `long` seconds. The seconds of the processor say what a
-    phase takes where others share the machine, or pause what runs on it.
+    would take more than `long` seconds. Processor time also measures a phase on
+    a shared machine, or one that pauses processes.
     """
 
     name: str
@@ -76,8 +76,8 @@ class Phase:
             raise PhaseEnd
 
     def metrics(self, device: torch.device) -> dict[str, float]:
-        """What the phase took, what it would take to its end, and its peak
-        of memory. The parent is told at once, as the next phase may be too
+        """The measured and the extrapolated time of the phase, and its peak
+        memory. Reports to the parent at once, as the next phase may be too
         large.
         """
         done = len(self.times) - 1
@@ -93,7 +93,7 @@ class Phase:
         )
 
     def _total(self, times: list[float], done: int) -> float:
-        # What comes before the first step is taken once.
+        # The work before the first step occurs once.
         seconds = times[-1] - times[0]
         if done < self.num_steps:
             rate = (times[done] - times[1]) / (done - 1)
@@ -102,7 +102,7 @@ class Phase:
 
 
 def begin_peak() -> None:
-    """Makes both peaks of memory start anew."""
+    """Resets both memory peaks."""
     reset_peak()
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
@@ -125,8 +125,8 @@ def report(text: str, times: list[float]) -> None:
 
 
 def write_folder(spec: dict[str, Any], folder: Path) -> None:
-    """The data set as files: interactions, and features in half precision,
-    of which a block of rows is held at a time.
+    """Writes the data set to files: interactions, and features in half
+    precision, block by block.
     """
     graph = load_graph(spec['graph'], Path(spec['root']), spec['seed'])
     store = to_data(graph, 1)['user', 'interacts', 'item']
@@ -178,17 +178,17 @@ def train(spec: dict[str, Any], folder: Path) -> None:
     report('prepared', [start, time.perf_counter()])
 
     begin = partial(Phase, fraction=spec['fraction'], long=spec['long'])
-    with kept_memory():  # As `fit` has it.
+    with kept_memory():  # As in `fit`.
         train_epoch(task, begin)
 
 
-# Of a name and a number of steps.
+# Called with a name and a number of steps.
 BeginPhase = Callable[[str, int], Phase]
 
 
 def train_epoch(task: DiffMMTask, begin: BeginPhase) -> None:
-    """The trainer's own epoch, timed by steps: those that train the denoisers,
-    blocks of users that items are generated for, and those over interactions.
+    """The trainer's epoch, timed by steps: steps of the denoisers, blocks of
+    users in generation, and steps over interactions.
     """
     phase = begin('diffusion', task.num_denoiser_steps)
     with suppress(PhaseEnd):
@@ -206,8 +206,8 @@ def train_epoch(task: DiffMMTask, begin: BeginPhase) -> None:
 
 
 def generate(task: DiffMMTask, begin: BeginPhase) -> dict[EdgeType, Tensor]:
-    """Users that the phase ends before get random items, so that the graphs
-    have their full size.
+    """Gives random items to users beyond the end of the phase, so that the
+    graphs have their full size.
     """
     users = torch.arange(task.num_users, device=task.device)
     blocks = users.split(math.ceil(users.numel() / 20))
@@ -232,7 +232,7 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
         Path(spec['folder']).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=spec['folder']) as folder:
         train(spec, Path(folder))
-    return {}  # All has been told.
+    return {}  # All phases have been reported.
 
 
 if __name__ == '__main__':

@@ -22,13 +22,13 @@ from benchmarks.graphs import (
 from benchmarks.registry import Record
 from diffmm_geo.utils.atomic import atomic_path
 
-# To make a graph, and to sort it for both directions.
+# Memory to generate a graph, and to sort it for both directions.
 BYTES_PER_EDGE = 120
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line chooses; `None` leaves it to the family."""
+    """The options of the command line; `None` leaves a choice to the family."""
 
     device: torch.device = torch.device('cpu')
     root: Path = Path('data')
@@ -44,12 +44,13 @@ class Options:
     sizes: tuple[int, ...] | None = None
     epochs: int = 5
     seconds: float = 0.5
-    # Bytes to hold at most (of what is free, if less), and the seconds of a
-    # call (of an epoch, in `growth`) beyond which it is not tried.
+    # The limits of memory in bytes (free memory, if less) and of seconds per
+    # call (per epoch, in `growth`).
     memory: float = 20e9
     max_seconds: float = 60.0
     quick: bool = False
-    # Of the steps of a phase that is long, in `scale`, and where its files go.
+    # For `scale`: the fraction of steps of a long phase, and the folder for
+    # files.
     fraction: float = 1.0
     scratch: Path | None = None
     seed: int = 0
@@ -57,15 +58,15 @@ class Options:
 
 @dataclass
 class Session:
-    """A run: its options, what the device can do, and the records so far,
-    which are in the file after each one.
+    """A run: its options, the rates of the device, and the records so far,
+    which are written to the file one by one.
     """
 
     options: Options
     command: str = ''
     results: str = 'results.json'
     records: list[Record] = field(default_factory=list)
-    # What there was no time for.
+    # Names of what there was no time for.
     left_out: list[str] = field(default_factory=list)
     complete: bool = False
 
@@ -78,12 +79,13 @@ class Session:
         self.memory = min(self.options.memory, 0.9 * free)
         self.ceilings = device_info.ceilings(device)
         self._graph: Graph | None = None
-        # Once as much was freed, glibc keeps what is freed: if it was not by
-        # then, the first kernel would ask for its output's pages each time.
+        # glibc keeps freed memory only after a block of this size was freed.
+        # Without it, the first kernel would map its output's pages in each
+        # call.
         torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
     def choose(self, name: str, default: tuple, quick: tuple) -> tuple:
-        """The values of an option: as asked for, or by default."""
+        """The requested or the default values of an option."""
         chosen = getattr(self.options, name)
         if chosen is not None:
             return chosen
@@ -92,9 +94,9 @@ class Session:
     def points(
         self, default: tuple[tuple, ...], quick: tuple[tuple, ...]
     ) -> list[tuple[int, str, str]]:
-        """All channels, all types and all directions, each with the middle
-        of the channels and the first of the others. All of their products
-        would be many, and tell little more.
+        """Varies channels, types and directions one at a time, with the middle
+        number of channels and the first of the others. Their full product would
+        be large, and add little.
         """
         channels, dtypes, directions = (
             self.choose(name, *values)
@@ -109,7 +111,7 @@ class Session:
         return list(dict.fromkeys(out))
 
     def graph_names(self, default: tuple[str, ...] = ()) -> list[str]:
-        """The graphs as asked for, or the default ones that are at hand."""
+        """The requested graphs, or the available default ones."""
         names = self.options.graphs
         if names is not None:
             return [n for n in names if self._fits(n)]
@@ -140,7 +142,7 @@ class Session:
         return needed <= self.memory
 
     def graph(self, name: str) -> Graph:
-        """A graph; the last one is kept."""
+        """Loads a graph, and caches the last one."""
         if self._graph is None or self._graph.name != name:
             self._graph = None
             self._graph = load_graph(name, self.options.root, self.options.seed)
@@ -178,5 +180,5 @@ def progress(text: str) -> None:
 
 
 def failures(records: list[Record]) -> Iterator[Record]:
-    """Those of what is ours; a peer may fail."""
+    """The failures of our own code; peers may fail."""
     return (r for r in records if r.ours and r.status == 'failed')

@@ -19,9 +19,9 @@ from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
 
 CHANNELS, QUICK_CHANNELS = (16, 32, 64, 128, 256), (16, 64)
 DTYPES = ('float32', 'float16', 'bfloat16')
-# Gathered elements of the reference in flight at a time.
+# The number of gathered elements that the reference holds at a time.
 BLOCK_SIZE = 2**24
-# Backends of ours that hold a message for each edge.
+# Our backends that materialize a message per edge.
 GATHERS = ('naive', 'scatter')
 
 
@@ -45,7 +45,7 @@ def run(session: Session) -> Iterator[Record]:
 
 
 def normalized(graph: Graph, device: torch.device) -> SparseMatrix:
-    """What carries items to users, with the weights of LightGCN."""
+    """The matrix from items to users, with the weights of LightGCN."""
     adj = BipartiteAdj.from_adj(
         graph.edge_index.to(device),
         (graph.num_users, graph.num_items),
@@ -56,7 +56,7 @@ def normalized(graph: Graph, device: torch.device) -> SparseMatrix:
 
 
 def kernels(device: torch.device) -> dict[str, Peer]:
-    """By name: ours as it chooses for itself, with each backend, and peers."""
+    """By name: ours with its default and with each backend, and the peers."""
 
     def ours(backend: str | None) -> Peer:
         return Peer(
@@ -199,7 +199,7 @@ def grad_x(
 def grad_value(
     kernel: Peer, matrix: SparseMatrix, value: Tensor, x: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
-    # A learned weight makes another operand in each step.
+    # A learned weight needs a new operand in each step.
     out = kernel.matmul(kernel.build(matrix, value), x)
     return out.detach(), *torch.autograd.grad(out, value, grad)
 
@@ -211,7 +211,7 @@ def reference(
     grad: Tensor,
     direction: str,
 ) -> tuple[Tensor, ...]:
-    """The formula of the naive backend in float64, some edges at a time."""
+    """The formula of the naive backend in float64, by blocks of edges."""
     value, x, grad = value.double(), x.double(), grad.double()
     row, col = matrix.pattern.row, matrix.pattern.col
     out = torch.zeros_like(grad)

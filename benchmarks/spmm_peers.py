@@ -1,5 +1,5 @@
-"""What a user could write instead of `diffmm_geo.ops.spmm`. A peer builds an
-operand from a graph and its edge weights, and multiplies by it.
+"""Alternatives to `diffmm_geo.ops.spmm`. A peer builds an operand from a graph
+and its edge weights, and multiplies by it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Peer:
     build: Callable[[SparseMatrix, Tensor], Any]
     matmul: Callable[[Any, Tensor], Tensor]
     directions: tuple[str, ...] = DIRECTIONS
-    # Whether it holds a message for each edge.
+    # Whether it materializes a message per edge.
     gathers: bool = False
     # Whether the gradient of the values goes through a dense matrix.
     dense_grad: bool = False
     cpu_only: bool = False
     half: bool = True
-    # Only where asked for: it takes a while to start.
+    # Only on request, as it takes a while to start.
     optional: bool = False
 
 

@@ -15,14 +15,14 @@ import torch
 
 MIN_REPEATS, MAX_REPEATS = 3, 1000
 MAX_SETS = 64
-# Three repeats of a call that takes longer than this would test patience.
+# Calls that take more seconds are not repeated three times.
 SLOW = 5.0
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a call. Ten percent of the calls were faster than `p10`, ten
-    percent slower than `p90`.
+    """Seconds per call. Ten percent of the calls were faster than `p10`, and
+    ten percent slower than `p90`.
     """
 
     median: float
@@ -39,8 +39,8 @@ class Timing:
 
 
 def num_sets(set_bytes: float, cache_bytes: float, limit_bytes: float) -> int:
-    """How many copies of the inputs to take turns with, so that none is in
-    cache when its turn comes: the others are twice the cache.
+    """The number of copies of the inputs to alternate between, so that none is
+    in cache in its turn: the others fill the cache twice.
     """
     needed = 1 + math.ceil(2 * cache_bytes / max(set_bytes, 1))
     if set_bytes > 2 * cache_bytes:  # A call evicts its own inputs.
@@ -57,10 +57,10 @@ def time_call(
     sets: int = 1,
     estimate: float = 0.0,
 ) -> Timing:
-    """Times `fn(*inputs)` for about so many seconds, on copies of the inputs
-    in turn, after a call on each.
+    """Times `fn(*inputs)` for about `seconds`, on alternating copies of the
+    inputs, after a warm-up call on each.
     """
-    # Slow calls are no faster for what the cache holds at their start.
+    # Slow calls do not profit from a warm cache.
     sets = max(1, min(sets, int(seconds / max(estimate, 1e-9))))
     turns = [inputs] + [clone(inputs) for _ in range(sets - 1)]
     clock = _cuda_clock if device.type == 'cuda' else _cpu_clock
@@ -76,7 +76,7 @@ def time_call(
 def clone(inputs: tuple) -> tuple:
     """A copy that shares no memory."""
     return tuple(
-        # `deepcopy` knows no sparse layouts.
+        # `deepcopy` does not support sparse layouts.
         x.clone()
         if isinstance(x, torch.Tensor) and x.layout != torch.strided
         else copy.deepcopy(x)
@@ -111,9 +111,9 @@ def _cuda_clock(fn: Callable, turns: list[tuple], repeats: int) -> list[float]:
 def peak_memory(
     fn: Callable, device: torch.device
 ) -> tuple[Any, float, float | None]:
-    """The output of `fn()`, its seconds, and the bytes by which memory rose
-    at most while it ran: what PyTorch allocated on a GPU; on the CPU the
-    resident set, to about a megabyte, which Linux alone tells.
+    """The output of `fn()`, its seconds, and its peak memory in bytes above the
+    start: PyTorch's allocations on a GPU, or the resident set on a CPU (to
+    about a megabyte, and on Linux only).
     """
     if device.type == 'cuda':
         torch.cuda.synchronize()
@@ -136,8 +136,8 @@ def peak_memory(
 
 @contextmanager
 def memory_limit(extra: float) -> Iterator[None]:
-    """Makes an allocation beyond so many more bytes fail, in this process and
-    in those it starts: on Linux, the machine would pick one to kill.
+    """Makes allocations beyond this number of additional bytes fail, in this
+    process and its children. Otherwise, Linux would kill some process.
     """
     try:
         import resource
@@ -155,9 +155,9 @@ def memory_limit(extra: float) -> Iterator[None]:
 
 
 def reset_peak() -> float | None:
-    """Makes the peak of memory start anew, and returns what is held."""
+    """Resets the memory peak, and returns the current memory."""
     try:
-        # Freed blocks that the allocator kept would hide new ones.
+        # Freed blocks kept by the allocator would hide new allocations.
         ctypes.CDLL(None).malloc_trim(0)
         Path('/proc/self/clear_refs').write_text('5')
         return read_status('VmRSS')
@@ -166,8 +166,8 @@ def reset_peak() -> float | None:
 
 
 def read_status(name: str, pid: int | str = 'self') -> float:
-    """Bytes from Linux's record of a process. Unlike `ru_maxrss`, `VmHWM`
-    counts nothing of the process that started this one.
+    """Bytes from Linux's status file of a process. Unlike `ru_maxrss`, `VmHWM`
+    does not include the parent process.
     """
     status = Path(f'/proc/{pid}/status').read_text()
     match = re.search(rf'^{name}:\s+(\d+) kB', status, re.MULTILINE)

@@ -15,7 +15,7 @@ from diffmm_geo.ops import topk_items
 from diffmm_geo.sparse import CSR
 
 K, CHANNELS, DENSE = 20, 64, 'peer-dense'
-# Users whose items are checked.
+# The number of users whose items are checked.
 NUM_CHECKED = 256
 
 
@@ -76,8 +76,8 @@ class Problem:
             )
 
     def check(self, chosen: Tensor) -> float:
-        """How far below the best scores the chosen ones are, in float64, for
-        some users.
+        """By how much the chosen scores are below the best ones, in float64,
+        for some users.
         """
         step = -(-self.graph.num_users // NUM_CHECKED)
         score = self.user[::step].double() @ self.item.double().t()
@@ -94,7 +94,7 @@ def topk(user: Tensor, item: Tensor, exclude: CSR) -> Tensor:
 
 
 def topk_dense(user: Tensor, item: Tensor, edge_index: Tensor) -> Tensor:
-    """What scripts do: all scores at once."""
+    """The usual script: all scores at once."""
     score = user @ item.t()
     score[edge_index[0], edge_index[1]] = float('-inf')
     return score.topk(K, dim=1).indices

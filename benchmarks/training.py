@@ -1,4 +1,4 @@
-"""Trains DiffMM for some epochs and prints seconds by phase and the peak of
+"""Trains DiffMM for some epochs, and prints the seconds by phase and the peak
 memory as JSON: `python -m benchmarks.training SPEC`.
 """
 
@@ -25,13 +25,13 @@ FAST = {
     'diffusion_form': 'sampled',
     'num_candidates': 2048,
 }
-# Modes of training: what differs from the recipe. A mode with a field that
-# this version's settings do not have is left out.
+# Modes of training, as changes to the recipe. A mode with a field that this
+# version's settings do not have is left out.
 MODES: dict[str, dict[str, Any]] = {
     'fp32': {},
     'bf16': {'precision': 'bf16'},
     'fast': FAST,
-    # What an epoch takes for each edge does not depend on how many there are.
+    # With these settings, the cost of an epoch per edge is constant.
     'scalable': {**FAST, 'num_generated_from': 4096},
 }
 
@@ -56,7 +56,7 @@ def train(
     spec: dict[str, Any],
     after: Callable[[DiffMMTrainer], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The metrics of a run, and what `after` finds out of its trainer."""
+    """The metrics of a run, and those that `after` takes from its trainer."""
     if spec['threads'] is not None:
         torch.set_num_threads(spec['threads'])
     device = torch.device(spec['device'])
@@ -82,7 +82,7 @@ def train(
             trainer.evaluate('test')
         seconds = {
             **record['seconds'],
-            # The trainer's own is of validation and test.
+            # The trainer's own covers validation and test.
             'evaluate': time.perf_counter() - start,
         }
         phases = [v for k, v in seconds.items() if k != 'evaluate']

@@ -1,8 +1,7 @@
 """Writes the pages of the API reference from every :obj:`__all__`.
 
-A name that is added to an :obj:`__all__` comes into the reference by itself, as
-does a new package. The modules right below :obj:`diffmm_geo` have a page each;
-names that only packages beneath them have are on one page.
+Each module directly below :obj:`diffmm_geo` has a page. The page *Beneath*
+lists the names that only deeper packages export.
 """
 
 import ast
@@ -18,8 +17,8 @@ from sphinx.pycode import ModuleAnalyzer
 
 import diffmm_geo
 
-# What public classes take or hand on, what a new backend is made of, and what
-# needs an extra.
+# Arguments and return values of public classes, parts of a new backend, and a
+# class that needs an extra.
 NOT_IN_ALL = (
     'diffmm_geo.ops.spmm.backend.Backend',
     'diffmm_geo.training.lightning_module.DiffMMLightning',
@@ -30,7 +29,7 @@ KINDS = ('Classes', 'Functions', DATA)
 
 
 def modules() -> Iterator[ModuleType]:
-    """The modules that say what is public, from the outside in."""
+    """The modules with an :obj:`__all__`, outermost first."""
     infos = pkgutil.walk_packages(diffmm_geo.__path__, 'diffmm_geo.')
     names = (
         info.name
@@ -44,8 +43,8 @@ def modules() -> Iterator[ModuleType]:
 
 
 def public_names() -> dict[str, list[str]]:
-    """The names of each module. Those right below the package have all of
-    theirs, others those that are not documented further out.
+    """The names to document in each module: all names of modules directly below
+    the package, and the remaining names of deeper ones.
     """
     out: dict[str, list[str]] = {}
     seen: list[object] = []
@@ -89,7 +88,7 @@ def summary(names: list[str]) -> list[str]:
 
 
 def defining_module(module: ModuleType, name: str) -> str:
-    """Where a name of a package comes from."""
+    """The module from which a package imports a name."""
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.ImportFrom):
             if name in (alias.asname or alias.name for alias in node.names):
@@ -99,7 +98,7 @@ def defining_module(module: ModuleType, name: str) -> str:
 
 
 def data_entry(module: ModuleType, name: str) -> list[str]:
-    """A constant with its `#:` comment, and its value or the keys of it."""
+    """A constant with its `#:` comment, and its value or keys."""
     value = getattr(module, name)
     text = list(value) if isinstance(value, dict) else value
     label = 'Keys' if isinstance(value, dict) else 'Value'
@@ -115,7 +114,7 @@ def data_entry(module: ModuleType, name: str) -> list[str]:
 
 
 def entries(module: ModuleType, members: list[str], line: str) -> list[str]:
-    """The members of a module by their kind."""
+    """The members of a module, grouped by kind."""
     lines = [f'.. currentmodule:: {module.__name__}', '']
     for group in KINDS:
         chosen = [m for m in members if kind(getattr(module, m)) == group]
@@ -140,8 +139,8 @@ def module_page(module: ModuleType, members: list[str]) -> str:
 def beneath_page(names: dict[str, list[str]]) -> str:
     lines = heading('Beneath', '=')
     lines += [
-        'What public classes take or hand on, and what they are made of. These '
-        'may change between minor versions.',
+        'Arguments, return values and parts of public classes. These may '
+        'change between minor versions.',
         '',
     ]
     for name, members in names.items():
@@ -171,10 +170,10 @@ def write_api_pages(folder: Path) -> None:
     pages['index'] = index_page(list(pages))
     for name, text in pages.items():
         path = folder / f'{name}.rst'
-        # An unchanged page keeps its time, and is not built again.
+        # An unchanged page keeps its timestamp, and is not rebuilt.
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
-    # Pages of names that are gone would be in no table of contents.
+    # Pages of removed names would be in no table of contents.
     stubs = {f'{name}.{m}' for name, members in names.items() for m in members}
     for path in folder.rglob('*.rst'):
         if path.stem not in {*pages, *stubs}:

@@ -8,7 +8,7 @@ WIDTH, HEIGHT = 960, 350
 INK, GREY, PAPER = '#1f2933', '#5b6770', '#ffffff'
 USER, ITEM = '#2f6db5', '#d9822b'
 MODALITIES = {'image': '#2f9e62', 'text': '#8a5cc2', 'audio': '#c2456b'}
-# An observed graph, and an edge that each modality adds to it.
+# An observed graph, and the edges that each modality generates.
 EDGES = [(0, 0), (0, 1), (1, 1), (2, 2), (2, 3)]
 GENERATED = {
     'image': [(0, 1), (1, 0), (2, 3)],
@@ -103,7 +103,7 @@ def diffusion(d):
         y = 40 + 92 * n
         d.box(200, y, 124, 82, color)
         d.text(262, y + 24, name, 13, color)
-        # From noise to a graph, by steps.
+        # The steps from noise to a graph.
         for step, opacity in enumerate((0.2, 0.45, 0.7, 1.0)):
             d.add(
                 f'<circle cx="{226 + 24 * step}" cy="{y + 45}" r="7" '

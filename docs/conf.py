@@ -24,7 +24,7 @@ extensions = [
     'sphinx.ext.mathjax',
     'sphinx.ext.napoleon',
     'sphinx.ext.viewcode',
-    # MathJax comes with the site: math renders without a network.
+    # Bundles MathJax, so that math renders without a network.
     'sphinx-mathjax-offline',
 ]
 exclude_patterns = ['_build']
@@ -37,10 +37,10 @@ html_show_copyright = False
 myst_enable_extensions = ['amsmath', 'colon_fence', 'dollarmath']
 myst_heading_anchors = 3
 
-# PyG's docstrings: types of arguments are in their text.
+# As in PyG, docstrings state the types of arguments.
 autodoc_typehints = 'none'
 autodoc_member_order = 'bysource'
-# What overrides a method of a base is documented there.
+# An overriding method is documented in its base class.
 autodoc_inherit_docstrings = False
 autosummary_generate = True
 autosummary_ignore_module_all = False
@@ -50,17 +50,17 @@ napoleon_custom_sections = ['Shapes']
 napoleon_use_param = False
 napoleon_use_rtype = False
 
-# Other projects' names: to link them would need the network.
+# Linking names of other projects would need a network.
 nitpicky = True
 nitpick_ignore_regex = [
     ('py:.*', r'(lightning|numpy|scipy|torch(_geometric|_sparse)?)\..*'),
-    # In PyG's docstrings, `:obj:` is code that may or may not be a name.
+    # In PyG's docstrings, `:obj:` marks any code.
     ('py:obj', r'(?s)(?!diffmm_geo).*'),
     ('py:exc', r'\w+Error'),
     ('py:class', 'object'),
 ]
 
-# A class has one name here, under which it is documented.
+# The name under which each class is documented.
 PUBLIC_NAMES = {}
 for module, members in public_names().items():
     for name in members:
@@ -68,8 +68,7 @@ for module, members in public_names().items():
         if isinstance(value, type):
             PUBLIC_NAMES.setdefault(value, f'{module}.{name}')
 
-
-# What private bases bring along is documented with the class.
+# Members of private bases are documented with the class.
 DOCUMENTED_OR_FOREIGN = {
     base.__name__
     for value in PUBLIC_NAMES
@@ -98,6 +97,6 @@ def name_bases(app, name, obj, options, bases):
 
 
 def setup(app):
-    # Before sources are looked for.
+    # Before Sphinx searches for sources.
     app.connect('config-inited', lambda *_: write_api_pages(API))
     app.connect('autodoc-process-bases', name_bases)

@@ -1,5 +1,5 @@
-r"""The layer, the loss and the transform inside somebody else's model: a
-recommender of SAGEConv layers, made multi-modal.
+r"""The layer, the loss and the transform inside another model: a recommender of
+SAGEConv layers becomes multi-modal.
 
     python examples/custom_gnn.py
 """

@@ -1,5 +1,5 @@
-r"""Only the transform, before an ordinary LightGCN: it propagates over the
-interactions that were generated from movies' titles and genres, too.
+r"""Only the transform, before an ordinary LightGCN, which also propagates over
+the interactions generated from the titles and genres of movies.
 
     python examples/denoise_graph.py
 """

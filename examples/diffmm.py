@@ -1,4 +1,4 @@
-r"""Trains DiffMM, with the recipe of the paper's authors where there is one.
+r"""Trains DiffMM, with the recipe of the paper's authors if there is one.
 
     python examples/diffmm.py --dataset movielens-100k
     python examples/diffmm.py --dataset tiktok --root data/tiktok \
@@ -27,7 +27,7 @@ from diffmm_geo.training import (
     save_run,
 )
 
-# And what they write in the folder of results.
+# Loggers, and their files in the folder of results.
 LOGGERS = {
     'csv': (CSVLogger, 'history.csv'),
     'tensorboard': (TensorBoardLogger, 'tensorboard'),
@@ -46,59 +46,60 @@ def parse_args():
         "MMRec's format under ROOT/raw (default: %(default)s)",
     )
     parser.add_argument(
-        '--root', help='where the data set is (default: data/DATASET)'
+        '--root', help='folder of the data set (default: data/DATASET)'
     )
     parser.add_argument(
-        '--modalities', nargs='+', help='default: all of the data set'
+        '--modalities',
+        nargs='+',
+        help='default: all modalities of the data set',
     )
-    parser.add_argument('--epochs', type=int, help='at most (default: recipe)')
+    parser.add_argument(
+        '--epochs', type=int, help='upper limit (default: recipe)'
+    )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--device', default='cpu')
     parser.add_argument(
         '--precision',
         choices=PRECISIONS,
-        help='of large products (default: recipe)',
+        help='dtype of large products (default: recipe)',
     )
     parser.add_argument(
         '--diffusion-form',
         choices=FORMS,
-        help='how denoisers are trained; sampled is the fastest '
-        '(default: recipe)',
+        help='training of denoisers; sampled is the fastest (default: recipe)',
     )
     parser.add_argument(
         '--num-candidates',
         type=int,
-        help='candidates of the contrastive loss drawn in each step '
-        '(default: all nodes)',
+        help='candidates of the contrastive loss per step (default: all nodes)',
     )
     parser.add_argument(
         '--batching',
         choices=BATCHINGS,
-        help='what a step propagates over: all of the graphs, or the '
-        'subgraph sampled around a batch (default: recipe)',
+        help='propagate over the full graphs, or over the subgraph sampled '
+        'around a batch (default: recipe)',
     )
     parser.add_argument(
         '--num-neighbors',
         type=int,
         nargs='+',
-        help='edges to sample of each node and graph by hop, -1 for all '
-        '(default: recipe)',
+        help='number of edges to sample per node and graph, by hop; -1 for '
+        'all (default: recipe)',
     )
     parser.add_argument(
-        '--checkpoint-dir', help='where each epoch leaves a checkpoint'
+        '--checkpoint-dir', help='folder for a checkpoint of each epoch'
     )
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='go on from the checkpoint, if there is one',
+        help='resume from the checkpoint, if any',
     )
     parser.add_argument(
         '--log',
         nargs='+',
         choices=LOGGERS,
         default=[],
-        help='what to write of each epoch: OUTPUT/history.csv, '
-        'OUTPUT/tensorboard',
+        help='log each epoch to OUTPUT/history.csv, OUTPUT/tensorboard',
     )
     parser.add_argument(
         '--output', help='folder for results (default: runs/DATASET)'

@@ -38,39 +38,42 @@ def parse_args():
         "MMRec's format under ROOT/raw (default: %(default)s)",
     )
     parser.add_argument(
-        '--root', help='where the data set is (default: data/DATASET)'
+        '--root', help='folder of the data set (default: data/DATASET)'
     )
     parser.add_argument(
-        '--modalities', nargs='+', help='default: all of the data set'
+        '--modalities',
+        nargs='+',
+        help='default: all modalities of the data set',
     )
-    parser.add_argument('--epochs', type=int, help='at most (default: recipe)')
+    parser.add_argument(
+        '--epochs', type=int, help='upper limit (default: recipe)'
+    )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
         '--device',
         choices=DEVICES,
         default='cpu',
-        help='cpu, or a GPU for each process (default: %(default)s)',
+        help='cpu, or one GPU per process (default: %(default)s)',
     )
     parser.add_argument(
         '--timeout',
         type=float,
         default=30.0,
-        help='seconds until a process that does not answer is taken for lost '
-        '(default: %(default)s)',
+        help='seconds to wait for another process (default: %(default)s)',
     )
     parser.add_argument(
         '--shard-parameters',
         action='store_true',
-        help="split the model's weights and what Adam knows of them among "
-        'processes (FSDP2)',
+        help="split the model's weights and Adam's moments among processes "
+        '(FSDP2)',
     )
     parser.add_argument(
-        '--checkpoint-dir', help='where each epoch leaves a checkpoint'
+        '--checkpoint-dir', help='folder for a checkpoint of each epoch'
     )
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='go on from the checkpoint, if there is one',
+        help='resume from the checkpoint, if any',
     )
     parser.add_argument(
         '--output', help='folder for results (default: runs/DATASET)'
@@ -89,8 +92,8 @@ def show(record):
 
 def main():
     args = parse_args()
-    # Each process reads the data before it waits for others: to fetch it may
-    # take longer than one waits.
+    # Each process loads the data before it waits for others, as a download may
+    # take longer than the timeout.
     data = load_dataset(
         args.dataset, args.root or f'data/{args.dataset}', args.modalities
     )

@@ -1,5 +1,5 @@
-r"""DiffMM with the library's settings against PyG's LightGCN, whose number of
-layers and regularisation are chosen by validation.
+r"""Compares DiffMM with the library's settings to PyG's LightGCN. Validation
+chooses the number of layers and the regularization of LightGCN.
 
 python examples/lightgcn_comparison.py --dataset movielens-100k
 """

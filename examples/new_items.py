@@ -1,5 +1,5 @@
-r"""Test Recall on cold items, those without an interaction in training, where
-they are there in training, and where they are added after it by their features.
+r"""Test Recall on cold items, which have no training interaction: present in
+training, or added after it by their features.
 
     python examples/new_items.py --dataset tiktok --root data/tiktok \
         --modalities image audio
@@ -52,7 +52,7 @@ def is_cold(data):
 
 
 def without_items(data, removed):
-    r"""The graph in which items are not there at all."""
+    r"""The graph without these items."""
     number = (~removed).cumsum(0) - 1
     out = data.subgraph({'item': ~removed})
     for split in SPLITS:
@@ -90,7 +90,7 @@ def recall(data, user, item, k):
 
 @torch.no_grad()
 def in_training(data, trainer, k):
-    r"""Cold items were there, as negatives."""
+    r"""Cold items were present in training, as negatives."""
     graphs, features = trainer.edge_index_dict, trainer.feature_dict
     cold = is_cold(data).nonzero().view(-1)
     models = {
@@ -108,7 +108,7 @@ def in_training(data, trainer, k):
 
 @torch.no_grad()
 def after_training(data, trainer, k):
-    r"""Cold items were not there, and become the last ones."""
+    r"""Cold items were absent in training, and become the last items."""
     cold = is_cold(data)
     order = torch.cat([(~cold).nonzero(), cold.nonzero()]).view(-1)
     features = {

@@ -1,4 +1,4 @@
-r"""Recommends with a model that was trained before.
+r"""Recommends items with a trained model.
 
 python examples/diffmm.py --dataset movielens-100k
 python examples/recommend.py --dataset movielens-100k --users 0 1
@@ -22,7 +22,7 @@ def parse_args():
     )
     parser.add_argument('--dataset', default='movielens-100k')
     parser.add_argument(
-        '--root', help='where the data set is (default: data/DATASET)'
+        '--root', help='folder of the data set (default: data/DATASET)'
     )
     parser.add_argument(
         '--model',
@@ -59,7 +59,7 @@ def main():
     for n, items in zip(args.users, top.tolist()):
         count = int((observed[0] == n).sum())
         print(f'User {n}, who has interacted with {count} items:')
-        # -1 where nothing is left.
+        # -1 marks places without an item.
         for rank, i in enumerate((i for i in items if i >= 0), start=1):
             print(f'  {rank:2d}. {titles[i]}')
 

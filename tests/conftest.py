@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-# Before any kernel is defined: without a GPU, they are interpreted.
+# Set before any kernel is defined: without a GPU, kernels are interpreted.
 if not torch.cuda.is_available():
     os.environ['TRITON_INTERPRET'] = '1'
 
@@ -61,13 +61,13 @@ ADJ_FORMS = {
 
 @pytest.fixture(params=ADJ_FORMS)
 def adj_form(request):
-    r"""Brings an `edge_index` into another form that a layer takes."""
+    r"""Converts an `edge_index` to another form that a layer accepts."""
     return ADJ_FORMS[request.param]
 
 
 @pytest.fixture
 def random_edges():
-    r"""Distinct edges; the last user and item have none."""
+    r"""Distinct edges. The last user and the last item have none."""
 
     def make(num_users, num_items, num_edges):
         pairs = torch.randperm((num_users - 1) * (num_items - 1))[:num_edges]
@@ -78,8 +78,8 @@ def random_edges():
 
 @pytest.fixture
 def planted():
-    r"""A graph of communities: users only ever interact with the items of
-    theirs, which features tell apart.
+    r"""A graph of communities. Users only interact with items of their
+    community, which features identify.
     """
 
     def make(

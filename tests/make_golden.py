@@ -1,14 +1,14 @@
-r"""Computes what is in `golden.npz` with the authors' own code, from a checkout
-of https://github.com/HKUDS/DiffMM (commit fae20e6):
+r"""Computes `golden.npz` with the authors' code, from a checkout of
+https://github.com/HKUDS/DiffMM (commit fae20e6):
 
 python tests/make_golden.py CHECKOUT --check tests/golden.npz
 python tests/make_golden.py CHECKOUT --output other.npz --users 50 --items 40
 
-The first takes the inputs of a file (graph, features, weights, noise, batch)
-and compares all outputs. The second draws inputs, too. `golden.md` says what
-each entry is. Their code runs as it is, but for `.cuda()`, which does nothing
-here, and for the parts of its training loop that are no function: these are
-copied line by line.
+The first command takes the inputs of a file (graph, features, weights, noise,
+batch) and compares all outputs. The second also draws the inputs. `golden.md`
+describes each entry. The authors' code runs unchanged, except that `.cuda()`
+does nothing. Parts of its training loop that are not functions are copied line
+by line.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def parse_args():
 
 
 def draw(users, items, seed):
-    r"""Inputs, but for the weights, which their modules initialize."""
+    r"""The inputs except the weights, which the authors' modules initialize."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     mask = rng.random((users, items)) < 0.18
@@ -89,7 +89,7 @@ def draw(users, items, seed):
 
 
 def import_official(checkout, inputs):
-    r"""Their module, with the settings of the inputs."""
+    r"""The authors' module, with the settings of the inputs."""
     sys.path.insert(0, str(Path(checkout).resolve()))
     sys.argv = sys.argv[:1]
     torch.Tensor.cuda = lambda self: self
@@ -125,7 +125,7 @@ def ui_matrix(edge_index, args):
 
 
 def load(module, inputs, prefix):
-    r"""Takes weights over from the inputs, or says what they are."""
+    r"""Loads the weights that are in the inputs, and returns all weights."""
     state = module.state_dict()
     known = {k: torch.from_numpy(np.asarray(inputs[f'{prefix}/{k}']))
              for k in state if f'{prefix}/{k}' in inputs}  # fmt: skip

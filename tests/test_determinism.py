@@ -1,5 +1,5 @@
-r"""Under `torch.use_deterministic_algorithms`, everything runs, and gives the
-same bits twice.
+r"""Under `torch.use_deterministic_algorithms`, everything runs, and two runs
+are equal bit for bit.
 """
 
 import pytest
@@ -37,8 +37,8 @@ def deterministic():
 
 
 def check_twice(make):
-    r"""Outputs and gradients of what :obj:`make` returns: a function and the
-    tensors that it is differentiated by.
+    r"""Outputs and gradients of the function that :obj:`make` returns, with
+    respect to the tensors that it also returns.
     """
     found = []
     for _ in range(2):

@@ -1,5 +1,5 @@
-r"""Names, sizes and types at their limits, held against the equations as they
-are written, on the joint graph.
+r"""Names, sizes and types at their limits, compared with the plain equations on
+the joint graph.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ def joint_adj(edge_index, num_users, num_items):
 
 
 def expected_output(model, feature_dict, edge_index_dict):
-    r"""What the paper says, in double precision."""
+    r"""The paper's equations, in double precision."""
     weights = {k: x.double() for k, x in model.state_dict().items()}
     user, item = weights['user_emb.weight'], weights['item_emb.weight']
     adj = joint_adj(edge_index_dict[OBSERVED], *model.size)
@@ -161,15 +161,15 @@ def test_diffusion_of_any_size_and_type(dtype, size, normalize):
     for elbo, msi in losses:
         assert elbo.size() == msi.size() == (num_users,)
         diffusion.zero_grad()
-        # Half precision needs a scale, as everywhere: weights of the ELBO are
+        # Half precision needs a gradient scale: weights of the ELBO are
         # in the thousands.
         scale = 1e-4 if dtype == torch.half else 1.0
         (scale * (elbo.mean() + msi.mean())).backward()
         for p in diffusion.parameters():
-            # Float16 is for what is trained: gradients leave its range.
+            # Gradients may leave the range of float16.
             assert dtype == torch.half or p.grad.isfinite().all()
 
-    # In hidden size, and as it is written.
+    # In hidden size, and in the plain form.
     diffusion.eval()
     out = diffusion.sample_edges('image', edge_index, num_users)
     assert out.size() == (2, num_users)
@@ -243,7 +243,7 @@ def trained(planted, names, tmp_path):
 
 @pytest.mark.parametrize('name', NAMES, ids=lambda name: ascii(name)[:20])
 def test_a_name_is_only_a_name(planted, tmp_path, name):
-    # Every number is the same as under a plain name.
+    # All numbers are the same as with an ordinary name.
     trainer, losses = trained(planted, [name, 'second'], tmp_path / '1')
     plain, expected = trained(planted, ['first', 'second'], tmp_path / '2')
     assert losses == expected
@@ -302,7 +302,7 @@ def test_training_with_20_modalities(planted):
 
 
 def test_features_with_a_history_are_data(planted):
-    # A second step would go backward through it a second time.
+    # A second step would backpropagate through it again.
     data = planted()
     data['item'].x_image = data['item'].x_image.requires_grad_() * 1
     assert len(DiffMMTrainer(data, CONFIG).fit()) == 2

@@ -1,6 +1,6 @@
-r"""Every public class and function, with one argument of another type, shape,
-range or device than it asks for: what comes out is a result, or a
-`ValueError` that names the argument.
+r"""Calls every public class and function with one argument of a wrong type,
+shape, range or device. The outcome is a result, or a `ValueError` that names
+the argument.
 """
 
 import math
@@ -128,7 +128,7 @@ def train(config: Any = None, **kwargs: Any) -> None:
 
 
 def with_data(store: Any, key: str, call: Callable[[HeteroData], Any]) -> Any:
-    r"""A call whose argument is one attribute of the graph."""
+    r"""A call with one attribute of the graph as its argument."""
 
     def inner(**kwargs: Any) -> Any:
         data = graph()
@@ -544,7 +544,7 @@ def cases() -> dict[str, Case]:
     }
 
 
-# Sizes that a valid argument may have: a model of so many is a model.
+# Small sizes, some of which are valid.
 SIZES = [0, -1, 1, 2, 3, 7]
 BIG = [2**31, 2**63 - 1, 2**63, 10**30, -(2**63) - 1]
 DTYPES = [
@@ -552,7 +552,7 @@ DTYPES = [
     *[torch.bool, torch.int8, torch.uint8, torch.int32, torch.long],
     *[torch.complex64],
 ]
-# Nothing that a valid argument would be, whatever it is.
+# Values of other types.
 OTHERS = st.one_of(
     st.none(),
     st.booleans(),
@@ -566,7 +566,7 @@ OTHERS = st.one_of(
     ),
     st.sampled_from([torch.zeros(()), torch.zeros(0), torch.zeros(2, 3)]),
 )
-# Not those that would be taken at their word: a model of 10^9 items.
+# No large numbers that are valid, such as 10^9 items of a model.
 NUMBERS = st.one_of(
     st.sampled_from([*SIZES, *BIG]),
     st.floats(-10, 10),
@@ -576,7 +576,7 @@ NUMBERS = st.one_of(
 
 @st.composite
 def hostile_tensors(draw, valid: Tensor):
-    r"""A tensor that is not as valid as the one given, or as valid."""
+    r"""Variants of a tensor, valid or not."""
     x = valid.detach().clone()
     for _ in range(draw(st.integers(1, 2))):
         how = draw(
@@ -690,8 +690,8 @@ def hostile_graphs(draw):
     return data
 
 
-# Where an argument cannot be right or wrong by itself, what is named may be
-# another, or what it is an attribute of.
+# The name in the error of an argument that is only wrong in combination:
+# another argument, or the object whose attribute it is.
 ALSO_NAMED = {
     'BipartiteAdj': ['edge_index'],
     'DiffMMTrainer': ['edge_index', 'x_image', "'k'"],
@@ -730,12 +730,12 @@ def test_result_or_value_error(name, data):
             warnings.simplefilter('ignore')
             case.call(**{**case.args, argument: value})
     except ValueError as error:
-        # With shapes that depend on each other, another may be the wrong one.
+        # If shapes depend on each other, the error may name another argument.
         named = [argument.removesuffix('_name'), *case.args]
         named += ALSO_NAMED.get(name, [])
         assert any(n in str(error) for n in named), str(error)
     except NonFiniteLossError:
-        pass  # Says in which step of training, and of which term.
+        pass  # Names the step and the term.
     except Exception as error:
         raise AssertionError(
             f'{name}({argument}={text_of(value)[:300]}) raised '

@@ -1,5 +1,5 @@
-r"""Against numbers of the authors' implementation, see
-:obj:`tests/golden.npz`.
+r"""Compares every formula with numbers of the authors' implementation
+(`golden.npz`, described in `golden.md`).
 """
 
 from pathlib import Path
@@ -48,7 +48,7 @@ per_anchor = pytest.mark.parametrize('anchor', ['modality', 'main'])
 
 @pytest.fixture(autouse=True)
 def device(request):
-    r"""The CPU, or that of `--device`."""
+    r"""The CPU, or the device of `--device`."""
     with torch.device(request.config.getoption('--device') or 'cpu') as device:
         yield device
 
@@ -205,7 +205,8 @@ def test_diffusion_gradients(diffusion, m):
     expected = entries(f'grad/denoise_{m}/')
     assert actual.keys() == expected.keys()
     for name, grad in actual.items():
-        # Differences of float32 terms as large as the largest entry.
+        # The entries are differences of float32 terms as large as the largest
+        # one.
         eps = torch.finfo(torch.float).eps
         check(grad, expected[name], atol=eps * float(grad.abs().max()))
 
@@ -235,7 +236,7 @@ def test_reverse_process(diffusion, m):
 
 @per_modality
 def test_generated_edges_in_hidden_size(diffusion, m, monkeypatch):
-    # Not by way of `sample()`.
+    # Without `sample()`.
     monkeypatch.setattr(InteractionDiffusion, 'sample', None)
     k = int(GOLDEN['edges_per_user'])
     out = diffusion.sample_edges(m, GOLDEN['edge_index'], NUM_USERS, k)

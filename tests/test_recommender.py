@@ -19,7 +19,7 @@ U, I = 40, 30
 @pytest.fixture
 def case():
     r"""Embeddings and exclusions: none for the first user, all items for the
-    last, and some twice.
+    last, and some repeated.
     """
     exclude = (torch.rand(U, I) < 0.4).float()
     exclude[0], exclude[-1] = 0, 1
@@ -58,13 +58,13 @@ def test_exact_at_size():
     exclude = torch.stack(
         [torch.randint(300, (9000,)), torch.randint(5000, (9000,))]
     )
-    # A user with more exclusions than FAISS searches for.
+    # A user with more exclusions than the number of items that FAISS returns.
     many = torch.stack([torch.full((4990,), 7), torch.arange(4990)])
     exclude = torch.cat([exclude, many], dim=1)
     exact = Recommender(user_emb, item_emb, exclude)
     faiss = Recommender(user_emb, item_emb, exclude, MIPSKNNIndex())
     users = torch.randperm(300)
-    # The last is more than FAISS searches for.
+    # The last exceeds the number of items that FAISS returns.
     for k, some in ((20, users), (2500, users[:5])):
         out = expected(user_emb, item_emb, exclude, k)[some]
         assert exact.recommend(some, k).equal(out)
@@ -97,7 +97,7 @@ def test_index_that_is_filled(case):
     user_emb, item_emb, exclude = case
     index = MIPSKNNIndex(item_emb)
     recommender = Recommender(user_emb, item_emb, exclude, index)
-    assert index.numel == I  # Not added to once more.
+    assert index.numel == I  # The index is not filled again.
     assert str(recommender) == 'Recommender(40, 30, index=MIPSKNNIndex)'
     for bad in (
         L2KNNIndex(),

@@ -31,7 +31,7 @@ MODULES = {name_of(path): path for path in FILES}
 
 
 def imports_of(name):
-    r"""The modules of ours that a module imports, wherever it does so."""
+    r"""The library's modules that a module imports, anywhere in it."""
     path = MODULES[name]
     package = name if path.name == '__init__.py' else name.rpartition('.')[0]
     for node in ast.walk(ast.parse(path.read_text())):
@@ -42,7 +42,7 @@ def imports_of(name):
             if node.level:
                 parent = package.split('.')[: -node.level + 1 or None]
                 base = '.'.join([*parent, *filter(None, [base])])
-            # A name may be a module itself.
+            # An imported name may be a module.
             targets = [f'{base}.{alias.name}' for alias in node.names]
             targets = [t if t in MODULES else base for t in targets]
         else:
@@ -57,7 +57,7 @@ def room(name):
 @pytest.mark.parametrize('name', [m for m in MODULES if room(m)])
 def test_imports_go_down(name):
     for target in imports_of(name):
-        if room(target) is None:  # The version, for one.
+        if room(target) is None:  # The package itself, for its version.
             continue
         assert FLOOR[room(target)] <= FLOOR[room(name)], (
             f'{name} imports {target}, which is on a floor above'
@@ -72,7 +72,7 @@ def test_datasets_stay_apart():
 
 
 def test_no_circle():
-    # Packages gather what is in them, and are imported from outside alone.
+    # Packages re-export their files, and are only imported from outside.
     files = {m for m in MODULES if MODULES[m].name != '__init__.py'}
     graph = {m: {t for t in imports_of(m) if t in files} for m in files}
     done, path = set(), []

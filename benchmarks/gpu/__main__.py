@@ -34,17 +34,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--seconds',
         type=float,
         default=480.0,
-        help='for the whole run; the last phases are left out (default: 480)',
+        help='limit of the run, which skips its last phases (default: 480)',
     )
     parser.add_argument(
         '--quick', action='store_true', help='tiny inputs, a sample of cases'
     )
     parser.add_argument(
-        '--root', help='holds tiktok/raw/, to train on it (default: generated)'
+        '--root', help='folder of tiktok/raw/ (default: generated data)'
     )
     parser.add_argument(
         '--sources',
-        help='holds source archives or wheels of torch-scatter and '
+        help='folder with source archives or wheels of torch-scatter and '
         'torch-sparse, to compare with',
     )
     parser.add_argument(
@@ -68,7 +68,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace, scratch: Path) -> dict[str, str]:
-    """Runs the phases, and returns what became of each."""
+    """Runs the phases, and returns the outcome of each."""
     deadline = time.monotonic() + args.seconds - RESERVE
     spec = Spec(
         device=args.device,
@@ -114,6 +114,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    # A run that is ended leaves what it has.
+    # A terminated run keeps its measurements.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

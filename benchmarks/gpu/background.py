@@ -12,8 +12,8 @@ from benchmarks.gpu.phase import PHASES, Spec, end, wait
 
 
 class Background:
-    """What runs beside the first phases, on cores that these leave idle: the
-    build of peers, and the generation of large graphs.
+    """Runs the build of peers and the generation of large graphs during the
+    first phases, on idle cores.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -32,7 +32,7 @@ class Background:
 
     def wait(self, seconds: float) -> str:
         """Waits for peers, as timings need idle cores. Graphs that are not
-        ready are made where they are used.
+        ready are generated on use.
         """
         outcome = 'left out: needs --sources'
         if self.peers is not None:

@@ -1,5 +1,5 @@
-"""Runs the tests of a device in several processes. One that loses its CUDA
-context, or crashes, is replaced by one for the tests that are left.
+"""Runs the tests of a device in several processes. A process that loses its
+CUDA context or crashes is replaced by a new one for the remaining tests.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from benchmarks.gpu.phase import Spec, end
 from benchmarks.gpu.results import Results
 
 TESTS = ('tests/device', 'tests/test_parity.py')
-# Of the cases, a quick run takes one in so many.
+# A quick run takes one in this number of cases.
 QUICK_EVERY = 12
 MAX_WORKERS = 8
-# Pytest's own: tests passed; some failed; none were left.
+# Statuses of pytest: tests passed; some failed; none were collected.
 ENDED = (0, 1, 5)
 SANITIZER = 'compute-sanitizer'
 
@@ -60,13 +60,13 @@ class Worker:
     def cases(self) -> dict[str, dict[str, Any]]:
         if not self.path.exists():
             return {}
-        # The last line may be half written.
+        # The last line may be incomplete.
         *lines, _ = self.path.read_text().split('\n')
         found = (json.loads(line) for line in lines)
         return {case['name']: case for case in found}
 
     def is_over(self) -> bool:
-        """Whether all tests were run. Goes on after a crash."""
+        """Whether all tests ran. Continues after a crash."""
         code = self.process.poll()
         if code is None:
             return False
@@ -92,7 +92,7 @@ SELF = 'the process of tests'
 
 
 class Sanitizer:
-    """Each kernel once, with every access to memory checked."""
+    """Runs each kernel once, and checks every memory access."""
 
     name = f'{SANITIZER}: each kernel once'
 

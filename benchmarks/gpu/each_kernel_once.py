@@ -1,4 +1,4 @@
-"""Runs each of our kernels, forward and backward, on odd sizes:
+"""Runs each Triton kernel, forward and backward, on odd sizes:
 `python -m benchmarks.gpu.each_kernel_once DEVICE`.
 """
 

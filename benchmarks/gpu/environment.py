@@ -1,4 +1,4 @@
-"""What the machine is, and the two rates that bound every kernel."""
+"""Describes the machine, and measures the two rates that bound every kernel."""
 
 from __future__ import annotations
 

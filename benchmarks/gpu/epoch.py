@@ -1,4 +1,4 @@
-"""Trains DiffMM on the TikTok shape, in every mode, with and without our
+"""Trains DiffMM at the size of TikTok, in every mode, with and without our
 kernels and CUDA graphs.
 """
 
@@ -19,13 +19,13 @@ from benchmarks.graphs import is_available
 from benchmarks.training import MODES, train
 from diffmm_geo.ops import available_backends, default_backend
 
-# Channels of the modalities that are generated, those of TikTok.
+# Channels of the generated modalities, as in TikTok.
 FEATURES = {'image': 128, 'audio': 128}
 EPOCHS, QUICK_EPOCHS = 3, 1
 
 
 def cases(device: torch.device) -> list[dict[str, Any]]:
-    """Modes, backends, and CUDA graphs, those first that matter most."""
+    """Modes, backends and CUDA graphs, the most important first."""
     backends = [default_backend(device)]
     if device.type == 'cuda' and 'triton' in available_backends(device):
         backends.append('triton')

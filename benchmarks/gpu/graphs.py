@@ -1,4 +1,4 @@
-"""The graphs that are measured on a GPU."""
+"""The graphs of the measurements on a GPU."""
 
 TIKTOK, BABY = 'power-9308x6710x59541', 'power-19445x7050x118551'
 SCALE = 'power-1e6x1e6x5e7'

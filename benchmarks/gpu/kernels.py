@@ -1,6 +1,4 @@
-"""Times kernels against other libraries, family by family, each for a share of
-the time.
-"""
+"""Times kernels against other libraries. Each family has a time budget."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from benchmarks.gpu.graphs import BABY, KERNELS, QUICK, TIKTOK
 from benchmarks.gpu.phase import Spec
 from benchmarks.session import Options, Session, progress
 
-# Of the seconds that are left, in this order.
+# Shares of the remaining seconds, in this order.
 SHARES = {
     'spmm': 0.45,
     'info_nce': 0.35,
@@ -24,12 +22,12 @@ SHARES = {
     'topk': 0.5,
     'generate': 1.0,
 }
-# Where ours would be measured twice.
+# Cases that would measure ours twice.
 BACKENDS = ('ours', 'triton', 'torch_sparse')
 
 
 def options(spec: Spec, family: str) -> Options:
-    """What to measure of a family."""
+    """The measurements of a family."""
     graphs = (QUICK,) if spec.quick else KERNELS
     if family in ('topk', 'generate') and not spec.quick:
         graphs = (TIKTOK, BABY)

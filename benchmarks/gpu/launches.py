@@ -16,8 +16,8 @@ WAITS = (
 
 
 def count_launches(trainer: DiffMMTrainer) -> dict[str, float]:
-    """Launches of kernels, and waits of the host for the device, in an epoch
-    and by step.
+    """Counts kernel launches, and waits of the host for the device, per epoch
+    and per step.
     """
     if trainer.device.type != 'cuda':
         return {}

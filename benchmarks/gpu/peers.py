@@ -1,5 +1,5 @@
 """Installs torch-scatter and torch-sparse for this device into the scratch
-folder, from wheels or source archives, and keeps wheels that were built.
+folder, from wheels or source archives, and keeps the wheels that it builds.
 """
 
 from __future__ import annotations

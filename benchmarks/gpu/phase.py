@@ -10,13 +10,13 @@ from pathlib import Path
 
 from benchmarks.device import ROOT
 
-# From the signal to stop to the one that no process survives.
+# The seconds from SIGTERM to SIGKILL.
 GRACE = 5.0
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What every phase is told, as JSON."""
+    """The input of every phase, as JSON."""
 
     device: str
     output: str
@@ -24,7 +24,7 @@ class Spec:
     quick: bool = False
     root: str | None = None
     sources: str | None = None
-    # A phase stops by itself when these are over.
+    # A phase stops by itself after these.
     seconds: float = 0.0
 
     @classmethod
@@ -37,15 +37,14 @@ class Spec:
 
     @property
     def site(self) -> Path:
-        """Where packages are installed that the machine lacks."""
+        """The folder of packages that the machine lacks."""
         return Path(self.scratch) / 'site'
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A process that writes `NAME.json`, and is ended at its limit.
-
-    `least` are the seconds below which it is not begun.
+    """A process that writes `NAME.json`, and is terminated at its limit. It
+    only starts if `least` seconds remain.
     """
 
     name: str
@@ -71,7 +70,7 @@ class Phase:
                 'PYTHONPATH': os.pathsep.join(filter(None, path)),
             },
             stdout=sys.stderr,
-            # A group of its own, to be ended with all that it starts.
+            # A separate group, to terminate with its children.
             start_new_session=True,
         )
 
@@ -90,15 +89,15 @@ PHASES = (
 
 
 def wait(process: subprocess.Popen, seconds: float) -> str:
-    """Waits for a process, ends its group at the limit, and says what became
-    of it.
+    """Waits for a process, terminates its group at the limit, and returns the
+    outcome.
     """
     try:
         code = process.wait(timeout=max(seconds, 0.0))
     except subprocess.TimeoutExpired:
         end(process)
         return 'stopped at its time limit'
-    except BaseException:  # Ctrl-C, for one.
+    except BaseException:  # For example, Ctrl-C.
         end(process)
         raise
     return 'done' if code == 0 else f'FAILED with status {code}'

@@ -1,6 +1,6 @@
-"""A pytest plugin that adds the outcome of each test to a file at once, as a
-line of JSON, and runs a share of the tests:
-`pytest -p benchmarks.gpu.recorder --record FILE --share 0/4 --every 1`.
+"""A pytest plugin that runs a share of the tests, and appends the outcome of
+each to a file at once, as a line of JSON: `pytest -p benchmarks.gpu.recorder
+--record FILE --share 0/4 --every 1`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-# The status of a process whose CUDA context is lost: what comes after an
-# illegal access fails, too.
+# The status of a process with a lost CUDA context: after an illegal access, all
+# further calls fail.
 LOST = 70
 MESSAGE_LENGTH = 400
 
@@ -39,7 +39,7 @@ class Recorder:
             line = {'name': name, 'outcome': outcome, **entries}
             file.write(json.dumps(line) + '\n')
 
-    # After the tests' own hooks, which mark what is skipped.
+    # After the hooks of the tests, which mark skipped ones.
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         number, count = self.share
@@ -54,7 +54,8 @@ class Recorder:
         self.add(nodeid, 'begun')
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        # A test has three reports: the call, or whatever did not pass.
+        # Of the three reports of a test, takes the call, or the one that did
+        # not pass.
         if report.when != 'call' and report.outcome == 'passed':
             return
         message = ''

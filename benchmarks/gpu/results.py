@@ -8,7 +8,7 @@ from diffmm_geo.utils.atomic import atomic_path
 
 
 class Results(dict):
-    """What a phase has found so far, kept in its file."""
+    """The results of a phase so far, kept in its file."""
 
     def __init__(self, path: Path, **entries: Any) -> None:
         super().__init__(complete=False, **entries)
@@ -22,6 +22,6 @@ class Results(dict):
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The results in a file, if there is one."""
+    """The results in a file, if it exists."""
     out: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return out

@@ -1,4 +1,4 @@
-"""An epoch of a million users and items in device memory."""
+"""Trains an epoch with a million users and items in device memory."""
 
 from __future__ import annotations
 

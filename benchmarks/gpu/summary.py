@@ -9,15 +9,15 @@ from benchmarks.gpu.results import read
 from benchmarks.report import number
 
 MAX_LINES = 80
-# At most so many failures are named.
+# The largest number of failures to list.
 MAX_FAILURES = 25
-# What is compared with what, in the phase of kernels.
+# The comparisons in the phase of kernels.
 OURS, BASELINES = ('ours', 'triton'), ('peer', 'naive')
 
 
 def failures(output: Path, outcomes: dict[str, str]) -> Iterator[str]:
-    """What is wrong with the library: phases that broke off, cases whose
-    numbers are wrong, and kernels of ours that failed.
+    """The failures of the library: aborted phases, cases with wrong numbers,
+    and failed kernels of ours.
     """
     for name, outcome in outcomes.items():
         if outcome.startswith('FAILED'):
@@ -122,8 +122,8 @@ def scale_lines(output: Path) -> list[str]:
 
 
 def kernel_lines(output: Path) -> list[str]:
-    """For each kernel on each input, ours and the best of the others, then the
-    geometric mean of each family.
+    """Compares ours with the best other implementation for each kernel and
+    input, and gives the geometric mean of each family.
     """
     problems: dict[tuple, dict[str, dict[str, float]]] = {}
     for record in read(output / 'kernels.json').get('records', ()):

@@ -2,6 +2,6 @@ r"""The paper's experiments, each one command on any data set:
 
     python -m examples.experiments.ablation --dataset tiktok --root ROOT
 
-Trained models are kept in one store (`run_store.py`), so that experiments
-share them, and that a command that was stopped goes on where it was.
+One store (`run_store.py`) keeps the trained models: experiments share them, and
+an interrupted command resumes.
 """

@@ -1,14 +1,14 @@
-r"""What each part of DiffMM contributes.
+r"""The contribution of each part of DiffMM.
 
     python -m examples.experiments.ablation --dataset tiktok --root ROOT \
         --modalities image audio --seeds 0 1 2
 
-- without diffusion: no generated graph is aggregated, and the views of the
-  modalities are taken over the observed graph (with the same edge dropout)
-- without contrast: without the cross-modal contrastive loss
-- without MSI: denoisers are trained without the modality-aware signal
+- without diffusion: aggregates no generated graph, and takes the modality views
+  over the observed graph (with the same edge dropout)
+- without contrast: has no cross-modal contrastive loss
+- without MSI: trains denoisers without the modality-aware signal injection
 - the other anchor of the contrastive loss
-- random edges: as many as the diffusion generates, drawn uniformly
+- random edges: draws as many edges as the diffusion generates, uniformly
 """
 
 from examples.experiments.experiment import (
@@ -45,7 +45,7 @@ def main():
     for n, seed in enumerate(args.seeds, start=1):
         for name, changes in chosen.items():
             runs[name].append(experiment.run('DiffMM', seed, **changes))
-        # What there is so far.
+        # The results so far.
         report(experiment, chosen, runs, args.seeds[:n])
 
 

@@ -1,10 +1,10 @@
-r"""Generated edges against as many drawn at random, at several weights with
-which the generated graphs enter the aggregation (the fusion ratio).
+r"""Generated edges against the same number of random edges, at several weights
+of the generated graphs in the aggregation (the fusion ratio).
 
     python -m examples.experiments.augmentation --dataset tiktok \
         --root ROOT --modalities image audio --ratios 0 0.1 0.2 0.5 1
 
-At ratio 0, the generated graphs only give the views that are contrasted.
+At ratio 0, the generated graphs only define the contrasted views.
 """
 
 from examples.experiments.experiment import Experiment, make_parser, start
@@ -69,8 +69,8 @@ def main():
     figure.suptitle(f'Augmentation on {args.dataset}: test')
     experiment.write(
         f'Augmentation on {args.dataset}',
-        'Test metrics of the epoch chosen by validation, of edges generated '
-        f'by diffusion and drawn at random, '
+        'Test metrics of the epoch chosen by validation, with edges generated '
+        f'by diffusion or drawn at random, '
         f'{of_seeds(args.seeds)}.\n\n{table}',
         figure,
         {

@@ -1,6 +1,6 @@
-r"""The observed and the generated edges of one user, beside the similarity of
-these items by modality; and over all users, how similar generated items are
-to those that a user has interacted with.
+r"""The observed and the generated edges of one user, next to the similarity of
+their items by modality; and, over all users, the similarity of generated items
+to the user's own items.
 
     python -m examples.experiments.case_study --dataset movielens-100k \
         --modalities text genre --edges-per-user 3
@@ -17,8 +17,8 @@ from examples.experiments.table import markdown_table
 
 
 class Similarity:
-    r"""Cosine similarity of items in a modality. The mean of all items is
-    subtracted first, as what all items share says nothing.
+    r"""Cosine similarity of items in a modality, after subtracting the mean of
+    all items, which carries no information.
     """
 
     def __init__(self, x):
@@ -29,8 +29,8 @@ class Similarity:
         return self.x[items] @ self.x[items].t()
 
     def to_observed(self, edge_index, observed, num_users):
-        r"""For each edge, the mean similarity of its item to the other items
-        that its user has interacted with, where there are any.
+        r"""For each edge, the mean similarity of its item to the other items of
+        its user, if any.
         """
         user, item = edge_index
         total = self.x.new_zeros(num_users, self.x.size(1))
@@ -44,14 +44,14 @@ class Similarity:
 
 
 def is_among(edge_index, other, num_items):
-    r"""Which edges are among others."""
+    r"""A mask of the edges that are among others."""
     key, keys = (e[0] * num_items + e[1] for e in (edge_index, other))
     return torch.isin(key, keys)
 
 
 def choose_user(count, wanted):
-    r"""The first of the users whose number of interactions is the closest to
-    what is wanted.
+    r"""The first user whose number of interactions is closest to the requested
+    one.
     """
     distance = (count - wanted).abs().float()
     distance[count == 0] = float('inf')
@@ -59,8 +59,8 @@ def choose_user(count, wanted):
 
 
 def over_all_users(experiment, generated, similarity):
-    r"""A row of facts about the generated edges of each modality, and about
-    random ones, to compare with.
+    r"""A table row for the generated edges of each modality, and for random
+    edges as a reference.
     """
     data, store = experiment.data, experiment.data[OBSERVED]
     observed, num_items = store.edge_index, data['item'].num_nodes
@@ -111,7 +111,7 @@ def main():
     parser.add_argument(
         '--edges-per-user',
         type=int,
-        help='to generate for each modality (default: recipe)',
+        help='edges to generate per modality (default: recipe)',
     )
     parser.add_argument(
         '--max-items',
@@ -144,8 +144,8 @@ def main():
     new = sorted({i for items in of_user.values() for i in items})
     items = observed[1, observed[0] == user].tolist()
     num_observed = len(items)
-    # Those that were generated again, then those that are closest to what was
-    # generated.
+    # Observed items that were generated again, then those most similar to the
+    # generated ones.
     closeness = sum(
         s.matrix(items + new)[:, num_observed:].sum(dim=1)
         for s in similarity.values()
@@ -203,9 +203,8 @@ def main():
         f'Generated edges on {args.dataset}',
         f'User {user} has {num_observed} training interactions. Generated in '
         f'the epoch chosen by validation (test {metrics}):\n\n{lists}\n\n'
-        'Similarity is the cosine of features from which the mean of all '
-        'items is subtracted, averaged over the other items that a user has '
-        'interacted with.\n\n'
+        'Similarity is the cosine of features after subtracting the mean of '
+        "all items, averaged over the user's other items.\n\n"
         f'{table}',
         figure,
         {

@@ -1,5 +1,5 @@
-r"""Cold items, which have no training interaction: metrics on the test
-interactions with them, when all items are ranked and when only cold ones are.
+r"""Metrics on the test interactions with cold items, which have no training
+interaction, in a ranking of all items and in a ranking of cold items only.
 
     python -m examples.experiments.cold_items --dataset tiktok --root ROOT \
         --modalities image audio
@@ -14,7 +14,7 @@ from examples.experiments.experiment import (
     make_parser,
     start,
 )
-from examples.experiments.plots import COLOURS, draw_bars, new_figure
+from examples.experiments.plots import COLORS, draw_bars, new_figure
 from examples.experiments.run_store import OBSERVED
 from examples.experiments.table import (
     markdown_table,
@@ -50,7 +50,7 @@ def main():
             f'(got none of {test.size(1)} in {args.dataset!r})'
         )
     chance = {'all': 20 / num_items, 'cold items': 20 / num_items}
-    if num_cold > 20:  # Or else a ranking of 20 says nothing.
+    if num_cold > 20:  # A ranking of at most 20 items holds all of them.
         parts[AMONG] = parts['cold items']
         chance[AMONG] = 20 / num_cold
 
@@ -106,7 +106,7 @@ def main():
             values_above=line,
         )
         at_random = axes.axhline(
-            line, color=COLOURS[4], linestyle='--', linewidth=1.4
+            line, color=COLORS[4], linestyle='--', linewidth=1.4
         )
         axes.margins(y=0.3)
         axes.legend(
@@ -119,11 +119,10 @@ def main():
     experiment.write(
         f'Cold items of {args.dataset}',
         'Test metrics of the epoch chosen by validation, '
-        f'{of_seeds(args.seeds)}: over the test interactions with '
-        f'items that have training interactions, and with the {num_cold:,} '
-        'cold ones, which have none; the numbers of test interactions are in '
-        'brackets. All items are ranked, or cold ones among themselves. At '
-        'random, recall@20 would be '
+        f'{of_seeds(args.seeds)}. Seen items have training interactions, the '
+        f'{num_cold:,} cold items have none. Brackets show the numbers of '
+        'test interactions. The ranking covers all items, or only cold items. '
+        'A random ranking has a recall@20 of '
         + ', '.join(f'{line:.4f} ({part})' for part, line in chance.items())
         + f'.{experiment.chosen_settings}\n\n{table}',
         figure,

@@ -1,11 +1,11 @@
-r"""DiffMM against other recommenders, under one protocol: the same negative
-sampling, evaluation and choice of the epoch by validation.
+r"""Compares DiffMM with other recommenders under one protocol: the same
+negative sampling, evaluation and choice of the epoch by validation.
 
     python -m examples.experiments.comparison --dataset tiktok --root ROOT \
         --modalities image audio --seeds 0 1 2
 
-Settings of baselines are chosen by validation on the first seed, from the
-grids in models.py; DiffMM has the recipe of its authors where there is one.
+Validation on the first seed chooses the settings of baselines from the grids in
+models.py. DiffMM uses the recipe of its authors if there is one.
 """
 
 from examples.experiments.experiment import (

@@ -1,4 +1,4 @@
-r"""What all experiments share: their arguments, their runs, what they write."""
+r"""The common parts of all experiments: arguments, runs and output."""
 
 import argparse
 import json
@@ -35,32 +35,34 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         "MMRec's format under ROOT/raw (default: %(default)s)",
     )
     parser.add_argument(
-        '--root', help='where the data set is (default: data/DATASET)'
+        '--root', help='folder of the data set (default: data/DATASET)'
     )
     parser.add_argument(
-        '--modalities', nargs='+', help='default: all of the data set'
+        '--modalities',
+        nargs='+',
+        help='default: all modalities of the data set',
     )
     parser.add_argument(
         '--seeds', nargs='+', type=int, default=[0], help='default: 0'
     )
-    parser.add_argument('--epochs', type=int, help='at most (default: recipe)')
+    parser.add_argument(
+        '--epochs', type=int, help='upper limit (default: recipe)'
+    )
     parser.add_argument('--device', default='cpu')
     parser.add_argument(
         '--precision',
         choices=PRECISIONS,
-        help='of large products (default: recipe)',
+        help='dtype of large products (default: recipe)',
     )
     parser.add_argument(
         '--diffusion-form',
         choices=FORMS,
-        help='how denoisers are trained; sampled is the fastest '
-        '(default: recipe)',
+        help='training of denoisers; sampled is the fastest (default: recipe)',
     )
     parser.add_argument(
         '--num-candidates',
         type=int,
-        help='candidates of the contrastive loss drawn in each step '
-        '(default: all nodes)',
+        help='candidates of the contrastive loss per step (default: all nodes)',
     )
     parser.add_argument(
         '--runs',
@@ -87,8 +89,8 @@ def add_models(
     parser.add_argument(
         '--no-tuning',
         action='store_true',
-        help='take the settings of baselines as they are, instead of '
-        'choosing them by validation on the first seed',
+        help='use the default settings of baselines, instead of choosing them '
+        'by validation on the first seed',
     )
 
 
@@ -96,7 +98,7 @@ class Experiment:
     r"""An experiment on a data set.
 
     Args:
-        name (str): Its name, that of its module.
+        name (str): The name of its module.
         args (argparse.Namespace): Its arguments.
     """
 
@@ -151,7 +153,7 @@ class Experiment:
         return replace(config, **{**given, 'seed': seed, **changes})
 
     def run(self, model: str, seed: int, **changes: Any) -> Run:
-        r"""Trains a model, or reads it back."""
+        r"""Trains a model, or loads it from the store."""
         label = ', '.join(
             [model, *(f'{k} {v}' for k, v in changes.items()), f'seed {seed}']
         )
@@ -163,8 +165,8 @@ class Experiment:
         return [self.run(model, seed, **changes) for seed in self.args.seeds]
 
     def tuned_runs(self, model: str) -> list[Run]:
-        r"""A run for each seed, with the settings out of the model's grid
-        that are the best on validation, on the first seed.
+        r"""A run for each seed, with the settings from the model's grid that
+        are best by validation on the first seed.
         """
         grid = MODELS[model].grid
         if self.args.no_tuning or not grid:
@@ -185,13 +187,13 @@ class Experiment:
             return ''
         chosen = '; '.join(f'{k}: {v}' for k, v in self._chosen.items())
         return (
-            f' Settings chosen by validation on seed {self.args.seeds[0]} out '
-            f'of those in `models.py`: {chosen}.'
+            f' Validation on seed {self.args.seeds[0]} chose these settings '
+            f'from the grids in `models.py`: {chosen}.'
         )
 
     @property
     def command(self) -> str:
-        r"""The command, without the folders of this machine."""
+        r"""The command, without local folders."""
         words, skip = [], ('--output', '--runs')
         arguments = iter(sys.argv[1:])
         for word in arguments:
@@ -218,11 +220,11 @@ class Experiment:
 
         Args:
             title (str): The title.
-            text (str): Tables and what they show, in Markdown.
-            figure (matplotlib.figure.Figure): The picture.
+            text (str): Tables and their descriptions, in Markdown.
+            figure (matplotlib.figure.Figure): The figure.
             results (dict): The content of the JSON.
-            suffix (str, optional): What files are told apart by where an
-                experiment has several results. (default: `''`)
+            suffix (str, optional): Distinguishes the files of an experiment
+                with several results. (default: `''`)
         """
         folder = Path(self.args.output)
         folder.mkdir(parents=True, exist_ok=True)
@@ -248,14 +250,14 @@ class Experiment:
 
 
 def start(main: Callable[[], None]) -> None:
-    r"""Runs an experiment from the command line: one line for what is wrong,
-    and a clean end where it is interrupted.
+    r"""Runs an experiment from the command line. Errors are one line, and an
+    interrupted command ends cleanly.
     """
     try:
         main()
     except KeyboardInterrupt:
         print(
-            'stopped; run the same command again to go on',
+            'interrupted; repeat the command to resume',
             file=sys.stderr,
         )
         sys.exit(130)

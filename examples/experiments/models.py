@@ -22,9 +22,9 @@ from diffmm_geo.training import (
 
 @dataclass(frozen=True)
 class Model:
-    r"""How to train a model: its settings on a data set, the trainer of a
-    graph, settings and a device, and the values to choose settings from by
-    validation.
+    r"""A model to train: its settings on a data set, its trainer for a graph,
+    settings and a device, and the values from which validation chooses
+    settings.
     """
 
     config: Callable[[str], TrainingConfig]

@@ -1,10 +1,10 @@
-r"""The look of all pictures, and the kinds that several experiments draw."""
+r"""The style of all figures, and the plots that several experiments share."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-COLOURS = (
+COLORS = (
     '#3b6fb6',
     '#e07b39',
     '#4c9f70',
@@ -24,15 +24,15 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def tidy(axes: Any, grid: str = 'y') -> None:
-    r"""No box, and a faint grid behind what is drawn."""
+    r"""Removes the frame, and draws a faint grid behind the data."""
     axes.spines[['top', 'right']].set_visible(False)
     axes.grid(axis=grid, color='#dddddd', linewidth=0.8)
     axes.set_axisbelow(True)
 
 
 def log_scale(axes: Any) -> None:
-    r"""A logarithmic axis of what has been drawn, with labels that do not
-    overlap and of which there are several, also within a decade or two.
+    r"""Makes an axis logarithmic, with several labels that do not overlap, also
+    within a decade or two.
     """
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
@@ -54,26 +54,26 @@ def draw_dots(
     metrics: Sequence[str],
     title: str,
 ) -> Any:
-    r"""A row for each name, a panel for each metric: a dot for each seed and
-    a bar at their mean. The first row is what others are compared with.
+    r"""Draws a row per name and a panel per metric, with a dot per seed and a
+    bar at their mean. The first row is the reference.
     """
     figure = new_figure(4.2 * len(metrics) + 1.4, 0.46 * len(rows) + 1.5)
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(panels, metrics):
         for y, values in enumerate(rows.values()):
-            x, colour = values[metric], COLOURS[0 if y == 0 else 5]
+            x, color = values[metric], COLORS[0 if y == 0 else 5]
             if y == 0:
                 axes.axvline(
-                    mean(x), color=colour, linewidth=1, linestyle=':', zorder=1
+                    mean(x), color=color, linewidth=1, linestyle=':', zorder=1
                 )
             axes.plot(
-                [mean(x)] * 2, [y - 0.27, y + 0.27], color=colour, linewidth=3
+                [mean(x)] * 2, [y - 0.27, y + 0.27], color=color, linewidth=3
             )
             axes.scatter(
                 x,
                 [y] * len(x),
                 s=34,
-                color=colour,
+                color=color,
                 alpha=0.6,
                 linewidths=0,
                 zorder=3,
@@ -84,7 +84,7 @@ def draw_dots(
                 xycoords=('axes fraction', 'data'),
                 va='center',
                 fontsize=9,
-                color=colour,
+                color=color,
             )
         axes.locator_params(axis='x', nbins=4)
         axes.set_yticks(range(len(rows)), list(rows))
@@ -104,7 +104,7 @@ def draw_lines(
     axes: Any,
     numeric: bool = True,
 ) -> None:
-    r"""Means over values, with a bar of a deviation and a dot a seed."""
+    r"""Draws means over values, with standard deviations and a dot per seed."""
     for n, (name, points) in enumerate(lines.items()):
         x = list(points) if numeric else list(range(len(points)))
         spread = [stdev(v) if len(v) > 1 else 0.0 for v in points.values()]
@@ -112,7 +112,7 @@ def draw_lines(
             x,
             [mean(v) for v in points.values()],
             yerr=spread if any(spread) else None,
-            color=COLOURS[n],
+            color=COLORS[n],
             marker='o',
             markersize=5,
             capsize=3,
@@ -131,9 +131,9 @@ def draw_bars(
     axes: Any,
     values_above: float | None = None,
 ) -> None:
-    r"""Groups of bars: for each name, the mean in each group, and a dot a seed
-    where there are several. Means are written on top of bars, above a value
-    at least, if it is given.
+    r"""Draws groups of bars: for each name, the mean in each group, with a dot
+    per seed if there are several. Writes means on top of the bars, at least
+    above a value if it is given.
     """
     width = 0.8 / len(bars)
     for n, (name, groups) in enumerate(bars.items()):
@@ -142,7 +142,7 @@ def draw_bars(
             x,
             [mean(v) for v in groups.values()],
             0.92 * width,
-            color=COLOURS[n],
+            color=COLORS[n],
             alpha=0.85,
             label=name,
         )

@@ -1,14 +1,14 @@
 r"""Trained models on disk, shared by all experiments.
 
-A run is a data set, a model and its settings. It is in a folder of its own,
-`STORE/DATASET/MODEL-HASH`, with
+A run is a data set, a model and its settings. Its folder,
+`STORE/DATASET/MODEL-HASH`, holds
 
 - `result.json`: the settings, the records of the epoch chosen by validation
   and of the best test epoch, the history;
 - `embeddings.npz`: users and items of the chosen epoch;
 - `generated.npz`: the generated edges of each modality, for DiffMM.
 
-A finished run is read back, an unfinished one goes on from its checkpoint.
+A finished run is loaded; an unfinished one resumes from its checkpoint.
 """
 
 import gc
@@ -58,7 +58,7 @@ class Run:
             return {m: torch.from_numpy(file[m]) for m in file.files}
 
     def metrics(self, best: str = 'best_val') -> dict[str, float]:
-        r"""The test metrics of the epoch that is best on a split."""
+        r"""The test metrics of the best epoch on a split."""
         return self.result[best]['test']
 
     def evaluate_on(self, data: HeteroData, edge_label_index: Tensor):
@@ -71,7 +71,7 @@ class Run:
         )
 
     def summary(self) -> dict[str, Any]:
-        r"""What an experiment's JSON says about it."""
+        r"""Its entry in the JSON of an experiment."""
         keys = ('config', 'best_val', 'best_test', 'versions', 'device')
         return {
             'model': self.model,
@@ -81,14 +81,14 @@ class Run:
 
 
 class RunStore:
-    r"""Trains models of a data set, each only once.
+    r"""Trains models on a data set, each only once.
 
     Args:
         root (str or Path): The folder of the store.
         dataset (str): The name of the data set.
-        data (HeteroData): Its graph, with the features to be used.
+        data (HeteroData): Its graph, with the features to use.
         device (str, optional): The device to train on. (default: `'cpu'`)
-        show (callable, optional): Called with lines about what is going on.
+        show (callable, optional): Called with lines of progress.
             (default: `print`)
     """
 
@@ -113,10 +113,10 @@ class RunStore:
         self._features_sha = _sha256(features)
 
     def folder(self, model: str, config: TrainingConfig) -> Path:
-        r"""Where a run is."""
+        r"""The folder of a run."""
         identity: dict[str, Any] = {
             'edges': self._edges_sha,
-            # A setting that a later version adds leaves older runs in place.
+            # Runs stay valid if a later version adds a setting.
             'config': _changed_settings(config),
         }
         if MODELS[model].uses_features:
@@ -127,12 +127,12 @@ class RunStore:
         return self.root / self.dataset / f'{model}-{key}'
 
     def run(self, model: str, config: TrainingConfig, label: str) -> Run:
-        r"""The run with these settings, trained if it is not there yet.
+        r"""The run with these settings, trained if it is missing.
 
         Args:
             model (str): One of `MODELS`.
             config (TrainingConfig): Its settings.
-            label (str): What to call it in messages.
+            label (str): Its name in messages.
         """
         folder = self.folder(model, config)
         # Before anything is written.
@@ -146,7 +146,7 @@ class RunStore:
                 if self._finished(folder, config) is None:
                     self._train(trainer, folder, label)
             del trainer
-            gc.collect()  # A trainer and its parts know each other.
+            gc.collect()  # A trainer and its parts refer to each other.
         result = self._finished(folder, config)
         assert result is not None
         best = result['best_val']
@@ -170,7 +170,7 @@ class RunStore:
         result = json.loads(path.read_text())
         wanted = _as_json(asdict(config))
         there = result['config']
-        # Defaults may have changed since.
+        # Defaults may have changed since then.
         if any(there.get(k, v) != v for k, v in wanted.items()):
             return None
         return result

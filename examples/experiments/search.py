@@ -1,11 +1,11 @@
-r"""A search for DiffMM's settings with Optuna, by validation Recall. The test
-set is only looked at in the end, for the best trial.
+r"""Searches for DiffMM's settings with Optuna, by validation Recall. Only the
+best trial is evaluated on the test set, at the end.
 
     python -m examples.experiments.search --dataset tiktok --root ROOT \
         --modalities image audio --trials 30 --parameters reg_weight ssl_weight
 
-Needs the extra `search`. The study is kept in a file beside the runs: the
-same command goes on with it, also with a larger number of trials.
+Needs the extra `search`. A file next to the runs holds the study: the same
+command continues it, also with a larger number of trials.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from examples.experiments.experiment import (
     start,
 )
 from examples.experiments.plots import (
-    COLOURS,
+    COLORS,
     GREY,
     log_scale,
     new_figure,
@@ -33,7 +33,7 @@ from examples.experiments.table import (
     values_of,
 )
 
-# What is tried of each setting.
+# The range of each setting.
 SPACE = {
     'reg_weight': lambda t, n: t.suggest_float(n, 1e-7, 1e-3, log=True),
     'ssl_weight': lambda t, n: t.suggest_float(n, 1e-3, 1.0, log=True),
@@ -81,7 +81,7 @@ def main():
         val = [run.result['best_val']['val']['recall@20'] for run in of]
         return sum(val) / len(val)
 
-    # A study is one space on one data set with one base of settings.
+    # A study has one search space, one data set and one set of base settings.
     base = experiment.store.folder('DiffMM', experiment.config('DiffMM', seed))
     name = '-'.join([base.name, *sorted(args.parameters)])
     folder = Path(args.runs) / args.dataset / 'search'
@@ -101,8 +101,8 @@ def main():
 
 
 def open_study(optuna, path, seed):
-    r"""The study in a file. Trials that were stopped are queued again, where
-    their runs go on from their checkpoints.
+    r"""The study in a file. Interrupted trials are queued again, and their runs
+    resume from their checkpoints.
     """
     backend = optuna.storages.journal.JournalFileBackend(str(path))
     study = optuna.create_study(
@@ -111,7 +111,7 @@ def open_study(optuna, path, seed):
         direction='maximize',
         load_if_exists=True,
     )
-    # Goes on with other values than it began with.
+    # Continues with other values than at its start.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     State = optuna.trial.TrialState
     for trial in study.get_trials(states=(State.RUNNING,)):  # Killed.
@@ -159,7 +159,7 @@ def report(experiment, study):
     panels = figure.subplots(1, len(args.parameters) + 1, sharey=True)
     x = [t.number for t in trials]
     so_far = [max(t.value for t in trials[: n + 1]) for n in range(len(trials))]
-    panels[0].step(x, so_far, where='post', color=COLOURS[1], label='best')
+    panels[0].step(x, so_far, where='post', color=COLORS[1], label='best')
     panels[0].set(xlabel='trial', ylabel='validation Recall@20')
     for axes, name in zip(panels, [None, *args.parameters]):
         if name is not None:
@@ -168,15 +168,15 @@ def report(experiment, study):
         y = [t.value for t in trials]
         axes.scatter(x, y, s=22, color=GREY, alpha=0.7, linewidths=0)
         top = trials.index(ranked[0])
-        axes.scatter(x[top], y[top], s=60, color=COLOURS[1], zorder=3)
+        axes.scatter(x[top], y[top], s=60, color=COLORS[1], zorder=3)
         if name in LOG:
             log_scale(axes)
         tidy(axes)
     figure.suptitle(f'Search on {args.dataset}')
     experiment.write(
         f'Search on {args.dataset}',
-        f'The best of {len(trials)} trials by validation Recall. The first has '
-        f'on the test set, {of_seeds(args.seeds)}: {shown}.\n\n{table}',
+        f'The best of {len(trials)} trials by validation Recall. Test metrics '
+        f'of the first, {of_seeds(args.seeds)}: {shown}.\n\n{table}',
         figure,
         {
             'trials': [

@@ -1,4 +1,4 @@
-r"""One setting of a model at several values, all others as they are.
+r"""Trains a model with several values of one setting.
 
     python -m examples.experiments.sweep --dataset tiktok --root ROOT \
         --modalities image audio --parameter ssl_weight \
@@ -50,7 +50,7 @@ def main():
         )
     experiment = Experiment('sweep', args)
     values = list(dict.fromkeys(args.values))
-    for value in values:  # All, before any is trained.
+    for value in values:  # Checks all values before training.
         experiment.config(args.model, 0, **{args.parameter: value})
     runs = {
         value: experiment.runs(args.model, **{args.parameter: value})

@@ -12,7 +12,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:
-    r"""The mean, and the deviation where there is more than one value."""
+    r"""The mean, and the standard deviation of several values."""
     if len(values) == 1:
         return f'{values[0]:.4f}'
     return f'{mean(values):.4f} ± {stdev(values):.4f}'
@@ -47,11 +47,11 @@ def values_of(
 
 
 def about(seeds: Sequence[int]) -> str:
-    r"""What :func:`runs_table` shows."""
+    r"""The description of :func:`runs_table`."""
     return (
-        f'Test metrics of the epoch chosen by validation, {of_seeds(seeds)}; '
-        f'the last column is the best test epoch, which no one could choose '
-        f'without looking at the test set.'
+        f'Test metrics of the epoch chosen by validation, {of_seeds(seeds)}. '
+        f'The last column shows the best test epoch, which is selected on the '
+        f'test set.'
     )
 
 

@@ -3,8 +3,8 @@ r"""Metrics by the number of training interactions of users.
     python -m examples.experiments.user_groups --dataset tiktok --root ROOT \
         --modalities image audio --bins 4 6 10
 
-Groups are given by where each but the first begins, or are as even as they
-can be.
+`--bins` lists the start of each group except the first. By default, groups are
+as even as possible.
 """
 
 import torch
@@ -28,8 +28,8 @@ METRICS = ('recall@20', 'ndcg@20')
 
 
 def even_bins(count, num_groups):
-    r"""Where each group but the first begins, so that they are as even as
-    users of the same number of interactions allow.
+    r"""The start of each group except the first. Groups are as even as
+    possible, without splitting users of the same number of interactions.
     """
     sorted_count = count.sort().values
     cuts = [

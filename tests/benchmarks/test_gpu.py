@@ -83,7 +83,7 @@ def test_names_a_broken_kernel(tmp_path):
     out = run(*args, '--output', tmp_path / 'out', root=tmp_path)
     assert out.returncode == 1
     assert 'tests/device/test_spmm.py::test_channels[triton-' in out.stdout
-    # Those of other kernels went on.
+    # The tests of other kernels continued.
     cases = read(tmp_path / 'out', 'correctness')['cases']
     assert 0 < sum(c['outcome'] == 'failed' for c in cases) < len(cases) / 2
 

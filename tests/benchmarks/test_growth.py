@@ -20,7 +20,7 @@ def session(monkeypatch):
 
 @pytest.fixture
 def fake_child(monkeypatch):
-    """Epochs whose seconds grow with the square of the edges."""
+    """Epochs with seconds proportional to the square of the edges."""
 
     def run_child(module, spec, memory, seconds, huge_pages):
         users = int(spec['graph'].split('-')[1].split('x')[0])

@@ -153,7 +153,7 @@ def test_peers_are_right_on_copies_of_their_inputs(problem, name, direction):
     case = problem(direction).case(name, peer)
     inputs = case.make()
     assert case.check(case.fn(*inputs)) < 1e-6
-    # After a call, inputs hold what they keep.
+    # After a call, inputs hold their caches.
     assert case.check(case.fn(*clone(inputs))) < 1e-6
 
 

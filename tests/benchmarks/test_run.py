@@ -11,7 +11,7 @@ import pytest
 from benchmarks.run import parse_args
 
 RUN = Path(__file__).parents[2] / 'benchmarks' / 'run.py'
-# As users run it, where Triton's interpreter is no backend.
+# As for users, without Triton's interpreter as a backend.
 ENV = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
 TINY = 'power-60x40x300'
 
@@ -183,7 +183,7 @@ def test_interruption_leaves_whole_files(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=ENV,
-        # Where the tests run in the background, it would be ignored.
+        # A background process would ignore the signal.
         preexec_fn=lambda: signal.signal(
             signal.SIGINT, signal.default_int_handler
         ),

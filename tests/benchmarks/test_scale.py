@@ -31,7 +31,7 @@ def test_phases_of_a_small_graph(session, monkeypatch):
     assert all(r.status == 'ok' for r in found.values())
     for phase in scale.PHASES:
         m = found[phase].metrics
-        # All that was not timed is reported as such.
+        # Untimed parts are reported.
         assert 0.1 <= m['fraction'] < 0.2
         assert m['seconds'] > m['timed_s'] > 0 and m['cpu_s'] > 0
         assert m['us_per_edge'] == pytest.approx(1e6 * m['seconds'] / 400)

@@ -53,7 +53,7 @@ def test_inputs_take_turns():
         (10, 100, 1e9, 21),  # The other 20 are twice the cache.
         (150, 100, 1e9, 3),
         (201, 100, 1e9, 1),  # A call evicts its own inputs.
-        (10, 100, 55, 5),  # What fits.
+        (10, 100, 55, 5),  # The number that fits.
         (10, 100, 0, 1),
         (1, 1e6, 1e9, 64),
     ],
@@ -74,7 +74,7 @@ def test_copies_share_no_memory():
 
 @linux
 def test_peak_is_of_the_call():
-    held = torch.ones(30_000_000)  # 120 MB, which are not counted.
+    held = torch.ones(30_000_000)  # 120 MB that do not count.
 
     def fn():
         return (torch.ones(25_000_000) + 1).sum()  # Twice 100 MB.

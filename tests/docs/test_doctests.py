@@ -19,7 +19,7 @@ MODULES = [
     for info in pkgutil.walk_packages(diffmm_geo.__path__, 'diffmm_geo.')
 ]
 FLAGS = doctest.ELLIPSIS
-# A fence would pass for output.
+# Otherwise, a fence would count as output.
 FENCE = re.compile(r'^(```|:::).*$', re.MULTILINE)
 
 
@@ -32,7 +32,7 @@ def run(test):
 
 @pytest.mark.parametrize('name', PAGES)
 def test_page(name, tmp_path, monkeypatch):
-    # No page writes to where the tests run.
+    # Pages write to a temporary folder.
     monkeypatch.chdir(tmp_path)
     text = FENCE.sub('', (DOCS / name).read_text())
     run(doctest.DocTestParser().get_doctest(text, {}, name, name, 0))

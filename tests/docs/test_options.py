@@ -10,7 +10,7 @@ NAMES = {field.name for field in fields(DiffMMConfig)}
 
 
 def rows():
-    r"""What is ours, and our default, of the rows of the table."""
+    r"""Our setting and its default, for each row of the table."""
     for line in PAGE.read_text().splitlines():
         if line.startswith('| `--'):
             cells = [cell.strip() for cell in line.strip('|').split('|')]
@@ -18,7 +18,7 @@ def rows():
 
 
 def test_defaults():
-    r"""The first name of a row is the field that its default is of."""
+    r"""The default in a row belongs to the first name in it."""
     checked = set()
     for ours, default in rows():
         name = re.match(r'`(\w+)`', ours)

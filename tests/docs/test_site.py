@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
-    r"""The site, built as `make docs` does, in a process of its own, from
-    whatever the checkout's docs/api may hold.
+    r"""The site, built as in `make docs` in a separate process, from any state
+    of the checkout's docs/api.
     """
     folder = tmp_path_factory.mktemp('site')
     command = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-n']
@@ -53,7 +53,7 @@ def documented(site):
 
 
 def public_packages():
-    r"""All that have an `__all__`, without looking at how pages are made."""
+    r"""All modules with an `__all__`, independently of `api_pages.py`."""
     yield diffmm_geo
     for info in pkgutil.walk_packages(diffmm_geo.__path__, 'diffmm_geo.'):
         if '._' not in info.name and (info.ispkg or info.name.count('.') == 1):
@@ -63,7 +63,9 @@ def public_packages():
 
 
 def test_public_names_are_documented(documented):
-    r"""Those right below the package by that name, others by any."""
+    r"""Documented under their name in modules directly below the package, or
+    under any name in deeper ones.
+    """
     packages = list(public_packages())  # All are imported.
     described = [find(name) for name in documented]
     for package in packages:
@@ -77,7 +79,7 @@ def test_public_names_are_documented(documented):
 
 
 def find(name):
-    r"""The object of that name, if there is one."""
+    r"""The object of this name, if it exists."""
     for module in (m for m in sys.modules.copy() if name.startswith(f'{m}.')):
         value = sys.modules[module]
         for part in name.removeprefix(f'{module}.').split('.'):
@@ -108,7 +110,7 @@ def test_pages(site):
 
 
 def test_text_is_rendered(site):
-    r"""No markup of one language is left over in a page of the other."""
+    r"""No page shows markup of the other language."""
     for path in site.rglob('*.html'):
         if '_modules' in path.parts:  # Sources, as they are.
             continue
@@ -132,7 +134,7 @@ def test_links_inside_the_site(site):
 
 
 def test_scripts_need_no_network(site):
-    r"""Math, too, renders on a machine without a network."""
+    r"""Math also renders without a network."""
     for path in site.rglob('*.html'):
         for src in re.findall(r'<script[^>]*src="([^"]+)', path.read_text()):
             assert (path.parent / src.partition('?')[0]).exists(), src

@@ -13,7 +13,7 @@ def test_chooses_by_validation(run_example, shop, tmp_path):
     result = json.loads(output.read_text())
     assert len(result['LightGCN']) == len(result['DiffMM']) == 2
     lines = [x for x in out.stdout.splitlines() if x.startswith('LightGCN, ')]
-    # The grid on the first seed, then the chosen setting on the others.
+    # The grid runs on the first seed, the chosen setting on the others.
     assert [x.split('seed ')[1][0] for x in lines] == ['3', '3', '4']
     values = [float(x.split('validation ')[1][:6]) for x in lines[:2]]
     chosen = 1 + values.index(max(values))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.examples.conftest import EXAMPLES
 
-NUM = 80  # Of users, and of movies.
+NUM = 80  # Numbers of users and of movies.
 
 
 @pytest.fixture(scope='module')
@@ -19,7 +19,7 @@ def tour():
 
 @pytest.fixture
 def movies(tmp_path):
-    r"""A folder with what MovieLens-100K would download."""
+    r"""A folder with the files that MovieLens-100K downloads."""
     rng = np.random.default_rng(0)
     raw = tmp_path / 'movielens-100k' / 'raw'
     raw.mkdir(parents=True)
@@ -85,5 +85,5 @@ def test_outputs_are_those_of_one_clean_run(tour):
             assert output.get('name') != 'stderr'
     text = json.dumps(tour)
     assert len(text) < 100_000
-    # No paths of the machine that it ran on.
+    # No local paths.
     assert not re.search(r'(?<![\w.:/])/(home|root|tmp|work|usr)/', text)

@@ -10,16 +10,14 @@ from examples.experiments.experiment import start
 
 @pytest.fixture
 def run_experiment(monkeypatch, capsys, shop, tmp_path):
-    r"""Runs an experiment in this process, on the shop if not told
-    otherwise.
-    """
+    r"""Runs an experiment in this process, by default on the shop."""
 
     def run(name, *args, dataset='shop', root=shop, epochs=2):
         where = ('--dataset', dataset, '--root', root, '--epochs', epochs)
         folders = ('--runs', tmp_path / 'runs', '--output', tmp_path / 'out')
         words = [name, *where, *folders, *args]
         monkeypatch.setattr(sys, 'argv', [str(word) for word in words])
-        capsys.readouterr()  # What an earlier one has printed.
+        capsys.readouterr()  # Discards earlier output.
         start(import_module(f'examples.experiments.{name}').main)
         return capsys.readouterr().out
 
@@ -28,7 +26,7 @@ def run_experiment(monkeypatch, capsys, shop, tmp_path):
 
 @pytest.fixture
 def report(tmp_path):
-    r"""The JSON and the page of an experiment; its picture is there."""
+    r"""The JSON and the page of an experiment, whose figure exists."""
 
     def read(stem):
         folder = tmp_path / 'out'
@@ -39,7 +37,7 @@ def report(tmp_path):
         assert picture.startswith(b'\x89PNG')
         content = json.loads((folder / f'{stem}.json').read_text())
         page = (folder / f'{stem}.md').read_text()
-        # The folders of this machine are nobody's business.
+        # The command does not show local folders.
         assert str(tmp_path) not in page + json.dumps(content)
         assert (
             '--root ROOT' in content['command'] and content['command'] in page
@@ -51,7 +49,7 @@ def report(tmp_path):
 
 @pytest.fixture(scope='session')
 def cold_shop(shop, tmp_path_factory):
-    r"""The shop with 25 items that nobody has interacted with in training."""
+    r"""The shop with 25 further items without training interactions."""
     root = tmp_path_factory.mktemp('cold')
     (root / 'raw').mkdir()
     text = (shop / 'raw' / 'shop.inter').read_text()

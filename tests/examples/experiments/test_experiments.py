@@ -19,7 +19,7 @@ METRICS = {'recall@20', 'precision@20', 'ndcg@20'}
 
 
 def trained(out):
-    r"""The lines of epochs, which only training prints."""
+    r"""The lines of trained runs."""
     return [
         line for line in out.splitlines() if ': epoch' in line and ' s)' in line
     ]
@@ -49,7 +49,7 @@ def test_ablation(run_experiment, report):
         first = [r['best_val']['test']['recall@20'] for r in variant['runs']]
         assert f'| {name} | {sum(first) / 2:.4f} ± ' in page
     assert len(trained(out)) == 6 * 2
-    # All is there, and comes out the same.
+    # All runs are loaded, and the results are the same.
     assert trained(run_experiment('ablation', '--seeds', 0, 1, epochs=1)) == []
     assert report('ablation-shop') == (content, page)
 
@@ -69,7 +69,7 @@ def test_comparison_shares_runs(run_experiment, report):
         assert (
             f'\n| {model} | {run["best_val"]["test"]["recall@20"]:.4f}' in page
         )
-    # The settings of a baseline are the best of its grid.
+    # Baselines have the best settings of their grids.
     values = [
         float(line.split('validation ')[1][:6])
         for line in out.splitlines()
@@ -96,7 +96,7 @@ def test_user_groups(run_experiment, report):
     run_experiment('user_groups', *models, '--bins', 3, 4)
     content, _ = report('user-groups-shop')
     assert content['users'] == {'≥ 4': 30}
-    # With one group that is everybody, metrics are those of the run.
+    # With one group of all users, metrics equal the metrics of the run.
     run_experiment('user_groups', *models, '--groups', 1)
     content, _ = report('user-groups-shop')
     assert content['users'] == {'all': 30}
@@ -204,8 +204,8 @@ def test_facts_about_generated_edges():
     similarity = module.Similarity(x)
     observed = torch.tensor([[0, 0, 1], [0, 2, 3]])
     edges = torch.tensor([[0, 0, 1, 1], [0, 1, 3, 2]])
-    # Itself does not count: (0 + ...) over item 2; -1 and 0 over both; no
-    # other; -1 over the only one.
+    # An item does not count itself: (0 + ...) over item 2; -1 and 0 over both;
+    # no other; -1 over the only one.
     out = similarity.to_observed(edges, observed, 2)
     assert out.tolist() == [0.0, -0.5, -1.0]
     among = module.is_among(edges, observed, 4)
@@ -265,7 +265,7 @@ def test_stopped_and_taken_up(run_experiment, report, monkeypatch, capsys):
             run_experiment('sweep', *args, epochs=3)
     assert exit.value.code == 130
     error = capsys.readouterr().err
-    assert error == 'stopped; run the same command again to go on\n'
+    assert error == 'interrupted; repeat the command to resume\n'
     out = run_experiment('sweep', *args, epochs=3)
     numbers = [line.split(': epoch ')[1][0] for line in trained(out)]
     assert numbers == ['3', '1', '2', '3']

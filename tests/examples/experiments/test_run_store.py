@@ -100,7 +100,7 @@ def test_another_run_is_another_folder(store, planted):
         store(other_edges).folder('LightGCN', baseline),
     ]
     assert len(set(folders)) == len(folders)
-    # LightGCN knows nothing of features.
+    # LightGCN does not use features.
     assert store(other_features).folder('LightGCN', baseline) == folders[2]
     assert store().folder('DiffMM', replace(CONFIG)) == folders[0]
 
