@@ -5,11 +5,7 @@ from torch import Tensor
 from diffmm_geo.sparse import CSR
 
 
-def bag(
-    lists: CSR,
-    weight: Tensor,
-    value: Tensor | None = None,
-) -> Tensor:
+def bag(lists: CSR, weight: Tensor, value: Tensor | None = None) -> Tensor:
     r"""The sum of rows of :obj:`weight` over each list, weighted by
     :obj:`value` if given.
 
@@ -30,10 +26,7 @@ def bag(
 
 
 def add_bag_grad_(
-    grad_weight: Tensor,
-    lists: CSR,
-    grad: Tensor,
-    value: Tensor | None = None,
+    grad_weight: Tensor, lists: CSR, grad: Tensor, value: Tensor | None = None
 ) -> Tensor:
     r"""Adds the gradient of :meth:`bag` to that of :obj:`weight`, in place:
     only rows that are in a list change.

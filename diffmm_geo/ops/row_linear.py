@@ -14,10 +14,7 @@ BLOCK_SIZE = 2**22
 class _RowLinear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
         # As it is: neither converted nor, where it is a file, in memory.
         ctx.save_for_backward(x)

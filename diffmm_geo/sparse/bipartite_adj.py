@@ -17,14 +17,14 @@ from diffmm_geo.utils.checks import (
     describe,
 )
 
-from .sparse_matrix import SparseMatrix
+from .sparse_matrix import SparseMatrix, move
 
 
 @dataclass(frozen=True)
 class BipartiteAdj:
-    r"""The adjacency of a bipartite user-item graph as one propagation step
-    needs it: both directions, and the self-loops of the joint graph, which is
-    never built.
+    r"""The adjacency of a bipartite user-item graph in the form that
+    propagation needs: both directions, and the self-loops of the joint graph,
+    without building the joint graph.
 
     .. math::
         \mathbf{x}^{\prime}_u = \sum_{i} \hat{R}_{ui} \mathbf{x}_i +
@@ -35,26 +35,28 @@ class BipartiteAdj:
         \qquad
         \hat{R}_{ui} = \frac{R_{ui}}{\sqrt{(d_u + 1)(d_i + 1)}}
 
-    (:math:`\mathbf{D}^{-1/2} (\mathbf{A} + \mathbf{I}) \mathbf{D}^{-1/2}` of
+    This equals
+    :math:`\mathbf{D}^{-1/2} (\mathbf{A} + \mathbf{I}) \mathbf{D}^{-1/2}` of
     the joint adjacency
     :math:`\mathbf{A} = [[\mathbf{0}, \mathbf{R}], [\mathbf{R}^{\top},
-    \mathbf{0}]]`).
+    \mathbf{0}]]`.
 
     Args:
-        to_user (Adj or SparseMatrix): What carries items to users.
-        to_item (Adj or SparseMatrix): What carries users to items.
-        weight (torch.Tensor, optional): The edge weights, if the two above
-            are :obj:`edge_index` tensors. (default: :obj:`None`)
+        to_user (Adj or SparseMatrix): Propagates items to users.
+        to_item (Adj or SparseMatrix): Propagates users to items.
+        weight (torch.Tensor, optional): The edge weights if :obj:`to_user` and
+            :obj:`to_item` are :obj:`edge_index` tensors.
+            (default: :obj:`None`)
         user_loop (torch.Tensor, optional): The self-loop weights of users.
             (default: :obj:`None`)
         item_loop (torch.Tensor, optional): The self-loop weights of items.
             (default: :obj:`None`)
-        user_scale (torch.Tensor, optional): :math:`1 / \sqrt{d_u + 1}`, if
-            the values of the two prepared matrices are products of it and
-            :obj:`item_scale`, and self-loops its squares: a kernel may then
-            read it instead. (default: :obj:`None`)
-        item_scale (torch.Tensor, optional): :math:`1 / \sqrt{d_i + 1}`,
-            likewise. (default: :obj:`None`)
+        user_scale (torch.Tensor, optional): :math:`1 / \sqrt{d_u + 1}`. If
+            both scales are given, edge weights must be their products and
+            self-loop weights their squares, so that kernels may read scales
+            instead. (default: :obj:`None`)
+        item_scale (torch.Tensor, optional): :math:`1 / \sqrt{d_i + 1}`.
+            (default: :obj:`None`)
     """
 
     to_user: Adj | SparseMatrix
@@ -76,32 +78,30 @@ class BipartiteAdj:
         device: torch.device | None = None,
         name: str = 'edge_index',
     ) -> BipartiteAdj:
-        r"""Reads any form in which PyG passes a bipartite graph.
+        r"""Converts any form in which PyG represents a bipartite graph.
 
         Args:
             adj (Adj): An :obj:`edge_index` (row 0 users, row 1 items), an
                 :class:`~torch_geometric.EdgeIndex`, or the *transposed*
                 adjacency :obj:`adj_t` of size :obj:`[num_items, num_users]`
                 as a :class:`torch_sparse.SparseTensor` or a
-                :obj:`torch.sparse` tensor (CSR, CSC or COO), whose values
-                are edge weights.
+                :obj:`torch.sparse` tensor (CSR, CSC or COO) of edge weights.
             size (tuple): The number of users and the number of items.
-            normalize (bool, optional): Whether to add self-loops and to
-                normalise symmetrically; without, weights are taken as they
-                are. (default: :obj:`True`)
+            normalize (bool, optional): Whether to add self-loops and apply
+                symmetric normalization. (default: :obj:`True`)
             dtype (torch.dtype, optional): The type of the weights.
                 (default: :obj:`None`)
-            prepare (bool, optional): Whether to sort the edges into
-                :class:`~diffmm_geo.sparse.SparseMatrix` form, which pays where
-                a graph is used more than once. (default: :obj:`False`)
-            device (torch.device, optional): The device that it has to be on.
-                (default: :obj:`None`, any)
-            name (str, optional): What it is called in errors.
+            prepare (bool, optional): Whether to convert edges to
+                :class:`~diffmm_geo.sparse.SparseMatrix`. This pays off if the
+                graph is used more than once. (default: :obj:`False`)
+            device (torch.device, optional): The required device, if any.
+                (default: :obj:`None`)
+            name (str, optional): The name of :obj:`adj` in errors.
                 (default: :obj:`"edge_index"`)
 
         Raises:
-            ValueError: If :obj:`adj` is of none of these forms, of another
-                size or on another device, or has indices out of range.
+            ValueError: If :obj:`adj` has another form or size, is on another
+                device, or has indices out of range.
         """
         dtype = dtype or torch.get_default_dtype()
         size = check_size('size', size)
@@ -150,7 +150,7 @@ class BipartiteAdj:
 
     @property
     def device(self) -> torch.device:
-        r"""The device that it is on."""
+        r"""The device."""
         if isinstance(self.to_user, SparseTensor):
             device: torch.device = self.to_user.device()
             return device
@@ -158,55 +158,66 @@ class BipartiteAdj:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        r"""The number of users and items, where the form knows it."""
+        r"""The number of users and items if the adjacency is prepared."""
         if isinstance(self.to_user, SparseMatrix):
             return self.to_user.size
         return None
 
-    def dropout(
-        self,
-        keep_rate: float,
-        generator: torch.Generator | None = None,
-    ) -> BipartiteAdj:
-        r"""Edge dropout: keeps every *directed* entry, self-loops included,
-        with probability :obj:`keep_rate`, and divides what is left by it.
-        Needs a prepared adjacency.
+    def matrices(self, name: str = 'adj') -> tuple[SparseMatrix, SparseMatrix]:
+        r"""Returns :obj:`to_user` and :obj:`to_item` of a prepared adjacency.
 
         Args:
-            keep_rate (float): The probability to keep an entry.
-            generator (torch.Generator, optional): The random numbers.
-                (default: :obj:`None`)
+            name (str, optional): The name of the adjacency in errors.
+                (default: :obj:`"adj"`)
+
+        Raises:
+            ValueError: If the adjacency is not prepared.
         """
-        check_number('keep_rate', keep_rate, 0.0, 1.0, low_open=True)
-        if keep_rate == 1.0:
-            return self
         if not isinstance(self.to_user, SparseMatrix) or not isinstance(
             self.to_item, SparseMatrix
         ):
             raise ValueError(
-                "'dropout' needs a prepared adjacency (got one "
-                "that was made with 'prepare=False')"
+                f"'{name}' needs a prepared adjacency (got one that was made "
+                f"with 'prepare=False')"
             )
+        return self.to_user, self.to_item
+
+    def dropout(
+        self, keep_rate: float, generator: torch.Generator | None = None
+    ) -> BipartiteAdj:
+        r"""Drops edges of a prepared adjacency: keeps each *directed* entry,
+        self-loops included, with probability :obj:`keep_rate`, and divides it
+        by :obj:`keep_rate`.
+
+        Args:
+            keep_rate (float): The probability to keep an entry.
+            generator (torch.Generator, optional): The random number generator.
+                (default: :obj:`None`)
+
+        Raises:
+            ValueError: If the adjacency is not prepared, or :obj:`keep_rate`
+                is not in :math:`(0, 1]`.
+        """
+        check_number('keep_rate', keep_rate, 0.0, 1.0, low_open=True)
+        if keep_rate == 1.0:
+            return self
+
+        def drop(value: Tensor) -> Tensor:
+            uniform = torch.rand(
+                value.size(), generator=generator, device=value.device
+            )
+            return value * (uniform < keep_rate) / keep_rate
 
         def drop_entries(matrix: SparseMatrix) -> SparseMatrix:
             value = matrix.value
             if value is None:
-                dtype = torch.get_default_dtype()
-                value = matrix.pattern.ones(dtype)
+                value = matrix.pattern.ones(torch.get_default_dtype())
             return matrix.set_value(drop(value))
 
-        def drop(value: Tensor) -> Tensor:
-            keep = (
-                torch.rand(
-                    value.size(), generator=generator, device=value.device
-                )
-                < keep_rate
-            )
-            return value * keep / keep_rate
-
+        to_user, to_item = self.matrices('dropout')
         return BipartiteAdj(
-            to_user=drop_entries(self.to_user),
-            to_item=drop_entries(self.to_item),
+            drop_entries(to_user),
+            drop_entries(to_item),
             user_loop=None if self.user_loop is None else drop(self.user_loop),
             item_loop=None if self.item_loop is None else drop(self.item_loop),
         )
@@ -216,25 +227,16 @@ class BipartiteAdj:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> BipartiteAdj:
-        r"""Moves to a device and/or casts the weights of a prepared
-        adjacency.
-        """
-
-        def move(value: Tensor | None) -> Tensor | None:
-            if value is None:
-                return None
-            return value.to(device=device, dtype=dtype)
-
-        assert isinstance(self.to_user, SparseMatrix)
-        assert isinstance(self.to_item, SparseMatrix)
+        r"""Moves a prepared adjacency to a device and/or casts its weights."""
+        to_user, to_item = self.matrices('to')
         return BipartiteAdj(
-            self.to_user.to(device, dtype),
-            self.to_item.to(device, dtype),
+            to_user.to(device, dtype),
+            to_item.to(device, dtype),
             None,
-            move(self.user_loop),
-            move(self.item_loop),
-            move(self.user_scale),
-            move(self.item_scale),
+            move(self.user_loop, device, dtype),
+            move(self.item_loop, device, dtype),
+            move(self.user_scale, device, dtype),
+            move(self.item_scale, device, dtype),
         )
 
 
@@ -244,7 +246,7 @@ def to_coo(
     device: torch.device | None = None,
     name: str = 'edge_index',
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    r"""Users, items and weights of the edges of :obj:`adj`."""
+    r"""Returns the users, items and weights of the edges of :obj:`adj`."""
     if isinstance(adj, SparseTensor):
         _check_size(name, tuple(adj.sparse_sizes()), size)
         item, user, weight = adj.coo()
@@ -254,12 +256,12 @@ def to_coo(
         _check_size(name, tuple(adj.size()), size)
         check_same_device(name, adj, device)
         coo = adj if adj.layout == torch.sparse_coo else adj.to_sparse_coo()
-        # An uncoalesced tensor has no public indices; duplicates add up.
+        # Uncoalesced tensors do not expose their indices. Duplicates add up.
         coo = coo.coalesce()
         item, user = coo.indices()
         return user, item, coo.values()
     if isinstance(adj, Tensor):
-        # `as_tensor()` leaves the cached forms of an `EdgeIndex` behind.
+        # `as_tensor()` drops the caches of an `EdgeIndex`.
         plain = adj.as_tensor() if hasattr(adj, 'as_tensor') else adj
         user, item = check_values(
             name, check_edge_index(name, plain, *size, device)
@@ -275,7 +277,6 @@ def to_coo(
 def _check_size(name: str, got: tuple[int, ...], size: tuple[int, int]) -> None:
     if got != (size[1], size[0]):
         raise ValueError(
-            f"'{name}' needs, being an 'adj_t', to be of size [num_items, "
-            f'num_users] = {[size[1], size[0]]} '
-            f'(got {list(got)})'
+            f"'{name}' is an 'adj_t', which needs to be of size [num_items, "
+            f'num_users] = {[size[1], size[0]]} (got {list(got)})'
         )

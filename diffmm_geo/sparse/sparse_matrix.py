@@ -14,14 +14,14 @@ from .csr import CSR
 @dataclass(frozen=True, eq=False)
 class SparseMatrix:
     r"""A sparse matrix in CSR form together with the CSR form of its
-    transpose, so that both directions of a multiplication, forward and
-    backward, read their rows one after the other.
+    transpose, so that both the forward and the backward pass of a product
+    read rows in order.
 
     Args:
-        pattern (CSR): Where the entries are.
+        pattern (CSR): The sparsity pattern.
         value (torch.Tensor, optional): The values, :obj:`[E]`; all are one
-            if there are none.
-        pattern_t (CSR): Where those of the transpose are.
+            if not given.
+        pattern_t (CSR): The sparsity pattern of the transpose.
         perm (torch.Tensor): The permutation with
             :obj:`value_t = value[perm]`.
 
@@ -42,11 +42,9 @@ class SparseMatrix:
 
     @property
     def value_t(self) -> Tensor | None:
-        r"""The values of the transpose, :obj:`[E]`: of values that were set,
-        they are gathered where they are asked for.
-        """
+        r"""The values of the transpose, :obj:`[E]`, computed on first use."""
         if self._value_t is None and self.value is not None:
-            # With its history, whoever asks first.
+            # The cache keeps its history even if inference fills it.
             with torch.inference_mode(False):
                 value_t = self.value[self.perm]
             object.__setattr__(self, '_value_t', value_t)
@@ -63,7 +61,7 @@ class SparseMatrix:
         check_invariants: bool = True,
     ) -> SparseMatrix:
         r"""Builds both forms from coordinates in any order. Duplicates stay
-        what they are: two entries that add up.
+        separate entries, which add up in products.
 
         Args:
             row (torch.Tensor): The row of each entry.
@@ -110,11 +108,11 @@ class SparseMatrix:
 
     @property
     def device(self) -> torch.device:
-        r"""The device that it is on."""
+        r"""The device."""
         return self.perm.device
 
     def t(self) -> SparseMatrix:
-        r"""The transpose. Nothing is sorted."""
+        r"""The transpose, without sorting."""
         inverse = torch.empty_like(self.perm)
         inverse[self.perm] = torch.arange(
             self.perm.numel(), device=self.perm.device
@@ -124,7 +122,7 @@ class SparseMatrix:
         )
 
     def set_value(self, value: Tensor | None) -> SparseMatrix:
-        r"""The same pattern with other values (in CSR order)."""
+        r"""Returns the same pattern with other values, in CSR order."""
         return replace(self, value=value, _value_t=None)
 
     def to(
@@ -133,21 +131,13 @@ class SparseMatrix:
         dtype: torch.dtype | None = None,
     ) -> SparseMatrix:
         r"""Moves to a device and/or casts the values."""
-        if device is None:
-            device = self.perm.device
-
-        def move(value: Tensor | None) -> Tensor | None:
-            if value is None:
-                return None
-            return value.to(device=device, dtype=dtype)
-
         perm = self.perm.to(device)
         return SparseMatrix(
             self.pattern.to(perm.device),
-            move(self.value),
+            move(self.value, device, dtype),
             self.pattern_t.to(perm.device),
             perm,
-            move(self._value_t),
+            move(self._value_t, device, dtype),
         )
 
     def __repr__(self) -> str:
@@ -155,6 +145,15 @@ class SparseMatrix:
             f'{self.__class__.__name__}(size={self.size}, '
             f'nnz={self.pattern.nnz})'
         )
+
+
+def move(
+    value: Tensor | None,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+) -> Tensor | None:
+    r"""Moves or casts an optional tensor."""
+    return None if value is None else value.to(device=device, dtype=dtype)
 
 
 def _lexsort(row: Tensor, col: Tensor, size: tuple[int, int]) -> Tensor:

@@ -85,7 +85,7 @@ class NeighborBatches:
         self.adj_dict = adj_dict
         self.edge_type = edge_type
         self._data = HeteroData()
-        to_user, _ = _matrices(adj_dict[edge_type])
+        to_user, _ = adj_dict[edge_type].matrices('adj_dict')
         for node, size in zip(('user', 'item'), to_user.size):
             self._data[node].num_nodes = size
         # Names of our own, as the order of sampling may depend on them.
@@ -94,7 +94,7 @@ class NeighborBatches:
             for n, t in enumerate(adj_dict)
         }
         for t, names in self._names.items():
-            for name, matrix in zip(names, _matrices(adj_dict[t])):
+            for name, matrix in zip(names, adj_dict[t].matrices('adj_dict')):
                 self._data[name].edge_index = _shuffled(matrix).cpu()
         self._sampler = NeighborSampler(
             self._data,
@@ -233,7 +233,7 @@ def subgraph(
         size = (target.numel(), source_loop.numel())
         return SparseMatrix.from_coo(node, source, weight, size)
 
-    matrices = _matrices(adj)
+    matrices = adj.matrices('adj_dict')
     return BipartiteAdj(
         part(matrices[0], to_user, user, *loops),
         part(matrices[1], to_item, item, *loops[::-1]),
@@ -277,14 +277,3 @@ def _shuffled(matrix: SparseMatrix) -> Tensor:
     order = torch.randperm(pattern.nnz, device=pattern.col.device)
     order = order[pattern.row[order].argsort(stable=True)]
     return torch.stack([pattern.col[order], pattern.row[order]])
-
-
-def _matrices(adj: BipartiteAdj) -> tuple[SparseMatrix, SparseMatrix]:
-    if not isinstance(adj.to_user, SparseMatrix) or not isinstance(
-        adj.to_item, SparseMatrix
-    ):
-        raise ValueError(
-            "'adj_dict' needs prepared adjacencies (got one that was made "
-            "with 'prepare=False')"
-        )
-    return adj.to_user, adj.to_item

@@ -295,5 +295,5 @@ def test_wrong_arguments():
     with pytest.raises(ValueError, match="'backend'"):
         propagate(adj, x_user, x_item, backend='cublas')
     edge_index = torch.tensor([[0], [0]])
-    with pytest.raises(ValueError, match="'adj' needs to be prepared"):
+    with pytest.raises(ValueError, match="'adj' needs a prepared"):
         propagate(BipartiteAdj.from_adj(edge_index, (6, 5)), x_user, x_item)

@@ -268,5 +268,5 @@ def test_without_a_sampler(planted, monkeypatch):
 
 def test_unprepared_graph(random_edges):
     adj = BipartiteAdj.from_adj(random_edges(U, I, 9), (U, I))
-    with pytest.raises(ValueError, match="'adj_dict' needs prepared"):
+    with pytest.raises(ValueError, match="'adj_dict' needs a prepared"):
         NeighborBatches({OBSERVED: adj}, OBSERVED, [1])

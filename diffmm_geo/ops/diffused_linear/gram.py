@@ -20,11 +20,7 @@ def suits_gram(num_items: int, hidden_channels: int) -> bool:
 
 
 def diffused_linear_gram(
-    lists: CSR,
-    weight: Tensor,
-    signal: Tensor,
-    noise_scale: Tensor,
-    p: float,
+    lists: CSR, weight: Tensor, signal: Tensor, noise_scale: Tensor, p: float
 ) -> Tensor:
     r"""Equals :func:`diffused_linear_naive` in law, without rows of all items.
 

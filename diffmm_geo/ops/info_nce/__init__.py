@@ -102,8 +102,7 @@ def info_nce(
 
 
 def check_candidate_sample(
-    candidate_sample: tuple[Tensor, Tensor],
-    num_nodes: int,
+    candidate_sample: tuple[Tensor, Tensor], num_nodes: int
 ) -> tuple[Tensor, Tensor]:
     r"""Distinct nodes and a positive, finite weight for each."""
     name = 'candidate_sample'

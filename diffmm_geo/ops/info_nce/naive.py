@@ -3,10 +3,7 @@ from torch import Tensor
 
 
 def info_nce_naive(
-    anchor: Tensor,
-    candidate: Tensor,
-    index: Tensor,
-    temperature: float,
+    anchor: Tensor, candidate: Tensor, index: Tensor, temperature: float
 ) -> Tensor:
     r"""The readable truth, which holds the matrix of all cosines."""
     anchor = F.normalize(anchor, dim=-1)[index]

@@ -26,13 +26,9 @@ OPERANDS = {
 
 @triton.jit
 def _load_rows(
-    ptr,
-    start,
-    num_rows,
-    NUM_CHANNELS: tl.constexpr,
-    BLOCK: tl.constexpr,
-    BLOCK_F: tl.constexpr,
-):
+    ptr, start, num_rows,
+    NUM_CHANNELS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_F: tl.constexpr,
+):  # fmt: skip
     row = start + tl.arange(0, BLOCK)
     channel = tl.arange(0, BLOCK_F)
     return tl.load(
@@ -47,45 +43,27 @@ def _load_rows(
 # of half precision once more.
 @triton.jit
 def _sum_exp(
-    query_ptr,
-    candidates_ptr,
-    partial_ptr,
-    num_anchors,
-    num_candidates,
-    span,
-    NUM_CHANNELS: tl.constexpr,
-    OPERAND: tl.constexpr,
-    ACC: tl.constexpr,
-    ONLINE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_F: tl.constexpr,
-):
+    query_ptr, candidates_ptr, partial_ptr, num_anchors, num_candidates, span,
+    NUM_CHANNELS: tl.constexpr, OPERAND: tl.constexpr, ACC: tl.constexpr,
+    ONLINE: tl.constexpr, PRECISION: tl.constexpr, BLOCK_B: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_F: tl.constexpr,
+):  # fmt: skip
     split, view = tl.program_id(1), tl.program_id(2)
     candidates_ptr += view.to(tl.int64) * num_candidates * NUM_CHANNELS
     anchor = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     q = _load_rows(
-        query_ptr,
-        tl.program_id(0) * BLOCK_B,
-        num_anchors,
-        NUM_CHANNELS,
-        BLOCK_B,
-        BLOCK_F,
-    ).to(OPERAND)
+        query_ptr, tl.program_id(0) * BLOCK_B, num_anchors, NUM_CHANNELS,
+        BLOCK_B, BLOCK_F,
+    ).to(OPERAND)  # fmt: skip
 
     peak = tl.full([BLOCK_B], float('-inf'), ACC)
     norm = tl.zeros([BLOCK_B], ACC)
     begin = split * span
     for start in range(begin, min(begin + span, num_candidates), BLOCK_N):
         c = _load_rows(
-            candidates_ptr,
-            start,
-            num_candidates,
-            NUM_CHANNELS,
-            BLOCK_N,
+            candidates_ptr, start, num_candidates, NUM_CHANNELS, BLOCK_N,
             BLOCK_F,
-        ).to(OPERAND)
+        ).to(OPERAND)  # fmt: skip
         is_candidate = start + tl.arange(0, BLOCK_N) < num_candidates
         outside = tl.where(is_candidate, 0.0, float('-inf')).to(ACC)
         logit = tl.dot(q, c.T, input_precision=PRECISION, out_dtype=ACC)
@@ -106,22 +84,11 @@ def _sum_exp(
 
 @triton.jit
 def _finish(
-    query_ptr,
-    candidates_ptr,
-    index_ptr,
-    weight_ptr,
-    partial_ptr,
-    lse_ptr,
-    loss_ptr,
-    num_anchors,
-    num_candidates,
-    num_splits,
-    NUM_CHANNELS: tl.constexpr,
-    ACC: tl.constexpr,
-    BLOCK_S: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_F: tl.constexpr,
-):
+    query_ptr, candidates_ptr, index_ptr, weight_ptr, partial_ptr, lse_ptr,
+    loss_ptr, num_anchors, num_candidates, num_splits,
+    NUM_CHANNELS: tl.constexpr, ACC: tl.constexpr, BLOCK_S: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_F: tl.constexpr,
+):  # fmt: skip
     view, num_views = tl.program_id(1), tl.num_programs(1)
     candidates_ptr += view.to(tl.int64) * num_candidates * NUM_CHANNELS
     start = tl.program_id(0) * BLOCK_B
@@ -173,26 +140,12 @@ def _finish(
 # it is rounded to half precision.
 @triton.jit
 def _grad(
-    own_ptr,
-    other_ptr,
-    index_ptr,
-    weight_ptr,
-    lse_ptr,
-    scale_ptr,
-    out_ptr,
-    num_own,
-    num_other,
-    span,
-    OF_QUERY: tl.constexpr,
-    GAIN: tl.constexpr,
-    NUM_CHANNELS: tl.constexpr,
-    OPERAND: tl.constexpr,
-    ACC: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_OWN: tl.constexpr,
-    BLOCK_OTHER: tl.constexpr,
-    BLOCK_F: tl.constexpr,
-):
+    own_ptr, other_ptr, index_ptr, weight_ptr, lse_ptr, scale_ptr, out_ptr,
+    num_own, num_other, span,
+    OF_QUERY: tl.constexpr, GAIN: tl.constexpr, NUM_CHANNELS: tl.constexpr,
+    OPERAND: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_OWN: tl.constexpr, BLOCK_OTHER: tl.constexpr, BLOCK_F: tl.constexpr,
+):  # fmt: skip
     split, view = tl.program_id(1), tl.program_id(2)
     own_start = tl.program_id(0) * BLOCK_OWN
     own = own_start + tl.arange(0, BLOCK_OWN)
@@ -321,15 +274,12 @@ def _config(
     if operand == tl.bfloat16 and os.environ.get('TRITON_INTERPRET') == '1':
         operand = tl.float32  # The interpreter multiplies its bits.
     return blocks, dict(
-        NUM_CHANNELS=num_channels,
-        OPERAND=operand,
-        ACC=tl.float64 if kind == 'double' else tl.float32,
-        PRECISION=precision,
+        NUM_CHANNELS=num_channels, OPERAND=operand,
+        ACC=tl.float64 if kind == 'double' else tl.float32, PRECISION=precision,
         BLOCK_F=max(16, triton.next_power_of_2(num_channels)),
-        num_warps=blocks.num_warps,
-        num_stages=blocks.num_stages,
+        num_warps=blocks.num_warps, num_stages=blocks.num_stages,
         enable_fp_fusion=True,
-    )
+    )  # fmt: skip
 
 
 def _split(
@@ -351,13 +301,9 @@ def _num_programs(device: torch.device) -> int:
 
 
 def info_nce_forward(
-    query: Tensor,
-    candidates: Tensor,
-    index: Tensor,
-    weight: Tensor,
-    online: bool,
-    precision: str,
-) -> tuple[Tensor, Tensor]:
+    query: Tensor, candidates: Tensor, index: Tensor, weight: Tensor,
+    online: bool, precision: str,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     r"""The loss, and the log-sum-exp of each row, :obj:`[V, B]`, in base 2.
 
     Each program writes its log-sum-exp over a range of candidates, which a
@@ -372,50 +318,24 @@ def info_nce_forward(
     )
     partial = weight.new_empty(splits, num_views, num_anchors)
     _sum_exp[num_blocks, splits, num_views](
-        query,
-        candidates,
-        partial,
-        num_anchors,
-        num_candidates,
-        span,
-        ONLINE=online,
-        BLOCK_B=blocks.own,
-        BLOCK_N=blocks.other,
-        **config,
-    )
+        query, candidates, partial, num_anchors, num_candidates, span,
+        ONLINE=online, BLOCK_B=blocks.own, BLOCK_N=blocks.other, **config,
+    )  # fmt: skip
     lse = weight.new_empty(num_views, num_anchors)
     loss = torch.empty_like(lse)
     _finish[triton.cdiv(num_anchors, FINISH_BLOCK), num_views](
-        query,
-        candidates,
-        index,
-        weight,
-        partial,
-        lse,
-        loss,
-        num_anchors,
-        num_candidates,
-        splits,
-        NUM_CHANNELS=config['NUM_CHANNELS'],
-        ACC=config['ACC'],
-        BLOCK_S=32,
-        BLOCK_B=FINISH_BLOCK,
-        BLOCK_F=config['BLOCK_F'],
-        enable_fp_fusion=True,
-    )
+        query, candidates, index, weight, partial, lse, loss, num_anchors,
+        num_candidates, splits,
+        NUM_CHANNELS=config['NUM_CHANNELS'], ACC=config['ACC'], BLOCK_S=32,
+        BLOCK_B=FINISH_BLOCK, BLOCK_F=config['BLOCK_F'], enable_fp_fusion=True,
+    )  # fmt: skip
     return loss.sum(), lse
 
 
 def info_nce_backward(
-    of_query: bool,
-    query: Tensor,
-    candidates: Tensor,
-    index: Tensor,
-    weight: Tensor,
-    lse: Tensor,
-    scale: Tensor,
-    precision: str,
-) -> Tensor:
+    of_query: bool, query: Tensor, candidates: Tensor, index: Tensor,
+    weight: Tensor, lse: Tensor, scale: Tensor, precision: str,
+) -> Tensor:  # fmt: skip
     r"""The gradient of one of the two sides, times :obj:`scale`.
 
     Where blocks of that side are too few programs, the other side is split,
@@ -434,22 +354,10 @@ def info_nce_backward(
         splits, num_views, num_own, query.size(1)
     )
     _grad[num_blocks, splits, num_views](
-        own,
-        other,
-        index,
-        weight,
-        lse,
-        scale,
-        out,
-        num_own,
-        num_other,
-        span,
-        OF_QUERY=of_query,
-        GAIN=GAIN if query.dtype == torch.half else 0,
-        BLOCK_OWN=blocks.own,
-        BLOCK_OTHER=blocks.other,
-        **config,
-    )
+        own, other, index, weight, lse, scale, out, num_own, num_other, span,
+        OF_QUERY=of_query, GAIN=GAIN if query.dtype == torch.half else 0,
+        BLOCK_OWN=blocks.own, BLOCK_OTHER=blocks.other, **config,
+    )  # fmt: skip
     if is_sum:
         out = out.sum((0, 1) if of_query else 0)
     return out.view_as(own).to(query.dtype)

@@ -80,14 +80,7 @@ def info_nce_views(
             column_weight = column_weight.to(compute)
             scale = torch.ones_like(weight)
     loss = info_nce_blockwise(
-        query,
-        views,
-        positives,
-        weight,
-        place,
-        scale,
-        max_logit,
-        column_weight,
+        query, views, positives, weight, place, scale, max_logit, column_weight
     )
     return loss.to(dtype)
 

@@ -1,4 +1,4 @@
-r"""One step of propagation over a user-item graph, both ways at once."""
+r"""One propagation step over a user-item graph, in both directions."""
 
 from .naive import propagate_naive
 from .propagate import propagate

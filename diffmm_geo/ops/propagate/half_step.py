@@ -10,27 +10,25 @@ from diffmm_geo.sparse import CSR, SparseMatrix
 
 @dataclass(frozen=True, eq=False)
 class HalfStep:
-    r"""What one side of a step reads,
+    r"""The operands of one side of a step,
     :math:`\mathbf{A} \mathbf{X}_{\mathrm{src}} + \mathrm{diag}(\mathbf{l})
-    \mathbf{X}_{\mathrm{dst}}`, without its history.
+    \mathbf{X}_{\mathrm{dst}}`, detached.
 
     Args:
-        pattern (CSR): Where :math:`\mathbf{A}` has entries.
-        value (torch.Tensor, optional): The values; all are one if there are
-            none. (default: :obj:`None`)
+        pattern (CSR): The sparsity pattern of :math:`\mathbf{A}`.
+        value (torch.Tensor, optional): The values; all are one if not given.
         loop (torch.Tensor, optional): The self-loops :math:`\mathbf{l}`.
-            (default: :obj:`None`)
-        scale (torch.Tensor, optional): The scale :math:`\mathbf{s}` of its
-            own rows, where :math:`\mathbf{A} = \mathrm{diag}(\mathbf{s})
-            \mathbf{A}^{\prime} \mathrm{diag}(\mathbf{s}_{\mathrm{src}})` of
-            ones, and :math:`\mathbf{l} = \mathbf{s}^2`.
-            (default: :obj:`None`)
+        scale (torch.Tensor, optional): The scale :math:`\mathbf{s}` of
+            destination rows if :math:`\mathbf{A} = \mathrm{diag}(\mathbf{s})
+            \mathbf{A}^{\prime} \mathrm{diag}(\mathbf{s}_{\mathrm{src}})` with
+            a binary :math:`\mathbf{A}^{\prime}`, and
+            :math:`\mathbf{l} = \mathbf{s}^2`.
     """
 
     pattern: CSR
-    value: Tensor | None = None
-    loop: Tensor | None = None
-    scale: Tensor | None = None
+    value: Tensor | None
+    loop: Tensor | None
+    scale: Tensor | None
 
     @classmethod
     def of(
@@ -38,29 +36,14 @@ class HalfStep:
         matrix: SparseMatrix,
         loop: Tensor | None,
         scale: Tensor | None,
+        transpose: bool = False,
     ) -> HalfStep:
-        r"""That of a matrix."""
-        return cls._of(matrix.pattern, matrix.value, loop, scale)
-
-    @classmethod
-    def of_transpose(
-        cls,
-        matrix: SparseMatrix,
-        loop: Tensor | None,
-        scale: Tensor | None,
-    ) -> HalfStep:
-        r"""That of the transpose of a matrix."""
-        return cls._of(matrix.pattern_t, matrix.value_t, loop, scale)
-
-    @classmethod
-    def _of(
-        cls,
-        pattern: CSR,
-        value: Tensor | None,
-        loop: Tensor | None,
-        scale: Tensor | None,
-    ) -> HalfStep:
-        # What is trained does not stay what the scale says.
+        r"""Takes :math:`\mathbf{A}` from a matrix or from its transpose."""
+        if transpose:
+            pattern, value = matrix.pattern_t, matrix.value_t
+        else:
+            pattern, value = matrix.pattern, matrix.value
+        # Trained values may differ from the products of scales.
         if any(v is not None and v.requires_grad for v in (value, loop)):
             scale = None
         return cls(pattern, detach(value), detach(loop), detach(scale))

@@ -7,29 +7,23 @@ from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
 
 
 def propagate_naive(
-    adj: BipartiteAdj,
-    x_user: Tensor,
-    x_item: Tensor,
+    adj: BipartiteAdj, x_user: Tensor, x_item: Tensor
 ) -> tuple[Tensor, Tensor]:
-    r"""The readable truth of :meth:`~diffmm_geo.ops.propagate`: gather,
-    multiply, add up, add the self-loops, and leave gradients to autograd.
+    r"""The readable reference of :meth:`~diffmm_geo.ops.propagate`: gather,
+    multiply, sum and add self-loops, with gradients by autograd.
     """
-    assert isinstance(adj.to_user, SparseMatrix)
-    assert isinstance(adj.to_item, SparseMatrix)
+    to_user, to_item = adj.matrices()
     return (
-        _aggregate(adj.to_user, x_item, adj.user_loop, x_user),
-        _aggregate(adj.to_item, x_user, adj.item_loop, x_item),
+        _aggregate(to_user, x_item, adj.user_loop, x_user),
+        _aggregate(to_item, x_user, adj.item_loop, x_item),
     )
 
 
 def _aggregate(
-    matrix: SparseMatrix,
-    x_src: Tensor,
-    loop: Tensor | None,
-    x_dst: Tensor,
+    matrix: SparseMatrix, x_src: Tensor, loop: Tensor | None, x_dst: Tensor
 ) -> Tensor:
     dtype = torch.promote_types(x_src.dtype, torch.float)
-    # Before the gather, so that its backward sums up in this type, too.
+    # Cast before the gather, so that its backward sums in this type as well.
     message = x_src.to(dtype)[..., matrix.pattern.col, :]
     if matrix.value is not None:
         message = matrix.value.to(dtype).view(-1, 1) * message

@@ -11,7 +11,7 @@ from diffmm_geo.ops.spmm.naive import Naive
 from diffmm_geo.ops.spmm.registry import find_backend
 from diffmm_geo.ops.spmm.spmm import back_in_front, side_by_side
 from diffmm_geo.ops.spmm.triton import Triton
-from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
+from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.utils.checks import check_matrix, check_type
 
 from .half_step import HalfStep
@@ -24,8 +24,8 @@ def propagate(
     x_item: Tensor,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""One step of light graph convolution over a user-item graph, both ways
-    at once
+    r"""One step of light graph convolution over a user-item graph, in both
+    directions
 
     .. math::
         \mathbf{X}^{\prime}_u = \mathbf{A}_u \mathbf{X}_i +
@@ -34,18 +34,17 @@ def propagate(
         \mathbf{X}^{\prime}_i = \mathbf{A}_i \mathbf{X}_u +
         \mathrm{diag}(\mathbf{l}_i) \mathbf{X}_i
 
-    with :math:`\mathbf{A}_i = \mathbf{A}_u^{\top}`, unless dropout has drawn
-    them apart. Its backward pass is such a step with the transposes, and
-    keeps no features, unless a gradient with respect to values or self-loops
-    is asked for.
+    where :math:`\mathbf{A}_i = \mathbf{A}_u^{\top}` without edge dropout. The
+    backward pass is a step with the transposed matrices. It stores features
+    only if values or self-loops require gradients.
 
     Args:
         adj (BipartiteAdj): A prepared adjacency.
         x_user (torch.Tensor): The features of users.
         x_item (torch.Tensor): The features of items, of the same type.
-        backend (str, optional): The name of the backend, as of
-            :meth:`~diffmm_geo.ops.spmm`. With :obj:`'triton'`, the step is
-            one kernel. (default: :obj:`None`)
+        backend (str, optional): The name of the backend, see
+            :meth:`~diffmm_geo.ops.spmm`. :obj:`'triton'` runs the step in one
+            kernel. (default: :obj:`None`)
 
     Shapes:
         - **x_user:** :math:`(*, |\mathcal{U}|, F)`,
@@ -53,8 +52,8 @@ def propagate(
         - **output:** the shapes of :obj:`x_user` and :obj:`x_item`
 
     Raises:
-        ValueError: If the adjacency is not prepared, features do not fit it
-            or one another, or the backend is unknown or not available.
+        ValueError: If the adjacency is not prepared, the shapes or types of
+            features do not match, or the backend is unknown or unavailable.
 
     Example:
         >>> import torch
@@ -67,25 +66,13 @@ def propagate(
         (torch.Size([2, 8]), torch.Size([3, 8]))
     """
     check_type('adj', adj, BipartiteAdj)
-    to_user, to_item = adj.to_user, adj.to_item
-    if not isinstance(to_user, SparseMatrix) or not isinstance(
-        to_item, SparseMatrix
-    ):
-        raise ValueError(
-            "'adj' needs to be prepared (got one that was made with "
-            "'prepare=False')"
-        )
+    to_user, to_item = adj.matrices()
     for name, x, rows in (
         ('x_user', x_user, to_user.size[0]),
         ('x_item', x_item, to_user.size[1]),
     ):
         check_matrix(
-            name,
-            x,
-            rows,
-            finite=False,
-            leading=True,
-            device=to_user.device,
+            name, x, rows, finite=False, leading=True, device=to_user.device
         )
     if x_user.size(-1) != x_item.size(-1) or x_user.dtype != x_item.dtype:
         raise ValueError(
@@ -133,9 +120,15 @@ def _step(
 
         return propagate_triton(user, item, x_user, x_item)
     return (
-        backend(user.pattern, user.value, x_item, user.loop, x_user),
-        backend(item.pattern, item.value, x_user, item.loop, x_item),
+        _half_step(backend, user, x_item, x_user),
+        _half_step(backend, item, x_user, x_item),
     )
+
+
+def _half_step(
+    backend: Backend, half: HalfStep, x_src: Tensor, x_dst: Tensor
+) -> Tensor:
+    return backend(half.pattern, half.value, x_src, half.loop, x_dst)
 
 
 class _Propagate(torch.autograd.Function):
@@ -165,22 +158,19 @@ class _Propagate(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any,
-        grad_user: Tensor,
-        grad_item: Tensor,
+        ctx: Any, grad_user: Tensor, grad_item: Tensor
     ) -> tuple[Tensor | None, ...]:
         adj, needs = ctx.adj, ctx.needs_input_grad
         grad_user, grad_item = grad_user.contiguous(), grad_item.contiguous()
         out: list[Tensor | None] = [None] * 8
         if any(needs[2:6]):
             x_user, x_item = ctx.saved_tensors
-            sampled = ctx.backend.sddmm
             for n, matrix, grad, x in (
                 (2, adj.to_user, grad_user, x_item),
                 (3, adj.to_item, grad_item, x_user),
             ):
                 if needs[n]:
-                    value = sampled(matrix.pattern, grad, x)
+                    value = ctx.backend.sddmm(matrix.pattern, grad, x)
                     out[n] = value.to(matrix.value.dtype)
             for n, loop, grad, x in (
                 (4, adj.user_loop, grad_user, x_user),
@@ -189,17 +179,13 @@ class _Propagate(torch.autograd.Function):
                 if needs[n]:
                     out[n] = (grad.to(loop.dtype) * x).sum(-1).to(loop.dtype)
 
-        # Users are reached by the transpose of what carried them to items.
-        user = HalfStep.of_transpose(adj.to_item, adj.user_loop, adj.user_scale)
-        item = HalfStep.of_transpose(adj.to_user, adj.item_loop, adj.item_scale)
+        # Gradients of users flow back through the matrix that reads users.
+        user = HalfStep.of(adj.to_item, adj.user_loop, adj.user_scale, True)
+        item = HalfStep.of(adj.to_user, adj.item_loop, adj.item_scale, True)
         if needs[6] and needs[7]:
             out[6:] = _step(ctx.backend, user, item, grad_user, grad_item)
         elif needs[6]:
-            out[6] = ctx.backend(
-                user.pattern, user.value, grad_item, user.loop, grad_user
-            )
+            out[6] = _half_step(ctx.backend, user, grad_item, grad_user)
         elif needs[7]:
-            out[7] = ctx.backend(
-                item.pattern, item.value, grad_user, item.loop, grad_item
-            )
+            out[7] = _half_step(ctx.backend, item, grad_user, grad_item)
         return tuple(out)

@@ -1,4 +1,6 @@
-r"""Needs :obj:`triton`, and is imported where it is used."""
+r"""Import on use, since :obj:`triton` is optional."""
+
+from dataclasses import replace
 
 import torch
 import triton
@@ -20,8 +22,8 @@ from .half_step import HalfStep
 
 @triton.jit
 def take_turns(pid, num_a, num_b):
-    r"""Blocks of both sides one after the other, as long as there are of
-    both: either side begins with its longest segments.
+    r"""Alternates between the blocks of both sides, since each side begins with
+    its longest segments.
     """
     both = 2 * tl.minimum(num_a, num_b)
     is_a = tl.where(pid < both, pid % 2 == 0, num_a > num_b)
@@ -37,36 +39,16 @@ def take_turns(pid, num_a, num_b):
     ]
 )
 def propagate_kernel(
-    user_start_ptr,
-    user_length_ptr,
-    user_target_ptr,
-    user_col_ptr,
-    user_value_ptr,
-    user_loop_ptr,
-    user_scale_ptr,
-    x_user_ptr,
-    out_user_ptr,
-    user_buffer_ptr,
-    num_user_segments,
-    num_users,
-    item_start_ptr,
-    item_length_ptr,
-    item_target_ptr,
-    item_col_ptr,
-    item_value_ptr,
-    item_loop_ptr,
-    item_scale_ptr,
-    x_item_ptr,
-    out_item_ptr,
-    item_buffer_ptr,
-    num_item_segments,
-    num_items,
-    NUM_CHANNELS: tl.constexpr,
-    ACC: tl.constexpr,
-    BLOCK_S: tl.constexpr,
+    user_start_ptr, user_length_ptr, user_target_ptr, user_col_ptr,
+    user_value_ptr, user_loop_ptr, user_scale_ptr, x_user_ptr, out_user_ptr,
+    user_buffer_ptr, num_user_segments, num_users,
+    item_start_ptr, item_length_ptr, item_target_ptr, item_col_ptr,
+    item_value_ptr, item_loop_ptr, item_scale_ptr, x_item_ptr, out_item_ptr,
+    item_buffer_ptr, num_item_segments, num_items,
+    NUM_CHANNELS: tl.constexpr, ACC: tl.constexpr, BLOCK_S: tl.constexpr,
     BLOCK_C: tl.constexpr,
-):
-    r"""One block of segments of a step, of users or of items."""
+):  # fmt: skip
+    r"""Sums one block of segments, of users or of items."""
     is_user, block = take_turns(
         tl.program_id(0),
         tl.cdiv(num_user_segments, BLOCK_S),
@@ -74,129 +56,68 @@ def propagate_kernel(
     )
     if is_user:
         sum_segments(
-            block,
-            user_start_ptr,
-            user_length_ptr,
-            user_target_ptr,
-            user_col_ptr,
-            user_value_ptr,
-            item_scale_ptr,
-            x_item_ptr,
-            user_loop_ptr,
-            user_scale_ptr,
-            x_user_ptr,
-            out_user_ptr,
-            user_buffer_ptr,
-            num_user_segments,
-            num_users,
-            NUM_CHANNELS,
-            ACC,
-            BLOCK_S,
-            BLOCK_C,
-        )
+            block, user_start_ptr, user_length_ptr, user_target_ptr,
+            user_col_ptr, user_value_ptr, item_scale_ptr, x_item_ptr,
+            user_loop_ptr, user_scale_ptr, x_user_ptr, out_user_ptr,
+            user_buffer_ptr, num_user_segments, num_users, NUM_CHANNELS, ACC,
+            BLOCK_S, BLOCK_C,
+        )  # fmt: skip
     else:
         sum_segments(
-            block,
-            item_start_ptr,
-            item_length_ptr,
-            item_target_ptr,
-            item_col_ptr,
-            item_value_ptr,
-            user_scale_ptr,
-            x_user_ptr,
-            item_loop_ptr,
-            item_scale_ptr,
-            x_item_ptr,
-            out_item_ptr,
-            item_buffer_ptr,
-            num_item_segments,
-            num_items,
-            NUM_CHANNELS,
-            ACC,
-            BLOCK_S,
-            BLOCK_C,
-        )
+            block, item_start_ptr, item_length_ptr, item_target_ptr,
+            item_col_ptr, item_value_ptr, user_scale_ptr, x_user_ptr,
+            item_loop_ptr, item_scale_ptr, x_item_ptr, out_item_ptr,
+            item_buffer_ptr, num_item_segments, num_items, NUM_CHANNELS, ACC,
+            BLOCK_S, BLOCK_C,
+        )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=['num_user_splits', 'num_item_splits'])
 def propagate_parts_kernel(
-    user_split_row_ptr,
-    user_split_ptr,
-    user_loop_ptr,
-    user_scale_ptr,
-    x_user_ptr,
-    out_user_ptr,
-    user_buffer_ptr,
-    num_user_splits,
-    item_split_row_ptr,
-    item_split_ptr,
-    item_loop_ptr,
-    item_scale_ptr,
-    x_item_ptr,
-    out_item_ptr,
-    item_buffer_ptr,
-    num_item_splits,
-    NUM_CHANNELS: tl.constexpr,
-    ACC: tl.constexpr,
-    BLOCK_P: tl.constexpr,
+    user_split_row_ptr, user_split_ptr, user_loop_ptr, user_scale_ptr,
+    x_user_ptr, out_user_ptr, user_buffer_ptr, num_user_splits,
+    item_split_row_ptr, item_split_ptr, item_loop_ptr, item_scale_ptr,
+    x_item_ptr, out_item_ptr, item_buffer_ptr, num_item_splits,
+    NUM_CHANNELS: tl.constexpr, ACC: tl.constexpr, BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
-):
-    r"""One split row of a step, of users or of items."""
+):  # fmt: skip
+    r"""Sums one split row, of users or of items."""
     is_user, split = take_turns(
         tl.program_id(0), num_user_splits, num_item_splits
     )
     if is_user:
         if user_buffer_ptr is not None:
             sum_parts(
-                split,
-                user_split_row_ptr,
-                user_split_ptr,
-                user_loop_ptr,
-                user_scale_ptr,
-                x_user_ptr,
-                out_user_ptr,
-                user_buffer_ptr,
-                NUM_CHANNELS,
-                ACC,
-                BLOCK_P,
-                BLOCK_C,
-            )
+                split, user_split_row_ptr, user_split_ptr, user_loop_ptr,
+                user_scale_ptr, x_user_ptr, out_user_ptr, user_buffer_ptr,
+                NUM_CHANNELS, ACC, BLOCK_P, BLOCK_C,
+            )  # fmt: skip
     else:
         if item_buffer_ptr is not None:
             sum_parts(
-                split,
-                item_split_row_ptr,
-                item_split_ptr,
-                item_loop_ptr,
-                item_scale_ptr,
-                x_item_ptr,
-                out_item_ptr,
-                item_buffer_ptr,
-                NUM_CHANNELS,
-                ACC,
-                BLOCK_P,
-                BLOCK_C,
-            )
+                split, item_split_row_ptr, item_split_ptr, item_loop_ptr,
+                item_scale_ptr, x_item_ptr, out_item_ptr, item_buffer_ptr,
+                NUM_CHANNELS, ACC, BLOCK_P, BLOCK_C,
+            )  # fmt: skip
 
 
 def propagate_triton(
-    user: HalfStep,
-    item: HalfStep,
-    x_user: Tensor,
-    x_item: Tensor,
+    user: HalfStep, item: HalfStep, x_user: Tensor, x_item: Tensor
 ) -> tuple[Tensor, Tensor]:
-    r"""A step in one launch, and another one for rows that were split."""
+    r"""Runs a step in one launch, and in a second one for split rows."""
     num_channels = x_user.size(1)
-    out_user = torch.empty_like(x_user)
-    out_item = torch.empty_like(x_item)
+    out_user, out_item = torch.empty_like(x_user), torch.empty_like(x_item)
     if num_channels == 0:
         return out_user, out_item
     users, items = row_segments(user.pattern), row_segments(item.pattern)
     user_buffer = new_buffer(user.pattern, x_user)
     item_buffer = new_buffer(item.pattern, x_item)
-    # Where entries are products of a scale at each end, no value is read,
-    # and nothing but a scale is gathered beside the row itself.
-    scaled = user.scale is not None and item.scale is not None
+    if user.scale is not None and item.scale is not None:
+        # Scales at both ends replace values and self-loops: the kernel then
+        # gathers one scale beside each row.
+        user, item = (replace(s, value=None, loop=None) for s in (user, item))
+    else:
+        user, item = (replace(s, scale=None) for s in (user, item))
 
     acc = accumulator(x_user.dtype)
     block_s, block_c = block_shape(num_channels, x_user.element_size())
@@ -205,59 +126,24 @@ def propagate_triton(
     if num_blocks == 0:
         return out_user, out_item
     propagate_kernel[num_blocks, triton.cdiv(num_channels, block_c)](
-        users.start,
-        users.length,
-        users.target,
-        user.pattern.narrow.col,
-        None if scaled else user.value,
-        None if scaled else user.loop,
-        user.scale if scaled else None,
-        x_user,
-        out_user,
-        user_buffer,
-        users.num_segments,
-        user.pattern.size[0],
-        items.start,
-        items.length,
-        items.target,
-        item.pattern.narrow.col,
-        None if scaled else item.value,
-        None if scaled else item.loop,
-        item.scale if scaled else None,
-        x_item,
-        out_item,
-        item_buffer,
-        items.num_segments,
-        item.pattern.size[0],
-        NUM_CHANNELS=num_channels,
-        ACC=acc,
-        BLOCK_S=block_s,
-        BLOCK_C=block_c,
-    )
+        users.start, users.length, users.target, user.pattern.narrow.col,
+        user.value, user.loop, user.scale, x_user, out_user,
+        user_buffer, users.num_segments, user.pattern.size[0],
+        items.start, items.length, items.target, item.pattern.narrow.col,
+        item.value, item.loop, item.scale, x_item, out_item,
+        item_buffer, items.num_segments, item.pattern.size[0],
+        NUM_CHANNELS=num_channels, ACC=acc, BLOCK_S=block_s, BLOCK_C=block_c,
+    )  # fmt: skip
     num_splits = users.split_row.numel() + items.split_row.numel()
     if num_splits > 0:
         size = max(4, x_user.element_size())
         block_p, block_c = block_shape(num_channels, size, REDUCE_BYTES)
         propagate_parts_kernel[num_splits, triton.cdiv(num_channels, block_c)](
-            users.split_row,
-            users.split_ptr,
-            None if scaled else user.loop,
-            user.scale if scaled else None,
-            x_user,
-            out_user,
-            user_buffer,
-            users.split_row.numel(),
-            items.split_row,
-            items.split_ptr,
-            None if scaled else item.loop,
-            item.scale if scaled else None,
-            x_item,
-            out_item,
-            item_buffer,
-            items.split_row.numel(),
-            NUM_CHANNELS=num_channels,
-            ACC=acc,
-            BLOCK_P=block_p,
+            users.split_row, users.split_ptr, user.loop, user.scale,
+            x_user, out_user, user_buffer, users.split_row.numel(),
+            items.split_row, items.split_ptr, item.loop, item.scale,
+            x_item, out_item, item_buffer, items.split_row.numel(),
+            NUM_CHANNELS=num_channels, ACC=acc, BLOCK_P=block_p,
             BLOCK_C=block_c,
-        )
+        )  # fmt: skip
     return out_user, out_item

@@ -4,11 +4,7 @@ from diffmm_geo.sparse import CSR
 
 
 def reconstruction_naive(
-    h: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    lists: CSR,
-    feature: Tensor,
+    h: Tensor, weight: Tensor, bias: Tensor, lists: CSR, feature: Tensor
 ) -> tuple[Tensor, Tensor]:
     r"""The readable truth: with :math:`\mathbf{\hat{a}} = \mathbf{W}
     \mathbf{h} + \mathbf{b}`, of each row

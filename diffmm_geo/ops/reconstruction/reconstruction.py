@@ -43,9 +43,7 @@ class _Reconstruction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any,
-        grad_error: Tensor,
-        grad_projected: Tensor,
+        ctx: Any, grad_error: Tensor, grad_projected: Tensor
     ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         layer, (feature, observed, mixed) = LastLayer(*saved[:5]), saved[5:8]

@@ -33,10 +33,7 @@ class Square(ABC):
 
     @abstractmethod
     def backward(
-        self,
-        layer: LastLayer,
-        kept: tuple[Tensor, ...],
-        grad: Tensor,
+        self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         r"""The gradients of :obj:`h`, :obj:`weight` and :obj:`bias`."""
 
@@ -56,10 +53,7 @@ class DenseSquare(Square):
         return square.square_(), (out,)
 
     def backward(
-        self,
-        layer: LastLayer,
-        kept: tuple[Tensor, ...],
-        grad: Tensor,
+        self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         (out,) = kept
         dtype = layer.h.dtype
@@ -89,10 +83,7 @@ class GramSquare(Square):
         return square, (half,)
 
     def backward(
-        self,
-        layer: LastLayer,
-        kept: tuple[Tensor, ...],
-        grad: Tensor,
+        self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         (half,) = kept
         h, weight, bias, h_low, weight_low = layer
@@ -133,10 +124,7 @@ class SampledSquare(Square):
         return estimate, (out, drawn, share)
 
     def backward(
-        self,
-        layer: LastLayer,
-        kept: tuple[Tensor, ...],
-        grad: Tensor,
+        self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         out, drawn, share = kept
         grad_rows, grad_weight, grad_bias = DenseSquare().backward(

@@ -4,23 +4,21 @@ MAX_ROWS = 128
 
 
 def block_shape(
-    num_channels: int,
-    element_size: int,
-    block_bytes: int = BLOCK_BYTES,
+    num_channels: int, element_size: int, block_bytes: int = BLOCK_BYTES
 ) -> tuple[int, int]:
-    r"""How many rows and channels a block of threads holds at a time. Fixed,
-    not searched for: what decides is known beforehand.
+    r"""Returns the number of rows and channels per block of threads. It
+    follows from the hardware, and needs no autotuning.
 
-    - A row is read 16 bytes a lane, by 8, 16 or 32 lanes: whole cache lines,
-      and several rows an instruction. Of these widths, the one that leaves
-      the fewest lanes idle (192 channels in single precision are three times
-      64, not one and a half times 128), and of equal ones the widest, as
-      every block of channels reads the indices again.
-    - As many rows as give each of 128 lanes eight sums (in single precision,
-      of four entries at a time: 64 to 128 bytes in flight a lane). So
-      compiled, a lane needs 40 to 80 registers on Hopper, which leaves room
-      for six to twelve blocks, 70 to 100 KB in flight, on a multiprocessor:
-      several times what the latency of its L2 cache asks for.
+    - Each lane reads 16 bytes, and 8, 16 or 32 lanes read a row: whole cache
+      lines, and several rows per instruction. We choose the width that leaves
+      the fewest lanes idle (for 192 channels in single precision, three blocks
+      of 64 instead of two of 128). Among equals, we choose the widest, since
+      each block of channels reads the indices again.
+    - The number of rows gives each of 128 lanes eight sums (in single
+      precision, with 64 to 128 bytes in flight per lane). A lane then needs 40
+      to 80 registers on Hopper, so six to twelve blocks fit on a
+      multiprocessor. They keep 70 to 100 KB in flight, several times what the
+      latency of the L2 cache requires.
     """
     vector = VECTOR_BYTES // element_size
     widths = [lanes * vector for lanes in (32, 16, 8)]

@@ -12,11 +12,7 @@ def csr_tensor(pattern: CSR, value: Tensor) -> Tensor:
     silence_sparse_csr_warnings()
     # Invariants hold by construction; checking them costs a pass.
     return torch.sparse_csr_tensor(
-        pattern.rowptr,
-        pattern.col,
-        value,
-        pattern.size,
-        check_invariants=False,
+        pattern.rowptr, pattern.col, value, pattern.size, check_invariants=False
     )
 
 

@@ -29,9 +29,10 @@ _chosen: ContextVar[str | None] = ContextVar('backend', default=None)
 
 @contextmanager
 def backend(name: str) -> Iterator[None]:
-    r"""A context that sets the default backend of :meth:`~diffmm_geo.ops.spmm`
-    and :meth:`~diffmm_geo.ops.propagate`. :obj:`'triton'` also selects the
-    Triton kernels of :meth:`~diffmm_geo.nn.info_nce`.
+    r"""Context manager that sets the default backend of
+    :meth:`~diffmm_geo.ops.spmm` and :meth:`~diffmm_geo.ops.propagate`.
+    :obj:`'triton'` also selects the Triton kernels of
+    :meth:`~diffmm_geo.nn.info_nce`.
 
     Args:
         name (str): One of :obj:`available_backends(device)`.
@@ -56,39 +57,34 @@ def backend(name: str) -> Iterator[None]:
 
 
 def available_backends(device: torch.device | str = 'cpu') -> list[str]:
-    r"""The names of the backends that can be used on a device."""
+    r"""Returns the names of the backends that run on a device."""
     device = check_device_name(device)
     return [n for n, b in BACKENDS.items() if b.is_available(device)]
 
 
 def default_backend(
-    device: torch.device | str = 'cpu',
-    dtype: torch.dtype = torch.float,
+    device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float
 ) -> str:
-    r"""The backend that is used where none is asked for, on a device for a
-    type.
-    """
+    r"""Returns the name of the backend that a device and type use by default."""
     return _default(check_device_name(device), dtype)
 
 
 def _default(device: torch.device, dtype: torch.dtype) -> str:
     if device.type == 'cpu' and has_fast_kernel(dtype):
         return 'embedding_bag'
-    # On a GPU, cuSPARSE: no other backend has been timed on one.
+    # On a GPU this is cuSPARSE, the only backend timed on one.
     return 'torch_csr'
 
 
 def chosen_backend() -> str | None:
-    r"""The name that the :meth:`backend` context holds, if any."""
+    r"""The backend that the :meth:`backend` context sets, if any."""
     return _chosen.get()
 
 
 def find_backend(
-    name: str | None,
-    device: torch.device,
-    dtype: torch.dtype,
+    name: str | None, device: torch.device, dtype: torch.dtype
 ) -> Backend:
-    r"""The backend by its name, by the context, or by default."""
+    r"""The named backend, or that of the context, or the default."""
     name = _chosen.get() if name is None else name
     if name is None:
         return BACKENDS[_default(device, dtype)]

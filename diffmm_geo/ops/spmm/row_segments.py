@@ -14,21 +14,21 @@ MAX_LENGTH = 32
 
 @dataclass(frozen=True, eq=False)
 class RowSegments:
-    r"""The rows of a CSR form in segments of bounded length, longest first,
-    so that neither a user of everything nor a popular item holds up the
-    others, and neighbouring segments are about equally long. The sums of a
-    row in several segments go to a buffer, and are added up afterwards, in
-    order: the result is always the same. All indices are in 32 bits where
-    they fit.
+    r"""The rows of a CSR form, split into segments of bounded length and
+    sorted by descending length. Very active users and popular items then do
+    not delay the others, and adjacent segments are about equally long. The
+    partial sums of a split row go to a buffer, and are added in a fixed order
+    afterwards, so results are deterministic. Indices have 32 bits where they
+    fit.
 
     Args:
         start (torch.Tensor): The first entry of each segment, :obj:`[S]`.
         length (torch.Tensor): Its number of entries, :obj:`[S]`.
-        target (torch.Tensor): Its row; where its row has several segments,
-            :obj:`N` plus its place in the buffer, :obj:`[S]`.
-        split_row (torch.Tensor): The rows of several segments, :obj:`[R]`.
-        split_ptr (torch.Tensor): Where their sums begin in the buffer,
-            :obj:`[R + 1]`.
+        target (torch.Tensor): Its row, or :obj:`N` plus its position in the
+            buffer if its row is split, :obj:`[S]`.
+        split_row (torch.Tensor): The split rows, :obj:`[R]`.
+        split_ptr (torch.Tensor): Pointers to their partial sums in the
+            buffer, :obj:`[R + 1]`.
         num_rows (int): The number of rows :math:`N`.
     """
 
@@ -46,7 +46,7 @@ class RowSegments:
 
     @property
     def num_parts(self) -> int:
-        r"""The number of sums in the buffer."""
+        r"""The number of partial sums in the buffer."""
         num_whole = self.num_rows - self.split_row.numel()
         return self.num_segments - num_whole
 
@@ -59,7 +59,7 @@ class RowSegments:
     def from_rowptr(cls, rowptr: Tensor, max_length: int) -> RowSegments:
         r"""Splits the rows."""
         degree = rowptr.diff()
-        # A row without entries has a segment, too, which writes its zeros.
+        # An empty row has a segment as well, which writes its zeros.
         count = degree.add(max_length - 1).div(
             max_length, rounding_mode='floor'
         )

@@ -44,8 +44,7 @@ def sddmm_blockwise(pattern: CSR, a: Tensor, b: Tensor) -> Tensor:
     return torch.cat(
         [
             torch.linalg.vecdot(
-                a[row[i : i + block]].to(dtype),
-                b[col[i : i + block]].to(dtype),
+                a[row[i : i + block]].to(dtype), b[col[i : i + block]].to(dtype)
             )
             for i in range(0, max(1, col.numel()), block)
         ]

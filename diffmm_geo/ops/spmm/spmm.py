@@ -15,11 +15,7 @@ from .backend import Backend
 from .registry import find_backend
 
 
-def spmm(
-    matrix: SparseMatrix,
-    x: Tensor,
-    backend: str | None = None,
-) -> Tensor:
+def spmm(matrix: SparseMatrix, x: Tensor, backend: str | None = None) -> Tensor:
     r"""Computes :math:`\mathbf{A} \mathbf{X}`, differentiable with respect to
     :math:`\mathbf{X}` and to the values of :math:`\mathbf{A}`.
 
@@ -27,9 +23,9 @@ def spmm(
         matrix (SparseMatrix): The sparse matrix :math:`\mathbf{A}`.
         x (torch.Tensor): The dense operand.
         backend (str, optional): The name of the backend, one of
-            :meth:`~diffmm_geo.ops.available_backends`; by default that of
-            the :meth:`~diffmm_geo.ops.backend` context, or of the device.
-            (default: :obj:`None`)
+            :meth:`~diffmm_geo.ops.available_backends`. If not given, uses
+            that of the :meth:`~diffmm_geo.ops.backend` context, or else of
+            the device. (default: :obj:`None`)
 
     Shapes:
         - **matrix:** :math:`(N, M)`
@@ -38,7 +34,7 @@ def spmm(
 
     Raises:
         ValueError: If the rows of :obj:`x` are not the columns of
-            :obj:`matrix`, or the backend is unknown or not available.
+            :obj:`matrix`, or the backend is unknown or unavailable.
 
     Example:
         >>> import torch
@@ -53,23 +49,16 @@ def spmm(
     """
     check_type('matrix', matrix, SparseMatrix)
     check_matrix(
-        'x',
-        x,
-        matrix.size[1],
-        finite=False,
-        leading=True,
-        device=matrix.device,
+        'x', x, matrix.size[1], finite=False, leading=True, device=matrix.device
     )
     found = find_backend(backend, x.device, x.dtype)
-    if x.dim() == 2:
-        return _spmm(found, matrix, x)
     out = _spmm(found, matrix, side_by_side(x))
     return back_in_front(out, x.size())
 
 
 def _spmm(backend: Backend, matrix: SparseMatrix, x: Tensor) -> Tensor:
     value, x = matrix.value, x.contiguous()
-    # What autograd does not record is not to wait for it.
+    # Without gradients, skip the overhead of autograd.
     if not torch.is_grad_enabled() or not (
         x.requires_grad or (value is not None and value.requires_grad)
     ):
@@ -101,14 +90,14 @@ def back_in_front(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def detach(value: Tensor | None) -> Tensor | None:
-    r"""A tensor without its history, if there is one."""
+    r"""Detaches an optional tensor."""
     return None if value is None else value.detach()
 
 
 class _SpMM(torch.autograd.Function):
-    # Both directions read the rows of a CSR form, one after the other. The
-    # backward of `torch.sparse.mm`, for one, multiplies by a CSC view, which
-    # is about ten times slower on CPU.
+    # Both directions read a CSR form row by row. The backward pass of
+    # `torch.sparse.mm` multiplies by a CSC view instead, which is about ten
+    # times slower on CPU.
     @staticmethod
     def forward(
         ctx: Any,
@@ -124,8 +113,7 @@ class _SpMM(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any,
-        grad: Tensor,
+        ctx: Any, grad: Tensor
     ) -> tuple[None, None, Tensor | None, Tensor | None]:
         (x,) = ctx.saved_tensors
         matrix, grad = ctx.matrix, grad.contiguous()

@@ -1,4 +1,4 @@
-r"""Needs :obj:`triton`, and is imported where it is used."""
+r"""Import on use, since :obj:`triton` is optional."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .block_shape import block_shape
 from .row_segments import RowSegments
 
 REDUCE_BYTES = 16384
-# SDDMM has two rows per entry in flight, and keeps its sums.
+# SDDMM keeps two rows per entry in flight, and its sums in registers.
 SDDMM_BYTES = 8192
 
 
 @triton.jit
 def load_rows(ptr, row, channel, mask, NUM_CHANNELS: tl.constexpr):
-    r"""Channels of rows of a contiguous matrix."""
-    # In 64 bits: a table may have more than 2^31 elements.
+    r"""Loads channels of rows of a contiguous matrix."""
+    # A table may have more than 2^31 elements.
     offset = row.to(tl.int64)[:, None] * NUM_CHANNELS + channel[None, :]
     return tl.load(ptr + offset, mask=mask, other=0.0)
 
@@ -36,7 +36,7 @@ def store_rows(ptr, row, channel, x, mask, NUM_CHANNELS: tl.constexpr):
 def mask_rows(
     is_row, channel, NUM_CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr
 ):
-    r"""Rows that are there, and channels, where a block goes beyond."""
+    r"""Masks rows, and channels beyond the last."""
     mask = is_row[:, None]
     if NUM_CHANNELS % BLOCK_C != 0:
         mask = mask & (channel < NUM_CHANNELS)[None, :]
@@ -45,22 +45,13 @@ def mask_rows(
 
 @triton.jit
 def self_loops(
-    row,
-    is_row,
-    channel,
-    mask,
-    loop_ptr,
-    scale_ptr,
-    x_ptr,
-    NUM_CHANNELS: tl.constexpr,
-    ACC: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
-    r"""What a sum of :math:`\mathbf{A} \mathbf{X}_{\mathrm{src}}` begins
-    with, and what it is multiplied by in the end: :math:`\mathbf{l}
-    \mathbf{X}_{\mathrm{dst}}` and one; or, where entries are scaled at their
-    other end only, :math:`\mathbf{s} \mathbf{X}_{\mathrm{dst}}` and
-    :math:`\mathbf{s}`.
+    row, is_row, channel, mask, loop_ptr, scale_ptr, x_ptr,
+    NUM_CHANNELS: tl.constexpr, ACC: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    r"""Returns the initial value and the final factor of a sum: the self-loops
+    :math:`\mathbf{l} \mathbf{X}_{\mathrm{dst}}` and one, or
+    :math:`\mathbf{s} \mathbf{X}_{\mathrm{dst}}` and :math:`\mathbf{s}` if
+    entries are scaled at their source only.
     """
     total = tl.zeros([row.shape[0], BLOCK_C], dtype=ACC)
     scale = tl.full([row.shape[0], 1], 1.0, dtype=ACC)
@@ -78,21 +69,10 @@ def self_loops(
 
 @triton.jit
 def load_entry(
-    i,
-    col,
-    start,
-    length,
-    value_ptr,
-    col_scale_ptr,
-    x_ptr,
-    channel,
-    NUM_CHANNELS: tl.constexpr,
-    ACC: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
-    r"""The row of :math:`\mathbf{X}_{\mathrm{src}}` that an entry of each
-    segment reads, and its weight.
-    """
+    i, col, start, length, value_ptr, col_scale_ptr, x_ptr, channel,
+    NUM_CHANNELS: tl.constexpr, ACC: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    r"""Loads the i-th source row of each segment, and its weight."""
     is_entry = i < length
     mask = mask_rows(is_entry, channel, NUM_CHANNELS, BLOCK_C)
     x = load_rows(x_ptr, col, channel, mask, NUM_CHANNELS)
@@ -114,36 +94,21 @@ def add_entry(total, x, value):
 
 @triton.jit
 def sum_segments(
-    block,
-    start_ptr,
-    length_ptr,
-    target_ptr,
-    col_ptr,
-    value_ptr,
-    col_scale_ptr,
-    x_ptr,
-    loop_ptr,
-    row_scale_ptr,
-    x_dst_ptr,
-    out_ptr,
-    buffer_ptr,
-    num_segments,
-    num_rows,
-    NUM_CHANNELS: tl.constexpr,
-    ACC: tl.constexpr,
-    BLOCK_S: tl.constexpr,
+    block, start_ptr, length_ptr, target_ptr, col_ptr, value_ptr, col_scale_ptr,
+    x_ptr, loop_ptr, row_scale_ptr, x_dst_ptr, out_ptr, buffer_ptr,
+    num_segments, num_rows,
+    NUM_CHANNELS: tl.constexpr, ACC: tl.constexpr, BLOCK_S: tl.constexpr,
     BLOCK_C: tl.constexpr,
-):
-    r"""The sums of a block of segments.
+):  # fmt: skip
+    r"""Sums a block of segments.
 
-    A few lanes a segment go through its entries: most rows of a user-item
-    graph are short, and lanes that shared the entries of a row would mostly
-    have none. Segments are sorted by length, so that those of a block end at
-    about the same time.
+    Lanes split the channels of a segment, not its entries: most rows of a
+    user-item graph are short, and would leave lanes idle. Segments are sorted
+    by length, so that those of a block end at about the same time.
 
-    A round takes four entries, whose rows are all asked for before the first
-    is used. Their indices are read a round ahead: else, every row would wait
-    for its index first, and a load after it in line would wait as well.
+    Each round requests the rows of four entries before it uses the first.
+    Indices are loaded one round ahead. Otherwise, each row, and the loads
+    behind it, would wait for an index.
     """
     segment = block * BLOCK_S + tl.arange(0, BLOCK_S)
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -161,36 +126,26 @@ def sum_segments(
     is_row = is_segment & (target < num_rows)
     row_mask = mask_rows(is_row, channel, NUM_CHANNELS, BLOCK_C)
     total, scale = self_loops(
-        target,
-        is_row,
-        channel,
-        row_mask,
-        loop_ptr,
-        row_scale_ptr,
-        x_dst_ptr,
-        NUM_CHANNELS,
-        ACC,
-        BLOCK_C,
-    )
+        target, is_row, channel, row_mask, loop_ptr, row_scale_ptr, x_dst_ptr,
+        NUM_CHANNELS, ACC, BLOCK_C,
+    )  # fmt: skip
     for i in range(0, longest, 4):
-        # fmt: off
         x_0, value_0 = load_entry(
             i, col_0, start, length, value_ptr, col_scale_ptr, x_ptr, channel,
             NUM_CHANNELS, ACC, BLOCK_C,
-        )
+        )  # fmt: skip
         x_1, value_1 = load_entry(
             i + 1, col_1, start, length, value_ptr, col_scale_ptr, x_ptr,
             channel, NUM_CHANNELS, ACC, BLOCK_C,
-        )
+        )  # fmt: skip
         x_2, value_2 = load_entry(
             i + 2, col_2, start, length, value_ptr, col_scale_ptr, x_ptr,
             channel, NUM_CHANNELS, ACC, BLOCK_C,
-        )
+        )  # fmt: skip
         x_3, value_3 = load_entry(
             i + 3, col_3, start, length, value_ptr, col_scale_ptr, x_ptr,
             channel, NUM_CHANNELS, ACC, BLOCK_C,
-        )
-        # fmt: on
+        )  # fmt: skip
         ptr += 4
         col_0 = tl.load(ptr, mask=i + 4 < length, other=0)
         col_1 = tl.load(ptr + 1, mask=i + 5 < length, other=0)
@@ -212,20 +167,12 @@ def sum_segments(
 
 @triton.jit
 def sum_parts(
-    split,
-    split_row_ptr,
-    split_ptr,
-    loop_ptr,
-    row_scale_ptr,
-    x_dst_ptr,
-    out_ptr,
-    buffer_ptr,
-    NUM_CHANNELS: tl.constexpr,
-    ACC: tl.constexpr,
-    BLOCK_P: tl.constexpr,
+    split, split_row_ptr, split_ptr, loop_ptr, row_scale_ptr, x_dst_ptr,
+    out_ptr, buffer_ptr,
+    NUM_CHANNELS: tl.constexpr, ACC: tl.constexpr, BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
-):
-    r"""The sum of a row in several segments, from theirs."""
+):  # fmt: skip
+    r"""Sums the partial sums of a row that was split into segments."""
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     begin = tl.load(split_ptr + split)
     end = tl.load(split_ptr + split + 1)
@@ -233,17 +180,9 @@ def sum_parts(
     is_row = row >= 0
     row_mask = mask_rows(is_row, channel, NUM_CHANNELS, BLOCK_C)
     total, scale = self_loops(
-        row,
-        is_row,
-        channel,
-        row_mask,
-        loop_ptr,
-        row_scale_ptr,
-        x_dst_ptr,
-        NUM_CHANNELS,
-        ACC,
-        BLOCK_C,
-    )
+        row, is_row, channel, row_mask, loop_ptr, row_scale_ptr, x_dst_ptr,
+        NUM_CHANNELS, ACC, BLOCK_C,
+    )  # fmt: skip
     parts = tl.zeros([BLOCK_P, BLOCK_C], dtype=ACC)
     for first in range(begin, end, BLOCK_P):
         part = first + tl.arange(0, BLOCK_P)
@@ -255,75 +194,30 @@ def sum_parts(
 
 @triton.jit(do_not_specialize=['num_segments', 'num_rows'])
 def spmm_kernel(
-    start_ptr,
-    length_ptr,
-    target_ptr,
-    col_ptr,
-    value_ptr,
-    x_ptr,
-    loop_ptr,
-    x_dst_ptr,
-    out_ptr,
-    buffer_ptr,
-    num_segments,
-    num_rows,
-    NUM_CHANNELS: tl.constexpr,
-    ACC: tl.constexpr,
-    BLOCK_S: tl.constexpr,
+    start_ptr, length_ptr, target_ptr, col_ptr, value_ptr, x_ptr, loop_ptr,
+    x_dst_ptr, out_ptr, buffer_ptr, num_segments, num_rows,
+    NUM_CHANNELS: tl.constexpr, ACC: tl.constexpr, BLOCK_S: tl.constexpr,
     BLOCK_C: tl.constexpr,
-):
-    r"""One block of segments of a product."""
+):  # fmt: skip
+    r"""Sums one block of segments."""
     sum_segments(
-        tl.program_id(0),
-        start_ptr,
-        length_ptr,
-        target_ptr,
-        col_ptr,
-        value_ptr,
-        None,
-        x_ptr,
-        loop_ptr,
-        None,
-        x_dst_ptr,
-        out_ptr,
-        buffer_ptr,
-        num_segments,
-        num_rows,
-        NUM_CHANNELS,
-        ACC,
-        BLOCK_S,
-        BLOCK_C,
-    )
+        tl.program_id(0), start_ptr, length_ptr, target_ptr, col_ptr, value_ptr,
+        None, x_ptr, loop_ptr, None, x_dst_ptr, out_ptr, buffer_ptr,
+        num_segments, num_rows, NUM_CHANNELS, ACC, BLOCK_S, BLOCK_C,
+    )  # fmt: skip
 
 
 @triton.jit
 def spmm_parts_kernel(
-    split_row_ptr,
-    split_ptr,
-    loop_ptr,
-    x_dst_ptr,
-    out_ptr,
-    buffer_ptr,
-    NUM_CHANNELS: tl.constexpr,
-    ACC: tl.constexpr,
-    BLOCK_P: tl.constexpr,
+    split_row_ptr, split_ptr, loop_ptr, x_dst_ptr, out_ptr, buffer_ptr,
+    NUM_CHANNELS: tl.constexpr, ACC: tl.constexpr, BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
-):
-    r"""One split row of a product."""
+):  # fmt: skip
+    r"""Sums one split row."""
     sum_parts(
-        tl.program_id(0),
-        split_row_ptr,
-        split_ptr,
-        loop_ptr,
-        None,
-        x_dst_ptr,
-        out_ptr,
-        buffer_ptr,
-        NUM_CHANNELS,
-        ACC,
-        BLOCK_P,
-        BLOCK_C,
-    )
+        tl.program_id(0), split_row_ptr, split_ptr, loop_ptr, None, x_dst_ptr,
+        out_ptr, buffer_ptr, NUM_CHANNELS, ACC, BLOCK_P, BLOCK_C,
+    )  # fmt: skip
 
 
 def row_segments(pattern: CSR) -> RowSegments:
@@ -332,7 +226,7 @@ def row_segments(pattern: CSR) -> RowSegments:
 
 
 def new_buffer(pattern: CSR, x: Tensor) -> Tensor | None:
-    r"""Where the sums of split rows go, if there are any."""
+    r"""Allocates the partial sums of split rows, if there are any."""
     num_parts = row_segments(pattern).num_parts
     if num_parts == 0:
         return None
@@ -341,7 +235,7 @@ def new_buffer(pattern: CSR, x: Tensor) -> Tensor | None:
 
 
 def accumulator(dtype: torch.dtype) -> tl.dtype:
-    r"""The type to sum up in."""
+    r"""The type of sums."""
     return tl.float64 if dtype == torch.double else tl.float32
 
 
@@ -352,7 +246,7 @@ def spmm_triton(
     loop: Tensor | None = None,
     x_dst: Tensor | None = None,
 ) -> Tensor:
-    r"""The product, a block of row segments a program."""
+    r"""Computes the product; each program sums one block of segments."""
     segments, num_channels = row_segments(pattern), x.size(1)
     out = x.new_empty(pattern.size[0], num_channels)
     buffer = new_buffer(pattern, x)
@@ -360,58 +254,32 @@ def spmm_triton(
     block_s, block_c = block_shape(num_channels, x.element_size())
     num_blocks = triton.cdiv(segments.num_segments, block_s)
     spmm_kernel[num_blocks, triton.cdiv(num_channels, block_c)](
-        segments.start,
-        segments.length,
-        segments.target,
-        pattern.narrow.col,
-        value,
-        x,
-        loop,
-        x_dst,
-        out,
-        buffer,
-        segments.num_segments,
+        segments.start, segments.length, segments.target, pattern.narrow.col,
+        value, x, loop, x_dst, out, buffer, segments.num_segments,
         pattern.size[0],
-        NUM_CHANNELS=num_channels,
-        ACC=acc,
-        BLOCK_S=block_s,
-        BLOCK_C=block_c,
-    )
+        NUM_CHANNELS=num_channels, ACC=acc, BLOCK_S=block_s, BLOCK_C=block_c,
+    )  # fmt: skip
     if buffer is not None:
         block_p, block_c = block_shape(
             num_channels, buffer.element_size(), REDUCE_BYTES
         )
         num_blocks = triton.cdiv(num_channels, block_c)
         spmm_parts_kernel[segments.split_row.numel(), num_blocks](
-            segments.split_row,
-            segments.split_ptr,
-            loop,
-            x_dst,
-            out,
-            buffer,
-            NUM_CHANNELS=num_channels,
-            ACC=acc,
-            BLOCK_P=block_p,
+            segments.split_row, segments.split_ptr, loop, x_dst, out, buffer,
+            NUM_CHANNELS=num_channels, ACC=acc, BLOCK_P=block_p,
             BLOCK_C=block_c,
-        )
+        )  # fmt: skip
     return out
 
 
 @triton.jit(do_not_specialize=['num_entries'])
 def sddmm_kernel(
-    row_ptr,
-    col_ptr,
-    a_ptr,
-    b_ptr,
-    out_ptr,
-    num_entries,
-    NUM_CHANNELS: tl.constexpr,
-    ACC: tl.constexpr,
-    BLOCK_E: tl.constexpr,
+    row_ptr, col_ptr, a_ptr, b_ptr, out_ptr, num_entries,
+    NUM_CHANNELS: tl.constexpr, ACC: tl.constexpr, BLOCK_E: tl.constexpr,
     BLOCK_C: tl.constexpr,
-):
-    r"""A block of entries, whatever their rows are: balanced as it is.
-    Neighbours are mostly of one row, which the L1 cache holds.
+):  # fmt: skip
+    r"""Computes one block of entries of any rows, which balances the load.
+    Adjacent entries mostly share a row, which the L1 cache holds.
     """
     entry = tl.program_id(0).to(tl.int64) * BLOCK_E + tl.arange(0, BLOCK_E)
     is_entry = entry < num_entries
@@ -428,7 +296,7 @@ def sddmm_kernel(
 
 
 def sddmm_triton(pattern: CSR, a: Tensor, b: Tensor) -> Tensor:
-    r"""A block of entries a program."""
+    r"""Computes SDDMM; each program computes one block of entries."""
     num_channels = a.size(1)
     dtype = torch.promote_types(a.dtype, torch.float)
     if pattern.nnz == 0 or num_channels == 0:
@@ -436,15 +304,8 @@ def sddmm_triton(pattern: CSR, a: Tensor, b: Tensor) -> Tensor:
     out = a.new_empty(pattern.nnz, dtype=dtype)
     block_e, block_c = block_shape(num_channels, a.element_size(), SDDMM_BYTES)
     sddmm_kernel[(triton.cdiv(pattern.nnz, block_e),)](
-        pattern.narrow.row,
-        pattern.narrow.col,
-        a,
-        b,
-        out,
-        pattern.nnz,
-        NUM_CHANNELS=num_channels,
-        ACC=accumulator(a.dtype),
-        BLOCK_E=block_e,
+        pattern.narrow.row, pattern.narrow.col, a, b, out, pattern.nnz,
+        NUM_CHANNELS=num_channels, ACC=accumulator(a.dtype), BLOCK_E=block_e,
         BLOCK_C=block_c,
-    )
+    )  # fmt: skip
     return out

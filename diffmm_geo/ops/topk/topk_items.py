@@ -150,11 +150,7 @@ def _select(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _exclude(
-    score: Tensor,
-    row: Tensor,
-    item: Tensor,
-    start: int,
-    num_items: int,
+    score: Tensor, row: Tensor, item: Tensor, start: int, num_items: int
 ) -> None:
     width = score.size(1)
     if width == num_items:
