@@ -127,7 +127,7 @@ def check_device(device: Any) -> torch.device:
         torch.empty(0, device=out)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(
-            f"'device' needs to be an available device "
+            f"'device' needs to be a device that is available "
             f'(got {device!r}: {str(error).splitlines()[0]})'
         ) from None
     return out
