@@ -25,7 +25,7 @@ from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
 
 __all__ = ['Recommender']
 
-# Of a search with FAISS.
+# The limit of FAISS.
 MAX_NEIGHBORS = 2048
 SUFFIXES = ('.npz', '.safetensors')
 

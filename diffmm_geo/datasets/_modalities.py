@@ -50,9 +50,7 @@ def find_modalities(folder: str) -> list[str]:
 
 
 def check_feature_files(folder: str, features: Mapping[str, object]) -> None:
-    r"""Checks that a folder will hold exactly these modalities once they are
-    written.
-    """
+    r"""Checks that a folder can hold exactly these modalities."""
     for modality in features:
         if re.fullmatch(r'\w+', modality) is None:
             raise ValueError(

@@ -9,9 +9,7 @@ MAX_ID = 2**31 - 2
 
 
 def read_columns(path: str, columns: Mapping[str, str]) -> list[np.ndarray]:
-    r"""Reads columns of a tab-separated file with a header, by name and
-    PyArrow type (:obj:`"uint32"` for IDs).
-    """
+    r"""Reads tab-separated columns, by name and PyArrow type."""
     import pyarrow as pa
     from pyarrow import csv
 

@@ -11,18 +11,14 @@ from ._edges import unique_edges
 
 
 class SparsePattern(NamedTuple):
-    r"""The shape of a sparse matrix, and the sorted, distinct positions
-    :math:`(2, |\mathcal{E}|)` of its non-zeros.
-    """
+    r"""A shape and sorted, distinct positions :math:`(2, |\mathcal{E}|)`."""
 
     shape: tuple[int, int]
     edges: np.ndarray
 
 
 def read_pattern(path: str) -> SparsePattern:
-    r"""Reads the non-zeros of a pickled SciPy matrix or array in COO, CSR or
-    CSC format. Nothing in the file is executed.
-    """
+    r"""Reads the non-zeros of a pickled SciPy matrix, executing nothing."""
     expected = 'a pickled SciPy sparse matrix (COO, CSR or CSC)'
     with expecting(path, expected) as f:
         matrix = _Unpickler(f).load()

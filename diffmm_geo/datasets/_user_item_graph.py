@@ -15,9 +15,8 @@ SPLITS = ('edge_index', 'val_edge_label_index', 'test_edge_label_index')
 
 
 class UserItemGraph(NamedTuple):
-    r"""The part of a graph that file formats store: sizes, training,
-    validation and test interactions :math:`(2, |\mathcal{E}|)`, and item
-    features by modality.
+    r"""The part of a graph that file formats store, with training, validation
+    and test interactions :math:`(2, |\mathcal{E}|)`.
     """
 
     num_users: int

@@ -7,7 +7,7 @@ from ._user_item_dataset import DataTransform
 
 
 class DiffMMDataset(OfficialDataset):
-    r"""A dataset in the format of the `authors' code
+    r"""A dataset in the format of the `official code
     <https://github.com/HKUDS/DiffMM>`_ of the `"DiffMM: Multi-Modal Diffusion
     Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper.
     :func:`~diffmm_geo.datasets.write_official` writes it.

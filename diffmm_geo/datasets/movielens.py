@@ -47,9 +47,9 @@ class MovieLens100K(UserItemDataset):
         The published links between movies and facts, :obj:`ml-100k.link`, use
         the numbering of MovieLens 1M. At the numbers of 19 well-known animated
         movies of MovieLens 1M, all 19 entities are animated movies. At the
-        numbers of the 42 animated movies of MovieLens 100K, 3 are. Therefore,
-        :obj:`"knowledge"` mostly describes other movies and carries almost no
-        signal. Leave it out of experiments.
+        numbers of the 42 animated movies of MovieLens 100K, only 3 entities
+        are. Therefore, :obj:`"knowledge"` mostly describes other movies and
+        carries almost no signal. Leave it out of experiments.
 
     For printing, the lists :obj:`data.item_title` and :obj:`data.item_genre`
     hold the title, *e.g.*, :obj:`"Toy Story (1995)"`, and the genres of each
@@ -246,9 +246,7 @@ def random_split(
     num_users: int,
     seed: int,
 ) -> list[np.ndarray]:
-    r"""Splits each user's interactions, sorted by user, into 80% for training,
-    10% for validation and 10% for testing.
-    """
+    r"""Splits interactions 80:10:10 for each user. They are sorted by user."""
     # The stream of `RandomState` is stable across versions of NumPy.
     key = np.random.RandomState(seed).random_sample(edges.shape[1])
     perm = np.lexsort((key, edges[0]))

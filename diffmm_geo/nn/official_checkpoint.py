@@ -24,8 +24,8 @@ MODULES = re.compile(
 
 
 def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
-    r"""Loads weights that the `authors' code
-    <https://github.com/HKUDS/DiffMM>`_ saved, to the CPU. Pass them to
+    r"""Loads a checkpoint of the `authors' code
+    <https://github.com/HKUDS/DiffMM>`_ to the CPU, for
     :meth:`diffmm_geo.nn.DiffMM.load_official_state_dict` and
     :meth:`diffmm_geo.nn.Denoiser.load_official_state_dict`.
 
@@ -51,8 +51,8 @@ def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file is damaged, older than PyTorch 1.6, or holds
-            modules of neither the authors nor PyTorch.
+        ValueError: If the file is damaged, older than PyTorch 1.6, or uses
+            classes other than the modules of the authors and of PyTorch.
     """
     path = str(path)
     if not os.path.isfile(path):
@@ -83,9 +83,7 @@ def from_official_names(
     modalities: Sequence[str],
     like: Tensor,
 ) -> dict[str, Tensor]:
-    r"""Renames the parameters of the authors' :obj:`Model` as in
-    :class:`~diffmm_geo.nn.DiffMM`.
-    """
+    r"""Renames the parameters of the authors' model to those of DiffMM."""
     names = {
         'uEmbeds': 'user_emb.weight',
         'iEmbeds': 'item_emb.weight',

@@ -24,9 +24,9 @@ T = TypeVar('T', bound='Pretrained')
 
 
 class Pretrained(torch.nn.Module):
-    r"""Base class of modules that save to a folder and load from it:
-    :obj:`config.json` holds constructor arguments, :obj:`model.safetensors`
-    the weights. Neither contains code.
+    r"""Base class of modules that save to a folder and load from it. The file
+    :obj:`config.json` holds constructor arguments, and
+    :obj:`model.safetensors` holds weights. Neither contains code.
 
     PyG's :class:`~torch_geometric.nn.model_hub.PyGModelHubMixin` saves only
     strings and numbers, pickles the weights, and needs :obj:`huggingface_hub`
@@ -112,9 +112,7 @@ def write_folder(
     module: Pretrained,
     files: Mapping[str, Mapping[str, Tensor]],
 ) -> None:
-    r"""Writes tensors and the module's configuration. Replaces earlier files
-    once all new files are complete.
-    """
+    r"""Writes all files, then replaces earlier files."""
     config, folder = module.config, Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:

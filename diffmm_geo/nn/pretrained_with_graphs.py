@@ -21,9 +21,7 @@ GRAPHS = 'graphs.safetensors'
 
 
 class PretrainedWithGraphs(Pretrained):
-    r"""A :class:`Pretrained` module of users and items that also saves its
-    graphs, to :obj:`graphs.safetensors`.
-    """
+    r"""A module that also saves its graphs, to :obj:`graphs.safetensors`."""
 
     num_users: int
     num_items: int

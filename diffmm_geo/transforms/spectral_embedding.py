@@ -28,9 +28,7 @@ def spectral_embedding(
 
 
 def ridge_regression(x: Tensor, target: Tensor) -> Tensor:
-    r"""The prediction :math:`(N, F)` of targets :math:`(N, F)` by ridge
-    regression on features :math:`(N, C)`.
-    """
+    r"""Predicts targets :math:`(N, F)` from features :math:`(N, C)`."""
     # Single precision (at least) and unit scale keep squares finite.
     dtype = torch.promote_types(target.dtype, torch.float)
     x, target = x.to(dtype), target.to(dtype)

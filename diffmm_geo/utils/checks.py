@@ -1,4 +1,4 @@
-r"""Argument checks. Errors name the argument, what it needs and what it is."""
+r"""Argument checks. Errors name the argument, what it needs and its value."""
 
 import weakref
 from collections.abc import Collection, Mapping, Sequence
@@ -127,7 +127,7 @@ def check_device(device: Any) -> torch.device:
         torch.empty(0, device=out)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(
-            f"'device' needs to be an available device "
+            f"'device' needs to be a device that is available "
             f'(got {device!r}: {str(error).splitlines()[0]})'
         ) from None
     return out
@@ -236,9 +236,7 @@ def check_edge_index(
     *,
     read: bool = True,
 ) -> Tensor:
-    r"""A COO :obj:`edge_index` (row 0 users, row 1 items). :obj:`read` is as
-    in :func:`check_index`.
-    """
+    r"""An :obj:`edge_index`; see :func:`check_index` for :obj:`read`."""
     if (
         not _is_dense(edge_index)
         or edge_index.dim() != 2
@@ -274,9 +272,7 @@ def check_triples(
     size: Sequence[int],
     device: torch.device,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""The users, positive items and negative items of a batch. Skips the
-    range of indices on a GPU.
-    """
+    r"""A batch of users, positive items and negative items."""
     read = device.type != 'cuda'
     num_users, num_items = size
     user, positive = check_edge_index(

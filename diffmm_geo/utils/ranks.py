@@ -99,9 +99,7 @@ class Ranks:
             raise RuntimeError(message)
 
     def call(self, function: Callable[..., Any], *args: Any, **kw: Any) -> Any:
-        r"""Calls a function that communicates with other ranks. Raises a
-        :class:`LostRankError` if one of them does not answer.
-        """
+        r"""Raises :class:`LostRankError` if the called function fails."""
         try:
             return function(*args, **kw)
         except RuntimeError as error:

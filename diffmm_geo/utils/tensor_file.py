@@ -25,9 +25,7 @@ def read_tensors(
     path: str | os.PathLike[str],
     device: str = 'cpu',
 ) -> dict[str, Tensor]:
-    r"""Reads the tensors of a file. Raises a :class:`ValueError` if the file
-    is damaged.
-    """
+    r"""Reads the tensors of a file."""
     safetensors = _safetensors()
     from safetensors.torch import load_file
 

@@ -204,7 +204,7 @@ class GaussianDiffusion(torch.nn.Module):
             x_t (torch.Tensor): The rows :math:`\mathbf{a}_t`.
             t (int or torch.Tensor): The step of each row, or one for all.
             noise (torch.Tensor, optional): The noise
-                :math:`\boldsymbol{\epsilon}`. (default: :obj:`None`, none)
+                :math:`\boldsymbol{\epsilon}`. (default: :obj:`None`, no noise)
 
         Shapes:
             - **x_start, x_t, noise, output:** :math:`(B, I)`

@@ -84,8 +84,7 @@ def sample_edges_in_hidden_size(
     candidates: Tensor | None = None,
 ) -> Tensor:
     r"""Equals :meth:`InteractionDiffusion.sample_edges` without noise and row
-    normalization, from the distinct items of each user. Users with the same
-    items share one computation.
+    normalization. Users with the same items share one computation.
     """
     denoiser, lin = model.denoiser, model.denoiser.lin_out
     dtype = compute_dtype(lin.weight)

@@ -28,7 +28,7 @@ from diffmm_geo.utils.checks import (
     check_type,
 )
 
-# Rows of noise, and rows with a squared output, of a batch in 'sampled'.
+# In the form 'sampled': rows of noise, and of squared outputs, per batch.
 NUM_NOISES = 128
 NUM_SAMPLES = 256
 

@@ -168,10 +168,10 @@ class ModalityDiffusion(Pretrained):
 
                 - :obj:`"dense"`: the equations as written.
                 - :obj:`"gram"`: Gram matrices of the first and the last layer
-                  instead of a matrix of users and items. The error of the
-                  output is equal. Noise is added to the output of the first
-                  layer: exact without dropout, and with dropout in the limit
-                  of many items.
+                  instead of a matrix of users and items. The output error is
+                  exact. Noise is added to the output of the first layer, which
+                  is exact without dropout, and with dropout in the limit of
+                  many items.
                 - :obj:`"auto"`: for each layer, the cheaper of these two. With
                   dropout, :obj:`"gram"` requires many items.
                 - :obj:`"sampled"`: a cheaper unbiased estimate. Users share
@@ -217,8 +217,8 @@ class ModalityDiffusion(Pretrained):
         sampling_noise: bool = False,
         candidates: Tensor | None = None,
     ) -> Tensor:
-        r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.sample_edges`. A
-        fast path on hidden states runs without noise and row normalization.
+        r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.sample_edges`.
+        Without noise and row normalization, it runs on hidden states.
         """
         check_int('num_users', num_users, 0)
         edge_index = check_edge_index(

@@ -56,7 +56,8 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
     Args:
         num_users (int): The number of users.
         num_items (int): The number of items.
-        modality_channels (dict[str, int]): The raw channels of each modality.
+        modality_channels (dict[str, int]): The number of raw channels of each
+            modality.
         embedding_dim (int, optional): The embedding size :math:`d`.
             (default: :obj:`64`)
         num_layers (int, optional): The number :math:`L` of propagation steps.
@@ -353,7 +354,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         self,
         n_id_dict: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        r"""The squared norm of all ID embeddings, or of a subgraph's."""
+        r"""The squared norm of all or a subgraph's ID embeddings."""
         user, item = self._id_embeddings(n_id_dict)
         return user.square().sum() + item.square().sum()
 

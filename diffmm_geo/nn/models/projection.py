@@ -26,9 +26,7 @@ class LinearProjection(torch.nn.Linear):
 
 
 class LeakyXavierProjection(torch.nn.Module):
-    r"""The projection :math:`\mathrm{LeakyReLU}_{0.2}(\mathbf{X}
-    \mathbf{W})`, with Xavier initialization.
-    """
+    r"""A linear map and LeakyReLU of slope 0.2, Xavier initialized."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
