@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 import torch
 
-from diffmm_geo.utils.checks import check_choice, check_device_name
+from diffmm_geo.utils.checks import check_choice, check_device
 
 from .backend import Backend
 from .embedding_bag import EmbeddingBag, has_fast_kernel
@@ -57,7 +57,7 @@ def backend(name: str) -> Iterator[None]:
 
 def available_backends(device: torch.device | str = 'cpu') -> list[str]:
     r"""The names of the backends that can be used on a device."""
-    device = check_device_name(device)
+    device = check_device(device, available=False)
     return [n for n, b in BACKENDS.items() if b.is_available(device)]
 
 
@@ -68,7 +68,7 @@ def default_backend(
     r"""The backend that is used where none is asked for, on a device for a
     type.
     """
-    return _default(check_device_name(device), dtype)
+    return _default(check_device(device, available=False), dtype)
 
 
 def _default(device: torch.device, dtype: torch.dtype) -> str:
