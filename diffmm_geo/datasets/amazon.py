@@ -60,16 +60,7 @@ class AmazonSports(OfficialDataset):
     :obj:`tstMat.pkl`, :obj:`image_feat.npy` and :obj:`text_feat.npy` in
     :obj:`root/raw`. Only features of the given :obj:`modalities` are needed.
 
-    Args:
-        root (str): The root directory of the dataset.
-        modalities (list[str], optional): The modalities to load, out of
-            :obj:`"image"` and :obj:`"text"`. (default: :obj:`None`, all)
-        transform (callable, optional): A transform to apply to the graph on
-            every access. (default: :obj:`None`)
-        pre_transform (callable, optional): A transform to apply to the graph
-            before it is saved to disk. (default: :obj:`None`)
-        force_reload (bool, optional): Whether to re-process the dataset.
-            (default: :obj:`False`)
+    The arguments are those of :class:`AmazonBaby`.
 
     **STATS** (from the paper):
 

@@ -18,19 +18,13 @@ class BPRTask(Task):
     *e.g.*, :class:`~diffmm_geo.nn.MF` or :class:`~diffmm_geo.nn.VBPR`.
 
     Args:
-        data (HeteroData): The user-item graph; see
-            :class:`~diffmm_geo.tasks.Task`.
-        config (TrainingConfig): The settings.
+        data, config, edge_type, device: As in :class:`~diffmm_geo.tasks.Task`.
         make_model (callable): Makes the model for a number of users and a
             number of items. Its :obj:`forward` returns the embeddings of
             users and items, and its :obj:`loss` takes users and positive
             items, and negative items.
         loss_weights (dict[str, float], optional): Keyword arguments of the
             model's :obj:`loss`. (default: :obj:`None`)
-        edge_type (tuple[str, str, str], optional): The edge type of observed
-            interactions. (default: :obj:`('user', 'interacts', 'item')`)
-        device (torch.device or str, optional): The device of the data and
-            the model. (default: :obj:`'cpu'`)
     """
 
     loss_names = ('bpr', 'reg')

@@ -31,24 +31,9 @@ def train_on_ranks(
     r"""Trains each denoiser on one rank, for an epoch, and sends it to the
     others. Denoisers share no weights, and each has a seed of its own: the
     outcome does not depend on the number of ranks.
-
-    Args:
-        ranks (Ranks): The processes.
-        diffusion (ModalityDiffusion): The denoisers.
-        optimizer (torch.optim.Optimizer): Their Adam.
-        num_steps (int): The number of steps of an epoch.
-        train (callable): Trains the denoiser of a modality for an epoch,
-            calls its second argument after each step, and returns the mean
-            loss.
-        on_step (callable, optional): Called after each step.
-            (default: :obj:`None`)
-
-    Returns:
-        The mean loss of each modality.
-
-    Raises:
-        NonFiniteLossError: On all ranks, if a loss is infinite or not a
-            number on one of them.
+    :obj:`train` trains one in :obj:`num_steps` steps, calls its second
+    argument after each, and returns the mean loss. A non-finite loss raises
+    an error on all ranks.
     """
     modalities = diffusion.modalities
     seeds = torch.randint(2**31, (len(modalities),)).tolist()

@@ -57,8 +57,8 @@ class DiffMMTask(Task):
     Generation and evaluation take the whole graph.
 
     Args:
-        data (HeteroData): The user-item graph with item features
-            :obj:`x_{m}`; see :class:`~diffmm_geo.tasks.Task`.
+        data, edge_type, device: As in :class:`~diffmm_geo.tasks.Task`, with
+            item features :obj:`x_{m}`.
         config (DiffMMConfig, optional): The settings.
             (default: :class:`~diffmm_geo.training.DiffMMConfig` with its
             defaults)
@@ -68,10 +68,6 @@ class DiffMMTask(Task):
             the settings describe. (default: :obj:`None`)
         diffusion (ModalityDiffusion, optional): Its denoisers, likewise.
             (default: :obj:`None`)
-        edge_type (tuple[str, str, str], optional): The edge type of observed
-            interactions. (default: :obj:`('user', 'interacts', 'item')`)
-        device (torch.device or str, optional): The device of the data and
-            the modules. (default: :obj:`'cpu'`)
         ranks (Ranks, optional): The processes that train together. If given,
             even if it is one, each denoiser is trained from a seed of its
             own, on one of the ranks. (default: :obj:`None`)
@@ -194,11 +190,8 @@ class DiffMMTask(Task):
         tables = []
         if c.batching == 'neighbor':
             tables = [model.user_emb.weight, model.item_emb.weight]
-        others = [
-            p
-            for p in model.parameters()
-            if all(p is not table for table in tables)
-        ]
+        ids = set(map(id, tables))
+        others = [p for p in model.parameters() if id(p) not in ids]
         self.optimizers = {
             'model': self.adam(others, c.lr),
             'diffusion': self.adam(self.diffusion.parameters(), c.diffusion_lr),
@@ -231,13 +224,6 @@ class DiffMMTask(Task):
 
     def start_epoch(self, on_step: OnStep | None = None) -> dict[str, float]:
         r"""Trains the denoisers and generates the graph of each modality.
-
-        Args:
-            on_step (callable, optional): Called after each step.
-                (default: :obj:`None`)
-
-        Returns:
-            The mean loss of each denoiser.
 
         Raises:
             NonFiniteLossError: If a loss is infinite or not a number.

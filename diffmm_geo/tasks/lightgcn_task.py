@@ -18,13 +18,8 @@ class LightGCNTask(Task):
     positive, negative) triples.
 
     Args:
-        data (HeteroData): The user-item graph; see
-            :class:`~diffmm_geo.tasks.Task`.
+        data, edge_type, device: As in :class:`~diffmm_geo.tasks.Task`.
         config (LightGCNConfig): The settings.
-        edge_type (tuple[str, str, str], optional): The edge type of observed
-            interactions. (default: :obj:`('user', 'interacts', 'item')`)
-        device (torch.device or str, optional): The device of the data and
-            the model. (default: :obj:`'cpu'`)
     """
 
     config: LightGCNConfig

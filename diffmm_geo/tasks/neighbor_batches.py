@@ -200,20 +200,9 @@ def subgraph(
     to_item: Tensor,
 ) -> BipartiteAdj:
     r"""The sampled part of a graph. Its weights make a step over it an
-    unbiased estimate of one over the whole graph.
-
-    Args:
-        adj (BipartiteAdj): The whole graph, prepared.
-        user (torch.Tensor): The users of the part.
-        item (torch.Tensor): Its items.
-        to_user (torch.Tensor): The sampled edges to users: row 0 items, row 1
-            users, as nodes of the part.
-        to_item (torch.Tensor): The sampled edges to items: row 0 users, row 1
-            items, likewise.
-
-    Shapes:
-        - **user:** :math:`(N)`, **item:** :math:`(M)`
-        - **to_user, to_item:** :math:`(2, E_u)` and :math:`(2, E_i)`
+    unbiased estimate of one over the whole graph. The sampled edges
+    :obj:`to_user` and :obj:`to_item` (row 0 sources, row 1 targets) count
+    nodes in :obj:`user` and :obj:`item`.
     """
     assert adj.user_loop is not None and adj.item_loop is not None
     loops = adj.user_loop[user], adj.item_loop[item]

@@ -1,4 +1,4 @@
-r"""The files that training goes on from."""
+r"""The files that training resumes from."""
 
 from __future__ import annotations
 
@@ -20,13 +20,7 @@ VERSION = 2
 
 
 def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
-    r"""Writes a checkpoint, whole or not at all.
-
-    Args:
-        path (str or Path): The file.
-        content (dict): Tensors and plain values in dictionaries, lists and
-            tuples.
-    """
+    r"""Writes tensors and plain values, all or nothing."""
     head = {'format': FORMAT, 'version': VERSION}
     with atomic_path(str(path)) as temporary:
         torch.save({**head, **content}, temporary)
@@ -37,11 +31,6 @@ def read_checkpoint(
     map_location: torch.device | str = 'cpu',
 ) -> dict[str, Any]:
     r"""Reads a file of :func:`write_checkpoint`. Nothing in it is executed.
-
-    Args:
-        path (str or Path): The file.
-        map_location (torch.device or str, optional): Where tensors go.
-            (default: :obj:`'cpu'`)
 
     Raises:
         FileNotFoundError: If there is none.
@@ -65,15 +54,9 @@ def read_checkpoint(
 
 
 class CheckpointFolder:
-    r"""The checkpoints of a training run: :obj:`last.ckpt`, all that it takes
-    to go on, :obj:`previous.ckpt`, the one before, should the last get
-    damaged, and :obj:`best.ckpt`, the weights of the best epoch.
-
-    Args:
-        folder (str or Path): The folder; made by the first :meth:`write`.
-
-    Raises:
-        ValueError: If it is a file.
+    r"""The checkpoints of a training run: :obj:`last.ckpt` to resume from,
+    :obj:`previous.ckpt` in case the last gets damaged, and :obj:`best.ckpt`,
+    the weights of the best epoch. The first :meth:`write` makes the folder.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -90,12 +73,8 @@ class CheckpointFolder:
         self,
         map_location: torch.device | str = 'cpu',
     ) -> dict[str, Any] | None:
-        r"""The last checkpoint, or with a warning the one before where the
-        last is damaged; :obj:`None` if there is none.
-
-        Args:
-            map_location (torch.device or str, optional): Where tensors go.
-                (default: :obj:`'cpu'`)
+        r"""The last checkpoint, if there is one. If it is damaged, warns and
+        reads the one before.
 
         Raises:
             ValueError: If there are only damaged ones.
@@ -122,12 +101,8 @@ class CheckpointFolder:
         content: dict[str, Any],
         best: dict[str, Any] | None = None,
     ) -> None:
-        r"""Adds the checkpoint of an epoch.
-
-        Args:
-            content (dict): What to go on from.
-            best (dict, optional): The weights of this epoch, if it is the
-                best so far. (default: :obj:`None`)
+        r"""Adds the checkpoint of an epoch, with its weights in :obj:`best` if
+        it is the best so far.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         last, previous = self.folder / LAST, self.folder / PREVIOUS

@@ -15,41 +15,13 @@ from diffmm_geo.utils.ranks import Ranks
 
 
 class DiffMMTrainer(Trainer):
-    r"""The training of the `"DiffMM: Multi-Modal Diffusion Model for
-    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper (Section 3.4).
-    An epoch is
-
-    1. a pass over users that trains the denoisers,
-    2. the generation of the graph of each modality,
-    3. a pass over interactions that trains the model on
-
-    .. math::
-        \mathcal{L} = \mathcal{L}_{\mathrm{BPR}} + \lambda_1 \left(
-        \mathcal{L}_{\mathrm{cl}}^{\mathrm{user}} +
-        \mathcal{L}_{\mathrm{cl}}^{\mathrm{item}} \right) + \lambda_2 \left(
-        {\| \mathbf{E}_u \|}^2 + {\| \mathbf{E}_i \|}^2 \right).
-
-    :class:`~diffmm_geo.tasks.DiffMMTask` has the details, also of
-    :obj:`batching="neighbor"`.
+    r"""Trains the model of the `"DiffMM: Multi-Modal Diffusion Model for
+    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper, as described
+    in :class:`~diffmm_geo.tasks.DiffMMTask`.
 
     Args:
-        data (HeteroData): The user-item graph with item features
-            :obj:`x_{m}`; see :class:`~diffmm_geo.training.Trainer`.
-        config (DiffMMConfig, optional): The settings.
-            (default: :class:`DiffMMConfig` with its defaults)
-        modalities (list[str], optional): The modalities to use, all that the
-            items have if not given. (default: :obj:`None`)
-        model (DiffMM, optional): A model to train in place of the one that
-            the settings describe. (default: :obj:`None`)
-        diffusion (ModalityDiffusion, optional): Its denoisers, likewise.
-            (default: :obj:`None`)
-        edge_type (tuple[str, str, str], optional): The edge type of observed
-            interactions. (default: :obj:`('user', 'interacts', 'item')`)
-        device (torch.device or str, optional): The device to train on.
-            (default: :obj:`'cpu'`)
-        ranks (Ranks, optional): The processes that train together; see
-            :class:`~diffmm_geo.training.distributed.DistributedDiffMMTrainer`.
-            (default: :obj:`None`)
+        data, config, modalities, model, diffusion, edge_type, device, ranks:
+            As in :class:`~diffmm_geo.tasks.DiffMMTask`.
 
     Example:
         >>> import torch
@@ -82,17 +54,9 @@ class DiffMMTrainer(Trainer):
         device: torch.device | str = 'cpu',
         ranks: Ranks | None = None,
     ) -> None:
+        parts = modalities, model, diffusion
         super().__init__(
-            DiffMMTask(
-                data,
-                config,
-                modalities,
-                model,
-                diffusion,
-                edge_type,
-                device,
-                ranks,
-            )
+            DiffMMTask(data, config, *parts, edge_type, device, ranks)
         )
 
     @property

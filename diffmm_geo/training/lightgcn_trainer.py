@@ -15,14 +15,9 @@ class LightGCNTrainer(Trainer):
     baseline.
 
     Args:
-        data (HeteroData): The user-item graph; see
-            :class:`~diffmm_geo.training.Trainer`.
-        config (LightGCNConfig, optional): The settings.
-            (default: :class:`LightGCNConfig` with its defaults)
-        edge_type (tuple[str, str, str], optional): The edge type of observed
-            interactions. (default: :obj:`('user', 'interacts', 'item')`)
-        device (torch.device or str, optional): The device to train on.
-            (default: :obj:`'cpu'`)
+        data, config, edge_type, device: As in
+            :class:`~diffmm_geo.tasks.LightGCNTask`. The default settings are
+            :class:`LightGCNConfig` with its defaults.
 
     Example:
         >>> import torch

@@ -5,8 +5,7 @@ needs the extra :obj:`lightning`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from diffmm_geo.nn import DiffMM, ModalityDiffusion
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
-from diffmm_geo.training.random_state import random_state, set_random_state
+from diffmm_geo.training.resume import random_state, set_random_state
 from diffmm_geo.utils.finite import FiniteLosses, errors_of_epoch
 from diffmm_geo.utils.memory import kept_memory
 
@@ -42,9 +41,7 @@ KEY = 'diffmm_geo'
 class DiffMMLightning(LightningModule):
     r"""A :class:`~diffmm_geo.tasks.DiffMMTask` as a
     :class:`~lightning.pytorch.LightningModule`, with its own data loaders.
-    It trains as :class:`~diffmm_geo.training.DiffMMTrainer` does: each epoch
-    starts with the training of the denoisers and the generation of graphs,
-    and its batches are (user, positive, negative) triples.
+    It trains as :class:`~diffmm_geo.training.DiffMMTrainer` does.
 
     .. code-block:: python
 
@@ -60,38 +57,24 @@ class DiffMMLightning(LightningModule):
         trainer.test(ckpt_path='best')  # On `test_edge_label_index`.
         trainer.predict(module)  # The top-k items of all users, in batches.
 
-    It logs the mean losses of each epoch, *e.g.*, :obj:`loss/bpr` and
-    :obj:`loss/diffusion_image`, and the metrics :obj:`val/recall@20` and
-    :obj:`test/recall@20` to :obj:`val/mrr@20`.
-
-    Checkpoints also hold the generated graphs, the optimizer of the denoisers
-    and the state of random numbers. :obj:`trainer.fit(module, ckpt_path=...)`
-    therefore resumes exactly from the end of an epoch on CPU. Checkpoints
-    hold no data: :obj:`DiffMMLightning.load_from_checkpoint(path,
-    data=data)`.
+    It logs mean losses such as :obj:`loss/diffusion_image`, and metrics such
+    as :obj:`val/recall@20`. Checkpoints hold all that
+    :obj:`trainer.fit(module, ckpt_path=...)` needs to resume exactly from the
+    end of an epoch on CPU, but no data:
+    :obj:`DiffMMLightning.load_from_checkpoint(path, data=data)`.
 
     Args:
-        data (HeteroData): The user-item graph with item features
-            :obj:`x_{m}`; see :class:`~diffmm_geo.tasks.Task`.
-        config (DiffMMConfig or dict, optional): The settings. Lightning
-            decides when training ends: :obj:`num_epochs` and :obj:`patience`
-            are not read. (default: :class:`~diffmm_geo.training.DiffMMConfig`
-            with its defaults)
-        modalities (list[str], optional): The modalities to use, all that the
-            items have if not given. (default: :obj:`None`)
-        model (DiffMM, optional): A model to train in place of the one that
-            the settings describe. (default: :obj:`None`)
-        diffusion (ModalityDiffusion, optional): Its denoisers, likewise.
-            (default: :obj:`None`)
-        edge_type (tuple[str, str, str], optional): The edge type of observed
-            interactions. (default: :obj:`('user', 'interacts', 'item')`)
+        data (HeteroData): The user-item graph with item features.
+        config (DiffMMConfig or dict, optional): The settings, of which
+            :obj:`num_epochs` and :obj:`patience` are Lightning's to decide.
+            (default: :obj:`DiffMMConfig()`)
+        modalities, model, diffusion, edge_type (optional): As in
+            :class:`~diffmm_geo.tasks.DiffMMTask`.
 
     Raises:
-        ValueError: If the data do not fit. In training, if Lightning is asked
-            for several processes, or for a precision, which is a setting of
-            :class:`~diffmm_geo.training.DiffMMConfig`.
-        NonFiniteLossError: In training, if a loss is infinite or not a
-            number.
+        ValueError: If the data or settings do not fit, or, in training, if
+            Lightning is asked for several processes or another precision.
+        NonFiniteLossError: In training, if a loss is infinite or NaN.
     """
 
     def __init__(
@@ -124,9 +107,9 @@ class DiffMMLightning(LightningModule):
         self._ddp_params_and_buffers_to_ignore = [
             f'task.diffusion.{name}' for name in self.diffusion.state_dict()
         ]
+        # An epoch that is resumed in its middle does not start.
         self._finite = FiniteLosses(self.task.loss_names)
         self._resumed: dict[str, Any] | None = None
-        self._recommender: Recommender | None = None
         # Plain values, which are safe to read from a checkpoint.
         self.save_hyperparameters(
             {
@@ -157,8 +140,7 @@ class DiffMMLightning(LightningModule):
             - **user_index:** :math:`(B)`
             - **output:** item indices :math:`(B, k)` by descending score
         """
-        recommender = self._recommender or self._make_recommender()
-        return recommender.recommend(user_index, self.config.k)
+        return self._make_recommender().recommend(user_index, self.config.k)
 
     def _make_recommender(self) -> Recommender:
         return Recommender(*self._embeddings(), self.task.edge_index)
@@ -167,29 +149,6 @@ class DiffMMLightning(LightningModule):
         # Training reuses what is made lazily of the graphs.
         with torch.inference_mode(False):
             return self.task.embeddings()
-
-    def train_dataloader(self) -> _Loader:
-        return _Loader(self.task.batches, self.task.num_batches)
-
-    def val_dataloader(self) -> _Loader:
-        return self._held_out('val')
-
-    def test_dataloader(self) -> _Loader:
-        return self._held_out('test')
-
-    def _held_out(self, split: str) -> _Loader:
-        held_out = self.task.edge_label_index
-        if split not in held_out:
-            raise ValueError(
-                f"'data' needs '{split}_edge_label_index' for "
-                f'{self.task.edge_type} (got none)'
-            )
-        return _Loader(lambda: [held_out[split]], 1)
-
-    def predict_dataloader(self) -> _Loader:
-        users = torch.arange(self.task.num_users)
-        batches = users.split(self.config.batch_size)
-        return _Loader(lambda: batches, len(batches))
 
     def configure_optimizers(self) -> Optimizer:
         self.task.reset_optimizers()
@@ -214,62 +173,75 @@ class DiffMMLightning(LightningModule):
             )
             set_random_state(self.device, resumed['random'])
 
+    def train_dataloader(self) -> _Loader:
+        return _Loader(self.task.num_batches, self.task.batches)
+
     def on_train_epoch_start(self) -> None:
+        epoch = self.current_epoch + 1
+        self._finite = FiniteLosses(self.task.loss_names, epoch)
         on_cpu = self.device.type == 'cpu'
-        self._finite = FiniteLosses(self.task.loss_names)
-        with (
-            errors_of_epoch(self.current_epoch + 1),
-            kept_memory() if on_cpu else nullcontext(),
-        ):
+        with errors_of_epoch(epoch), kept_memory(on_cpu):
             losses = self.task.start_epoch()
         self.model.train()
-        self._log('loss', losses, 1)
+        self._log('loss', losses)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         losses = self.task.loss(batch)
         terms = torch.stack(list(losses.values()))
-        with errors_of_epoch(self.current_epoch + 1):
-            self._finite.add(batch_idx + 1, terms.detach())
-        self._log(
-            'loss', {k: x.detach() for k, x in losses.items()}, batch.size(1)
-        )
+        self._finite.add(batch_idx + 1, terms.detach())
+        self._log('loss', losses, batch.size(1))
         return terms.sum()
 
     def on_train_epoch_end(self) -> None:
-        with errors_of_epoch(self.current_epoch + 1):
-            self._finite.check()
+        self._finite.check()
+
+    def val_dataloader(self) -> _Loader:
+        return self._held_out('val')
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         self._evaluate('val', batch)
 
+    def test_dataloader(self) -> _Loader:
+        return self._held_out('test')
+
     def test_step(self, batch: Tensor, batch_idx: int) -> None:
         self._evaluate('test', batch)
 
+    def _held_out(self, split: str) -> _Loader:
+        held_out = self.task.edge_label_index
+        if split not in held_out:
+            raise ValueError(
+                f"'data' needs '{split}_edge_label_index' for "
+                f'{self.task.edge_type} (got none)'
+            )
+        return _Loader(1, lambda: [held_out[split]])
+
     def _evaluate(self, split: str, edge_label_index: Tensor) -> None:
-        metrics = evaluate(
-            *self._embeddings(),
-            edge_label_index,
-            self.task.edge_index,
-            self.config.k,
-        )
-        self._log(split, metrics, 1)
+        user, item = self._embeddings()
+        observed, k = self.task.edge_index, self.config.k
+        self._log(split, evaluate(user, item, edge_label_index, observed, k))
+
+    def predict_dataloader(self) -> _Loader:
+        users = torch.arange(self.task.num_users)
+        batches = users.split(self.config.batch_size)
+        return _Loader(len(batches), lambda: batches)
 
     def on_predict_start(self) -> None:
-        # Once for all batches.
+        # One propagation for all batches.
         self._recommender = self._make_recommender()
 
     def on_predict_end(self) -> None:
-        self._recommender = None
+        del self._recommender
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         r"""The top-k items of users; see :meth:`forward`."""
-        return self(batch)  # type: ignore[no-any-return]
+        return self._recommender.recommend(batch, self.config.k)
 
     def _log(
         self,
         group: str,
         values: Mapping[str, float | Tensor],
-        batch_size: int,
+        batch_size: int = 1,
     ) -> None:
         self.log_dict(
             {f'{group}/{name}': value for name, value in values.items()},
@@ -279,15 +251,12 @@ class DiffMMLightning(LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        generated = dict(self.task.edge_index_dict)
+        del generated[self.task.edge_type]
+        optimizer = self.task.optimizers['diffusion']
         checkpoint[KEY] = {
-            'generated': {
-                edge_type: edge_index
-                for edge_type, edge_index in self.task.edge_index_dict.items()
-                if edge_type != self.task.edge_type
-            },
-            'diffusion_optimizer': self.task.optimizers[
-                'diffusion'
-            ].state_dict(),
+            'generated': generated,
+            'diffusion_optimizer': optimizer.state_dict(),
             'random': random_state(self.device),
         }
 
@@ -298,26 +267,20 @@ class DiffMMLightning(LightningModule):
                 f'(got one with {list(checkpoint)})'
             )
         self._resumed = checkpoint[KEY]
-        generated = {
-            edge_type: edge_index.to(self.task.device)
-            for edge_type, edge_index in checkpoint[KEY]['generated'].items()
-        }
-        self.task.set_graphs(
-            {self.task.edge_type: self.task.edge_index, **generated}
-        )
+        graphs = {self.task.edge_type: self.task.edge_index}
+        for edge_type, edge_index in checkpoint[KEY]['generated'].items():
+            graphs[edge_type] = edge_index.to(self.task.device)
+        self.task.set_graphs(graphs)
 
 
+@dataclass
 class _Loader:
-    def __init__(
-        self,
-        batches: Callable[[], Iterable[Any]],
-        length: int,
-    ) -> None:
-        self.batches, self.length = batches, length
+    # No DataLoader, which draws a random number in each epoch.
+    length: int
+    batches: Callable[[], Iterable[Any]]
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[Any]:
-        # Drawn as late as possible, after the graphs of the epoch.
-        yield from self.batches()
+        return iter(self.batches())

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from diffmm_geo.tasks import Task
-from diffmm_geo.training.random_state import random_state, set_random_state
 from diffmm_geo.utils.sharded_state import (
     sharded_optimizer_state,
     sharded_state,
@@ -29,7 +28,7 @@ def get_state(task: Task) -> dict[str, Any]:
 
 
 def set_state(task: Task, state: dict[str, Any]) -> None:
-    r"""Restores what :meth:`get_state` returned."""
+    r"""Restores what :func:`get_state` returned."""
     model = sharded_state(state['model'], task.model)
     task.set_state({**state, 'model': model})
 
@@ -41,14 +40,8 @@ def make_checkpoint(
     best: dict[str, Any],
     is_best: bool,
 ) -> dict[str, Any]:
-    r"""What to resume from.
-
-    Args:
-        task (Task): The task at the end of an epoch.
-        history (list[dict]): The records of all epochs.
-        data_digests (dict[str, str]): The digests of all data.
-        best (dict): The state of the best epoch.
-        is_best (bool): Whether this epoch is the best.
+    r"""What to resume from after an epoch. :obj:`best` is the state of the
+    best epoch, and :obj:`is_best` tells whether it is this one.
     """
     optimizers = {
         name: optimizer.state_dict()
@@ -73,11 +66,6 @@ def restore_checkpoint(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     r"""Restores the state of a run, and returns its history and the state of
     its best epoch.
-
-    Args:
-        task (Task): A task of the same data and settings.
-        data_digests (dict[str, str]): The digests of all data.
-        content (dict): The checkpoint.
 
     Raises:
         ValueError: If the checkpoint belongs to other data or settings.
@@ -132,6 +120,21 @@ def _check_task(
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, Sequence) else value
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    r"""The state of PyTorch's random numbers on CPU and on a device."""
+    state = {'cpu': torch.get_rng_state()}
+    if device.type == 'cuda':
+        state['cuda'] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(device: torch.device, state: dict[str, Tensor]) -> None:
+    r"""Restores what :func:`random_state` returned."""
+    torch.set_rng_state(state['cpu'].cpu())
+    if device.type == 'cuda' and 'cuda' in state:
+        torch.cuda.set_rng_state(state['cuda'].cpu(), device)
 
 
 def data_digest(x: Tensor) -> str:

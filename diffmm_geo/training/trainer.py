@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from diffmm_geo.tasks.config import TrainingConfig
 from diffmm_geo.tasks.task import OnStep
 from diffmm_geo.training.checkpoint import CheckpointFolder
 from diffmm_geo.training.graphed_step import GraphedStep
-from diffmm_geo.training.random_state import random_state
 from diffmm_geo.training.resume import (
     data_digest,
     get_state,
     make_checkpoint,
+    random_state,
     restore_checkpoint,
     set_state,
 )
@@ -293,7 +293,7 @@ class Trainer:
                     self.history[:], best = restore_checkpoint(
                         self.task, self.data_digests, content
                     )
-            with kept_memory() if on_cpu else nullcontext():
+            with kept_memory(on_cpu):
                 while not self._is_over():
                     record = self._epoch(progress)
                     self.history.append(record)

@@ -23,15 +23,11 @@ class VBPRTrainer(Trainer):
 
     Args:
         data (HeteroData): The user-item graph with item features
-            :obj:`x_{m}`; see :class:`~diffmm_geo.training.Trainer`.
-        config (VBPRConfig, optional): The settings.
-            (default: :class:`VBPRConfig` with its defaults)
+            :obj:`x_{m}`.
+        config, edge_type, device: As in :class:`~diffmm_geo.tasks.BPRTask`.
+            The default settings are :class:`VBPRConfig` with its defaults.
         modalities (list[str], optional): The modalities to use, all that the
             items have if not given. (default: :obj:`None`)
-        edge_type (tuple[str, str, str], optional): The edge type of observed
-            interactions. (default: :obj:`('user', 'interacts', 'item')`)
-        device (torch.device or str, optional): The device to train on.
-            (default: :obj:`'cpu'`)
 
     Example:
         >>> import torch

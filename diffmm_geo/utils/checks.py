@@ -96,15 +96,25 @@ def check_number(
     return number
 
 
-def check_device_name(device: Any) -> torch.device:
-    r"""A valid device, available or not."""
+def check_device(device: Any, available: bool = True) -> torch.device:
+    r"""A valid device, by default an available one."""
     try:
-        return torch.device(device)
+        out = torch.device(device)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"'device' needs to be a device (got {describe(device)}: "
             f'{str(error).splitlines()[0]})'
         ) from None
+    if not available:
+        return out
+    try:
+        torch.empty(0, device=out)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(
+            f"'device' needs to be an available device "
+            f'(got {device!r}: {str(error).splitlines()[0]})'
+        ) from None
+    return out
 
 
 def check_same_device(
@@ -118,19 +128,6 @@ def check_same_device(
             f"'{name}' needs to be on the device '{device}' "
             f"(got one on '{x.device}')"
         )
-
-
-def check_device(device: Any) -> torch.device:
-    r"""An available device."""
-    out = check_device_name(device)
-    try:
-        torch.empty(0, device=out)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(
-            f"'device' needs to be a device that is available "
-            f'(got {device!r}: {str(error).splitlines()[0]})'
-        ) from None
-    return out
 
 
 def check_edge_type(edge_type: Any) -> tuple[str, str, str]:
@@ -197,15 +194,20 @@ def check_index(
             f"'{name}' needs to be of type torch.long (got {index.dtype})"
         )
     _check_device_or_values(name, index, device)
-    read = read and index.numel() > 0 and has_values(index)
     if num_nodes is not None and read:
-        low, high = (int(v) for v in index.aminmax())
-        if low < 0 or high >= num_nodes:
-            raise ValueError(
-                f"'{name}' needs indices in [0, {num_nodes}) "
-                f'(got values in [{low}, {high}])'
-            )
+        _check_range(f"'{name}' needs indices", index, num_nodes)
     return index.long()
+
+
+def _check_range(message: str, index: Tensor, size: int | None) -> None:
+    if index.numel() == 0 or not has_values(index):
+        return
+    low, high = (int(v) for v in index.aminmax())
+    if low < 0 or (size is not None and high >= size):
+        raise ValueError(
+            f'{message} in [0, {"num_nodes" if size is None else size}) '
+            f'(got values in [{low}, {high}])'
+        )
 
 
 def check_steps(
@@ -251,18 +253,12 @@ def check_edge_index(
             f"'{name}' needs to be of type torch.long (got {edge_index.dtype})"
         )
     _check_device_or_values(name, edge_index, device)
-    if read and edge_index.numel() > 0 and has_values(edge_index):
-        for row, side, size in (
-            (0, 'source', num_users),
-            (1, 'target', num_items),
+    if read:
+        for side, index, size in (
+            ('source', edge_index[0], num_users),
+            ('target', edge_index[1], num_items),
         ):
-            low, high = (int(v) for v in edge_index[row].aminmax())
-            if low < 0 or (size is not None and high >= size):
-                raise ValueError(
-                    f"'{name}' needs {side} indices in "
-                    f'[0, {"num_nodes" if size is None else size}) '
-                    f'(got values in [{low}, {high}])'
-                )
+            _check_range(f"'{name}' needs {side} indices", index, size)
     return edge_index.long()
 
 
@@ -514,7 +510,7 @@ def describe(value: Any) -> str:
 
 def check_values(name: str, x: Tensor) -> Tensor:
     r"""A tensor that holds values."""
-    if not compiling() and x.is_meta:
+    if not torch.compiler.is_compiling() and x.is_meta:
         raise ValueError(
             f"'{name}' needs to hold values (got {describe(x)} on 'meta')"
         )
@@ -522,10 +518,5 @@ def check_values(name: str, x: Tensor) -> Tensor:
 
 
 def has_values(x: Tensor) -> bool:
-    r"""Whether a tensor has values that can be read."""
-    return x.device.type != 'meta' and not compiling()
-
-
-def compiling() -> bool:
-    r"""Whether a graph is being compiled. Reading values would break it."""
-    return torch.compiler.is_compiling()
+    r"""Whether a tensor has values. Reading them breaks a compiled graph."""
+    return x.device.type != 'meta' and not torch.compiler.is_compiling()

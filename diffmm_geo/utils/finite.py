@@ -53,8 +53,8 @@ class FiniteLosses:
     CPU, and otherwise at the end of the epoch, to avoid synchronization.
     """
 
-    def __init__(self, terms: Sequence[str]) -> None:
-        self.terms = list(terms)
+    def __init__(self, terms: Sequence[str], epoch: int | None = None) -> None:
+        self.terms, self.epoch = list(terms), epoch
         self._step: Tensor | None = None
         self._value: Tensor | None = None
 
@@ -83,4 +83,4 @@ class FiniteLosses:
         ]
         if found:
             step, term, value = min(found, key=lambda x: x[0])
-            raise NonFiniteLossError(term, value, step)
+            raise NonFiniteLossError(term, value, step, self.epoch)

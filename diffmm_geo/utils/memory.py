@@ -19,13 +19,13 @@ def _libc() -> Any:
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
+def kept_memory(enabled: bool = True) -> Iterator[None]:
     r"""Keeps freed memory in the process. By default, the GNU C library
     returns tensors of over 32 MiB to the system, which clears the pages of the
     next tensor. Clearing can take longer than computing its values.
     """
     libc = _libc()
-    if libc is None:
+    if libc is None or not enabled:
         yield
         return
     libc.mallopt(M_MMAP_MAX, 0)

@@ -45,9 +45,12 @@ def test_missing_nodes(planted):
         make(data)
 
 
-@pytest.mark.parametrize('device', ['cuda:99', 'gpu'])
-def test_unavailable_device(planted, device):
-    with pytest.raises(ValueError, match="'device' needs to be a device"):
+@pytest.mark.parametrize(
+    ('device', 'expected'),
+    [('cuda:99', 'an available device'), ('gpu', 'a device')],
+)
+def test_unavailable_device(planted, device, expected):
+    with pytest.raises(ValueError, match=f"'device' needs to be {expected}"):
         MFTrainer(planted(), device=device)
 
 

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 import torch
 
-from diffmm_geo.utils.checks import check_choice, check_device_name
+from diffmm_geo.utils.checks import check_choice, check_device
 
 from .backend import Backend
 from .embedding_bag import EmbeddingBag, has_fast_kernel
@@ -58,7 +58,7 @@ def backend(name: str) -> Iterator[None]:
 
 def available_backends(device: torch.device | str = 'cpu') -> list[str]:
     r"""Returns the names of the backends that run on a device."""
-    device = check_device_name(device)
+    device = check_device(device, available=False)
     return [n for n, b in BACKENDS.items() if b.is_available(device)]
 
 
@@ -66,7 +66,7 @@ def default_backend(
     device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float
 ) -> str:
     r"""The name of the default backend of a device and type."""
-    return _default(check_device_name(device), dtype)
+    return _default(check_device(device, available=False), dtype)
 
 
 def _default(device: torch.device, dtype: torch.dtype) -> str:

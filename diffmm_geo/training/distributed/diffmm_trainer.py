@@ -38,17 +38,9 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
     sharded or not. All ranks need to call each method.
 
     Args:
-        data (HeteroData): As in :class:`~diffmm_geo.training.DiffMMTrainer`,
-            the same on all ranks.
-        config (DiffMMConfig, optional): Likewise. All ranks together take a
-            batch. (default: :class:`~diffmm_geo.training.DiffMMConfig` with
-            its defaults)
-        modalities (list[str], optional): Likewise. (default: :obj:`None`)
-        model (DiffMM, optional): Likewise. (default: :obj:`None`)
-        diffusion (ModalityDiffusion, optional): Likewise.
-            (default: :obj:`None`)
-        edge_type (tuple[str, str, str], optional): Likewise.
-            (default: :obj:`('user', 'interacts', 'item')`)
+        data, config, modalities, model, diffusion, edge_type: As in
+            :class:`~diffmm_geo.tasks.DiffMMTask`, the same on all ranks,
+            which take a batch together.
         ranks (Ranks, optional): The processes, from
             :func:`~diffmm_geo.training.distributed.joined_ranks`, this one
             alone if not given. (default: :obj:`None`)
@@ -82,16 +74,8 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
                 f'summed over ranks (got {config.batching!r})'
             )
         ranks = ranks or Ranks()
-        super().__init__(
-            data,
-            config,
-            modalities,
-            model,
-            diffusion,
-            edge_type,
-            ranks.device,
-            ranks,
-        )
+        parts = modalities, model, diffusion
+        super().__init__(data, config, *parts, edge_type, ranks.device, ranks)
         # The same already, unless modules were given.
         for module in (self.model, self.diffusion):
             for x in module.state_dict().values():

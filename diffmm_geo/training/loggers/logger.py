@@ -14,17 +14,13 @@ class Logger(ABC):
 
     @abstractmethod
     def __call__(self, record: Record) -> None:
-        r"""Writes the record of an epoch. That of an epoch which is there
-        already, as of a run that was resumed, takes its place and that of all
-        later ones.
-
-        Args:
-            record (dict): The record, as in :obj:`Trainer.history`.
+        r"""Writes the record of an epoch. It replaces earlier records of this
+        epoch and of later ones, which a resumed run repeats.
         """
 
     def close(self) -> None:  # noqa: B027 (there may be nothing to close)
-        r"""Writes what is left, and lets go of files. A record that comes
-        later opens them again.
+        r"""Writes what is left and closes files. A later record reopens
+        them.
         """
 
     def __enter__(self) -> Logger:
@@ -40,12 +36,8 @@ class Logger(ABC):
 
 
 def flatten_record(record: Record, separator: str) -> dict[str, float]:
-    r"""The values of a record but its epoch, by the name of their group and
-    their own, *e.g.*, :obj:`"val.recall@20"`.
-
-    Args:
-        record (dict): The record.
-        separator (str): What comes between the names.
+    r"""The values of a record by group and name, *e.g.*,
+    :obj:`"val.recall@20"`.
     """
     return {
         f'{group}{separator}{name}': float(value)
