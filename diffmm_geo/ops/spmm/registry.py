@@ -65,7 +65,7 @@ def available_backends(device: torch.device | str = 'cpu') -> list[str]:
 def default_backend(
     device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float
 ) -> str:
-    r"""Returns the name of the backend that a device and type use by default."""
+    r"""Returns the name of the default backend of a device and type."""
     return _default(check_device_name(device), dtype)
 
 
