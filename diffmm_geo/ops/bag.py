@@ -6,8 +6,8 @@ from diffmm_geo.sparse import CSR
 
 
 def bag(lists: CSR, weight: Tensor, value: Tensor | None = None) -> Tensor:
-    r"""The sum of rows of :obj:`weight` over each list, weighted by
-    :obj:`value` if given.
+    r"""Sums the rows of :obj:`weight` that each row of :obj:`lists` selects,
+    weighted by :obj:`value` if given.
 
     Shapes:
         - **weight:** :math:`(I, H)`
@@ -28,8 +28,8 @@ def bag(lists: CSR, weight: Tensor, value: Tensor | None = None) -> Tensor:
 def add_bag_grad_(
     grad_weight: Tensor, lists: CSR, grad: Tensor, value: Tensor | None = None
 ) -> Tensor:
-    r"""Adds the gradient of :meth:`bag` to that of :obj:`weight`, in place:
-    only rows that are in a list change.
+    r"""Adds the gradient of :meth:`bag` to that of :obj:`weight` in place.
+    Only selected rows change.
     """
     grad = grad[lists.row]
     if value is not None:

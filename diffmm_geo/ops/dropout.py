@@ -7,16 +7,15 @@ NUM_LEVELS = 2**16
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    r"""Equals :meth:`torch.nn.functional.dropout` in law, and is faster on a
-    CPU.
-
-    PyTorch draws one number per element on a CPU, which costs more than the
-    product that follows. Here, 64 random bits serve four elements.
+    r"""Equals :meth:`torch.nn.functional.dropout` in distribution, and is
+    faster on CPU. There, PyTorch draws one number per element, which costs
+    more than the product that follows. Here, 64 random bits serve four
+    elements.
 
     Args:
         x (torch.Tensor): The input.
-        p (float): The probability of zero, on a CPU rounded to a multiple of
-            :math:`2^{-16}`.
+        p (float): The dropout probability, rounded to a multiple of
+            :math:`2^{-16}` on CPU.
     """
     if x.is_cuda:
         return F.dropout(x, p)
@@ -26,7 +25,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     if level == NUM_LEVELS:
         return x * 0
     words = torch.empty(-(-x.numel() // 4), dtype=torch.long, device=x.device)
-    # All 64 bits: by default, the sign is left out.
+    # By default, `random_` leaves out the sign bit.
     words.random_(-(2**63), None)
     bits = words.view(torch.int16)[: x.numel()].view(x.size())
     keep = bits >= level - NUM_LEVELS // 2

@@ -1,5 +1,5 @@
-r"""Dense products as the ops need them: fast on every CPU, in the type that
-autocast asks for, and differentiable.
+r"""Dense, differentiable products in the type of autocast, with the fastest
+library of the CPU.
 """
 
 from functools import cache
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Below, the call costs more than the product.
+# For smaller products, the overhead of oneDNN dominates.
 MIN_ONEDNN_FLOPS = 1e6
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    r"""The type to multiply in: that of autocast where it is on."""
+    r"""The type of products of :obj:`x`, which autocast may lower."""
     device = x.device.type
     if torch.is_autocast_enabled(device) and x.dtype == torch.float:
         return torch.get_autocast_dtype(device)
@@ -24,8 +24,8 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 @cache
 def prefers_onednn() -> bool:
-    r"""Whether single precision products are faster with oneDNN than with
-    MKL, which leaves half of the vector width of others' processors unused.
+    r"""Whether oneDNN is faster than MKL in single precision. MKL uses half of
+    the vector width of AMD processors.
     """
     if not hasattr(torch.ops.mkldnn, '_linear_pointwise'):
         return False
@@ -36,8 +36,8 @@ def prefers_onednn() -> bool:
 
 
 def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    r"""The product :math:`\mathbf{A} \mathbf{B} + \mathbf{b}` of matrices of
-    one type, without a gradient.
+    r"""Computes :math:`\mathbf{A} \mathbf{B} + \mathbf{b}` for matrices of the
+    same type, without gradients.
 
     Shapes:
         - **a:** :math:`(N, K)`
@@ -96,27 +96,25 @@ class _Gram(torch.autograd.Function):
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    r"""The product :math:`\mathbf{A} \mathbf{B}`, in the type of autocast,
-    returned in that of :math:`\mathbf{A}`.
+    r"""Computes :math:`\mathbf{A} \mathbf{B}` in the type of autocast, and
+    returns it in the type of :math:`\mathbf{A}`.
 
     Shapes:
         - **a:** :math:`(N, K)`
         - **b:** :math:`(K, M)`
         - **output:** :math:`(N, M)`
     """
-    out = _Product.apply(a, b)
-    assert isinstance(out, Tensor)
+    out: Tensor = _Product.apply(a, b)
     return out
 
 
 def gram(weight: Tensor) -> Tensor:
-    r"""The Gram matrix :math:`\mathbf{W}^{\top} \mathbf{W}`, likewise. Its
-    gradient costs one product instead of two.
+    r"""Computes the Gram matrix :math:`\mathbf{W}^{\top} \mathbf{W}` in the
+    type of autocast. Its gradient costs one product instead of two.
 
     Shapes:
         - **weight:** :math:`(N, H)`
         - **output:** :math:`(H, H)`
     """
-    out = _Gram.apply(weight)
-    assert isinstance(out, Tensor)
+    out: Tensor = _Gram.apply(weight)
     return out

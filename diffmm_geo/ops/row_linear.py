@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Elements that are converted at a time: 16 MiB in float32.
+# Elements per converted block: 16 MiB in float32.
 BLOCK_SIZE = 2**22
 
 
@@ -16,7 +16,7 @@ class _RowLinear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
-        # As it is: neither converted nor, where it is a file, in memory.
+        # Saves neither a converted copy, nor a copy of a mapped file.
         ctx.save_for_backward(x)
         ctx.has_bias = bias is not None
         out = weight.new_empty(x.size(0), weight.size(0))
@@ -35,11 +35,10 @@ class _RowLinear(torch.autograd.Function):
 
 
 def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    r"""The product :math:`\mathbf{X} \mathbf{W}^{\top} + \mathbf{b}` of
-    features in a smaller type than the weight's, half precision for one.
-    They are converted in blocks of rows, forward and backward, so that a
-    whole copy of them is never held: :math:`\mathbf{X}` may be a file that is
-    mapped into memory. It gets no gradient.
+    r"""Computes :math:`\mathbf{X} \mathbf{W}^{\top} + \mathbf{b}` for features
+    of a smaller type than the weight, such as half precision. The forward and
+    backward passes convert features in blocks of rows, without a full copy, so
+    :math:`\mathbf{X}` may be a memory-mapped file. Features get no gradient.
 
     Args:
         x (torch.Tensor): The features :math:`\mathbf{X}`.
@@ -60,8 +59,7 @@ def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         >>> row_linear(x, torch.ones(2, 4)).dtype
         torch.float32
     """
-    out = _RowLinear.apply(x, weight, bias)
-    assert isinstance(out, Tensor)
+    out: Tensor = _RowLinear.apply(x, weight, bias)
     return out
 
 

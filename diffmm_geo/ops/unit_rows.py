@@ -4,15 +4,12 @@ from torch import Tensor
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    r"""Rows divided by their length; rows of zeros stay as they are, in half
-    precision, too, in which PyTorch's own bound of the length is zero.
-
-    Args:
-        x (torch.Tensor): The rows.
+    r"""Normalizes rows to unit length, and leaves rows of zeros unchanged.
 
     Shapes:
         - **x:** :math:`(*, F)`
         - **output:** :math:`(*, F)`
     """
+    # The default bound of PyTorch rounds to zero in half precision.
     bound = max(1e-12, torch.finfo(x.dtype).tiny)
     return F.normalize(x, dim=-1, eps=bound)

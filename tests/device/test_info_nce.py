@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from diffmm_geo.ops.device import runs_triton
 from diffmm_geo.ops.info_nce import info_nce, info_nce_naive
-from diffmm_geo.ops.runs_triton import runs_triton
 
 DTYPES = (torch.float, torch.half, torch.bfloat16)
 

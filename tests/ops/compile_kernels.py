@@ -1,6 +1,6 @@
-r"""Compiles every kernel for Hopper, which needs no GPU, and prints what came
-out of it as JSON. A script: kernels that were defined with
-`TRITON_INTERPRET=1` cannot be compiled.
+r"""Compiles each kernel for Hopper, without a GPU, and prints its resources as
+JSON. It runs in its own process, since kernels that were defined with
+`TRITON_INTERPRET=1` do not compile.
 """
 
 import json
@@ -27,7 +27,7 @@ LOOPS = ('user_loop_ptr', 'item_loop_ptr')
 SCALES = ('user_scale_ptr', 'item_scale_ptr')
 BUFFERS = ('user_buffer_ptr', 'item_buffer_ptr')
 
-# Each with the arguments that are not given.
+# Each with its omitted arguments.
 KERNELS = {
     'spmm': (spmm.spmm_kernel, ('loop_ptr', 'x_dst_ptr')),
     'spmm_unweighted': (
@@ -86,9 +86,7 @@ def compile_kernel(kernel, missing, dtype, channels):
 
 
 def resources(cubin):
-    r"""Registers a thread, and bytes of its stack (where what is spilled
-    goes).
-    """
+    r"""Registers per thread, and bytes of its stack, which holds spills."""
     tool = Path(triton.__file__).parent / 'backends/nvidia/bin/cuobjdump'
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'kernel.cubin'

@@ -26,20 +26,20 @@ def test_registers_suffice(report):
     assert len(report) > 0
     for name, kernel in report.items():
         assert kernel['stack'] == kernel['local'] == 0, name
-        # Room for five blocks of 128 threads on a multiprocessor; four, where
-        # rows are not whole vectors, and addresses are many.
+        # A multiprocessor holds five blocks of 128 threads, or four for
+        # unaligned rows, which need more addresses.
         assert kernel['reg'] <= (128 if '/50' in name else 96), name
 
 
-def test_nothing_depends_on_the_order_of_threads(report):
+def test_no_atomics(report):
     for name, kernel in report.items():
         assert kernel['atomics'] == 0, name
 
 
 @pytest.mark.parametrize('case', ['fp32/64', 'fp32/192', 'bf16/64', 'fp64/64'])
-def test_rows_are_read_16_bytes_a_lane(report, case):
-    # Four entries in a round, at least one row of a lane each; and twice
-    # that, with the self-loops, where both sides are in the kernel.
+def test_lanes_load_16_bytes(report, case):
+    # Each round loads four entries, plus self-loops. Kernels with both sides
+    # load twice as many.
     for name, count in {
         'spmm': 4,
         'spmm_unweighted': 4,

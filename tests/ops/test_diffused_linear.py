@@ -70,8 +70,8 @@ def test_without_noise(inputs, function, p):
 
 
 def many(function, args, repeats=20000):
-    r"""Mean and second moments of each row, and the gradient of a quadratic
-    function of them, over many rows that are alike.
+    r"""The mean and second moments of each row over many repeats, and the
+    gradient of a quadratic function of them.
     """
     lists, weight, signal, noise_scale, p = args
     rows = torch.arange(ROWS).repeat(repeats)
@@ -102,7 +102,7 @@ def test_rows_share_noise(inputs):
     out = shared(none, weight, signal, ones, 0.5)
     assert_close(out[:2], out[4:])
     assert not out[0].equal(out[1])
-    # Each row for itself where there are as many.
+    # With enough draws, rows share none.
     out = diffused_linear_shared(none, weight, signal, ones, 0.5, 99)
     assert out.unique(dim=0).size(0) == ROWS
 

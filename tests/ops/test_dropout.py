@@ -15,19 +15,19 @@ def test_share_and_scale(p, dtype):
     # Six standard deviations.
     spread = (p * (1 - p) / x.numel()) ** 0.5
     assert abs(float(kept.double().mean()) - (1 - p)) < 6 * spread
-    # The probability to stay is a multiple of 2^-16.
+    # The probability to keep is a multiple of 2^-16.
     rtol = max(2**-16 / (1 - p), torch.finfo(dtype).eps)
     expected = torch.full_like(out[kept], 1 / (1 - p))
     assert_close(out[kept], expected, rtol=rtol, atol=0.0)
 
 
 def test_elements_are_independent():
-    # Neighbors, and elements that share the bits of a word.
+    # Neighbors, and elements that share a word of bits.
     kept = (dropout(torch.ones(2**18), 0.5) != 0).double() - 0.5
     for lag in (1, 2, 3, 4, 5, 8):
         correlation = float((kept[lag:] * kept[:-lag]).mean()) * 4
         assert abs(correlation) < 6 / 2**9
-    # Each position in a word is kept at the right rate.
+    # Positions in a word have equal rates.
     assert_close(
         kept.view(-1, 4).mean(0), torch.zeros(4).double(), atol=0.012, rtol=0
     )

@@ -24,7 +24,7 @@ def views_of(num_nodes, channels=3):
 
 def assert_same(loss, expected, views):
     assert_close(loss, expected)
-    # An incoming gradient other than one.
+    # The incoming gradient is not one.
     grads = torch.autograd.grad(3 * loss, views)
     assert_close(grads, torch.autograd.grad(3 * expected, views))
 
@@ -96,7 +96,7 @@ def test_drawn_candidates(temperature):
     for number in (40, 50):
         assert info_nce(*views, index, temperature, number).equal(exact)
 
-    # As an estimate of the sum over nodes it is without bias.
+    # It is an unbiased estimate of the sum over nodes.
     anchor, candidate = (F.normalize(v.detach(), dim=-1) for v in views)
     logits = anchor[index[:1]] @ candidate.t() / temperature
     norm = logits.exp().sum()
@@ -109,7 +109,7 @@ def test_drawn_candidates(temperature):
     )
     assert_close(drawn.mean(), norm, rtol=0.1, atol=0.0)
     assert float(drawn.std()) > 0
-    # No fewer than the positive itself.
+    # The sum includes the positive.
     assert bool((drawn >= logits[0, 0].exp() * 0.999).all())
 
 

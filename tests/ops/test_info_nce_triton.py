@@ -32,7 +32,7 @@ def naive(query, candidates, index, weight):
 def make(batch_size, num_nodes, channels, views, max_logit, dtype):
     query = F.normalize(torch.randn(batch_size, channels), dim=-1)
     candidates = F.normalize(torch.randn(views, num_nodes, channels), dim=-1)
-    # A few anchors find themselves: probabilities near one.
+    # A few anchors equal their positives, with probabilities near one.
     index = torch.randint(num_nodes, (batch_size,))
     query[::3] = candidates[0, index[::3]]
     weight = torch.rand(batch_size) / batch_size
@@ -55,11 +55,11 @@ def compare(
     expected = naive(q, c, index, w)
     expected_grads = torch.autograd.grad(scale * expected, [q, c])
 
-    # Gradients are sums that cancel: errors are those of their terms. These
-    # are rounded, as are the logits, which are exponentiated.
+    # Gradients are sums with cancellation, so the bound follows from their
+    # terms, whose logits are rounded as well.
     eps = 16 * torch.finfo(loss.dtype).eps * (1 + max_logit)
     bound = scale * (2 * torch.finfo(dtype).eps + eps)
-    # Beside what is below the smallest numbers.
+    # Subnormal terms may vanish.
     tiny = torch.finfo(dtype).tiny * torch.finfo(dtype).eps + 1e-30
     term = torch.einsum('bf,vnf->vbn', q, c).softmax(-1)
     term = term + F.one_hot(index, c.size(1))
@@ -118,7 +118,7 @@ def test_tf32x3(channels):
 
 
 def test_many_splits(monkeypatch):
-    # More partial sums than the second kernel takes at a time.
+    # More partial sums than the second kernel loads at once.
     set_programs(monkeypatch, 50)
     compare(*make(3, 16 * 45, 4, 1, 2.0, torch.double), 2.0)
 
@@ -150,9 +150,8 @@ def test_mixed_types():
 
 
 def test_small_probabilities_in_half_precision():
-    # Of all candidates but the first, they are below the normal numbers of
-    # float16, all the more so times small weights. The scale is one of a
-    # gradient scaler.
+    # All candidates except the first have subnormal probabilities in float16,
+    # even before the small weights. The scale is typical of gradient scaling.
     query, candidates, index, weight = make(64, 100, 16, 1, 1.0, torch.half)
     query = (15 * candidates[0, :1].detach()).repeat(64, 1).requires_grad_()
     index, weight = torch.zeros_like(index), 1e-3 * weight
@@ -161,7 +160,7 @@ def test_small_probabilities_in_half_precision():
 
 @pytest.mark.parametrize('dtype', DTYPES)
 def test_all_logits_far_below_zero(dtype):
-    # A logit of zero, as of rows past the end, would be infinitely probable.
+    # Rows past the end must not contribute their logits of zero.
     _, candidates, index, weight = make(3, 1, 8, 1, 1.0, dtype)
     candidates = candidates.detach().repeat(1, 5, 1).requires_grad_()
     query = (-200 * candidates[0, :3].detach()).requires_grad_()
@@ -238,7 +237,7 @@ def test_bad_input():
 
 
 class Compiled:
-    r"""Stands in for a kernel: compiles for sm_90 what would be launched."""
+    r"""Replaces a kernel: compiles it for sm_90 instead of launching it."""
 
     def __init__(self, kernel, facts):
         self.kernel, self.facts = kernel, facts
@@ -252,7 +251,7 @@ class Compiled:
 
         names = self.kernel.arg_names
         values = {**dict(zip(names, args)), **kwargs}
-        # As launches do it: an argument of one is a constant.
+        # Launches turn arguments of one into constants.
         constants = {
             k: v
             for k, v in values.items()
@@ -301,7 +300,7 @@ class Compiled:
 def compile_kernels(
     dtype, channels, precision, batch_size=70, num_nodes=150, views=2
 ):
-    r"""Runs where kernels are not interpreted, in a process of its own."""
+    r"""Runs in its own process, where kernels are not interpreted."""
     from diffmm_geo.ops.info_nce import triton_kernels
 
     facts, inputs = (

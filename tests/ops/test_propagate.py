@@ -28,7 +28,7 @@ def random_adj(
     kind='normalized',
     dtype=torch.double,
 ):
-    # Duplicates and nodes without edges come by themselves.
+    # This includes duplicates and nodes without edges.
     user = torch.randint(num_users, (num_edges + popular,))
     item = torch.randint(num_items, (num_edges + popular,))
     item[num_edges:] = 0
@@ -43,9 +43,7 @@ def random_adj(
 
 
 def trainable(adj):
-    r"""An adjacency with values and self-loops of its own, which are to be
-    learned.
-    """
+    r"""Returns an adjacency with trainable values and self-loops."""
     params = [
         value.clone().requires_grad_()
         for value in (
@@ -168,8 +166,8 @@ def test_keeps_no_features(name):
     assert len(kept) == 0
 
 
-def test_learned_values_are_what_counts(name):
-    # The scales of the normalisation no longer hold.
+def test_trained_values_replace_scales(name):
+    # Trained values invalidate the scales.
     adj, params = trainable(random_adj())
     with torch.no_grad():
         for param in params:
@@ -186,7 +184,7 @@ def test_learned_values_are_what_counts(name):
         assert_close(a, b)
 
 
-def test_scales_are_those_of_the_normalisation():
+def test_scales_match_the_normalization():
     adj = random_adj()
     row, col = adj.to_user.pattern.row, adj.to_user.pattern.col
     assert_close(adj.to_user.value, adj.user_scale[row] * adj.item_scale[col])

@@ -78,7 +78,7 @@ def test_systematic_sample_counts():
     for _ in range(50):
         drawn, share = systematic_sample(importance, 8)
         count = torch.bincount(drawn, minlength=5)
-        # Within one of what is expected: half of the weights.
+        # The expected count is half of the weight.
         assert bool(((count - importance / 2).abs() < 1).all())
         assert_close(share, 2 / importance[drawn])
 

@@ -14,7 +14,7 @@ def test_segments_cover_every_row_once(degrees, max_length):
     assert segments.start.dtype == segments.target.dtype == torch.int32
     assert segments.num_segments == segments.length.numel()
 
-    # Rows in one segment are written to directly.
+    # Rows of one segment have no partial sums.
     is_row = segments.target < len(degrees)
     whole = sorted(segments.target[is_row].tolist())
     short = [n for n, d in enumerate(degrees) if d <= max_length]
@@ -23,7 +23,7 @@ def test_segments_cover_every_row_once(degrees, max_length):
     assert segments.split_row.tolist() == long
 
     assert segments.num_parts == segments.num_segments - len(short)
-    # The others are in the buffer, in order and without a gap.
+    # The others fill the buffer in order and without gaps.
     pieces = {
         int(target): range(start, start + length)
         for start, length, target in zip(

@@ -24,7 +24,7 @@ def name(request):
 
 
 def random_matrix(num_rows, num_cols, num_entries, dtype=torch.double):
-    # Duplicates and empty rows come by themselves.
+    # This includes duplicates and empty rows.
     return SparseMatrix.from_coo(
         torch.randint(num_rows, (num_entries,)),
         torch.randint(num_cols, (num_entries,)),
@@ -64,7 +64,7 @@ def test_backend_agrees_with_naive(
     name, num_rows, num_cols, entries, giant_row, channels, strided, seed
 ):
     torch.manual_seed(seed)
-    # Duplicates and empty rows come by themselves.
+    # This includes duplicates and empty rows.
     row = torch.randint(num_rows, (entries,))
     row = torch.cat([row, row.new_full((giant_row,), num_rows - 1)])
     col = torch.randint(num_cols, row.size())
@@ -231,7 +231,7 @@ def test_values_of_the_transpose_keep_their_history():
     value = torch.randn(20).double().requires_grad_()
     matrix = matrix.set_value(value)
     x, y = torch.randn(7, 3).double().requires_grad_(), torch.randn(5, 3)
-    # The backward pass, and then inference, ask for them first.
+    # Either the backward pass or inference computes them first.
     spmm(matrix, x).sum().backward()
     assert_close(x.grad, dense(matrix).sum(0).view(-1, 1).expand(-1, 3))
     with torch.inference_mode():
@@ -294,7 +294,7 @@ def test_no_channels(name):
 
 @pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16])
 def test_half_precision_sums_in_float(name, dtype):
-    # 4096 ones: in half precision the sum stops where one more is lost.
+    # In half precision, a sum of ones stops growing below 4096.
     entries = 4096
     row = torch.zeros(entries, dtype=torch.long)
     matrix = SparseMatrix.from_coo(

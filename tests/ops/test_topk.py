@@ -36,7 +36,7 @@ def test_agrees_with_sorting(users, items, edges, biased, block, width, data):
     torch.manual_seed(data.draw(st.integers(0, 2**16)))
     query, item = torch.randn(users, 3), torch.randn(items, 3)
     bias = torch.randn(items) if biased else None
-    # Duplicates, and users left with fewer than k items, are among them.
+    # This includes duplicates and users with fewer than k items left.
     edge_index = torch.stack(
         [torch.randint(users, (edges,)), torch.randint(items, (edges,))]
     )
@@ -50,7 +50,7 @@ def test_agrees_with_sorting(users, items, edges, biased, block, width, data):
         patch.setattr(MODULE, 'MAX_BLOCK_ITEMS_TOP_1', width)
         out = topk_items(query, item, k, bias, exclude)
         assert out.equal(expected)
-        # Some of the users only, one twice.
+        # A selection of users, with repeats.
         some = torch.randint(users, (4,))
         out = topk_items(query[some], item, k, bias, exclude.take(some))
         assert out.equal(expected[some])
@@ -66,13 +66,22 @@ def test_nothing_left():
         assert (out[1] >= 0).all()
 
 
+def test_exclusions_of_another_size():
+    query, item = torch.randn(2, 3), torch.randn(4, 3)
+    none = torch.empty(2, 0, dtype=torch.long)
+    for size in ((1, 4), (2, 5)):
+        exclude = CSR.from_edge_index(none, size)
+        with pytest.raises(ValueError, match=r"'exclude' .* \[2, 4\]"):
+            topk_items(query, item, 1, exclude=exclude)
+
+
 def test_k_too_large():
     with pytest.raises(ValueError, match="'k' needs to be at most"):
         topk_items(torch.randn(2, 3), torch.randn(4, 3), 5)
 
 
 def test_equal_scores_keep_the_order_of_items(monkeypatch):
-    # In one block and in several, for the first as for the first few.
+    # Also across blocks of items.
     query, item = torch.ones(2, 1), torch.ones(9, 1)
     monkeypatch.setattr(MODULE, 'MAX_BLOCK_ITEMS_TOP_1', 2)
     assert topk_items(query, item, 1).equal(torch.zeros(2, 1).long())

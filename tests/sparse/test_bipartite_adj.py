@@ -9,7 +9,7 @@ SIZE = (6, 5)
 
 
 def dense(adj, size=SIZE):
-    r"""The joint matrix that a step multiplies by."""
+    r"""The joint matrix of a step."""
     eye = torch.eye(sum(size))
     step = BipartiteLGConv().step(adj, eye[: size[0]], eye[size[0] :])
     return torch.cat(step)
@@ -74,7 +74,7 @@ def test_edge_weights_of_sparse_tensor(edge_index):
 def test_without_normalization(adj_form, edge_index):
     adj = adj_form(edge_index, SIZE)
     if isinstance(adj, BipartiteAdj):
-        pytest.skip('normalised already')
+        pytest.skip('already normalized')
     joint = torch.zeros(11, 11)
     joint[edge_index[0], 6 + edge_index[1]] = 1
     for prepare in (False, True):
@@ -102,7 +102,7 @@ def test_dropout_drops_directed_entries(random_edges):
     for part in (there & ~loops, there & loops):
         rate = (kept & part).sum() / part.sum()
         assert 0.1 < rate < 0.45
-    # The two directions are drawn apart.
+    # Both directions are independent.
     assert not kept.equal(kept.t())
     # The backward pass sees the same entries as the forward pass.
     x_item = torch.randn(50, 2, requires_grad=True)

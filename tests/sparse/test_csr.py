@@ -17,7 +17,7 @@ def lists_of(rows):
 def rows_of(lists):
     items = lists.col.split(lists.rowptr.diff().tolist())
     out = [x.tolist() for x in items]
-    # `row` says the same.
+    # `row` agrees.
     for n, row in enumerate(out):
         assert lists.col[lists.row == n].tolist() == row
     return out
@@ -59,8 +59,8 @@ def test_distinct(rows):
     assert len(out) == len({tuple(row) for row in rows})
 
 
-def test_distinct_compares_lists_of_equal_sums():
-    # The same items in another order: equal as sets, not as lists.
+def test_distinct_compares_rows_of_equal_keys():
+    # These rows are equal as sets, but not as lists.
     rows = [[1, 2], [2, 1]]
     lists, inverse = lists_of(rows).distinct()
     assert [rows_of(lists)[n] for n in inverse] == rows
@@ -76,7 +76,7 @@ def test_blocks(rows, height):
     assert seen == rows
 
 
-def test_distinct_items():
+def test_coalesce():
     edge_index = torch.randint(7, (2, 60))
     lists = CSR.from_edge_index(edge_index, (9, 7), coalesce=True)
     expected = edge_index.unique(dim=1)

@@ -8,7 +8,7 @@ from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
 from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
 from diffmm_geo.ops import topk_items
 from diffmm_geo.ops.bag import bag
-from diffmm_geo.ops.block_size import block_size
+from diffmm_geo.ops.device import block_size
 from diffmm_geo.ops.product import compute_dtype, matmul, product
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import check_index, check_k

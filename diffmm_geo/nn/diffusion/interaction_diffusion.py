@@ -6,7 +6,7 @@ from torch import Tensor
 
 from diffmm_geo.nn.diffusion.denoiser import Denoiser
 from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
-from diffmm_geo.ops.block_size import block_size
+from diffmm_geo.ops.device import block_size
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_bool,

@@ -1,4 +1,4 @@
-r"""The first layer of a denoiser, applied to diffused interactions."""
+r"""The first layer of a denoiser on diffused interactions."""
 
 from .gram import diffused_linear_gram, suits_gram
 from .naive import diffused_linear_naive

@@ -6,34 +6,32 @@ from diffmm_geo.ops.dropout import dropout
 from diffmm_geo.ops.product import gram, product
 from diffmm_geo.sparse import CSR
 
-# Relative to the mean of the Gram matrix's diagonal, to which it is added:
-# rounding can make the matrix indefinite.
+# Added to the diagonal of the Gram matrix, relative to its mean, since rounding
+# can make the matrix indefinite.
 JITTER = 1e-5
-# The number of items per hidden channel from which on a sum over items with
-# dropout is as good as normal.
+# With this many items per hidden channel, a sum over items with dropout is
+# approximately normal.
 MIN_ITEMS_PER_CHANNEL = 10
 
 
 def suits_gram(num_items: int, hidden_channels: int) -> bool:
-    r"""Whether there are enough items for the normal law to hold."""
+    r"""Whether there are enough items for the normal approximation."""
     return num_items >= MIN_ITEMS_PER_CHANNEL * hidden_channels
 
 
 def diffused_linear_gram(
     lists: CSR, weight: Tensor, signal: Tensor, noise_scale: Tensor, p: float
 ) -> Tensor:
-    r"""Equals :func:`diffused_linear_naive` in law, without rows of all items.
-
-    Interactions are looked up. Their noise is drawn after the layer, where it
-    is normal with covariance
+    r"""Equals :func:`diffused_linear_naive` in distribution, without dense rows
+    of items. It draws the noise after the layer, from a normal distribution
+    with covariance
 
     .. math::
         \mathrm{Cov}(\boldsymbol{\epsilon} \, \mathbf{W}) = \mathbf{W}^{\top}
         \mathbf{W} \, / \, (1 - p).
 
-    This is exact without dropout. With dropout, which interactions and noise
-    draw independently here, it is exact as the number of items grows.
-    Arguments are those of :func:`diffused_linear_naive`.
+    This is exact without dropout. With dropout, which is independent for
+    interactions and noise here, it is exact in the limit of many items.
     """
     value = dropout(signal[lists.row], p)
     covariance = gram(weight)

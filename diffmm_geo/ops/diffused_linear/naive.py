@@ -13,7 +13,7 @@ def diffused_linear_naive(
     p: float,
     noise: Tensor | None = None,
 ) -> Tensor:
-    r"""The readable truth, which holds the rows of all items
+    r"""The readable reference, with dense rows of items
 
     .. math::
         \mathbf{Z} = \mathrm{dropout}(\mathbf{s} \odot \mathbf{A}_0 +
@@ -25,9 +25,9 @@ def diffused_linear_naive(
         signal (torch.Tensor): The scale :math:`\mathbf{s}` of each row.
         noise_scale (torch.Tensor): The scale :math:`\boldsymbol{\sigma}` of
             each row's noise.
-        p (float): The probability of dropout.
+        p (float): The dropout probability.
         noise (torch.Tensor, optional): The noise
-            :math:`\boldsymbol{\epsilon}`, standard normal if not given.
+            :math:`\boldsymbol{\epsilon}`. If not given, it is standard normal.
             (default: :obj:`None`)
 
     Shapes:

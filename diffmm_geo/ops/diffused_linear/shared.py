@@ -48,12 +48,9 @@ def diffused_linear_shared(
     p: float,
     num_noises: int,
 ) -> Tensor:
-    r"""Equals :func:`diffused_linear_naive` in law, with common random numbers.
-
-    Only :obj:`num_noises` rows of noise and dropout are drawn and multiplied.
-    Each serves every :obj:`num_noises`-th row of the batch. The expected loss
-    and gradient are the same, but rows are no longer independent. The other
-    arguments are those of :func:`diffused_linear_naive`.
+    r"""Equals :func:`diffused_linear_naive` in distribution for each row. Rows
+    share :obj:`num_noises` draws of noise and dropout, so they are no longer
+    independent. The expected loss and gradient are the same.
     """
     num_rows = lists.size[0]
     keep = weight.new_ones(min(num_noises, num_rows), weight.size(0))
@@ -61,6 +58,7 @@ def diffused_linear_shared(
     noise = torch.empty_like(keep).normal_().mul_(keep)
     own = torch.arange(num_rows, device=weight.device) % max(1, keep.size(0))
     value = signal[lists.row] * keep[own[lists.row], lists.col]
-    out = _SharedNoise.apply(weight, lists, value, noise, noise_scale, own)
-    assert isinstance(out, Tensor)
+    out: Tensor = _SharedNoise.apply(
+        weight, lists, value, noise, noise_scale, own
+    )
     return out

@@ -1,4 +1,4 @@
-r"""The InfoNCE loss of one view against another."""
+r"""The InfoNCE loss between views of the same nodes."""
 
 from torch import Tensor
 
@@ -34,29 +34,28 @@ def info_nce(
         {\sum_{j=1}^{N} \exp(\cos(\mathbf{a}_n, \mathbf{b}_j) / \tau)}
 
     (Section 3.3 of the `"DiffMM: Multi-Modal Diffusion Model for
-    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper). It is computed
-    in blocks, without the :obj:`[B, N]` matrix of cosines.
+    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper). It computes
+    blocks of the :obj:`[B, N]` matrix of cosines, and never the full matrix.
 
     Args:
         anchor (torch.Tensor): The view :math:`\mathbf{a}` of all nodes.
         candidate (torch.Tensor): The view :math:`\mathbf{b}` of all nodes.
-        index (torch.Tensor): The nodes to take as anchors, which may repeat.
+        index (torch.Tensor): The anchor nodes, which may repeat.
         temperature (float, optional): The temperature :math:`\tau`.
             (default: :obj:`0.5`)
-        num_candidates (int, optional): If given, the sum over all nodes but
-            :math:`n` is estimated from this number of nodes, drawn uniformly
-            in each call and weighted accordingly. (default: :obj:`None`)
+        num_candidates (int, optional): If given, estimates the sum over all
+            nodes except :math:`n` from this number of nodes, drawn uniformly
+            in each call. (default: :obj:`None`)
         candidate_sample (tuple[torch.Tensor, torch.Tensor], optional): Distinct
-            nodes from which the sum over all nodes but :math:`n` is estimated,
-            and a weight :math:`1 / \pi_j` for each, where :math:`\pi_j` is
-            the probability that the sample holds it: :math:`- \log \pi_j` is
-            added to its logit, which makes the estimate unbiased.
-            :obj:`num_candidates` then draws from the sample.
-            (default: :obj:`None`)
+            nodes from which to estimate the sum over all nodes except
+            :math:`n`, and a weight :math:`1 / \pi_j` for each. The weight is
+            the inverse of the node's probability to be in the sample, which
+            makes the sum unbiased. :obj:`num_candidates` then draws from the
+            sample. (default: :obj:`None`)
         backend (str, optional): :obj:`"blockwise"`, or :obj:`"triton"` for
-            GPU kernels that take all nodes as candidates. By default
-            :obj:`"blockwise"`, unless the :meth:`~diffmm_geo.ops.backend`
-            context says :obj:`"triton"`. (default: :obj:`None`)
+            GPU kernels without sampling of candidates. If not given, uses
+            :obj:`"blockwise"` unless the :meth:`~diffmm_geo.ops.backend`
+            context selects :obj:`"triton"`. (default: :obj:`None`)
 
     Shapes:
         - **anchor:** :math:`(N, F)`
@@ -66,9 +65,9 @@ def info_nce(
         - **output:** scalar
 
     Raises:
-        ValueError: If shapes or types do not fit, :obj:`index` is empty or
+        ValueError: If shapes or types do not match, :obj:`index` is empty or
             out of range, :obj:`temperature` or :obj:`num_candidates` is not
-            positive, or the backend is unknown or not available.
+            positive, or the backend is unknown or unavailable.
 
     Example:
         >>> import torch
@@ -104,7 +103,7 @@ def info_nce(
 def check_candidate_sample(
     candidate_sample: tuple[Tensor, Tensor], num_nodes: int
 ) -> tuple[Tensor, Tensor]:
-    r"""Distinct nodes and a positive, finite weight for each."""
+    r"""Checks for distinct nodes with positive, finite weights."""
     name = 'candidate_sample'
     node, weight = candidate_sample
     node = check_index(name, node, num_nodes)

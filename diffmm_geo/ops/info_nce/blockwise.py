@@ -5,21 +5,21 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from diffmm_geo.ops.block_size import block_size
+from diffmm_geo.ops.device import block_size
 from diffmm_geo.ops.product import compute_dtype, matmul
 
-# Cosines in flight at a time on a CPU: 4 MiB, which stays in cache.
+# Size of a block of cosines on a CPU, so that it stays in cache.
 BLOCK_BYTES = 2**22
 MAX_CANDIDATES = 2**14
 
-# Logits up to here are exponentiated as they are: sums over 10^9 candidates
-# stay far from the ends of float32.
+# Up to this bound, logits need no shift: sums of exponentials over 10^9
+# candidates stay well within float32.
 MAX_LOGIT = 40.0
 
 
 class _InfoNCE(torch.autograd.Function):
-    # The loss is a scalar whose gradients scale with the incoming one. They
-    # are made in the forward pass, while a block of cosines is in cache.
+    # The loss is a scalar, so the forward pass can compute gradients up to a
+    # factor while a block of cosines is in cache.
     @staticmethod
     def forward(
         ctx: Any,
@@ -32,7 +32,7 @@ class _InfoNCE(torch.autograd.Function):
         *views: Tensor,
     ) -> Tensor:
         candidates, positives = views[::2], views[1::2]
-        # Products in the type of autocast, sums in that of the inputs.
+        # Products have the type of autocast, and sums that of the inputs.
         low = compute_dtype(query)
         grads = _Gradients(query, views, ctx.needs_input_grad[5:], low)
         total = query.new_zeros(())
@@ -86,7 +86,7 @@ def _rows(
     candidate: Tensor,
     width: int,
 ) -> Tensor:
-    r"""The loss of a block of anchors against all candidates."""
+    r"""Computes the loss of a block of anchors, and adds its gradients."""
     q = query.to(candidate.dtype)
     blocks = [slice(i, i + width) for i in range(0, candidate.size(0), width)]
     logit = (query * positive).sum(dim=1, keepdim=True)
@@ -103,7 +103,7 @@ def _rows(
         if column_weight is not None:
             out.mul_(column_weight[block])
         if scale is not None:
-            # What is drawn stands for the nodes that are no positive.
+            # The sample estimates the sum over all nodes except the positive.
             inside = (place >= block.start) & (place < block.stop)
             column = (place - block.start).clamp(0, out.size(1) - 1)
             row = torch.arange(out.size(0), device=out.device)
@@ -111,7 +111,7 @@ def _rows(
         return out
 
     # The sum of exp(logit - shift) over all nodes. A single block is kept for
-    # the gradients, several are computed once more.
+    # the gradients. Several blocks are recomputed.
     norm = torch.zeros_like(logit)
     for block in blocks:
         prob = exp(block)
@@ -128,7 +128,7 @@ def _rows(
     if not grads.needed:
         return loss
 
-    # The division by `norm` is left to the narrow operands.
+    # Scale the narrow operands instead of dividing blocks by `norm`.
     scaled = (query * (weight / norm)).to(q.dtype)
     grad_query = torch.zeros_like(query)
     for block in blocks:
@@ -149,8 +149,8 @@ def _rows(
 
 
 class _Gradients:
-    r"""Where the gradients to anchors, candidates (transposed: the product is
-    the faster for it) and positives add up.
+    r"""Accumulates the gradients of anchors, candidates and positives. Those
+    of candidates are transposed, for faster products.
     """
 
     def __init__(
@@ -188,26 +188,25 @@ def info_nce_blockwise(
     max_logit: float,
     column_weight: Tensor | None = None,
 ) -> Tensor:
-    r"""InfoNCE of several views against one anchor in blocks of cosines,
-    never holding all of them.
+    r"""Computes InfoNCE of one anchor against several views in blocks of
+    cosines.
 
     Args:
-        query (torch.Tensor): The anchors, normalised and divided by the
+        query (torch.Tensor): The normalized anchors, divided by the
             temperature.
-        candidates (list[torch.Tensor]): The candidates of each view,
-            normalised.
-        positives (list[torch.Tensor]): The positive of each anchor in each
-            view, normalised.
+        candidates (list[torch.Tensor]): The normalized candidates of each
+            view.
+        positives (list[torch.Tensor]): The normalized positives of the anchors
+            in each view.
         weight (torch.Tensor): The weight of each anchor.
-        place (torch.Tensor): Where among the candidates its positive is, if
-            it is.
-        scale (torch.Tensor, optional): How many nodes a candidate stands for
-            that is not the anchor's positive; the positive then counts by
-            itself, whether it is among the candidates or not. If not given,
-            candidates are all nodes. (default: :obj:`None`)
-        max_logit (float): The largest product possible.
-        column_weight (torch.Tensor, optional): How many nodes each candidate
-            stands for beside; needs :obj:`scale`. (default: :obj:`None`)
+        place (torch.Tensor): The position of each anchor's positive among the
+            candidates, or :obj:`-1`.
+        scale (torch.Tensor, optional): The number of nodes that each sampled
+            candidate represents. The positive is then added to the sum
+            separately. If not given, all nodes are candidates.
+        max_logit (float): An upper bound of the logits.
+        column_weight (torch.Tensor, optional): A weight of each sampled
+            candidate, in addition to :obj:`scale`. (default: :obj:`None`)
 
     Shapes:
         - **query:** :math:`(B, F)`
@@ -218,8 +217,7 @@ def info_nce_blockwise(
         - **output:** scalar
     """
     views = [x for pair in zip(candidates, positives) for x in pair]
-    out = _InfoNCE.apply(
+    out: Tensor = _InfoNCE.apply(
         weight, place, scale, column_weight, max_logit, query, *views
     )
-    assert isinstance(out, Tensor)
     return out

@@ -41,8 +41,8 @@ class _InfoNCE(torch.autograd.Function):
 
         query, candidates, index, weight, lse = ctx.saved_tensors
         if query.dtype == torch.half:
-            # Weights are like 1 / B. Relative to their largest, they do not
-            # push probabilities out of float16.
+            # Weights are about 1 / B. Dividing by their maximum keeps
+            # probabilities within the range of float16.
             peak = weight.abs().amax().clamp(min=torch.finfo().tiny)
             weight, scale = weight / peak, scale * peak
         args = query, candidates, index, weight, lse, scale, ctx.precision
@@ -65,33 +65,29 @@ def info_nce_triton(
     max_logit: float,
     precision: str = 'ieee',
 ) -> Tensor:
-    r"""The InfoNCE loss of anchors against several views in one launch
+    r"""Computes the InfoNCE loss of anchors against several views in one launch
 
     .. math::
         \mathcal{L} = \sum_{v=1}^{V} \sum_{b=1}^{B} w_b \left( \log
         \sum_{j=1}^{N} \exp(\mathbf{q}_b^{\top} \mathbf{c}_{vj}) -
         \mathbf{q}_b^{\top} \mathbf{c}_{v, \mathrm{index}_b} \right)
 
-    by our own kernels, which never hold a :obj:`[B, N]` matrix: the backward
-    pass computes the logits once more, block by block, from the log-sum-exps
-    that the forward pass saves. All sums are taken in an order that does not
-    change from run to run on a device.
+    without a :obj:`[B, N]` matrix: the backward pass recomputes blocks of
+    logits, and normalizes them by the log-sum-exps of the forward pass.
+    Results are deterministic on a device.
 
     Args:
-        query (torch.Tensor): The anchors, normalised, and divided by the
+        query (torch.Tensor): The normalized anchors, divided by the
             temperature.
-        candidates (torch.Tensor): The views, normalised.
-        index (torch.Tensor): The candidate that belongs to each anchor; it
-            may come more than once. Not checked.
+        candidates (torch.Tensor): The normalized views.
+        index (torch.Tensor): The positive of each anchor, not checked.
         weight (torch.Tensor): The weights of the anchors, which get no
             gradient.
-        max_logit (float): A bound of the absolute logits. Up to
-            :obj:`MAX_LOGIT`, they are exponentiated as they are; above it,
-            relative to a running maximum.
-        precision (str, optional): How single precision is multiplied:
-            exactly (:obj:`"ieee"`), or up to 64 channels on tensor cores,
-            which is nearly as exact (:obj:`"tf32x3"`).
-            (default: :obj:`"ieee"`)
+        max_logit (float): A bound of the absolute logits. Above
+            :obj:`MAX_LOGIT`, exponentials are relative to a running maximum.
+        precision (str, optional): The precision of single-precision products:
+            :obj:`"ieee"`, or :obj:`"tf32x3"` on tensor cores for up to 64
+            channels, which is nearly as exact. (default: :obj:`"ieee"`)
 
     Shapes:
         - **query:** :math:`(B, F)`, where :math:`F \leq 512`
@@ -106,7 +102,7 @@ def info_nce_triton(
     weight = weight.detach().to(torch.promote_types(dtype, torch.float))
     if index.numel() == 0 or candidates.size(0) == 0:
         return (query[:0].sum() + candidates[:0].sum()).to(weight.dtype)
-    out = _InfoNCE.apply(
+    out: Tensor = _InfoNCE.apply(
         query.contiguous(),
         candidates.contiguous(),
         index.contiguous(),
@@ -114,5 +110,4 @@ def info_nce_triton(
         max_logit > MAX_LOGIT,
         precision,
     )
-    assert isinstance(out, Tensor)
     return out

@@ -1,4 +1,4 @@
-r"""Needs :obj:`triton`, and is imported where it is used."""
+r"""Import on use, since :obj:`triton` is optional."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from torch import Tensor
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 
-# Probabilities of 1e-6 are below the normal numbers of float16, so they are
-# taken times 2^14 there.
+# Scales probabilities in float16 by 2^14, since those of 1e-6 are subnormal.
 GAIN = 14
 OPERANDS = {
     torch.half: tl.float16,
@@ -38,9 +37,8 @@ def _load_rows(
     )
 
 
-# Everything is in base 2. The factor log2(e) meets the logits rather than the
-# query: it is part of a fused multiply-add there, and does not round a query
-# of half precision once more.
+# Exponentials and logarithms are in base 2. The factor log2(e) scales logits in
+# a fused multiply-add, since scaling the query would round it once more.
 @triton.jit
 def _sum_exp(
     query_ptr, candidates_ptr, partial_ptr, num_anchors, num_candidates, span,
@@ -133,11 +131,10 @@ def _finish(
     tl.store(loss_ptr + place, loss, mask=is_anchor)
 
 
-# The gradient of the logits is weight * (softmax - onehot(index)). Both sides
-# take it times the rows of the other side: anchors over blocks of candidates,
-# or candidates over blocks of anchors. The one-hot part in place of a scatter
-# needs no atomics where `index` has duplicates, and lets p - 1 cancel before
-# it is rounded to half precision.
+# The gradient of the logits is weight * (softmax - onehot(index)). Each side
+# multiplies it by the rows of the other side. Subtracting the one-hot part here
+# instead of in a scatter needs no atomics if `index` has duplicates, and lets
+# p - 1 cancel before it is rounded to half precision.
 @triton.jit
 def _grad(
     own_ptr, other_ptr, index_ptr, weight_ptr, lse_ptr, scale_ptr, out_ptr,
@@ -173,8 +170,8 @@ def _grad(
         other = start + tl.arange(0, BLOCK_OTHER)
         is_other = other < num_other
         logit = tl.dot(x, y.T, input_precision=PRECISION, out_dtype=ACC)
-        # Columns past the end get probability zero. Rows past the end may get
-        # anything: they are not stored.
+        # Columns past the end get probability zero. Rows past the end are not
+        # stored.
         if OF_QUERY:
             outside = tl.where(is_other, 0.0, float('-inf')).to(ACC)
             shift = outside[None, :] + (GAIN - lse)[:, None]
@@ -208,9 +205,7 @@ def _grad(
 
 
 class Blocks(NamedTuple):
-    r"""How the work is cut: rows of a program's own side, rows of the other
-    side at a time, and how a program runs.
-    """
+    r"""The rows of either side per block, and the launch configuration."""
 
     own: int
     other: int
@@ -218,17 +213,15 @@ class Blocks(NamedTuple):
     num_stages: int
 
 
-# By the largest number of channels. Each compiles for sm_90 without spills, but
-# for a few bytes beyond 256 channels and where rows are not aligned, and in
-# less than 99 KiB of shared memory, so that smaller GPUs have it, too. Chosen
-# by that, and not timed yet:
-# - half: 64 rows are what a warpgroup of four warps multiplies at a time.
-#   Blocks of 64 x 64 leave room for three or more programs an SM, whose
-#   products then overlap with the exponentials of others. A gradient of 512
-#   channels fits into registers only in blocks of 32 rows.
-# - tf32x3: both operands are split into registers, which ends at 64 channels.
+# Keyed by the maximum number of channels. Not timed yet. Each compiles for
+# sm_90 within the 99 KiB of shared memory that smaller GPUs have, and without
+# spills except for a few bytes above 256 channels or for unaligned rows:
+# - half: a warpgroup of four warps multiplies 64 rows. Blocks of 64 x 64 allow
+#   three or more programs per SM, which overlap products and exponentials. A
+#   gradient of 512 channels fits into registers in blocks of 32 rows only.
+# - tf32x3: both operands are split in registers, up to 64 channels.
 # - ieee: products without tensor cores, unrolled over all channels.
-# - double: to be tested, and so the smallest.
+# - double: for tests only, hence small.
 BLOCKS = {
     'half': {
         128: Blocks(64, 64, 4, 3),
@@ -272,7 +265,7 @@ def _config(
     blocks = BLOCKS[kind][min(sizes)]
     operand = OPERANDS[query.dtype]
     if operand == tl.bfloat16 and os.environ.get('TRITON_INTERPRET') == '1':
-        operand = tl.float32  # The interpreter multiplies its bits.
+        operand = tl.float32  # The interpreter multiplies raw bits.
     return blocks, dict(
         NUM_CHANNELS=num_channels, OPERAND=operand,
         ACC=tl.float64 if kind == 'double' else tl.float32, PRECISION=precision,
@@ -285,9 +278,7 @@ def _config(
 def _split(
     num_rows: int, block: int, num_programs: int, device: torch.device
 ) -> tuple[int, int]:
-    r"""Into how many ranges, and how long ones, to split rows that are read
-    by a number of programs, so that they fill the device.
-    """
+    r"""Returns the number and length of ranges of rows that fill the device."""
     blocks = triton.cdiv(num_rows, block)
     splits = min(triton.cdiv(_num_programs(device), num_programs), blocks)
     span = triton.cdiv(blocks, splits)
@@ -304,10 +295,10 @@ def info_nce_forward(
     query: Tensor, candidates: Tensor, index: Tensor, weight: Tensor,
     online: bool, precision: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    r"""The loss, and the log-sum-exp of each row, :obj:`[V, B]`, in base 2.
+    r"""Returns the loss, and the base-2 log-sum-exp of each row, :obj:`[V, B]`.
 
-    Each program writes its log-sum-exp over a range of candidates, which a
-    second kernel puts together in order.
+    Each program writes the log-sum-exp of a range of candidates. A second
+    kernel combines them in a fixed order.
     """
     num_anchors, num_views = query.size(0), candidates.size(0)
     num_candidates = candidates.size(1)
@@ -336,10 +327,10 @@ def info_nce_backward(
     of_query: bool, query: Tensor, candidates: Tensor, index: Tensor,
     weight: Tensor, lse: Tensor, scale: Tensor, precision: str,
 ) -> Tensor:  # fmt: skip
-    r"""The gradient of one of the two sides, times :obj:`scale`.
+    r"""Returns the gradient of one side, times :obj:`scale`.
 
-    Where blocks of that side are too few programs, the other side is split,
-    too, and partial sums are added up in order.
+    If its blocks are too few to fill the device, the other side is split as
+    well, and partial sums are added in a fixed order.
     """
     own, other = (query, candidates) if of_query else (candidates, query)
     num_own, num_other = own.size(-2), other.size(-2)

@@ -3,8 +3,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from diffmm_geo.ops.device import runs_triton
 from diffmm_geo.ops.product import compute_dtype
-from diffmm_geo.ops.runs_triton import runs_triton
 from diffmm_geo.ops.spmm.registry import chosen_backend
 from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.utils.checks import check_choice
@@ -24,22 +24,22 @@ def info_nce_views(
     candidate_sample: tuple[Tensor, Tensor] | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    r"""The sum of :func:`~diffmm_geo.nn.info_nce` of one anchor and several
-    candidate views, in one pass and without checks of its arguments.
+    r"""Sums :func:`~diffmm_geo.nn.info_nce` of one anchor over several views in
+    one pass, without checking arguments.
     """
     takes_all = candidate_sample is None and (
         num_candidates is None or num_candidates >= anchor.size(0)
     )
     backend = _find_backend(backend, index.device, takes_all)
     dtype = torch.promote_types(anchor.dtype, candidates[0].dtype)
-    # Half precision is too coarse for sums over all nodes.
+    # Sums over all nodes exceed half precision.
     compute = torch.promote_types(dtype, torch.float)
     weight = anchor.new_full(index.size(), 1 / index.numel(), dtype=compute)
-    if not index.is_cuda:  # This would wait for the device.
+    if not index.is_cuda:  # On a GPU, this would synchronize.
         # Compute repeated nodes once.
         index, inverse = index.unique(return_inverse=True)
         weight = weight.new_zeros(index.size()).index_add_(0, inverse, weight)
-    # Scaling anchors is a pass over [B, F] instead of one over [B, N].
+    # Scaling anchors is cheaper than scaling the [B, N] logits.
     query = unit_rows(anchor.index_select(0, index).to(compute))
     query = query / temperature
     max_logit, num_nodes = 1.0 / temperature, anchor.size(0)
@@ -88,7 +88,7 @@ def info_nce_views(
 def _find_backend(
     name: str | None, device: torch.device, takes_all: bool
 ) -> str:
-    # An unavailable backend is an error only if it is an argument.
+    # The context, unlike an argument, is a preference.
     if name is None:
         prefers_triton = chosen_backend() == 'triton'
         if prefers_triton and takes_all and runs_triton(device):
@@ -114,7 +114,7 @@ def _draw_candidates(
     candidate_sample: tuple[Tensor, Tensor] | None,
     device: torch.device,
 ) -> tuple[Tensor, Tensor | None]:
-    r"""The candidates, and their weights if they are of a sample."""
+    r"""Returns candidates, and their weights if from a sample."""
     if candidate_sample is None:
         assert num_candidates is not None
         return _draw(num_nodes, num_candidates, device), None

@@ -1,5 +1,5 @@
-r"""The last layer of a denoiser as training needs it: the squared error of its
-output, and the product of its output with modality features.
+r"""The last layer of a denoiser in training: the squared error of its output,
+and the product of its output with modality features.
 """
 
 from .naive import reconstruction_naive

@@ -12,7 +12,7 @@ from .square import LastLayer, Square
 
 
 class _Reconstruction(torch.autograd.Function):
-    # The weight has a row per item: its gradients share one buffer.
+    # Gradients of the weight, which has a row per item, share one buffer.
     @staticmethod
     def forward(
         ctx: Any,
@@ -72,9 +72,9 @@ def reconstruction(
     feature: Tensor,
     square: Square,
 ) -> tuple[Tensor, Tensor]:
-    r"""Equals :func:`reconstruction_naive`, with the square of the output in
-    one of several forms, and in the type of autocast. :obj:`feature` gets no
-    gradient. It may have no channels.
+    r"""Equals :func:`reconstruction_naive`, with products in the type of
+    autocast. :obj:`square` computes the square of the output. Features get no
+    gradient, and may have no channels.
     """
     with torch.no_grad():
         feature = feature.to(h.dtype)

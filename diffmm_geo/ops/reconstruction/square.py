@@ -1,6 +1,4 @@
-r"""The squared length of the last layer's output for each row, in several
-forms.
-"""
+r"""Several forms of the squared length of the last layer's output rows."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,8 +11,8 @@ from diffmm_geo.ops.product import matmul
 
 
 class LastLayer(NamedTuple):
-    r"""The last layer's input and weights, in full precision and in the type
-    of their products (:obj:`*_low`).
+    r"""The input and weights of the last layer, in full precision and in the
+    type of products (:obj:`*_low`).
     """
 
     h: Tensor
@@ -39,8 +37,8 @@ class Square(ABC):
 
 
 class DenseSquare(Square):
-    r"""Equals the square in :func:`reconstruction_naive`. Only narrow operands
-    are scaled, so outputs are written once and read three times.
+    r"""Equals the square in :func:`reconstruction_naive`. It scales the narrow
+    operands instead of the outputs, which are written once.
     """
 
     def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -67,7 +65,7 @@ class DenseSquare(Square):
 
 
 class GramSquare(Square):
-    r"""Equals :class:`DenseSquare`, without the outputs
+    r"""Equals :class:`DenseSquare`, and never computes outputs
 
     .. math::
         \mathbf{h}^{\top} (\mathbf{W}^{\top} \mathbf{W}) \mathbf{h} + 2 \,
@@ -101,12 +99,12 @@ class GramSquare(Square):
 
 @dataclass
 class SampledSquare(Square):
-    r"""Equals :class:`DenseSquare` in expectation: only some rows, drawn in
-    proportion to their weight in the loss, are squared, and each stands for
-    the number of rows it was drawn from.
+    r"""Equals :class:`DenseSquare` in expectation. It computes a sample of
+    rows, drawn in proportion to their weight in the loss, and divides each by
+    its expected count.
 
     Args:
-        importance (torch.Tensor): The weight of each row, not negative.
+        importance (torch.Tensor): The non-negative weight of each row.
         num_samples (int): The number of rows to draw.
     """
 
@@ -139,16 +137,16 @@ def _rows(layer: LastLayer, rows: Tensor) -> LastLayer:
 
 
 def systematic_sample(importance: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    r"""Draws rows by systematic sampling: at equally spaced points, shifted at
-    random, on the rows' weights end to end. The count of a row differs from
+    r"""Draws rows by systematic sampling, at equally spaced points with a
+    random shift on their cumulative weights. The count of a row differs from
     its expectation by less than one.
 
     Shapes:
         - **importance:** :math:`(B)`
-        - **output:** the rows drawn and the inverse of their expected counts,
-          :math:`(S)` each
+        - **output:** the drawn rows, and the inverse of their expected
+          counts, :math:`(S)` each
     """
-    # In double precision, as weights differ by orders of magnitude.
+    # Weights differ by orders of magnitude, hence the double precision.
     end = importance.double().cumsum(0)
     step = end[-1] / size
     shift = torch.rand((), dtype=end.dtype, device=end.device)

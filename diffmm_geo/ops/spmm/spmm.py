@@ -63,8 +63,7 @@ def _spmm(backend: Backend, matrix: SparseMatrix, x: Tensor) -> Tensor:
         x.requires_grad or (value is not None and value.requires_grad)
     ):
         return backend(matrix.pattern, detach(value), x.detach())
-    out = _SpMM.apply(backend, matrix, value, x)
-    assert isinstance(out, Tensor)
+    out: Tensor = _SpMM.apply(backend, matrix, value, x)
     return out
 
 

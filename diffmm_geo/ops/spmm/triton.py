@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.runs_triton import runs_triton
+from diffmm_geo.ops.device import runs_triton
 from diffmm_geo.sparse import CSR
 
 from .backend import Backend

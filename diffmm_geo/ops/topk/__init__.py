@@ -1,4 +1,4 @@
-r"""The top-:math:`k` items of every query, with exclusions."""
+r"""The top-:math:`k` items of each query, with exclusions."""
 
 from .topk_items import topk_items
 

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.block_size import block_size
+from diffmm_geo.ops.device import block_size
 from diffmm_geo.ops.product import compute_dtype, matmul
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
@@ -14,8 +14,8 @@ from diffmm_geo.utils.checks import (
 
 # Scores in flight at a time on a CPU: 16 MiB in float32.
 BLOCK_SIZE = 2**22
-# Items in a block of scores, so that it is high enough for a fast product.
-# To select several of them costs more than to find the highest.
+# Items per block. Fewer items allow more queries, and a faster product.
+# Selecting several items costs more than finding the highest.
 MAX_BLOCK_ITEMS = 2**14
 MAX_BLOCK_ITEMS_TOP_1 = 2**11
 
@@ -28,10 +28,9 @@ def topk_items(
     bias: Tensor | None = None,
     exclude: CSR | None = None,
 ) -> Tensor:
-    r"""The items with the :math:`k` highest scores
-    :math:`\mathbf{Q} \mathbf{X}^{\top} + \mathbf{b}` of every query, in blocks
-    of queries and items, so that the matrix of all scores is never held.
-    Products are in the type of autocast.
+    r"""Returns the :math:`k` items with the highest scores
+    :math:`\mathbf{Q} \mathbf{X}^{\top} + \mathbf{b}` of each query. It computes
+    blocks of scores in the type of autocast, and never the full matrix.
 
     Args:
         query (torch.Tensor): The queries :math:`\mathbf{Q}`.
@@ -39,19 +38,19 @@ def topk_items(
         k (int): The number of items for each query.
         bias (torch.Tensor, optional): A bias :math:`\mathbf{b}` for each
             item. (default: :obj:`None`)
-        exclude (CSR, optional): The items that must not be returned,
-            for each query. (default: :obj:`None`)
+        exclude (CSR, optional): The items to exclude for each query.
+            (default: :obj:`None`)
 
     Shapes:
         - **query:** :math:`(B, F)`
         - **item:** :math:`(I, F)`
         - **bias:** :math:`(I)`
-        - **output:** :math:`(B, k)`, sorted by descending score; :obj:`-1`
-          where fewer than :math:`k` items are left.
+        - **output:** :math:`(B, k)`, sorted by descending score, and padded
+          with :obj:`-1` if exclusions leave fewer than :math:`k` items.
 
     Raises:
-        ValueError: If shapes, types or devices do not fit, or :obj:`k` is
-            larger than the number of items.
+        ValueError: If shapes, types or devices do not match, or :obj:`k`
+            exceeds the number of items.
 
     Example:
         >>> import torch
@@ -112,9 +111,7 @@ def _topk(
     excluded: tuple[Tensor, Tensor] | None,
     width: int,
 ) -> Tensor:
-    r"""The top items of a block of queries, one block of items after the
-    other.
-    """
+    r"""Merges the top items of a block of queries over blocks of items."""
     best: tuple[Tensor, Tensor] | None = None
     for start in range(0, item.size(0), width):
         stop = min(start + width, item.size(0))
@@ -128,7 +125,7 @@ def _topk(
         found = _select(score, min(k, stop - start))
         found = found[0], found[1] + start
         if best is not None:
-            # The first of equals stays first.
+            # A stable sort keeps the first of equal items first.
             value, index = (torch.cat(x, 1) for x in zip(best, found))
             value, order = value.sort(dim=1, descending=True, stable=True)
             order = order[:, :k]
@@ -156,8 +153,8 @@ def _exclude(
     if width == num_items:
         score[row, item] = float('-inf')
         return
-    # Those outside of the block change nothing, and nothing is waited for to
-    # count those inside.
+    # Entries outside of the block add zero. Filtering them would synchronize
+    # with the device.
     inside = (item >= start) & (item < start + width)
     column = (item - start).clamp_(0, width - 1)
     mask = torch.zeros(score.size(), dtype=torch.bool, device=score.device)

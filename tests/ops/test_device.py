@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from diffmm_geo.ops.runs_triton import runs_triton
+from diffmm_geo.ops.device import runs_triton
 
 pytest.importorskip('triton')
 
