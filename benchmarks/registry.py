@@ -6,7 +6,8 @@ from typing import Any
 
 # 'failed': it raised, or its output is wrong; never timed.
 # 'skipped': not tried, since it would not fit or would take too long.
-STATUSES = ('ok', 'failed', 'skipped')
+# 'not available': not tried, since what it needs is not installed.
+STATUSES = ('ok', 'failed', 'skipped', 'not available')
 
 
 @dataclass

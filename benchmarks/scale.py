@@ -10,6 +10,7 @@ from benchmarks.child import LimitError, run_child
 from benchmarks.graphs import parse_generated
 from benchmarks.registry import Record, family
 from benchmarks.session import Session
+from diffmm_geo.training.neighbor_batches import check_sampler
 
 GRAPH, QUICK_GRAPH = 'power-1e6x1e6x5e7', 'power-600x500x6000'
 PHASES = ('diffusion', 'generate', 'recommend')
@@ -45,6 +46,13 @@ def measure(session: Session, graph: str, mode: str) -> Iterator[Record]:
     sizes = parse_generated(graph)
     if sizes is None:
         record.status, record.reason = 'skipped', 'is not a generated graph'
+        yield record
+        return
+    try:
+        if mode == 'neighbor':
+            check_sampler()
+    except ImportError as error:
+        record.status, record.reason = 'not available', str(error)
         yield record
         return
     spec = {

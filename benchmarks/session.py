@@ -173,3 +173,14 @@ def progress(text: str) -> None:
 def failures(records: list[Record]) -> Iterator[Record]:
     """Those of what is ours; a peer may fail."""
     return (r for r in records if r.ours and r.status == 'failed')
+
+
+def unavailable(records: list[Record]) -> list[str]:
+    """What is not installed, once for each family."""
+    return list(
+        dict.fromkeys(
+            f'{r.family}: {r.reason}'
+            for r in records
+            if r.status == 'not available'
+        )
+    )
