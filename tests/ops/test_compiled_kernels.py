@@ -36,7 +36,17 @@ def test_nothing_depends_on_the_order_of_threads(report):
         assert kernel['atomics'] == 0, name
 
 
-@pytest.mark.parametrize('case', ['fp32/64', 'fp32/192', 'bf16/64', 'fp64/64'])
+@pytest.mark.parametrize(
+    'case',
+    [
+        'sm_90/fp32/64',
+        'sm_90/fp32/192',
+        'sm_90/bf16/64',
+        'sm_90/fp64/64',
+        'sm_80/fp32/64',
+        'sm_100/fp32/64',
+    ],
+)
 def test_rows_are_read_16_bytes_a_lane(report, case):
     # Four entries in a round, at least one row of a lane each; and twice
     # that, with the self-loops, where both sides are in the kernel.

@@ -275,7 +275,8 @@ class Blocks(NamedTuple):
 #   channels fits into registers only in blocks of 32 rows.
 # - tf32x3: both operands are split into registers, which ends at 64 channels.
 # - ieee: products without tensor cores, unrolled over all channels.
-# - double: to be tested, and so the smallest.
+# - double: to be tested, and so the smallest. Sums have eight warps, as Triton
+#   3.6 spills with four.
 BLOCKS = {
     'half': {
         128: Blocks(64, 64, 4, 3),
@@ -293,7 +294,8 @@ BLOCKS = {
         256: Blocks(32, 16, 8, 2),
         512: Blocks(16, 16, 4, 2),
     },
-    'double': {512: Blocks(16, 16, 4, 2)},
+    'double_sum': {512: Blocks(16, 16, 8, 2)},
+    'double_grad': {256: Blocks(16, 16, 4, 2), 512: Blocks(16, 16, 8, 2)},
 }
 FINISH_BLOCK = 16
 
@@ -308,8 +310,8 @@ def _config(
     if kind == 'tf32x3' and num_channels > max(BLOCKS[kind]):
         kind = 'ieee'
     precision = 'tf32x3' if kind == 'tf32x3' else 'ieee'
-    if kind == 'ieee':
-        kind = 'ieee_grad' if of_grad else 'ieee_sum'
+    if kind in ('ieee', 'double'):
+        kind += '_grad' if of_grad else '_sum'
     sizes = [size for size in BLOCKS[kind] if size >= num_channels]
     if not sizes:
         raise ValueError(
@@ -323,7 +325,7 @@ def _config(
     return blocks, dict(
         NUM_CHANNELS=num_channels,
         OPERAND=operand,
-        ACC=tl.float64 if kind == 'double' else tl.float32,
+        ACC=tl.float64 if query.dtype == torch.double else tl.float32,
         PRECISION=precision,
         BLOCK_F=max(16, triton.next_power_of_2(num_channels)),
         num_warps=blocks.num_warps,
