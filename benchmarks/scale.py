@@ -13,6 +13,7 @@ from benchmarks.session import Session
 from diffmm_geo.training.neighbor_batches import check_sampler
 
 GRAPH, QUICK_GRAPH = 'power-1e6x1e6x5e7', 'power-600x500x6000'
+MODES = ('full', 'neighbor')
 PHASES = ('diffusion', 'generate', 'recommend')
 KEYS = ('seconds', 'cpu_s', 'timed_s', 'fraction', 'peak_bytes')
 CHANNELS, MODALITIES = 128, ('image', 'text')
@@ -29,13 +30,13 @@ SECONDS = 24 * 3600.0
 @family(
     'scale',
     'one epoch at a million users and items, by phases',
-    modes=('full', 'neighbor'),
+    modes=MODES,
 )
 def run(session: Session) -> Iterator[Record]:
     options = session.options
     default = QUICK_GRAPH if options.quick else GRAPH
     for graph in options.graphs or (default,):
-        for mode in options.modes or ('neighbor',):
+        for mode in session.modes(MODES, ('neighbor',)):
             yield from measure(session, graph, mode)
 
 

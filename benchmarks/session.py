@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,15 @@ class Session:
         out += [(middle, t, directions[0]) for t in dtypes]
         out += [(middle, dtypes[0], d) for d in directions]
         return list(dict.fromkeys(out))
+
+    def modes(
+        self, known: Collection[str], default: Collection[str]
+    ) -> list[str]:
+        """Those of a family that are asked for, or its default ones. The
+        families of `all` share the option, and have different modes.
+        """
+        chosen = self.options.modes or ()
+        return [m for m in chosen if m in known] or list(default)
 
     def graph_names(self, default: tuple[str, ...] = ()) -> list[str]:
         """The graphs as asked for, or the default ones that are at hand."""

@@ -110,6 +110,12 @@ def test_epochs_are_measured_by_phase(results):
     assert m['peak_bytes'] > m['base_bytes'] > 0
 
 
+def test_families_take_the_modes_that_they_have(results):
+    modes = {r['labels']['mode'] for r in of(results, 'growth')}
+    assert modes == {'fp32'}
+    assert {r['labels']['mode'] for r in of(results, 'scale')} == {'neighbor'}
+
+
 def test_growth_doubles(results):
     first, second = of(results, 'growth')
     for name in ('users', 'items', 'edges'):
