@@ -25,6 +25,17 @@ PACKAGES = (
 )
 
 
+def to_device(name: str) -> torch.device:
+    """The device of that name, if it can be used."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        text = str(error).split('\n')[0]
+        raise ValueError(f'argument --device: {text}') from None
+    return device
+
+
 def environment(device: torch.device) -> dict[str, Any]:
     """What a number depends on besides the code that was timed."""
     return {

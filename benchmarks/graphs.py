@@ -1,6 +1,11 @@
+"""Graphs to measure on. `python -m benchmarks.graphs ROOT NAME ...` makes
+generated ones beforehand, where large ones take minutes.
+"""
+
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +15,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from diffmm_geo.datasets.load_dataset import load_dataset
+from diffmm_geo.utils.atomic import atomic_path
 
 # What each data set is loaded with: where features cannot be had, none.
 REAL = {
@@ -73,7 +79,12 @@ def is_available(name: str, root: Path) -> bool:
 def load_graph(name: str, root: Path, seed: int = 0) -> Graph:
     sizes = parse_generated(name)
     if sizes is not None:
-        return Graph(name, *sizes[:2], power_law(*sizes, seed))
+        path = generated_path(name, root, seed)
+        if path.exists():
+            edge_index = torch.from_numpy(np.load(path))
+        else:
+            edge_index = power_law(*sizes, seed)
+        return Graph(name, *sizes[:2], edge_index)
     if not is_available(name, root):
         raise FileNotFoundError(
             f"no files of {name} in '{root / name / 'raw'}': put trnMat.pkl, "
@@ -89,6 +100,11 @@ def load_graph(name: str, root: Path, seed: int = 0) -> Graph:
         data['user', 'interacts', 'item'].edge_index,
         data,
     )
+
+
+def generated_path(name: str, root: Path, seed: int = 0) -> Path:
+    """Where a graph is that was generated beforehand."""
+    return root / f'{name}-{seed}.npy'
 
 
 def power_law(
@@ -140,9 +156,14 @@ def _ranks(
     return np.minimum(rank.astype(np.int64) - 1, size - 1)
 
 
-def to_data(graph: Graph, channels: int = 64, seed: int = 0) -> HeteroData:
-    """The data set that a trainer takes: the real one, or random features,
-    and an edge of each of up to 1,000 users held out for each split.
+def to_data(
+    graph: Graph,
+    channels: int | dict[str, int] = 64,
+    seed: int = 0,
+) -> HeteroData:
+    """The data set that a trainer takes: the real one, or random features (of
+    one modality, or of several by name), and an edge of each of up to 1,000
+    users held out for each split.
     """
     if graph.data is not None:
         return graph.data
@@ -151,9 +172,12 @@ def to_data(graph: Graph, channels: int = 64, seed: int = 0) -> HeteroData:
     data = HeteroData()
     data['user'].num_nodes = graph.num_users
     data['item'].num_nodes = graph.num_items
-    data['item'].x_image = torch.randn(
-        graph.num_items, channels, generator=generator
-    )
+    if isinstance(channels, int):
+        channels = {'image': channels}
+    for m, size in channels.items():
+        data['item'][f'x_{m}'] = torch.randn(
+            graph.num_items, size, generator=generator
+        )
     store = data['user', 'interacts', 'item']
     # Edges are sorted by user: a user's first and last, if it has three.
     count = torch.bincount(user, minlength=graph.num_users)
@@ -166,3 +190,17 @@ def to_data(graph: Graph, channels: int = 64, seed: int = 0) -> HeteroData:
     keep[last[chosen]] = keep[test] = False
     store.edge_index = graph.edge_index[:, keep]
     return data
+
+
+def main(root: str, *names: str) -> None:
+    for name in names:
+        sizes = parse_generated(check_name(name))
+        assert sizes is not None
+        path = generated_path(name, Path(root))
+        with atomic_path(str(path)) as temporary:
+            with open(temporary, 'wb') as file:
+                np.save(file, power_law(*sizes).numpy())
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

@@ -64,9 +64,10 @@ def measure(
     session: Session, family: str, cases: Iterable[Case]
 ) -> Iterator[Record]:
     """Checks, then times, the kernels for one problem, those of ours first,
-    which the others are compared with.
+    which the others are compared with, and it with the best peer.
     """
-    ours = None
+    ours: Record | None = None
+    peers: list[float] = []
     for case in cases:
         record = Record(family, case.labels, ours=case.ours)
         try:
@@ -77,11 +78,17 @@ def measure(
             record.reason = f'{type(error).__name__}: {text}'[:200]
             if session.options.device.type == 'cuda':
                 torch.cuda.empty_cache()  # What it had got.
-        if case.labels['backend'] == OURS:
-            ours = record.metrics.get('ms')
-        if ours and 'ms' in record.metrics:
-            record.metrics['speedup'] = record.metrics['ms'] / ours
+        if 'ms' in record.metrics:
+            ms = record.metrics['ms']
+            if case.labels['backend'] == OURS:
+                ours = record
+            elif not case.ours:
+                peers.append(ms)
+            if ours is not None:
+                record.metrics['speedup'] = ms / ours.metrics['ms']
         yield record
+    if ours is not None and peers:
+        ours.metrics['vs_best_peer'] = min(peers) / ours.metrics['ms']
 
 
 def _measure(session: Session, case: Case, record: Record) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.registry import Record
@@ -16,16 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Ceilings = dict[str, float]
-COLOURS = (
-    '#1f77b4',
-    '#ff7f0e',
-    '#2ca02c',
-    '#9467bd',
-    '#8c564b',
-    '#e377c2',
-    '#17becf',
-    '#bcbd22',
-)
+# Of the fastest peers; what else there is, is grey.
+COLOURS = ('#1f77b4', '#ff7f0e', '#2ca02c')
 PHASES = {
     'diffusion': '#1f77b4',
     'generate': '#ff7f0e',
@@ -41,9 +34,10 @@ def plot_channels(records: Sequence[Record], _: Ceilings) -> Figure | None:
     if len(_distinct(records, 'channels')) < 2:
         return None
     figure, axes = _panels(len(graphs))
+    styles = _styles(records)
     for ax, graph in zip(axes, graphs):
         chosen = [r for r in records if r.labels['graph'] == graph]
-        _lines(ax, chosen, 'channels', 'gb_per_s')
+        _lines(ax, chosen, styles, 'channels', 'gb_per_s')
         edges = chosen[0].labels['edges']
         ax.set(title=f'{graph}, {edges:,} edges', xlabel='channels')
         _log_x(ax, _distinct(chosen, 'channels'))
@@ -57,7 +51,7 @@ def plot_edges(records: Sequence[Record], _: Ceilings) -> Figure | None:
     if len(_distinct(records, 'edges')) < 2:
         return None
     figure, axes = _panels(1)
-    _lines(axes[0], records, 'edges', 'edges_per_s', 1e-6)
+    _lines(axes[0], records, _styles(records), 'edges', 'edges_per_s', 1e-6)
     channels = records[0].labels['channels']
     axes[0].set(title=f'{channels} channels', xlabel='edges')
     axes[0].set_yscale('log')
@@ -89,12 +83,8 @@ def plot_roofline(
                 [r.metrics['flop_per_byte'] for r in chosen],
                 [r.metrics['gflop_per_s'] for r in chosen],
                 s=34 if backend == 'ours' else 14,
-                alpha=1 if backend == 'ours' else 0.7,
                 linewidths=0,
-                color=style['color'],
-                marker=style['marker'],
-                label=backend,
-                zorder=3 if backend == 'ours' else 2,
+                **{k: v for k, v in style.items() if k != 'linewidth'},
             )
         ax.set(
             title=direction or '',
@@ -133,13 +123,14 @@ def plot_nodes(records: Sequence[Record], _: Ceilings) -> Figure | None:
     if len(_distinct(records, 'nodes')) < 2:
         return None
     figure, axes = _panels(2 * len(directions))
+    styles = _styles(records)
     for i, direction in enumerate(directions):
         chosen = [r for r in records if r.labels['direction'] == direction]
         for ax, metric, scale, what in (
             (axes[2 * i], 'ms', 1, 'milliseconds'),
             (axes[2 * i + 1], 'peak_bytes', 1e-6, 'peak MB'),
         ):
-            _lines(ax, chosen, 'nodes', metric, scale)
+            _lines(ax, chosen, styles, 'nodes', metric, scale)
             ax.set(title=f'{direction}: {what}', xlabel='nodes')
             ax.set_yscale('log')
             _log_x(ax, _distinct(chosen, 'nodes'))
@@ -238,29 +229,37 @@ def _distinct(records: Sequence[Record], label: str) -> list[Any]:
 
 
 def _styles(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    # What is ours is solid and round, peers are dashed and square.
+    # Fifteen colours cannot be told apart: ours and the fastest peers have
+    # names, the others are grey.
+    times: dict[str, list[float]] = {}
+    for r in records:
+        if 'ms' in r.metrics:
+            ms = r.metrics.get('speedup', r.metrics['ms'])
+            times.setdefault(r.labels['backend'], []).append(ms)
+    others = sorted(times, key=lambda name: geometric_mean(times[name]))
+    peers = [name for name in others if name.startswith('peer')]
+    if 'ours' in times:
+        others.remove('ours')
+    rivals = peers if 'ours' in times and peers else others
     out: dict[str, dict[str, Any]] = {}
-    names = dict.fromkeys(r.labels['backend'] for r in records)
-    ours = [n for n in names if n != 'ours' and not n.startswith('peer')]
-    peers = [n for n in names if n.startswith('peer')]
-    for i, name in enumerate(ours):
-        out[name] = {'color': COLOURS[i % 8], 'linestyle': '-', 'marker': 'o'}
-    for i, name in enumerate(peers):
-        out[name] = {'color': COLOURS[i % 8], 'linestyle': ':', 'marker': 's'}
-    if 'ours' in names:
-        style = {'color': 'black', 'linestyle': '-', 'marker': 'o'}
-        out = {'ours': {**style, 'linewidth': 2.5, 'zorder': 3}, **out}
-    return out
+    if 'ours' in times:
+        out['ours'] = {'color': 'black', 'linewidth': 2.5, 'zorder': 3}
+    for name, colour in zip(rivals, COLOURS):
+        out[name] = {'color': colour, 'zorder': 2}
+    out = {k: {'label': k, 'marker': 'o', **v} for k, v in out.items()}
+    grey = {'color': '#cccccc', 'marker': '.', 'linewidth': 1, 'zorder': 1}
+    return out | {name: grey for name in others if name not in out}
 
 
 def _lines(
     ax: Axes,
     records: Sequence[Record],
+    styles: dict[str, dict[str, Any]],
     label: str,
     metric: str,
     scale: float = 1.0,
 ) -> None:
-    for backend, style in _styles(records).items():
+    for backend, style in styles.items():
         chosen = [
             r
             for r in records
@@ -269,7 +268,7 @@ def _lines(
         chosen.sort(key=lambda r: r.labels[label])
         x = [r.labels[label] for r in chosen]
         y = [scale * r.metrics[metric] for r in chosen]
-        ax.plot(x, y, **{'markersize': 4, **style}, label=backend)
+        ax.plot(x, y, **{'markersize': 4, **style})
 
 
 def _log_x(ax: Axes, values: Sequence[int]) -> None:

@@ -118,10 +118,10 @@ class Problem:
     def __init__(self, session: Session, graph: Graph) -> None:
         self.session, self.graph = session, graph
         self.adj = BipartiteAdj.from_adj(
-            graph.edge_index,
+            graph.edge_index.to(session.options.device),
             (graph.num_users, graph.num_items),
             prepare=True,
-        ).to(session.options.device)
+        )
 
     def set(self, channels: int, dtype: str) -> None:
         self.channels, self.dtype = channels, dtype

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import geometric_mean
 from typing import Any
 
 from benchmarks.registry import Record
@@ -47,13 +48,15 @@ COLUMNS = {
     'bytes_per_edge': column('B/edge', 'bytes_per_edge'),
     'bytes_per_edge_ratio': column('max/min', 'bytes_per_edge_ratio'),
     'speedup': column('speed-up', 'speedup', 1, '{:.2f}x'.format),
+    'vs_best_peer': column('vs best peer', 'vs_best_peer', 1, '{:.2f}x'.format),
     'peak_bytes': column('peak MB', 'peak_bytes', 1e-6),
     'error': column('error', 'error', 1, '{:.0e}'.format),
 }
 FOOTNOTE = """\
 ms: median of the calls. GB/s: of compulsory bytes. of copy, of matmul: share
 of the rate of a large copy and a large matrix product. speed-up: how many
-times as fast `ours` is. error: against `naive` in float64.
+times as fast `ours` is. vs best peer: how many times as fast as the fastest
+peer. error: against `naive` in float64.
 """
 
 
@@ -124,4 +127,20 @@ def table(records: Sequence[Record]) -> str:
     out.insert(1, '-' * (sum(widths) + 2 * len(widths) - 2))
     if 'ms' in metrics:
         out += ['', FOOTNOTE.rstrip()]
+    if 'vs_best_peer' in metrics:
+        out += ['', summary(records)]
     return '\n'.join(out)
+
+
+def summary(records: Sequence[Record]) -> str:
+    """How `ours` compares with the fastest peer, over all problems."""
+    ratios = [
+        record.metrics['vs_best_peer']
+        for record in records
+        if 'vs_best_peer' in record.metrics
+    ]
+    mean, least = geometric_mean(ratios), min(ratios)
+    return (
+        f'ours vs best peer, {len(ratios)} problems: '
+        f'geometric mean {mean:.2f}x, minimum {least:.2f}x'
+    )

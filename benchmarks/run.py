@@ -6,7 +6,6 @@ python benchmarks/run.py epoch --root data --modes fp32 bf16
 """
 
 import argparse
-import importlib
 import math
 import shlex
 import signal
@@ -19,9 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks import report
+from benchmarks.device import to_device
+from benchmarks.families import FAMILIES
 from benchmarks.graphs import check_name
 from benchmarks.plots import draw
-from benchmarks.registry import FAMILIES, Record
+from benchmarks.registry import Record
 from benchmarks.scale import MIN_FRACTION
 from benchmarks.session import (
     Options,
@@ -32,18 +33,6 @@ from benchmarks.session import (
 )
 from benchmarks.timing import memory_limit
 from diffmm_geo.utils.atomic import atomic_path
-
-for name in (
-    'spmm',
-    'propagate',
-    'info_nce',
-    'generate',
-    'evaluate',
-    'epoch',
-    'growth',
-    'scale',
-):
-    importlib.import_module(f'benchmarks.{name}')
 
 
 def parse_args(argv: list[str] | None = None) -> tuple[list[str], Options]:
@@ -146,16 +135,6 @@ def check_choices(args: argparse.Namespace, names: list[str]) -> None:
         raise ValueError(
             f'argument --fraction: needs to be from {MIN_FRACTION} to 1'
         )
-
-
-def to_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:
-        text = str(error).split('\n')[0]
-        raise ValueError(f'argument --device: {text}') from None
-    return device
 
 
 def to_options(args: argparse.Namespace) -> Options:

@@ -58,6 +58,7 @@ def measure(session: Session, graph: str, mode: str) -> Iterator[Record]:
         return
     spec = {
         'graph': graph,
+        'root': str(options.root),
         'folder': None if options.scratch is None else str(options.scratch),
         'modalities': MODALITIES,
         'channels': CHANNELS,

@@ -57,7 +57,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         release_memory()
-        reset_peak()
+        begin_peak()
         self.last = max(2, math.ceil(self.fraction * self.num_steps))
         self._note()
 
@@ -68,7 +68,8 @@ class Phase:
     def step(self) -> None:
         self._note()
         done = len(self.times) - 1
-        report(f'{self.name}: step {done} of {self.num_steps}', self.times)
+        if done % max(1, self.num_steps // 10) == 0:
+            report(f'{self.name}: step {done} of {self.num_steps}', self.times)
         enough = self.last <= done < self.num_steps
         if enough and self._total(self.times, done) > self.long:
             raise PhaseEnd
@@ -97,6 +98,13 @@ class Phase:
             rate = (times[done] - times[1]) / (done - 1)
             seconds += rate * (self.num_steps - done)
         return seconds
+
+
+def begin_peak() -> None:
+    """Makes both peaks of memory start anew."""
+    reset_peak()
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
 
 
 def tell(metrics: dict[str, float]) -> dict[str, float]:
@@ -166,7 +174,7 @@ def write_folder(spec: dict[str, Any], folder: Path) -> None:
     """The data set as files: interactions, and features in half precision,
     of which a block of rows is held at a time.
     """
-    graph = load_graph(spec['graph'], folder, spec['seed'])
+    graph = load_graph(spec['graph'], Path(spec['root']), spec['seed'])
     store = to_data(graph, 1)['user', 'interacts', 'item']
     for name, key in (
         ('train', 'edge_index'),
@@ -198,7 +206,7 @@ def train(spec: dict[str, Any], folder: Path) -> None:
     release_memory()
     report('wrote the files', [start, time.perf_counter()])
 
-    reset_peak()
+    begin_peak()
     start, cpu_start = time.perf_counter(), time.process_time()
     data = load_folder(folder)
     config = DiffMMConfig(seed=spec['seed'], **spec['config'])

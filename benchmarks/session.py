@@ -63,7 +63,10 @@ class Session:
 
     options: Options
     command: str = ''
+    results: str = 'results.json'
     records: list[Record] = field(default_factory=list)
+    # What there was no time for.
+    left_out: list[str] = field(default_factory=list)
     complete: bool = False
 
     def __post_init__(self) -> None:
@@ -75,6 +78,9 @@ class Session:
         self.memory = min(self.options.memory, 0.9 * free)
         self.ceilings = device_info.ceilings(device)
         self._graph: Graph | None = None
+        # Once as much was freed, glibc keeps what is freed: if it was not by
+        # then, the first kernel would ask for its output's pages each time.
+        torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
     def choose(self, name: str, default: tuple, quick: tuple) -> tuple:
         """The values of an option: as asked for, or by default."""
@@ -163,13 +169,14 @@ class Session:
             'command': self.command,
             'started': self.started,
             'complete': self.complete,
+            'left_out': self.left_out,
             'environment': self.environment,
             'ceilings': self.ceilings,
             'records': [asdict(record) for record in self.records],
         }
 
     def write(self) -> None:
-        path = self.options.output / 'results.json'
+        path = self.options.output / self.results
         with atomic_path(str(path)) as temporary:
             text = json.dumps(self.to_dict(), indent=1)
             Path(temporary).write_text(f'{text}\n')

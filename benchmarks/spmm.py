@@ -47,12 +47,12 @@ def run(session: Session) -> Iterator[Record]:
 def normalized(graph: Graph, device: torch.device) -> SparseMatrix:
     """What carries items to users, with the weights of LightGCN."""
     adj = BipartiteAdj.from_adj(
-        graph.edge_index,
+        graph.edge_index.to(device),
         (graph.num_users, graph.num_items),
         prepare=True,
     )
     assert isinstance(adj.to_user, SparseMatrix)
-    return adj.to_user.to(device)
+    return adj.to_user
 
 
 def kernels(device: torch.device) -> dict[str, Peer]:

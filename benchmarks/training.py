@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 from benchmarks.child import answer
 from benchmarks.graphs import load_graph, to_data
 from benchmarks.timing import Timing, read_status
+from diffmm_geo.ops import backend
 from diffmm_geo.training import RECIPES, DiffMMConfig, DiffMMTrainer
 
 FAST = {
@@ -49,10 +52,16 @@ def peak_bytes(device: torch.device) -> float:
         return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
-def train(spec: dict[str, Any]) -> dict[str, Any]:
+def train(
+    spec: dict[str, Any],
+    after: Callable[[DiffMMTrainer], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """The metrics of a run, and what `after` finds out of its trainer."""
     if spec['threads'] is not None:
         torch.set_num_threads(spec['threads'])
     device = torch.device(spec['device'])
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
     base = peak_bytes(device)  # PyTorch itself
     graph = load_graph(spec['graph'], Path(spec['root']), spec['seed'])
     data = to_data(graph, spec.get('channels', 64), spec['seed'])
@@ -89,8 +98,12 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
             for name, value in seconds.items():
                 samples.setdefault(name, []).append(value)
 
-    trainer.fit(callback=on_epoch)
-    out = {'base_bytes': base, 'peak_bytes': peak_bytes(device)}
+    chosen = spec.get('backend')
+    with nullcontext() if chosen is None else backend(chosen):
+        trainer.fit(callback=on_epoch)
+        out = {'base_bytes': base, 'peak_bytes': peak_bytes(device)}
+        if after is not None:
+            out |= after(trainer)
     for name, values in samples.items():
         timing = Timing.of(values)
         out[f'{name}_s'] = timing.median

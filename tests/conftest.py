@@ -46,6 +46,7 @@ def pytest_addoption(parser):
         metavar='COUNT',
         help='the number of inputs to each reader (500)',
     )
+    parser.addoption('--device', help='of tests/device: cuda, or cpu')
 
 
 def pytest_runtest_setup(item):

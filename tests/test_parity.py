@@ -20,9 +20,20 @@ from diffmm_geo.nn import (
 )
 from diffmm_geo.nn.diffusion import modality_diffusion
 
+
+class Golden(dict):
+    r"""The numbers, on the default device."""
+
+    def __getitem__(self, key):
+        return super().__getitem__(key).to(torch.get_default_device())
+
+
 with np.load(Path(__file__).with_name('golden.npz')) as file:
-    GOLDEN = {key: torch.from_numpy(np.asarray(file[key])) for key in file
-              if file[key].dtype.kind != 'U'}  # fmt: skip
+    GOLDEN = Golden(
+        (key, torch.from_numpy(np.asarray(file[key])))
+        for key in file
+        if file[key].dtype.kind != 'U'
+    )
     MODALITIES = [str(m) for m in file['modalities']]
 NUM_USERS, NUM_ITEMS = int(GOLDEN['num_users']), int(GOLDEN['num_items'])
 CFG = {
@@ -30,11 +41,16 @@ CFG = {
     for key, value in GOLDEN.items()
     if key.startswith('cfg_')
 }
-EDGE_INDEX = GOLDEN['edge_index']
-FEATURES = {m: GOLDEN[f'x_{m}'] for m in MODALITIES}
 
 per_modality = pytest.mark.parametrize('m', MODALITIES)
 per_anchor = pytest.mark.parametrize('anchor', ['modality', 'main'])
+
+
+@pytest.fixture(autouse=True)
+def device(request):
+    r"""The CPU, or that of `--device`."""
+    with torch.device(request.config.getoption('--device') or 'cpu') as device:
+        yield device
 
 
 def check(actual, key, atol=1e-6):
@@ -46,15 +62,20 @@ def check(actual, key, atol=1e-6):
 
 def entries(prefix):
     return {
-        key.removeprefix(prefix): value
-        for key, value in GOLDEN.items()
+        key.removeprefix(prefix): GOLDEN[key]
+        for key in GOLDEN
         if key.startswith(prefix)
     }
 
 
+def features():
+    return {m: GOLDEN[f'x_{m}'] for m in MODALITIES}
+
+
 def rows(users=None):
     x = torch.zeros(NUM_USERS, NUM_ITEMS)
-    x[EDGE_INDEX[0], EDGE_INDEX[1]] = 1.0
+    user, item = GOLDEN['edge_index']
+    x[user, item] = 1.0
     return x if users is None else x[users]
 
 
@@ -65,7 +86,7 @@ def generated_edges(m):
 
 
 def edge_index_dict():
-    return {('user', 'interacts', 'item'): EDGE_INDEX} | {
+    return {('user', 'interacts', 'item'): GOLDEN['edge_index']} | {
         ('user', f'denoised_{m}', 'item'): generated_edges(m)
         for m in MODALITIES
     }
@@ -98,7 +119,7 @@ def model():
     out = DiffMM(
         NUM_USERS,
         NUM_ITEMS,
-        {m: x.size(1) for m, x in FEATURES.items()},
+        {m: x.size(1) for m, x in features().items()},
         CFG['latdim'],
         CFG['gnn_layer'],
         CFG['ris_adj_lambda'],
@@ -217,7 +238,7 @@ def test_generated_edges_in_hidden_size(diffusion, m, monkeypatch):
     # Not by way of `sample()`.
     monkeypatch.setattr(diffusion, 'sample', None)
     k = int(GOLDEN['edges_per_user'])
-    out = diffusion.sample_edges(m, EDGE_INDEX, NUM_USERS, k)
+    out = diffusion.sample_edges(m, GOLDEN['edge_index'], NUM_USERS, k)
     assert out.equal(generated_edges(m))
 
 
@@ -232,7 +253,7 @@ def test_generated_edges_of_dense_rows(diffusion, m):
 def test_generated_edges_in_blocks(diffusion, m, monkeypatch):
     monkeypatch.setattr(modality_diffusion, 'BLOCK_SIZE', 7 * 16)
     k = int(GOLDEN['edges_per_user'])
-    out = diffusion.sample_edges(m, EDGE_INDEX, NUM_USERS, k)
+    out = diffusion.sample_edges(m, GOLDEN['edge_index'], NUM_USERS, k)
     assert out.equal(generated_edges(m))
 
 
@@ -243,7 +264,7 @@ def joint(edge_index):
 
 
 def test_normalized_adjacency():
-    check(joint(EDGE_INDEX), 'adj_dense')
+    check(joint(GOLDEN['edge_index']), 'adj_dense')
 
 
 @per_modality
@@ -253,7 +274,7 @@ def test_normalized_adjacency_of_generated_graph(m):
 
 @per_modality
 def test_projection(model, m):
-    check(model.projected(FEATURES)[m], f'projected_{m}')
+    check(model.projected(features())[m], f'projected_{m}')
 
 
 @pytest.mark.parametrize('prepared', [False, True])
@@ -262,13 +283,13 @@ def test_output(model, node_type, prepared):
     graphs = edge_index_dict()
     if prepared:
         graphs = model.adjacency_dict(graphs)
-    check(model(FEATURES, graphs)[node_type], f'{node_type}_out')
+    check(model(features(), graphs)[node_type], f'{node_type}_out')
 
 
 @per_modality
 @pytest.mark.parametrize('node_type', ['user', 'item'])
 def test_modality_view(model, node_type, m):
-    views = model.modality_views(FEATURES, edge_index_dict())
+    views = model.modality_views(features(), edge_index_dict())
     check(views[m][node_type], f'{node_type}_view_{m}')
 
 
@@ -292,7 +313,7 @@ def contrastive_loss(out, views, anchor):
 
 
 def test_bpr_loss(model):
-    check(bpr_loss(model(FEATURES, edge_index_dict())), 'bpr_loss')
+    check(bpr_loss(model(features(), edge_index_dict())), 'bpr_loss')
 
 
 def test_reg_loss(model):
@@ -301,7 +322,7 @@ def test_reg_loss(model):
 
 @per_anchor
 def test_contrastive_loss(model, anchor):
-    out, views = model.forward_with_views(FEATURES, edge_index_dict())
+    out, views = model.forward_with_views(features(), edge_index_dict())
     loss = contrastive_loss(out, views, anchor)
     check(loss, f'contrastive_loss_{anchor}_anchor', atol=0)
 
@@ -312,7 +333,7 @@ def test_gradients(model, anchor, prepared):
     graphs = edge_index_dict()
     if prepared:
         graphs = model.adjacency_dict(graphs)
-    out, views = model.forward_with_views(FEATURES, graphs)
+    out, views = model.forward_with_views(features(), graphs)
     loss = bpr_loss(out) + CFG['reg'] * model.reg_loss()
     (loss + contrastive_loss(out, views, anchor)).backward()
 
@@ -340,7 +361,7 @@ def test_metric(metric):
         GOLDEN['eval_scores'],
         torch.eye(NUM_ITEMS),
         GOLDEN['eval_test_edge_index'],
-        EDGE_INDEX,
+        GOLDEN['edge_index'],
         k=5,
     )
     assert out[f'{metric}@5'] == pytest.approx(

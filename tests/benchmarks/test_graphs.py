@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from benchmarks.graphs import check_name, load_graph, power_law, to_data
+from benchmarks.graphs import check_name, load_graph, main, power_law, to_data
 
 
 @pytest.mark.parametrize('size', [(1000, 500, 10_000), (50, 2000, 300)])
@@ -44,8 +44,8 @@ def test_power_law_refuses_what_it_cannot_make(size):
         power_law(*size)
 
 
-def test_names():
-    graph = load_graph('power-1e3', root=None)
+def test_names(tmp_path):
+    graph = load_graph('power-1e3', tmp_path)
     assert (graph.num_users, graph.num_items, graph.num_edges) == (
         100,
         50,
@@ -57,8 +57,8 @@ def test_names():
             check_name(name)
 
 
-def test_held_out_edges_are_no_others():
-    graph = load_graph('power-300x200x2000', root=None)
+def test_held_out_edges_are_no_others(tmp_path):
+    graph = load_graph('power-300x200x2000', tmp_path)
     data = to_data(graph, channels=4)
     store = data['user', 'interacts', 'item']
     parts = [
@@ -70,3 +70,13 @@ def test_held_out_edges_are_no_others():
     both = torch.cat(parts, dim=1)
     assert torch.equal(both.unique(dim=1), graph.edge_index)
     assert data['item'].x_image.size() == (200, 4)
+
+
+def test_a_graph_that_was_made_beforehand_is_read(tmp_path):
+    expected = load_graph('power-300x200x2000', tmp_path).edge_index
+    main(str(tmp_path), 'power-300x200x2000')
+    (path,) = tmp_path.iterdir()
+    assert load_graph('power-300x200x2000', tmp_path).edge_index.equal(expected)
+    path.write_bytes(b'')
+    with pytest.raises(EOFError):
+        load_graph('power-300x200x2000', tmp_path)

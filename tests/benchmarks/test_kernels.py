@@ -3,9 +3,10 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks import propagate, spmm
+from benchmarks import propagate, report, spmm
 from benchmarks.graphs import load_graph
 from benchmarks.kernels import Case, measure, relative_error
+from benchmarks.registry import Record
 from benchmarks.session import Options, Session, failures, unavailable
 from benchmarks.spmm_peers import PEERS, Peer
 from diffmm_geo import ops
@@ -109,14 +110,31 @@ def test_speedup_is_over_ours(session):
             edges=100,
         )
 
-    cases = [case('ours', 0.004), case('peer-slow', 0.04)]
-    ours, peer = measure(session, 'test', cases)
+    cases = [case('ours', 0.004), case('naive', 0.001)]
+    cases += [case('peer-slow', 0.04), case('peer-slower', 0.08)]
+    cases[0].ours = cases[1].ours = True
+    records = list(measure(session, 'test', cases))
+    ours, _, peer, _ = records
     assert ours.metrics['speedup'] == 1
     assert 4 < peer.metrics['speedup'] < 20
+    assert ours.metrics['vs_best_peer'] == peer.metrics['speedup']
+    assert all('vs_best_peer' not in r.metrics for r in records[1:])
     m = peer.metrics
     assert m['gb_per_s'] == pytest.approx(1e3 / m['ms'])
     assert m['share_of_copy'] == pytest.approx(m['gb_per_s'] / 10)
     assert m['edges_per_s'] == pytest.approx(1e5 / m['ms'])
+
+
+def test_summary_is_over_problems():
+    ours = [
+        Record('test', {'backend': 'ours'}, metrics={'ms': 1, **m})
+        for m in ({'vs_best_peer': 4.0}, {'vs_best_peer': 0.25}, {})
+    ]
+    *_, last = report.table(ours).splitlines()
+    assert last == (
+        'ours vs best peer, 2 problems: geometric mean 1.00x, minimum 0.25x'
+    )
+    assert 'vs best peer, ' not in report.table(ours[2:])
 
 
 def _sleep(seconds):

@@ -90,22 +90,6 @@ class TestDiffMMTrainer(Protocol):
         with pytest.raises(ValueError, match="'cuda_graphs'"):
             self.make(planted(), cuda_graphs=True)
 
-    @pytest.mark.gpu
-    def test_cuda_graphs(self, planted):
-        losses = []
-        for cuda_graphs in (False, True):
-            config = DiffMMConfig(
-                num_epochs=3,
-                batch_size=8,
-                embedding_dim=8,
-                hidden_channels=8,
-                k=3,
-                cuda_graphs=cuda_graphs,
-            )
-            trainer = DiffMMTrainer(planted(), config, device='cuda')
-            losses.append([r['loss']['bpr'] for r in trainer.fit()])
-        assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-
     def test_state_dict_holds_the_graphs(self, planted):
         trainer = self.make(planted(), num_epochs=2)
         trainer.fit()

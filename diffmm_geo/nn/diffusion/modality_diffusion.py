@@ -14,6 +14,7 @@ from diffmm_geo.nn.modality_name import module_name
 from diffmm_geo.nn.pretrained import Pretrained
 from diffmm_geo.ops import topk_items
 from diffmm_geo.ops.bag import bag
+from diffmm_geo.ops.block_size import block_size
 from diffmm_geo.ops.diffused_linear import (
     diffused_linear_dense,
     diffused_linear_gram,
@@ -44,7 +45,7 @@ from diffmm_geo.utils.checks import (
     check_type,
 )
 
-# Hidden states in flight at a time: 8 MiB in float32, which stays in cache.
+# Hidden states at a time on a CPU: 8 MiB in float32, which stays in cache.
 BLOCK_SIZE = 2**21
 
 # Rows of noise, and rows whose outputs are squared, a batch where users are
@@ -509,7 +510,7 @@ class ModalityDiffusion(Pretrained):
 
         dense = sampling_steps > 0 or sampling_noise or denoiser.normalize
         width = self.num_items if dense else max(denoiser.hidden_channels)
-        height = max(1, BLOCK_SIZE // width)
+        height = max(1, block_size(BLOCK_SIZE, device) // width)
         reverse = None if dense else self._reverse(denoiser)
         user_row: Tensor | None = None
         if sampling_steps == 0 and not sampling_noise:

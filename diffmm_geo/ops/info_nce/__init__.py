@@ -24,6 +24,7 @@ def info_nce(
     temperature: float = 0.5,
     num_candidates: int | None = None,
     sample: tuple[Tensor, Tensor] | None = None,
+    backend: str | None = None,
 ) -> Tensor:
     r"""The InfoNCE loss between two views of the same nodes
 
@@ -54,6 +55,11 @@ def info_nce(
             :math:`- \log \pi_j` is added to its logit, which makes the
             estimate of the sum unbiased. :obj:`num_candidates` then draws
             from these. (default: :obj:`None`)
+        backend (str, optional): :obj:`"blockwise"`, or :obj:`"triton"` for
+            our kernels on a GPU, which take all nodes as candidates. By
+            default :obj:`"blockwise"`, unless the
+            :meth:`~diffmm_geo.ops.backend` context says :obj:`"triton"`.
+            (default: :obj:`None`)
 
     Shapes:
         - **anchor:** :math:`(N, F)`
@@ -64,8 +70,8 @@ def info_nce(
 
     Raises:
         ValueError: If shapes or types do not fit, :obj:`index` is empty or
-            out of range, or :obj:`temperature` or :obj:`num_candidates` is
-            not positive.
+            out of range, :obj:`temperature` or :obj:`num_candidates` is not
+            positive, or the backend is unknown or not available.
 
     Example:
         >>> import torch
@@ -86,7 +92,13 @@ def info_nce(
     if sample is not None:
         sample = check_sample(sample, anchor.size(0))
     return info_nce_views(
-        anchor, [candidate], index, temperature, num_candidates, sample
+        anchor,
+        [candidate],
+        index,
+        temperature,
+        num_candidates,
+        sample,
+        backend,
     )
 
 

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from diffmm_geo.ops.block_size import block_size
 from diffmm_geo.ops.product import compute_dtype, matmul
 
-# Cosines in flight at a time: 4 MiB, which stays in cache.
+# Cosines in flight at a time on a CPU: 4 MiB, which stays in cache.
 BLOCK_BYTES = 2**22
 MAX_CANDIDATES = 2**14
 
@@ -41,7 +42,7 @@ class _InfoNCE(torch.autograd.Function):
             columns = candidate.to(low)
             width = min(columns.size(0), MAX_CANDIDATES)
             size = columns.element_size() * width
-            height = max(1, BLOCK_BYTES // size)
+            height = max(1, block_size(BLOCK_BYTES, query.device) // size)
             for start in range(0, query.size(0), height):
                 rows = slice(start, start + height)
                 total += _rows(

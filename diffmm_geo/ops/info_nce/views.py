@@ -5,10 +5,14 @@ from torch import Tensor
 
 from diffmm_geo.ops.product import compute_dtype
 from diffmm_geo.ops.runs_triton import runs_triton
+from diffmm_geo.ops.spmm.registry import chosen_backend
 from diffmm_geo.ops.unit_rows import unit_rows
+from diffmm_geo.utils.checks import check_choice
 
 from .blockwise import info_nce_blockwise
 from .triton import info_nce_triton
+
+BACKENDS = ('blockwise', 'triton')
 
 
 def info_nce_views(
@@ -18,14 +22,19 @@ def info_nce_views(
     temperature: float,
     num_candidates: int | None = None,
     sample: tuple[Tensor, Tensor] | None = None,
+    backend: str | None = None,
 ) -> Tensor:
     r"""The sum of the losses of several views against one anchor, in one
-    pass: blocks of cosines, or on a GPU, our own kernels.
+    pass: blocks of cosines, or with :obj:`backend="triton"`, our own kernels.
 
     :obj:`sample` are distinct nodes and the number of nodes that each stands
     for, one over its probability to be among them; see
     :func:`~diffmm_geo.nn.info_nce`.
     """
+    takes_all = sample is None and (
+        num_candidates is None or num_candidates >= anchor.size(0)
+    )
+    backend = _find_backend(backend, index.device, takes_all)
     dtype = torch.promote_types(anchor.dtype, candidates[0].dtype)
     # Sums over all nodes need more digits than half precision has.
     compute = torch.promote_types(dtype, torch.float)
@@ -41,11 +50,9 @@ def info_nce_views(
     max_logit, num_nodes = 1.0 / temperature, anchor.size(0)
 
     column_weight = None
-    if sample is None and (
-        num_candidates is None or num_candidates >= num_nodes
-    ):
+    if takes_all:
         views = [unit_rows(view.to(compute)) for view in candidates]
-        if index.is_cuda and runs_triton(index.device):
+        if backend == 'triton':
             low = compute_dtype(query)
             loss = info_nce_triton(
                 query.to(low),
@@ -88,6 +95,29 @@ def info_nce_views(
         column_weight,
     )
     return loss.to(dtype)
+
+
+def _find_backend(
+    name: str | None, device: torch.device, takes_all: bool
+) -> str:
+    # A context is a preference, an argument is a demand.
+    if name is None:
+        prefers_triton = chosen_backend() == 'triton'
+        if prefers_triton and takes_all and runs_triton(device):
+            return 'triton'
+        return 'blockwise'
+    check_choice('backend', name, BACKENDS)
+    if name == 'triton' and not runs_triton(device):
+        raise ValueError(
+            f"'backend' needs to be one that runs on '{device}' (got "
+            f"'triton', which needs a GPU and the package triton)"
+        )
+    if name == 'triton' and not takes_all:
+        raise ValueError(
+            "'backend' needs to be 'blockwise' where candidates are a sample "
+            "(got 'triton')"
+        )
+    return name
 
 
 def _sample(

@@ -9,6 +9,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.index import index2ptr
 
 from .narrow import narrow
+from .padded_bags import PaddedBags
 from .row_segments import RowSegments
 
 # The longest segments are what a small graph waits for: 32 entries are eight
@@ -31,6 +32,7 @@ class CSRPattern:
     col: Tensor
     size: tuple[int, int]
     _ones: dict[torch.dtype, Tensor] = field(default_factory=dict, repr=False)
+    _bags: dict[int, PaddedBags] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_sorted(
@@ -85,6 +87,14 @@ class CSRPattern:
                 self.nnz, dtype=dtype, device=self.col.device
             )
         return self._ones[dtype]
+
+    def padded_bags(self, num_threads: int) -> PaddedBags:
+        r"""The rows as bags, shared evenly among so many threads."""
+        if num_threads not in self._bags:
+            self._bags[num_threads] = PaddedBags.from_rowptr(
+                self.narrow_rowptr, num_threads
+            )
+        return self._bags[num_threads]
 
     @cached_property
     def segments(self) -> RowSegments:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -22,18 +24,24 @@ class EmbeddingBag(Backend):
         value: Tensor | None,
         x: Tensor,
     ) -> Tensor:
+        on_cpu = x.device.type == 'cpu'
+        bags = pattern.padded_bags(torch.get_num_threads() if on_cpu else 1)
         out: Tensor
         out, *_ = torch.embedding_bag(
             x,
             pattern.narrow_col,
-            pattern.narrow_rowptr,
+            bags.offsets,
             mode=0,  # The sum.
             per_sample_weights=value,
             include_last_offset=True,
         )
+        if out.size(0) > pattern.size[0]:
+            # Without `data`, autograd would forbid to change a view in place.
+            out = out.narrow(0, bags.num_front, pattern.size[0]).data
         return out
 
 
+@cache
 def has_fast_kernel(dtype: torch.dtype) -> bool:
     r"""Whether FBGEMM has a kernel for a type on this CPU; PyTorch's own is
     slower than a product with a CSR matrix.

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from .backend import Backend
 from .csr_pattern import CSRPattern
+from .sampled_product import sampled_product_blockwise
 
 
 class Naive(Backend):
@@ -20,3 +21,11 @@ class Naive(Backend):
             message = value.view(-1, 1) * message
         out = message.new_zeros(pattern.size[0], x.size(1))
         return out.index_add(0, pattern.row, message)
+
+    def sampled_product(
+        self,
+        pattern: CSRPattern,
+        a: Tensor,
+        b: Tensor,
+    ) -> Tensor:
+        return sampled_product_blockwise(pattern, a, b)

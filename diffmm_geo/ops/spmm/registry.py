@@ -32,8 +32,9 @@ _chosen: ContextVar[str | None] = ContextVar('backend', default=None)
 
 @contextmanager
 def backend(name: str) -> Iterator[None]:
-    r"""A context in which :meth:`~diffmm_geo.ops.spmm` uses the backend of
-    that name, unless it is told otherwise by its argument.
+    r"""A context that sets the default backend of :meth:`~diffmm_geo.ops.spmm`
+    and :meth:`~diffmm_geo.ops.propagate`. :obj:`'triton'` also selects the
+    Triton kernels of :meth:`~diffmm_geo.nn.info_nce`.
 
     Args:
         name (str): One of :obj:`available_backends(device)`.
@@ -70,13 +71,19 @@ def default_backend(
     r"""The backend that is used where none is asked for, on a device for a
     type.
     """
-    device = check_device_name(device)
-    order = ['torch_csr']
+    return _default(check_device_name(device), dtype)
+
+
+def _default(device: torch.device, dtype: torch.dtype) -> str:
     if device.type == 'cpu' and has_fast_kernel(dtype):
-        order = ['embedding_bag']
-    if device.type == 'cuda':
-        order = ['torch_sparse', 'torch_csr']
-    return next(n for n in order if BACKENDS[n].is_available(device))
+        return 'embedding_bag'
+    # On a GPU, cuSPARSE: no other backend has been timed on one.
+    return 'torch_csr'
+
+
+def chosen_backend() -> str | None:
+    r"""The name that the :meth:`backend` context holds, if any."""
+    return _chosen.get()
 
 
 def find_backend(
@@ -85,8 +92,9 @@ def find_backend(
     dtype: torch.dtype,
 ) -> Backend:
     r"""The backend by its name, by the context, or by default."""
+    name = _chosen.get() if name is None else name
     if name is None:
-        name = _chosen.get() or default_backend(device, dtype)
+        return BACKENDS[_default(device, dtype)]
     found = BACKENDS[check_choice('backend', name, BACKENDS)]
     if not found.is_available(device):
         raise ValueError(

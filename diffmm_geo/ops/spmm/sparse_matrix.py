@@ -21,8 +21,6 @@ class SparseMatrix:
         value (torch.Tensor, optional): The values, :obj:`[E]`; all are one
             if there are none.
         pattern_t (CSRPattern): Where those of the transpose are.
-        value_t (torch.Tensor, optional): The values of the transpose,
-            :obj:`[E]`.
         perm (torch.Tensor): The permutation with
             :obj:`value_t = value[perm]`.
 
@@ -38,8 +36,20 @@ class SparseMatrix:
     pattern: CSRPattern
     value: Tensor | None
     pattern_t: CSRPattern
-    value_t: Tensor | None
     perm: Tensor
+    _value_t: Tensor | None = None
+
+    @property
+    def value_t(self) -> Tensor | None:
+        r"""The values of the transpose, :obj:`[E]`: of values that were set,
+        they are gathered where they are asked for.
+        """
+        if self._value_t is None and self.value is not None:
+            # With its history, whoever asks first.
+            with torch.inference_mode(False):
+                value_t = self.value[self.perm]
+            object.__setattr__(self, '_value_t', value_t)
+        return self._value_t
 
     @classmethod
     def from_coo(
@@ -93,8 +103,8 @@ class SparseMatrix:
             CSRPattern.from_sorted(row, col, size),
             value,
             CSRPattern.from_sorted(col[perm], row[perm], size_t),
-            None if value is None else value[perm],
             perm,
+            None if value is None else value[perm],
         )
 
     @property
@@ -114,13 +124,12 @@ class SparseMatrix:
             self.perm.numel(), device=self.perm.device
         )
         return SparseMatrix(
-            self.pattern_t, self.value_t, self.pattern, self.value, inverse
+            self.pattern_t, self.value_t, self.pattern, inverse, self.value
         )
 
     def set_value(self, value: Tensor | None) -> SparseMatrix:
         r"""The same pattern with other values (in CSR order)."""
-        value_t = None if value is None else value[self.perm]
-        return replace(self, value=value, value_t=value_t)
+        return replace(self, value=value, _value_t=None)
 
     def to(
         self,
@@ -141,8 +150,8 @@ class SparseMatrix:
             self.pattern.to(perm.device),
             move(self.value),
             self.pattern_t.to(perm.device),
-            move(self.value_t),
             perm,
+            move(self._value_t),
         )
 
     def __repr__(self) -> str:

@@ -67,7 +67,13 @@ def spmm(
 
 
 def _spmm(backend: Backend, matrix: SparseMatrix, x: Tensor) -> Tensor:
-    out = _SpMM.apply(backend, matrix, matrix.value, x.contiguous())
+    value, x = matrix.value, x.contiguous()
+    # What autograd does not record is not to wait for it.
+    if not torch.is_grad_enabled() or not (
+        x.requires_grad or (value is not None and value.requires_grad)
+    ):
+        return backend(matrix.pattern, detach(value), x.detach())
+    out = _SpMM.apply(backend, matrix, value, x)
     assert isinstance(out, Tensor)
     return out
 

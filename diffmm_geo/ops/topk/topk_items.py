@@ -1,6 +1,7 @@
 import torch
 from torch import Tensor
 
+from diffmm_geo.ops.block_size import block_size
 from diffmm_geo.ops.item_lists import ItemLists
 from diffmm_geo.ops.product import compute_dtype, matmul
 from diffmm_geo.utils.checks import (
@@ -11,7 +12,7 @@ from diffmm_geo.utils.checks import (
     check_vector,
 )
 
-# Scores in flight at a time: 16 MiB in float32.
+# Scores in flight at a time on a CPU: 16 MiB in float32.
 BLOCK_SIZE = 2**22
 # Items in a block of scores, so that it is high enough for a fast product.
 # To select several of them costs more than to find the highest.
@@ -91,7 +92,7 @@ def topk_items(
     out = torch.empty(num_queries, k, dtype=torch.long, device=query.device)
     width = MAX_BLOCK_ITEMS_TOP_1 if k == 1 else max(MAX_BLOCK_ITEMS, k)
     width = min(num_items, width)
-    height = max(1, BLOCK_SIZE // width)
+    height = max(1, block_size(BLOCK_SIZE, query.device) // width)
     lists = exclude.blocks(height) if exclude is not None else None
     for start in range(0, num_queries, height):
         rows = slice(start, start + height)

@@ -12,17 +12,12 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 2**22
 
 
-def sampled_product(pattern: CSRPattern, a: Tensor, b: Tensor) -> Tensor:
-    r"""The entries of :math:`\mathbf{A} \mathbf{B}^{\top}` where
-    :obj:`pattern` has its own, in CSR order: the gradient of a product with
-    respect to the values. Half precision is summed up in single, in which
-    the result is.
-
-    Shapes:
-        - **a:** :math:`(N, F)`
-        - **b:** :math:`(M, F)`
-        - **output:** :math:`(E)`
-    """
+def sampled_product_blockwise(
+    pattern: CSRPattern,
+    a: Tensor,
+    b: Tensor,
+) -> Tensor:
+    r"""The formula, a block of entries at a time."""
     row, col = pattern.row, pattern.col
     block = max(1, BLOCK_SIZE // max(1, a.size(1)))
     dtype = torch.promote_types(a.dtype, torch.float)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import TracebackType
+
+from benchmarks.device import ROOT
+from benchmarks.gpu.graphs import NAMES
+from benchmarks.gpu.phase import PHASES, Spec, end, wait
+
+(PEERS,) = (phase for phase in PHASES if phase.in_background)
+
+
+class Background:
+    """What runs beside the first phases, on cores that these leave idle: the
+    build of peers, and the generation of large graphs.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self.peers: subprocess.Popen | None = None
+        if spec.sources is not None:
+            self.peers = PEERS.start(spec, 0.0)
+        self.graphs: subprocess.Popen | None = None
+        if not spec.quick and spec.device != 'cpu':
+            names = [n for n in NAMES if n.endswith(('e7', 'e8'))]
+            self.graphs = subprocess.Popen(
+                [sys.executable, '-m', 'benchmarks.graphs', spec.scratch]
+                + names,
+                cwd=ROOT,
+                start_new_session=True,
+            )
+
+    def wait(self, seconds: float) -> str:
+        """Waits for peers, as timings need idle cores. Graphs that are not
+        ready are made where they are used.
+        """
+        outcome = 'left out: needs --sources'
+        if self.peers is not None:
+            outcome = wait(self.peers, seconds)
+        return outcome
+
+    def __enter__(self) -> Background:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in (self.peers, self.graphs):
+            if process is not None:
+                end(process)

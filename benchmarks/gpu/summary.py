@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.results import read
+from benchmarks.report import number
+
+MAX_LINES = 80
+# At most so many failures are named.
+MAX_FAILURES = 25
+# What is compared with what, in the phase of kernels.
+OURS, BASELINES = ('ours', 'triton'), ('peer', 'naive')
+
+
+def failures(output: Path, outcomes: dict[str, str]) -> Iterator[str]:
+    """What is wrong with the library: phases that broke off, cases whose
+    numbers are wrong, and kernels of ours that failed.
+    """
+    for name, outcome in outcomes.items():
+        if outcome.startswith('FAILED'):
+            yield f'{name}: {outcome}'
+    for case in read(output / 'correctness.json').get('cases', ()):
+        if case['outcome'] == 'failed':
+            message = ' '.join(case.get('message', '').split())
+            yield f'{case["name"]}: {message[-120:]}'
+    for name in ('kernels', 'scale'):
+        for record in read(output / f'{name}.json').get('records', ()):
+            if record['ours'] and record['status'] == 'failed':
+                labels = ' '.join(map(str, record['labels'].values()))
+                yield f'{record["family"]} {labels}: {record["reason"]}'
+    for record in read(output / 'epoch.json').get('records', ()):
+        if record['status'] == 'failed':
+            yield f'epoch {epoch_name(record)}: {record["reason"]}'
+
+
+def unavailable(output: Path) -> list[str]:
+    """What is not installed, once for each family."""
+    found = (
+        f'{record["family"]}: {record["reason"]}'
+        for name in ('kernels', 'scale')
+        for record in read(output / f'{name}.json').get('records', ())
+        if record['status'] == 'not available'
+    )
+    return list(dict.fromkeys(found))
+
+
+def summarize(output: Path, outcomes: dict[str, str], seconds: float) -> str:
+    lines = [f'{seconds:.0f} s', *environment_lines(output)]
+    lines += [f'{name}: {outcome}' for name, outcome in outcomes.items()]
+    wrong = list(failures(output, outcomes))
+    lines += ['', f'failed: {len(wrong)}', *wrong[:MAX_FAILURES]]
+    lines += [f'not available: {text}' for text in unavailable(output)]
+    for part in (
+        correctness_lines(output),
+        epoch_lines(output),
+        scale_lines(output),
+        kernel_lines(output),
+    ):
+        if part:
+            lines += ['', *part]
+    if len(lines) > MAX_LINES:
+        lines[MAX_LINES - 1 :] = [f'... the rest is in {output}']
+    return '\n'.join(line[:160] for line in lines)
+
+
+def environment_lines(output: Path) -> list[str]:
+    found = read(output / 'environment.json')
+    if 'ceilings' not in found:
+        return []
+    e, rates = found['environment'], found['ceilings']
+    versions = ', '.join(f'{k} {v}' for k, v in e['versions'].items() if v)
+    products = ', '.join(
+        f'{name.removeprefix("matmul_")} {rate / 1e12:.1f}'
+        for name, rate in rates.items()
+        if name != 'copy'
+    )
+    return [
+        f'{e["device"]}, driver {e["driver"]}, commit {e["commit"]}',
+        versions,
+        f'copy {rates["copy"] / 1e9:.0f} GB/s; products in TFLOP/s: {products}',
+    ]
+
+
+def correctness_lines(output: Path) -> list[str]:
+    found = read(output / 'correctness.json')
+    outcomes = [case['outcome'] for case in found.get('cases', ())]
+    if not outcomes:
+        return []
+    counts = ', '.join(
+        f'{outcomes.count(name)} {name}' for name in dict.fromkeys(outcomes)
+    )
+    more = '' if found['complete'] else ' (not all were run)'
+    return [f'correctness: {counts}{more}']
+
+
+def epoch_name(record: dict[str, Any]) -> str:
+    graphs = ' with CUDA graphs' if record['cuda_graphs'] else ''
+    return f'{record["mode"]} {record["backend"]}{graphs}'
+
+
+def epoch_lines(output: Path) -> list[str]:
+    found = read(output / 'epoch.json')
+    lines = [f'epoch on {found["graph"]}, seconds:'] if found else []
+    for record in found.get('records', ()):
+        m = record['metrics']
+        if 'epoch_s' not in m:
+            continue
+        phases = ' + '.join(
+            number(m[f'{name}_s'])
+            for name in ('diffusion', 'generate', 'recommend')
+        )
+        text = f'{number(m["epoch_s"])} = {phases}'
+        if 'launches' in m:
+            text += (
+                f', {m["launches_per_step"]:.0f} launches and '
+                f'{m["waits_per_step"]:.1f} waits a step'
+            )
+        peak = m['peak_bytes'] / 1e9
+        lines.append(f'  {epoch_name(record)}: {text}, {peak:.2f} GB')
+    return lines
+
+
+def scale_lines(output: Path) -> list[str]:
+    return [
+        f'scale {record["labels"]["phase"]}: '
+        f'{number(record["metrics"]["seconds"])} s, '
+        f'{record["metrics"]["peak_bytes"] / 1e9:.1f} GB'
+        for record in read(output / 'scale.json').get('records', ())
+        if 'seconds' in record['metrics']
+    ]
+
+
+def kernel_lines(output: Path) -> list[str]:
+    """For each kernel on each input, ours and the best of the others, then the
+    geometric mean of each family.
+    """
+    problems: dict[tuple, dict[str, dict[str, float]]] = {}
+    for record in read(output / 'kernels.json').get('records', ()):
+        if 'ms' not in record['metrics']:
+            continue
+        labels = dict(record['labels'])
+        backend = labels.pop('backend')
+        key = record['family'], *map(str, labels.values())
+        problems.setdefault(key, {})[backend] = record['metrics']
+    lines, ratios = [], {}
+    for (family, *labels), found in problems.items():
+        peers = {k: m for k, m in found.items() if k.startswith(BASELINES)}
+        ours = {k: m for k, m in found.items() if k in OURS}
+        if not peers or not ours:
+            continue
+        peer = min(peers, key=lambda k: peers[k]['ms'])
+        parts = []
+        for name, m in ours.items():
+            ratio = peers[peer]['ms'] / m['ms']
+            ratios.setdefault((family, name), []).append(ratio)
+            share = f'{100 * m["share_of_copy"]:.0f} %'
+            parts.append(f'{name} {number(m["ms"])} ms {share} {ratio:.2f}x')
+        text = f'{peer} {number(peers[peer]["ms"])} ms'
+        lines.append(
+            f'  {family} {" ".join(labels)}: {"; ".join(parts)}; {text}'
+        )
+    heads = []
+    for (family, name), values in ratios.items():
+        mean = math.exp(sum(map(math.log, values)) / len(values))
+        heads.append(
+            f'{family}: {name} against the best of the others, geometric mean '
+            f'{mean:.2f}x, least {min(values):.2f}x, {len(values)} rows'
+        )
+    title = ['kernels (of copy: share of the bandwidth of a copy):']
+    return heads + title + lines if lines else []
