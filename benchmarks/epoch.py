@@ -27,7 +27,7 @@ def run(session: Session) -> Iterator[Record]:
     else:
         names = session.graph_names(('tiktok', 'movielens-100k'))
     for name in names:
-        for mode in session.choose('modes', tuple(MODES), tuple(MODES)):
+        for mode in session.modes(MODES, MODES):
             yield measure_epoch(session, name, mode)
 
 

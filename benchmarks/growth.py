@@ -34,7 +34,8 @@ FIRST_GUESS = 4.0
     modes=tuple(MODES),
 )
 def run(session: Session) -> Iterator[Record]:
-    for mode in session.choose('modes', ('fp32', 'scalable'), ('scalable',)):
+    default = ('scalable',) if session.options.quick else ('fp32', 'scalable')
+    for mode in session.modes(MODES, default):
         yield from grow(session, mode)
 
 

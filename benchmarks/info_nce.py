@@ -21,25 +21,31 @@ BLOCK_SIZE = 2**27
 
 
 def linear_cross_entropy(
-    options: object,
+    chunked: bool,
     anchor: Tensor,
     candidate: Tensor,
     index: Tensor,
     temperature: float,
 ) -> Tensor:
     """InfoNCE with PyTorch's fused classifier loss (since 2.13)."""
+    options = torch.nn.LinearCrossEntropyOptions() if chunked else None
     query = F.normalize(anchor[index], dim=-1) / temperature
     return F.linear_cross_entropy(
         query, F.normalize(candidate, dim=-1), index, options=options
     )
 
 
-KERNELS: dict[str, Callable] = {OURS: info_nce, 'naive': info_nce_naive}
-if hasattr(F, 'linear_cross_entropy'):
-    KERNELS['peer-linear-ce'] = partial(linear_cross_entropy, None)
-    chunks = torch.nn.LinearCrossEntropyOptions()
-    KERNELS['peer-linear-ce-chunked'] = partial(linear_cross_entropy, chunks)
-KERNELS['peer-compile'] = torch.compile(info_nce_naive)
+KERNELS: dict[str, Callable] = {
+    OURS: info_nce,
+    'naive': info_nce_naive,
+    'peer-linear-ce': partial(linear_cross_entropy, False),
+    'peer-linear-ce-chunked': partial(linear_cross_entropy, True),
+    'peer-compile': torch.compile(info_nce_naive),
+}
+UNAVAILABLE: dict[str, str] = {}
+if not hasattr(F, 'linear_cross_entropy'):
+    for name in ('peer-linear-ce', 'peer-linear-ce-chunked'):
+        UNAVAILABLE[name] = 'needs PyTorch 2.13'
 # Only on request, as it takes a while to start.
 OPTIONAL = ('peer-compile',)
 # Implementations that never hold all cosines.
@@ -115,6 +121,7 @@ class Problem:
                 flops=flops,
                 extra=max(4, size) * matrices * BATCH_SIZE * nodes,
                 ours=name in (OURS, 'naive'),
+                unavailable=UNAVAILABLE.get(name, ''),
             )
 
     def make(self, backward: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -42,6 +42,8 @@ class Case:
     edges: float | None = None
     extra: float = 0.0
     ours: bool = False
+    # What is not installed, if so.
+    unavailable: str = ''
 
 
 def relative_error(
@@ -91,6 +93,9 @@ def measure(
 
 def _measure(session: Session, case: Case, record: Record) -> None:
     device, metrics = session.options.device, record.metrics
+    if case.unavailable:
+        record.status, record.reason = 'not available', case.unavailable
+        return
     rate = session.ceilings.get(f'matmul_{case.labels.get("dtype")}')
     if case.bytes + case.extra > session.memory:
         gigabytes = (case.bytes + case.extra) / 1e9

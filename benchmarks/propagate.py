@@ -16,10 +16,9 @@ from benchmarks.kernels import OURS, TOLERANCE, Case, measure, relative_error
 from benchmarks.plots import plot_channels, plot_edges, plot_roofline
 from benchmarks.registry import Record, family
 from benchmarks.session import Session
-from benchmarks.spmm import CHANNELS, QUICK_CHANNELS
+from benchmarks.spmm import CHANNELS, QUICK_CHANNELS, backends
 from benchmarks.spmm import reference as spmm_reference
 from diffmm_geo.nn.conv.bipartite_lg_conv import BipartiteLGConv
-from diffmm_geo.ops import available_backends
 from diffmm_geo.ops.spmm import BACKENDS
 from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
 
@@ -37,6 +36,8 @@ class Kernel:
     build: Callable[[Any], Any] = lambda adj: adj
     joint: bool = False
     gathers: bool = False
+    # What is not installed, if so.
+    unavailable: str = ''
 
 
 def joint_edges(adj: BipartiteAdj) -> tuple[Tensor, Tensor]:
@@ -80,16 +81,17 @@ def kernels(device: torch.device) -> dict[str, Kernel]:
         pass
     else:
         out = {OURS: Kernel(step), 'conv': out[OURS]}
-        names = getattr(module, 'available_backends', available_backends)
-        for name in names(device):
-            if name != 'triton' or device.type == 'cuda':
-                out[name] = Kernel(partial(step, backend=name))
+        for name, reason in backends(device).items():
+            step_of = partial(step, backend=name)
+            out[name] = Kernel(step_of, unavailable=reason)
     out['peer-lgconv'] = Kernel(lg_conv, joint_edges, True, True)
     out['peer-lgconv-csr'] = Kernel(lg_conv, joint_csr, True)
-    if WITH_TORCH_SPARSE:
-        out['peer-lgconv-torch-sparse'] = Kernel(
-            lg_conv, joint_torch_sparse, True
-        )
+    out['peer-lgconv-torch-sparse'] = Kernel(
+        lg_conv,
+        joint_torch_sparse,
+        True,
+        unavailable='' if WITH_TORCH_SPARSE else 'needs torch-sparse',
+    )
     return out
 
 
@@ -158,6 +160,7 @@ class Problem:
                 edges=edges,
                 extra=messages if kernel.gathers else 0,
                 ours=not kernel.joint,
+                unavailable=kernel.unavailable,
             )
 
     def make(self, kernel: Kernel, backward: bool) -> tuple:

@@ -6,7 +6,8 @@ from typing import Any
 
 # 'failed': raised an error, or has a wrong output; never timed.
 # 'skipped': not tried, as it would not fit or would take too long.
-STATUSES = ('ok', 'failed', 'skipped')
+# 'not available': not tried, as it needs a package that is not installed.
+STATUSES = ('ok', 'failed', 'skipped', 'not available')
 
 
 @dataclass

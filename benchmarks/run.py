@@ -24,7 +24,13 @@ from benchmarks.graphs import check_name
 from benchmarks.plots import draw
 from benchmarks.registry import Record
 from benchmarks.scale import MIN_FRACTION
-from benchmarks.session import Options, Session, failures, progress
+from benchmarks.session import (
+    Options,
+    Session,
+    failures,
+    progress,
+    unavailable,
+)
 from benchmarks.timing import memory_limit
 from diffmm_geo.utils.atomic import atomic_path
 
@@ -215,6 +221,8 @@ def main(argv: list[str] | None = None) -> int:
         progress(f'error: {error}')
         return 2
     progress(f"\nresults.json, tables and plots are in '{options.output}'")
+    for text in unavailable(session.records):
+        progress(f'not available: {text}')
     wrong = list(failures(session.records))
     for record in wrong:
         progress(f'FAILED {report.line(record)}')

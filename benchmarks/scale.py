@@ -10,8 +10,10 @@ from benchmarks.child import LimitError, run_child
 from benchmarks.graphs import parse_generated
 from benchmarks.registry import Record, family
 from benchmarks.session import Session
+from diffmm_geo.training.neighbor_batches import check_sampler
 
 GRAPH, QUICK_GRAPH = 'power-1e6x1e6x5e7', 'power-600x500x6000'
+MODES = ('full', 'neighbor')
 PHASES = ('diffusion', 'generate', 'recommend')
 KEYS = ('seconds', 'cpu_s', 'timed_s', 'fraction', 'peak_bytes')
 CHANNELS, MODALITIES = 128, ('image', 'text')
@@ -28,13 +30,13 @@ SECONDS = 24 * 3600.0
 @family(
     'scale',
     'one epoch at a million users and items, by phase',
-    modes=('full', 'neighbor'),
+    modes=MODES,
 )
 def run(session: Session) -> Iterator[Record]:
     options = session.options
     default = QUICK_GRAPH if options.quick else GRAPH
     for graph in options.graphs or (default,):
-        for mode in options.modes or ('neighbor',):
+        for mode in session.modes(MODES, ('neighbor',)):
             yield from measure(session, graph, mode)
 
 
@@ -45,6 +47,13 @@ def measure(session: Session, graph: str, mode: str) -> Iterator[Record]:
     sizes = parse_generated(graph)
     if sizes is None:
         record.status, record.reason = 'skipped', 'is not a generated graph'
+        yield record
+        return
+    try:
+        if mode == 'neighbor':
+            check_sampler()
+    except ImportError as error:
+        record.status, record.reason = 'not available', str(error)
         yield record
         return
     spec = {

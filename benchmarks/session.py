@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,15 @@ class Session:
         out += [(middle, dtypes[0], d) for d in directions]
         return list(dict.fromkeys(out))
 
+    def modes(
+        self, known: Collection[str], default: Collection[str]
+    ) -> list[str]:
+        """Those of a family that are asked for, or its default ones. The
+        families of `all` share the option, and have different modes.
+        """
+        chosen = self.options.modes or ()
+        return [m for m in chosen if m in known] or list(default)
+
     def graph_names(self, default: tuple[str, ...] = ()) -> list[str]:
         """The requested graphs, or the available default ones."""
         names = self.options.graphs
@@ -182,3 +191,14 @@ def progress(text: str) -> None:
 def failures(records: list[Record]) -> Iterator[Record]:
     """The failures of our own code; peers may fail."""
     return (r for r in records if r.ours and r.status == 'failed')
+
+
+def unavailable(records: list[Record]) -> list[str]:
+    """What is not installed, once for each family."""
+    return list(
+        dict.fromkeys(
+            f'{r.family}: {r.reason}'
+            for r in records
+            if r.status == 'not available'
+        )
+    )

@@ -58,17 +58,27 @@ def normalized(graph: Graph, device: torch.device) -> SparseMatrix:
 def kernels(device: torch.device) -> dict[str, Peer]:
     """By name: ours with its default and with each backend, and the peers."""
 
-    def ours(backend: str | None) -> Peer:
+    def ours(backend: str | None, unavailable: str = '') -> Peer:
         return Peer(
             lambda matrix, value: matrix.set_value(value),
             partial(spmm, backend=backend),
             gathers=backend in GATHERS,
+            unavailable=unavailable,
         )
 
-    names = available_backends(device)
-    if device.type != 'cuda' and 'triton' in names:
-        names.remove('triton')  # Its interpreter is for tests.
-    return {OURS: ours(None), **{n: ours(n) for n in names}, **PEERS}
+    named = {n: ours(n, reason) for n, reason in backends(device).items()}
+    return {OURS: ours(None), **named, **PEERS}
+
+
+def backends(device: torch.device) -> dict[str, str]:
+    """Ours by name, each with why it cannot be measured, if so."""
+    available = available_backends(device)
+    return {
+        n: '' if n in available else f'{n!r} is not installed for {device.type}'
+        for n in BACKENDS
+        # On a CPU, it is interpreted, which is for tests.
+        if n != 'triton' or device.type == 'cuda'
+    }
 
 
 class Problem:
@@ -137,6 +147,7 @@ class Problem:
             edges=edges,
             extra=extra,
             ours=name not in PEERS,
+            unavailable=kernel.unavailable,
         )
 
     def inputs(self) -> tuple[Tensor, Tensor, Tensor]:

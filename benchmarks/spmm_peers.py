@@ -36,6 +36,8 @@ class Peer:
     half: bool = True
     # Only on request, as it takes a while to start.
     optional: bool = False
+    # What is not installed, if so.
+    unavailable: str = ''
 
 
 def build_coo(matrix: SparseMatrix, value: Tensor) -> Tensor:
@@ -152,8 +154,15 @@ PEERS: dict[str, Peer] = {
         gathers=True,
         optional=True,
     ),
+    'peer-torch-sparse': Peer(
+        build_torch_sparse,
+        matmul_torch_sparse,
+        unavailable='' if WITH_TORCH_SPARSE else 'needs torch-sparse',
+    ),
+    'peer-scatter': Peer(
+        build_edges,
+        matmul_scatter,
+        gathers=True,
+        unavailable='' if WITH_TORCH_SCATTER else 'needs torch-scatter',
+    ),
 }
-if WITH_TORCH_SPARSE:
-    PEERS['peer-torch-sparse'] = Peer(build_torch_sparse, matmul_torch_sparse)
-if WITH_TORCH_SCATTER:
-    PEERS['peer-scatter'] = Peer(build_edges, matmul_scatter, gathers=True)

@@ -1,4 +1,6 @@
 import os
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 import torch
@@ -13,6 +15,28 @@ from torch_geometric.data import HeteroData
 from diffmm_geo.sparse import BipartiteAdj
 
 pytest.register_assert_rewrite('tests.tasks.task_protocol')
+
+
+def mend_interpreter():
+    r"""The interpreter of Triton 3.6 takes the :obj:`int` of arrays of one
+    entry, which NumPy 2.5 does not give.
+    """
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patch_lang_tensor(tensor, scope):
+        patch(tensor, scope)
+        scope.set_attr(
+            tensor, '__index__', lambda self: self.handle.data.item()
+        )
+
+    interpreter._patch_lang_tensor = patch_lang_tensor
+
+
+with suppress(PackageNotFoundError):
+    if version('triton').startswith('3.6.'):
+        mend_interpreter()
 
 
 def pytest_addoption(parser):

@@ -36,11 +36,23 @@ def failures(output: Path, outcomes: dict[str, str]) -> Iterator[str]:
             yield f'epoch {epoch_name(record)}: {record["reason"]}'
 
 
+def unavailable(output: Path) -> list[str]:
+    """What is not installed, once for each family."""
+    found = (
+        f'{record["family"]}: {record["reason"]}'
+        for name in ('kernels', 'scale')
+        for record in read(output / f'{name}.json').get('records', ())
+        if record['status'] == 'not available'
+    )
+    return list(dict.fromkeys(found))
+
+
 def summarize(output: Path, outcomes: dict[str, str], seconds: float) -> str:
     lines = [f'{seconds:.0f} s', *environment_lines(output)]
     lines += [f'{name}: {outcome}' for name, outcome in outcomes.items()]
     wrong = list(failures(output, outcomes))
     lines += ['', f'failed: {len(wrong)}', *wrong[:MAX_FAILURES]]
+    lines += [f'not available: {text}' for text in unavailable(output)]
     for part in (
         correctness_lines(output),
         epoch_lines(output),

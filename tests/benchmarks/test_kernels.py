@@ -7,7 +7,7 @@ from benchmarks import propagate, report, spmm
 from benchmarks.graphs import load_graph
 from benchmarks.kernels import Case, measure, relative_error
 from benchmarks.registry import Record
-from benchmarks.session import Options, Session
+from benchmarks.session import Options, Session, failures, unavailable
 from benchmarks.spmm_peers import PEERS, Peer
 from diffmm_geo import ops
 
@@ -75,6 +75,26 @@ def test_kernel_that_would_not_fit_is_skipped(session, problem):
     case.make = lambda: pytest.fail('should not be tried')
     (record,) = measure(session, 'spmm', [case])
     assert record.status == 'skipped' and '1000000 GB' in record.reason
+
+
+def test_kernel_that_is_not_installed_is_not_tried(session, problem):
+    peer = Peer(lambda *a: a, lambda *a: a, unavailable='needs a package')
+    case = problem().case('absent', peer)
+    case.make = lambda: pytest.fail('should not be tried')
+    (record,) = measure(session, 'spmm', [case])
+    assert record.status == 'not available' and not record.metrics
+    assert unavailable([record, record]) == ['spmm: needs a package']
+    assert not list(failures([record]))
+
+
+def test_backends_that_are_not_installed_are_named(session, monkeypatch):
+    monkeypatch.setattr('torch_geometric.typing.WITH_TORCH_SPARSE', False)
+    cpu = session.options.device
+    reason = "'torch_sparse' is not installed for cpu"
+    for kernels in (spmm.kernels(cpu), propagate.kernels(cpu)):
+        assert kernels['torch_sparse'].unavailable == reason
+        assert not kernels['naive'].unavailable
+        assert 'triton' not in kernels
 
 
 def test_speedup_is_over_ours(session):
@@ -150,6 +170,8 @@ def test_peers_are_right_on_copies_of_their_inputs(problem, name, direction):
     peer = PEERS[name]
     if peer.optional or direction not in peer.directions:
         pytest.skip('is not measured')
+    if peer.unavailable:
+        pytest.skip(peer.unavailable)
     case = problem(direction).case(name, peer)
     inputs = case.make()
     assert case.check(case.fn(*inputs)) < 1e-6
@@ -161,6 +183,8 @@ def test_peers_are_right_on_copies_of_their_inputs(problem, name, direction):
 def test_steps_are_right_on_copies_of_their_inputs(session, name):
     from benchmarks.timing import clone
 
+    if reason := propagate.kernels(session.options.device)[name].unavailable:
+        pytest.skip(reason)
     graph = load_graph('power-60x40x300', session.options.root)
     problem = propagate.Problem(session, graph)
     problem.set(8, 'float32')

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ RUN = Path(__file__).parents[2] / 'benchmarks' / 'run.py'
 # As for users, without Triton's interpreter as a backend.
 ENV = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
 TINY = 'power-60x40x300'
+# Of backends, what is optional.
+NEEDS = {'torch_sparse': 'torch_sparse', 'scatter': 'torch_scatter'}
 
 
 def run(*args, check=True):
@@ -70,7 +73,10 @@ def test_every_family_is_measured(results):
     for family in ('spmm', 'propagate', 'info_nce', 'generate', 'evaluate'):
         for record in of(results, family):
             if record['ours']:
-                assert record['status'] == 'ok', record
+                package = NEEDS.get(record['labels']['backend'], 'torch')
+                is_installed = find_spec(package) is not None
+                status = 'ok' if is_installed else 'not available'
+                assert record['status'] == status, record
             if record['status'] != 'ok':
                 assert record['reason']
                 assert 'ms' not in record['metrics']
@@ -102,6 +108,12 @@ def test_epochs_are_measured_by_phase(results):
     assert m['epoch_s'] == pytest.approx(sum(m[p] for p in phases))
     assert m['evaluate_s'] > 0
     assert m['peak_bytes'] > m['base_bytes'] > 0
+
+
+def test_families_take_the_modes_that_they_have(results):
+    modes = {r['labels']['mode'] for r in of(results, 'growth')}
+    assert modes == {'fp32'}
+    assert {r['labels']['mode'] for r in of(results, 'scale')} == {'neighbor'}
 
 
 def test_growth_doubles(results):

@@ -4,19 +4,22 @@ from pathlib import Path
 import pytest
 
 from benchmarks import scale
-from benchmarks.run import parse_args
+from benchmarks.run import main, parse_args
 from benchmarks.session import Options, Session
-from diffmm_geo.training import DiffMMConfig
+from diffmm_geo.training import DiffMMConfig, neighbor_batches
 
 GRAPH = 'power-60x50x400'
 
 
-@pytest.fixture
-def session(monkeypatch, tmp_path):
+@pytest.fixture(params=['full', 'neighbor'])
+def session(request, monkeypatch, tmp_path):
+    if request.param == 'neighbor':
+        pytest.importorskip('torch_sparse')
     monkeypatch.setattr('benchmarks.device.ceilings', lambda device: {})
     return Session(
         Options(
             graphs=(GRAPH,),
+            modes=(request.param,),
             threads=1,
             fraction=0.1,
             scratch=tmp_path / 'new' / 'scratch',
@@ -61,6 +64,19 @@ def test_a_phase_that_fails_leaves_those_before(session, monkeypatch):
     assert first.labels['phase'] == 'prepare' and first.status == 'ok'
     assert last.labels['phase'] == 'epoch' and last.status == 'failed'
     assert '12.0 GB' in last.reason
+
+
+def test_without_a_sampler_is_no_failure(monkeypatch, tmp_path, capsys):
+    typing = neighbor_batches.torch_geometric.typing
+    monkeypatch.setattr(typing, 'WITH_TORCH_SPARSE', False)
+    monkeypatch.setattr(typing, 'WITH_PYG_LIB', False)
+    options = ['--graphs', GRAPH, '--output', str(tmp_path)]
+    assert main(['scale', *options]) == 0
+    (record,) = json.loads((tmp_path / 'results.json').read_text())['records']
+    assert record['status'] == 'not available' and record['ours']
+    table = (tmp_path / 'scale.txt').read_text()
+    assert 'not available: batching' in table
+    assert 'not available: scale: batching' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('mode', ['full', 'neighbor'])

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,11 +29,16 @@ def shop(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def run_example():
+    # PyTorch 2.14 warns of what PyG 2.8 does when it is imported.
+    ignored = 'ignore:`torch.jit.script` is deprecated:FutureWarning'
+    env = {**os.environ, 'PYTHONWARNINGS': ignored}
+
     def run(name, *args):
         return subprocess.run(
             [sys.executable, EXAMPLES / name, *map(str, args)],
             capture_output=True,
             text=True,
+            env=env,
         )
 
     return run

@@ -1,6 +1,6 @@
-r"""Compiles each kernel for Hopper, without a GPU, and prints its resources as
-JSON. It runs in its own process, since kernels that were defined with
-`TRITON_INTERPRET=1` do not compile.
+r"""Compiles each kernel for Ampere, Hopper and Blackwell, without a GPU, and
+prints its resources as JSON. It runs in its own process, since kernels that
+were defined with `TRITON_INTERPRET=1` do not compile.
 """
 
 import json
@@ -45,9 +45,12 @@ KERNELS = {
 }
 CASES = [('fp32', 64), ('fp32', 192), ('fp32', 300)]
 CASES += [('bf16', 64), ('bf16', 50), ('fp64', 64)]
+# All cases for Hopper, and one for each of the others.
+TARGETS = [(90, *case) for case in CASES]
+TARGETS += [(80, *CASES[0]), (100, *CASES[0])]
 
 
-def compile_kernel(kernel, missing, dtype, channels):
+def compile_kernel(kernel, missing, arch, dtype, channels):
     size = SIZE[dtype]
     acc = 'fp64' if dtype == 'fp64' else 'fp32'
     names = kernel.arg_names
@@ -82,7 +85,7 @@ def compile_kernel(kernel, missing, dtype, channels):
             if 'BLOCK_E' in names and name == 'out_ptr':
                 signature[name] = '*' + acc
     source = ASTSource(kernel, signature, constants, attrs)
-    return triton.compile(source, target=GPUTarget('cuda', 90, 32))
+    return triton.compile(source, target=GPUTarget('cuda', arch, 32))
 
 
 def resources(cubin):
@@ -103,12 +106,12 @@ def resources(cubin):
 
 def main():
     report = {}
-    for dtype, channels in CASES:
+    for arch, dtype, channels in TARGETS:
         for name, (kernel, missing) in KERNELS.items():
-            out = compile_kernel(kernel, missing, dtype, channels)
+            out = compile_kernel(kernel, missing, arch, dtype, channels)
             ptx = out.asm['ptx']
             wide = re.findall(r'\bld\.global\S*\.v(?:4\.b32|2\.b64)', ptx)
-            report[f'{name}/{dtype}/{channels}'] = {
+            report[f'{name}/sm_{arch}/{dtype}/{channels}'] = {
                 'wide_loads': len(wide),
                 'atomics': len(re.findall(r'\b(?:atom|red)\.global', ptx)),
                 **resources(out.asm['cubin']),

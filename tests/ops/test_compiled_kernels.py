@@ -36,7 +36,17 @@ def test_no_atomics(report):
         assert kernel['atomics'] == 0, name
 
 
-@pytest.mark.parametrize('case', ['fp32/64', 'fp32/192', 'bf16/64', 'fp64/64'])
+@pytest.mark.parametrize(
+    'case',
+    [
+        'sm_90/fp32/64',
+        'sm_90/fp32/192',
+        'sm_90/bf16/64',
+        'sm_90/fp64/64',
+        'sm_80/fp32/64',
+        'sm_100/fp32/64',
+    ],
+)
 def test_lanes_load_16_bytes(report, case):
     # Each round loads four entries, plus self-loops. Kernels with both sides
     # load twice as many.

@@ -21,6 +21,8 @@ triton = pytest.importorskip('triton')
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 ROOT = Path(__file__).parents[2]
 DTYPES = [torch.half, torch.bfloat16, torch.float, torch.double]
+# Of tensor cores, by architecture.
+PRODUCTS = {80: 'mma.sync', 90: 'wgmma.mma_async', 100: 'tcgen05.mma'}
 
 
 def naive(query, candidates, index, weight):
@@ -237,10 +239,10 @@ def test_bad_input():
 
 
 class Compiled:
-    r"""Replaces a kernel: compiles it for sm_90 instead of launching it."""
+    r"""Replaces a kernel: compiles it instead of launching it."""
 
-    def __init__(self, kernel, facts):
-        self.kernel, self.facts = kernel, facts
+    def __init__(self, kernel, arch, facts):
+        self.kernel, self.arch, self.facts = kernel, arch, facts
 
     def __getitem__(self, grid):
         return self
@@ -280,7 +282,7 @@ class Compiled:
         with contextlib.redirect_stdout(log):
             out = triton.compile(
                 ASTSource(self.kernel, signature, constants, divisible),
-                target=GPUTarget('cuda', 90, 32),
+                target=GPUTarget('cuda', self.arch, 32),
                 options={k: v for k, v in kwargs.items() if k not in names},
             )
         spills = re.search(r'(\d+) bytes spill stores', log.getvalue())
@@ -288,8 +290,7 @@ class Compiled:
         self.facts.append(
             {
                 'name': self.kernel.__name__,
-                'wgmma': 'wgmma.mma_async' in out.asm['ptx'],
-                'mma': 'mma.sync' in out.asm['ptx'],
+                **{p: p in out.asm['ptx'] for p in PRODUCTS.values()},
                 'spills': int(spills[1]),
                 'registers': int(registers[1]),
                 'shared': out.metadata.shared,
@@ -298,7 +299,7 @@ class Compiled:
 
 
 def compile_kernels(
-    dtype, channels, precision, batch_size=70, num_nodes=150, views=2
+    arch, dtype, channels, precision, batch_size=70, num_nodes=150, views=2
 ):
     r"""Runs in its own process, where kernels are not interpreted."""
     from diffmm_geo.ops.info_nce import triton_kernels
@@ -311,7 +312,7 @@ def compile_kernels(
     )
     for name in ('_sum_exp', '_finish', '_grad'):
         kernel = getattr(triton_kernels, name)
-        setattr(triton_kernels, name, Compiled(kernel, facts))
+        setattr(triton_kernels, name, Compiled(kernel, arch, facts))
     inputs = [x.detach() for x in inputs]
     for online in (False, True):
         _, lse = triton_kernels.info_nce_forward(*inputs, online, precision)
@@ -344,20 +345,22 @@ def compiled(tmp_path, *args):
 
 
 @pytest.mark.parametrize(
-    ('dtype', 'channels', 'precision'),
+    ('arch', 'dtype', 'channels', 'precision'),
     [
-        ('bfloat16', 64, 'ieee'),
-        ('float16', 64, 'ieee'),
-        ('float32', 64, 'ieee'),
-        ('float32', 64, 'tf32x3'),
-        ('float64', 64, 'ieee'),
-        ('bfloat16', 256, 'tf32x3'),
-        ('bfloat16', 304, 'ieee'),
-        ('float32', 256, 'ieee'),
+        (90, 'bfloat16', 64, 'ieee'),
+        (90, 'float16', 64, 'ieee'),
+        (90, 'float32', 64, 'ieee'),
+        (90, 'float32', 64, 'tf32x3'),
+        (90, 'float64', 64, 'ieee'),
+        (90, 'bfloat16', 256, 'tf32x3'),
+        (90, 'bfloat16', 304, 'ieee'),
+        (90, 'float32', 256, 'ieee'),
+        (80, 'bfloat16', 64, 'ieee'),
+        (100, 'bfloat16', 64, 'ieee'),
     ],
 )
-def test_compiles_for_hopper(tmp_path, dtype, channels, precision):
-    facts = compiled(tmp_path, dtype, channels, precision)
+def test_compiles(tmp_path, arch, dtype, channels, precision):
+    facts = compiled(tmp_path, arch, dtype, channels, precision)
     assert [f['name'] for f in facts] == [
         *['_sum_exp', '_finish'] * 2,
         *['_grad'] * 2,
@@ -368,10 +371,10 @@ def test_compiles_for_hopper(tmp_path, dtype, channels, precision):
         if fact['name'] == '_finish' or dtype == 'float64':
             continue
         if dtype != 'float32' and channels > 256:
-            assert fact['mma'], facts
+            assert fact['mma.sync'], facts
         elif dtype != 'float32' or precision == 'tf32x3':
-            assert fact['wgmma'], facts
+            assert fact[PRODUCTS[arch]], facts
 
 
 def test_compiles_for_one_of_each(tmp_path):
-    assert len(compiled(tmp_path, 'bfloat16', 1, 'ieee', 1, 1, 1)) == 6
+    assert len(compiled(tmp_path, 90, 'bfloat16', 1, 'ieee', 1, 1, 1)) == 6

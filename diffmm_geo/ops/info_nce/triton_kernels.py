@@ -221,7 +221,8 @@ class Blocks(NamedTuple):
 #   gradient of 512 channels fits into registers in blocks of 32 rows only.
 # - tf32x3: both operands are split in registers, up to 64 channels.
 # - ieee: products without tensor cores, unrolled over all channels.
-# - double: for tests only, hence small.
+# - double: for tests only, hence small. Sums have eight warps, as Triton 3.6
+#   spills with four.
 BLOCKS = {
     'half': {
         128: Blocks(64, 64, 4, 3),
@@ -239,7 +240,8 @@ BLOCKS = {
         256: Blocks(32, 16, 8, 2),
         512: Blocks(16, 16, 4, 2),
     },
-    'double': {512: Blocks(16, 16, 4, 2)},
+    'double_sum': {512: Blocks(16, 16, 8, 2)},
+    'double_grad': {256: Blocks(16, 16, 4, 2), 512: Blocks(16, 16, 8, 2)},
 }
 FINISH_BLOCK = 16
 
@@ -254,8 +256,8 @@ def _config(
     if kind == 'tf32x3' and num_channels > max(BLOCKS[kind]):
         kind = 'ieee'
     precision = 'tf32x3' if kind == 'tf32x3' else 'ieee'
-    if kind == 'ieee':
-        kind = 'ieee_grad' if of_grad else 'ieee_sum'
+    if kind in ('ieee', 'double'):
+        kind += '_grad' if of_grad else '_sum'
     sizes = [size for size in BLOCKS[kind] if size >= num_channels]
     if not sizes:
         raise ValueError(
@@ -268,7 +270,8 @@ def _config(
         operand = tl.float32  # The interpreter multiplies raw bits.
     return blocks, dict(
         NUM_CHANNELS=num_channels, OPERAND=operand,
-        ACC=tl.float64 if kind == 'double' else tl.float32, PRECISION=precision,
+        ACC=tl.float64 if query.dtype == torch.double else tl.float32,
+        PRECISION=precision,
         BLOCK_F=max(16, triton.next_power_of_2(num_channels)),
         num_warps=blocks.num_warps, num_stages=blocks.num_stages,
         enable_fp_fusion=True,
