@@ -103,9 +103,9 @@ class CSR:
     def derive(self, make: Callable[..., T], *args: Hashable) -> T:
         r"""Returns :obj:`make(self, *args)`, computed once."""
         key = make, *args
-        if key not in self._derived:
-            self._derived[key] = make(self, *args)
-        out: T = self._derived[key]
+        out: T | None = self._derived.get(key)
+        if out is None:
+            out = self._derived[key] = make(self, *args)
         return out
 
     def dense(self, like: Tensor) -> Tensor:

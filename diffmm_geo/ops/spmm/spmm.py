@@ -52,6 +52,8 @@ def spmm(matrix: SparseMatrix, x: Tensor, backend: str | None = None) -> Tensor:
         'x', x, matrix.size[1], finite=False, leading=True, device=matrix.device
     )
     found = find_backend(backend, x.device, x.dtype)
+    if x.dim() == 2:
+        return _spmm(found, matrix, x)
     out = _spmm(found, matrix, side_by_side(x))
     return back_in_front(out, x.size())
 
