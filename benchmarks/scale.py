@@ -10,7 +10,7 @@ from benchmarks.child import LimitError, run_child
 from benchmarks.graphs import parse_generated
 from benchmarks.registry import Record, family
 from benchmarks.session import Session
-from diffmm_geo.training.neighbor_batches import check_sampler
+from diffmm_geo.tasks.neighbor_batches import check_sampler
 
 GRAPH, QUICK_GRAPH = 'power-1e6x1e6x5e7', 'power-600x500x6000'
 MODES = ('full', 'neighbor')
