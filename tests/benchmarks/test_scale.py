@@ -6,7 +6,8 @@ import pytest
 from benchmarks import scale
 from benchmarks.run import main, parse_args
 from benchmarks.session import Options, Session
-from diffmm_geo.training import DiffMMConfig, neighbor_batches
+from diffmm_geo.tasks import neighbor_batches
+from diffmm_geo.training import DiffMMConfig
 
 GRAPH = 'power-60x50x400'
 
