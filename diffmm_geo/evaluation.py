@@ -117,15 +117,15 @@ def evaluate_cold(
     Args:
         user_emb (torch.Tensor): The user embeddings.
         item_emb (torch.Tensor): The item embeddings.
-        edge_label_index (torch.Tensor): The held-out interactions. Only cold
-            items count.
-        edge_index (torch.Tensor): The observed interactions, which the
-            ranking leaves out.
+        edge_label_index (torch.Tensor): The held-out interactions. Only
+            interactions with cold items count.
+        edge_index (torch.Tensor): The observed interactions, which are left out
+            of the ranking.
         k (int, optional): The length of the ranking. (default: :obj:`20`)
         candidates (str, optional): The items to rank: :obj:`"all"` unobserved
-            items, or only :obj:`"cold"` items, where differences in norm
-            between warm and cold embeddings do not matter.
-            (default: :obj:`"all"`)
+            items, or only :obj:`"cold"` items. With the latter, it does not
+            matter if the embeddings of cold items differ in norm from those of
+            other items. (default: :obj:`"all"`)
 
     Shapes:
         - **user_emb:** :math:`(|\mathcal{U}|, F)`

@@ -49,7 +49,7 @@ class UserItemDataset(InMemoryDataset):
             super().save(data_list, temporary)
 
     def load(self, path: str, data_cls: type[BaseData] = HeteroData) -> None:
-        r"""Loads the graph, and unlike PyG never executes code in the file."""
+        r"""Loads the graph. Unlike PyG, never executes code in the file."""
         try:
             mapping, slices, cls = load_torch_file(path)
             if not issubclass(cls, data_cls):

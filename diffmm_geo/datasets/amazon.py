@@ -9,9 +9,10 @@ class AmazonBaby(OfficialDataset):
     paper, published at `HKUDS/DiffMM <https://github.com/HKUDS/DiffMM>`_:
     interactions of users and products with visual and textual features.
 
-    Downloads are verified: interactions by their published SHA-256, features
-    by their shape and finite values. Existing files in :obj:`root/raw` are
-    kept. Only features of the given :obj:`modalities` are needed.
+    Downloads are verified: interactions need to match their published SHA-256,
+    and features need to have the expected shape and finite values. Existing
+    files in :obj:`root/raw` are kept. Only features of the given
+    :obj:`modalities` are needed.
 
     Args:
         root (str): The root directory of the dataset.

@@ -38,7 +38,8 @@ def load_folder(
         num_users (int, optional): The number of users.
             (default: :obj:`None`, the highest index plus one)
         num_items (int, optional): The number of items. (default: :obj:`None`,
-            the number of feature rows, or the highest index plus one)
+            the number of feature rows, or without features the highest index
+            plus one)
 
     Raises:
         ValueError: If a file is missing, is damaged, or does not fit the

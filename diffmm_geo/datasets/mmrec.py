@@ -31,13 +31,13 @@ class MMRecDataset(UserItemDataset):
     * :obj:`{name}.inter`: tab-separated interactions with a header. The
       columns are :obj:`userID`, :obj:`itemID` (both counted from zero) and
       :obj:`x_label` (:obj:`0` for training, :obj:`1` for validation, :obj:`2`
-      for testing). Others are ignored.
+      for testing). Other columns are ignored.
     * :obj:`{modality}_feat.npy`, *e.g.*, :obj:`image_feat.npy`: a row of
       features for each item.
 
-    The number of users is the largest user plus one. The number of items is
-    the number of feature rows, or without features the largest item plus one.
-    Repeated interactions count once.
+    The number of users is the largest user index plus one. The number of items
+    is the number of feature rows. Without features, it is the largest item
+    index plus one. Repeated interactions count once.
 
     Args:
         root (str): The root directory of the dataset.

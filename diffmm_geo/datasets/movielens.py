@@ -24,14 +24,15 @@ class MovieLens100K(UserItemDataset):
     its movies from the `"KB4Rec: A Data Set for Linking Knowledge Bases with
     Recommender Systems" <https://arxiv.org/abs/1807.11141>`_ paper. The files
     come from the wheel of the `RecBole <https://recbole.io>`_ library
-    (:obj:`recbole==1.2.1`), which :obj:`pip` downloads. It is verified by its
-    published SHA-256 and neither installed nor run.
+    (:obj:`recbole==1.2.1`), which :obj:`pip` downloads. The wheel is verified
+    by its published SHA-256, and is neither installed nor run.
 
     Each rating is an interaction. Users and items are numbered from zero by
-    ascending ID. A random split of each user's :math:`n` interactions moves
-    :math:`\lfloor n / 10 + 1 / 2 \rfloor` to validation and as many to testing,
-    none if :math:`n < 5`. It depends only on :obj:`split_seed`, not on the
-    order of the files or the global random state.
+    ascending ID. For each user with :math:`n` interactions, a random split
+    moves :math:`\lfloor n / 10 + 1 / 2 \rfloor` interactions to validation and
+    the same number to testing. If :math:`n < 5`, this number is zero. The split
+    depends only on :obj:`split_seed`, not on the order of the files or the
+    global random state.
 
     The features of movies:
 
@@ -45,11 +46,12 @@ class MovieLens100K(UserItemDataset):
     .. warning::
 
         The published links between movies and facts, :obj:`ml-100k.link`, use
-        the numbering of MovieLens 1M. At the numbers of 19 well-known animated
-        movies of MovieLens 1M, all 19 entities are animated movies. At the
-        numbers of the 42 animated movies of MovieLens 100K, only 3 entities
-        are. Therefore, :obj:`"knowledge"` mostly describes other movies and
-        carries almost no signal. Leave it out of experiments.
+        the numbering of MovieLens 1M. With the MovieLens 1M numbers of 19
+        well-known animated movies, all 19 linked entities are animated movies.
+        With the MovieLens 100K numbers of its 42 animated movies, only 3 linked
+        entities are animated movies. Therefore, :obj:`"knowledge"` mostly
+        describes other movies and carries almost no signal. Leave it out of
+        experiments.
 
     For printing, the lists :obj:`data.item_title` and :obj:`data.item_genre`
     hold the title, *e.g.*, :obj:`"Toy Story (1995)"`, and the genres of each

@@ -8,9 +8,10 @@ class TikTok(OfficialDataset):
     interactions of users and videos with visual, textual and acoustic
     features.
 
-    Downloads are verified by their published SHA-256, :obj:`text_feat.npy` by
-    its shape and finite values. Existing files in :obj:`root/raw` are kept.
-    Only features of the given :obj:`modalities` are needed.
+    Downloads are verified by their published SHA-256. Only :obj:`text_feat.npy`
+    is verified by its shape and finite values instead. Existing files in
+    :obj:`root/raw` are kept. Only features of the given :obj:`modalities` are
+    needed.
 
     Args:
         root (str): The root directory of the dataset.

@@ -21,15 +21,17 @@ def write_mmrec(
     edge_type: EdgeType = ('user', 'interacts', 'item'),
 ) -> None:
     r"""Writes a user-item graph in the format of the `MMRec toolbox
-    <https://github.com/enoche/MMRec>`_: :obj:`{name}.inter`, with ratings
-    :obj:`1.0` and timestamps :obj:`0`, and :obj:`{modality}_feat.npy` for item
-    features :obj:`x_{modality}`, in their data type. The format holds nothing
-    else. :class:`~diffmm_geo.datasets.MMRecDataset` reads it from
-    :obj:`folder = root/raw`, the toolbox from :obj:`data/{name}`.
+    <https://github.com/enoche/MMRec>`_. The file :obj:`{name}.inter` holds the
+    interactions, with ratings :obj:`1.0` and timestamps :obj:`0`. The files
+    :obj:`{modality}_feat.npy` hold the item features :obj:`x_{modality}`, in
+    their data type. The format holds nothing else.
+    :class:`~diffmm_geo.datasets.MMRecDataset` reads the files from
+    :obj:`folder = root/raw`, and the toolbox reads them from
+    :obj:`data/{name}`.
 
-    Existing files are replaced once all new files are complete. A
-    :class:`~diffmm_geo.datasets.MMRecDataset` of earlier files then needs
-    :obj:`force_reload=True`.
+    Existing files are replaced once all new files are complete. If a
+    :class:`~diffmm_geo.datasets.MMRecDataset` has already processed earlier
+    files, load it with :obj:`force_reload=True`.
 
     Args:
         data (HeteroData): The graph; see
@@ -41,8 +43,8 @@ def write_mmrec(
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
 
     Raises:
-        ValueError: If the format cannot hold the graph: the last user, and
-            without features the last item, needs an interaction.
+        ValueError: If the format cannot hold the graph. The last user needs an
+            interaction. Without features, the last item also needs one.
         FileExistsError: If the folder holds features of another modality.
     """
     check_name(name)

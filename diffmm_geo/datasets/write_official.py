@@ -21,18 +21,19 @@ def write_official(
     edge_type: EdgeType = ('user', 'interacts', 'item'),
 ) -> None:
     r"""Writes a user-item graph in the format of the `authors of DiffMM
-    <https://github.com/HKUDS/DiffMM>`_: :obj:`trnMat.pkl`, :obj:`valMat.pkl`
-    and :obj:`tstMat.pkl`, pickled :obj:`scipy.sparse.coo_matrix` objects for
-    SciPy 1.8 or newer, and :obj:`{modality}_feat.npy` for item features
-    :obj:`x_{modality}`, in their data type. Repeated interactions count once.
-    The format holds nothing else. :class:`~diffmm_geo.datasets.DiffMMDataset`
-    reads it from :obj:`folder = root/raw`, the authors' code from
-    :obj:`Datasets/{name}` (modalities :obj:`"image"` and :obj:`"text"`, and
-    :obj:`"audio"` of TikTok).
+    <https://github.com/HKUDS/DiffMM>`_. The files :obj:`trnMat.pkl`,
+    :obj:`valMat.pkl` and :obj:`tstMat.pkl` hold pickled
+    :obj:`scipy.sparse.coo_matrix` objects for SciPy 1.8 or newer. The files
+    :obj:`{modality}_feat.npy` hold the item features :obj:`x_{modality}`, in
+    their data type. Repeated interactions count once. The format holds nothing
+    else. :class:`~diffmm_geo.datasets.DiffMMDataset` reads the files from
+    :obj:`folder = root/raw`. The authors' code reads them from
+    :obj:`Datasets/{name}` (modalities :obj:`"image"` and :obj:`"text"`, and for
+    TikTok also :obj:`"audio"`).
 
-    Existing files are replaced once all new files are complete. A
-    :class:`~diffmm_geo.datasets.DiffMMDataset` of earlier files then needs
-    :obj:`force_reload=True`.
+    Existing files are replaced once all new files are complete. If a
+    :class:`~diffmm_geo.datasets.DiffMMDataset` has already processed earlier
+    files, load it with :obj:`force_reload=True`.
 
     Args:
         data (HeteroData): The graph; see

@@ -72,8 +72,8 @@ class Pretrained(torch.nn.Module):
         Raises:
             FileNotFoundError: If a file is missing.
             ImportError: If safetensors is not installed.
-            ValueError: If a file is damaged, from another save, or of another
-                class.
+            ValueError: If a file is damaged, comes from another save, or
+                belongs to another class.
         """
         device = check_device(device)
         config = read_config(folder, cls)['config']

@@ -51,8 +51,8 @@ class PretrainedWithGraphs(Pretrained):
 
         Raises:
             ImportError: If safetensors is not installed.
-            ValueError: If the observed graph is missing, or a graph has
-                another size or edge weights.
+            ValueError: If the observed graph is missing, or a graph has edge
+                weights or a size other than that of the module.
         """
         files: dict[str, dict[str, Tensor]] = {WEIGHTS: self.state_dict()}
         if edge_index_dict is not None:
@@ -78,8 +78,8 @@ class PretrainedWithGraphs(Pretrained):
         Raises:
             FileNotFoundError: If no graphs were saved.
             ImportError: If safetensors is not installed.
-            ValueError: If the file is damaged, from another save, or its
-                graphs do not fit the module.
+            ValueError: If the file is damaged or comes from another save, or
+                its graphs do not fit the module.
         """
         path, graphs = (
             Path(folder, GRAPHS),

@@ -23,8 +23,8 @@ from .sparse_matrix import SparseMatrix, move
 @dataclass(frozen=True)
 class BipartiteAdj:
     r"""The adjacency of a bipartite user-item graph in the form that
-    propagation needs: both directions, and the self-loops of the joint graph,
-    without building the joint graph.
+    propagation needs. It holds both directions and the self-loops of the joint
+    graph, without building the joint graph.
 
     .. math::
         \mathbf{x}^{\prime}_u = \sum_{i} \hat{R}_{ui} \mathbf{x}_i +
@@ -53,8 +53,8 @@ class BipartiteAdj:
             (default: :obj:`None`)
         user_scale (torch.Tensor, optional): :math:`1 / \sqrt{d_u + 1}`. If
             both scales are given, edge weights must be their products and
-            self-loop weights their squares, so that kernels may read scales
-            instead. (default: :obj:`None`)
+            self-loop weights their squares, so that kernels may read the scales
+            instead of the weights. (default: :obj:`None`)
         item_scale (torch.Tensor, optional): :math:`1 / \sqrt{d_i + 1}`.
             (default: :obj:`None`)
     """
@@ -185,12 +185,12 @@ class BipartiteAdj:
     def dropout(
         self, keep_rate: float, generator: torch.Generator | None = None
     ) -> BipartiteAdj:
-        r"""Drops edges of a prepared adjacency: keeps each *directed* entry,
-        self-loops included, with probability :obj:`keep_rate`, and divides it
-        by :obj:`keep_rate`.
+        r"""Drops edges of a prepared adjacency. Each *directed* entry,
+        including self-loops, is kept with probability :obj:`keep_rate` and
+        divided by :obj:`keep_rate`.
 
         Args:
-            keep_rate (float): The probability to keep an entry.
+            keep_rate (float): The probability of keeping an entry.
             generator (torch.Generator, optional): The random number generator.
                 (default: :obj:`None`)
 

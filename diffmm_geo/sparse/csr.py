@@ -81,8 +81,8 @@ class CSR:
 
     @cached_property
     def narrow(self) -> CSR:
-        r"""The same with 32-bit indices where they fit, which halves the
-        memory traffic.
+        r"""The same pattern, with 32-bit indices where they fit. This halves
+        the memory traffic.
         """
         end = max(*self.size, self.nnz + 1)
         return CSR(narrow(self.rowptr, end), narrow(self.col, end), self.size)

@@ -1,6 +1,4 @@
-r"""What is trained, apart from who drives it: a model, its data and its
-objective.
-"""
+r"""Tasks: a model, its data and its objective, without a training loop."""
 
 from .bpr_task import BPRTask
 from .diffmm_task import DiffMMTask

@@ -19,10 +19,10 @@ class BPRTask(Task):
 
     Args:
         data, config, edge_type, device: As in :class:`~diffmm_geo.tasks.Task`.
-        make_model (callable): Makes the model for a number of users and a
-            number of items. Its :obj:`forward` returns the embeddings of
-            users and items, and its :obj:`loss` takes users and positive
-            items, and negative items.
+        make_model (callable): A function that takes the number of users and the
+            number of items and returns the model. The model's :obj:`forward`
+            returns the embeddings of users and items. Its :obj:`loss` takes
+            pairs of users and positive items, and the negative items.
         loss_weights (dict[str, float], optional): Keyword arguments of the
             model's :obj:`loss`. (default: :obj:`None`)
     """

@@ -20,11 +20,10 @@ class TrainingConfig:
     r"""The settings that every model shares.
 
     Args:
-        num_epochs (int, optional): The number of epochs at most.
+        num_epochs (int, optional): The maximum number of epochs.
             (default: :obj:`1000`)
-        patience (int, optional): The number of epochs without a better
-            validation Recall after which training stops.
-            (default: :obj:`20`)
+        patience (int, optional): Training stops after this number of epochs
+            without a better validation Recall. (default: :obj:`20`)
         batch_size (int, optional): The number of interactions (and of users,
             in the diffusion phase) per step. (default: :obj:`1024`)
         lr (float, optional): The learning rate of Adam.
@@ -33,14 +32,12 @@ class TrainingConfig:
             ID embeddings. (default: :obj:`1e-6`)
         k (int, optional): The length of the ranking in evaluation.
             (default: :obj:`20`)
-        precision (str, optional): The type of large products:
-            :obj:`"fp32"`, or :obj:`"bf16"`, through autocast. Weights,
-            sums and everything else stay in single precision.
-            (default: :obj:`"fp32"`)
-        cuda_graphs (bool, optional): Whether to record a step as a CUDA
-            graph in each epoch, and to replay it.
-            (default: :obj:`False`)
-        seed (int, optional): The seed of everything random.
+        precision (str, optional): The data type of large products:
+            :obj:`"fp32"`, or :obj:`"bf16"` through autocast. Weights, sums and
+            everything else stay in single precision. (default: :obj:`"fp32"`)
+        cuda_graphs (bool, optional): Whether to record a step as a CUDA graph
+            in each epoch and to replay the graph. (default: :obj:`False`)
+        seed (int, optional): The seed of all random numbers.
             (default: :obj:`0`)
 
     Example:
@@ -63,10 +60,10 @@ class TrainingConfig:
 
     @classmethod
     def of(cls: type[T], config: object) -> T:
-        r"""The settings that are given, or the defaults if none are.
+        r"""Returns the given settings, or the defaults if none are given.
 
         Raises:
-            ValueError: If they are those of another class.
+            ValueError: If the settings belong to another class.
         """
         if config is None:
             return cls()
@@ -89,7 +86,8 @@ class TrainingConfig:
 class MFConfig(TrainingConfig):
     r"""The settings of :class:`~diffmm_geo.training.MFTrainer`. As in
     :class:`~diffmm_geo.training.LightGCNConfig`, :obj:`reg_weight` is the
-    weight of the embeddings of the batch, divided by its size.
+    weight of the squared norm of the batch's embeddings, divided by the batch
+    size.
 
     Args:
         embedding_dim (int, optional): The size of embeddings.
@@ -111,9 +109,9 @@ class VBPRConfig(MFConfig):
     Args:
         feature_dim (int, optional): The size of projected features.
             (default: :obj:`64`)
-        feature_reg_weight (float, optional): The weight of the squared norm
-            of the projection of features and of their bias, which the
-            paper's experiments do not regularize. (default: :obj:`0.0`)
+        feature_reg_weight (float, optional): The weight of the squared norm of
+            the feature projection and of the feature bias. The paper's
+            experiments do not regularize these. (default: :obj:`0.0`)
     """
 
     feature_dim: int = 64
@@ -129,7 +127,8 @@ class VBPRConfig(MFConfig):
 class LightGCNConfig(TrainingConfig):
     r"""The settings of :class:`~diffmm_geo.training.LightGCNTrainer`. As in
     :class:`~torch_geometric.nn.models.LightGCN`, :obj:`reg_weight` is the
-    weight of the embeddings of the batch, divided by its size.
+    weight of the squared norm of the batch's embeddings, divided by the batch
+    size.
 
     Args:
         embedding_dim (int, optional): The size of embeddings.

@@ -12,54 +12,54 @@ BATCHINGS = ('full', 'neighbor')
 
 @dataclass(frozen=True, kw_only=True)
 class DiffMMConfig(TrainingConfig):
-    r"""The settings of :class:`~diffmm_geo.training.DiffMMTrainer`; see
-    :class:`~diffmm_geo.nn.DiffMM`,
-    :class:`~diffmm_geo.nn.GaussianDiffusion`,
-    :class:`~diffmm_geo.nn.Denoiser` and
-    :class:`~diffmm_geo.nn.CrossModalContrastiveLoss` for those they hand on.
+    r"""The settings of :class:`~diffmm_geo.training.DiffMMTrainer`. Some are
+    passed on to :class:`~diffmm_geo.nn.DiffMM`,
+    :class:`~diffmm_geo.nn.GaussianDiffusion`, :class:`~diffmm_geo.nn.Denoiser`
+    and :class:`~diffmm_geo.nn.CrossModalContrastiveLoss`, which describe them.
 
     Args:
         diffusion_lr (float, optional): The learning rate of the denoisers.
             (default: :obj:`1e-3`)
         ssl_weight (float, optional): The weight of the contrastive loss.
             (default: :obj:`1e-2`)
-        temperature (float, optional): Its temperature. (default: :obj:`0.5`)
-        anchor (str, optional): Its anchor. (default: :obj:`"main"`)
-        keep_rate (float, optional): The probability to keep an entry of a
+        temperature (float, optional): The temperature of the contrastive loss.
+            (default: :obj:`0.5`)
+        anchor (str, optional): The anchor of the contrastive loss.
+            (default: :obj:`"main"`)
+        keep_rate (float, optional): The probability of keeping an entry of a
             generated graph in training. (default: :obj:`0.5`)
         msi_weight (float, optional): The weight of the MSI term.
             (default: :obj:`0.1`)
         num_edges_per_user (int, optional): The number of interactions to
             generate for each user and modality. (default: :obj:`1`)
-        diffusion_form (str, optional): How the denoisers' products with all
-            items are trained; see
+        diffusion_form (str, optional): How to compute the denoisers' products
+            with all items in training; see
             :meth:`~diffmm_geo.nn.ModalityDiffusion.batch_loss`.
             (default: :obj:`"auto"`)
         diffusion_batch_size (int, optional): The number of users per step of
-            the diffusion phase, :obj:`batch_size` if not given. A step
-            updates all rows of the denoisers: with many items, larger
-            batches are faster. (default: :obj:`None`)
-        num_candidates (int, optional): The number of candidates of the
-            contrastive loss to draw in each step, all nodes if not given.
+            the diffusion phase. If not given, uses :obj:`batch_size`. Each step
+            updates all rows of the denoisers, so larger batches are faster if
+            there are many items. (default: :obj:`None`)
+        num_candidates (int, optional): The number of candidates to draw for the
+            contrastive loss in each step. If not given, uses all nodes.
             (default: :obj:`None`)
-        num_generated_from (int, optional): The number of items to draw in
-            each epoch, from which the diffusion generates interactions, all
-            if not given. (default: :obj:`None`)
-        generator (str, optional): Where the graphs of modalities come from:
-            :obj:`"diffusion"`, or, to compare with,
-            :obj:`"random"`, as many interactions drawn uniformly in each
-            epoch, or :obj:`"observed"`, the observed interactions. Only the
-            first trains denoisers.
-            (default: :obj:`"diffusion"`)
-        batching (str, optional): What a step of recommendation propagates
-            over: :obj:`"full"`, all of the graphs, or :obj:`"neighbor"`, the
-            subgraph that is sampled around a batch, with sparse updates of ID
-            embeddings; see :class:`~diffmm_geo.tasks.DiffMMTask`.
+        num_generated_from (int, optional): The number of items to draw in each
+            epoch. The diffusion generates interactions only with these items.
+            If not given, uses all items. (default: :obj:`None`)
+        generator (str, optional): Where the graphs of modalities come from. For
+            comparison with :obj:`"diffusion"`, :obj:`"random"` draws the same
+            number of interactions uniformly in each epoch, and
+            :obj:`"observed"` uses the observed interactions. Only
+            :obj:`"diffusion"` trains denoisers. (default: :obj:`"diffusion"`)
+        batching (str, optional): What a step of the recommendation phase
+            propagates over: the whole graphs (:obj:`"full"`), or the subgraph
+            sampled around a batch (:obj:`"neighbor"`), with sparse updates of
+            ID embeddings; see :class:`~diffmm_geo.tasks.DiffMMTask`.
             (default: :obj:`"full"`)
-        num_neighbors (list[int], optional): The number of edges to sample of
-            each node and graph by hop, all for :obj:`-1`, where batching is
-            :obj:`"neighbor"`; the model takes :obj:`num_layers + 2` hops.
-            (default: :obj:`(20, 10, 5)`)
+        num_neighbors (list[int], optional): The number of edges to sample for
+            each node and graph in each hop, or :obj:`-1` for all edges. Only
+            :obj:`batching="neighbor"` uses it, and needs :obj:`num_layers + 2`
+            hops. (default: :obj:`(20, 10, 5)`)
     """
 
     diffusion_lr: float = 1e-3

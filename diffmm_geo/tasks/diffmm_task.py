@@ -32,7 +32,7 @@ from diffmm_geo.utils.sharded_state import whole_parameters
 class DiffMMTask(Task):
     r"""The training of the `"DiffMM: Multi-Modal Diffusion Model for
     Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper (Section 3.4).
-    An epoch is
+    An epoch consists of
 
     1. a pass over users that trains the denoisers,
     2. the generation of the graph of each modality,
@@ -41,20 +41,20 @@ class DiffMMTask(Task):
 
     With :obj:`batching="neighbor"`, the memory and time of a step depend on
     the subgraph that is sampled around its triples, not on the number of
-    nodes. Such a step estimates that over the whole graph:
+    nodes. Such a step estimates the step over the whole graph:
 
-    * Sampled edges also represent those left out; see
+    * Sampled edges also represent the edges that are left out; see
       :class:`~diffmm_geo.training.NeighborBatches`.
     * The candidates of the contrastive loss are the nodes of the triples,
-      each weighted by the inverse of its probability to be among them (log-Q
+      each weighted by the inverse of its probability of being among them (log-Q
       correction); see :class:`~diffmm_geo.training.SeedProbability`.
     * The regularization covers the ID embeddings in the subgraph. At these
-      rows, its gradient is that of all.
-    * Entries of generated graphs are dropped in each step, not each epoch.
+      rows, its gradient equals that of regularizing all ID embeddings.
+    * Entries of generated graphs are dropped in each step, not once per epoch.
     * ID embeddings have sparse gradients. :class:`torch.optim.SparseAdam`
       leaves all other rows and their moments as they are.
 
-    Generation and evaluation take the whole graph.
+    Generation and evaluation use the whole graph.
 
     Args:
         data, edge_type, device: As in :class:`~diffmm_geo.tasks.Task`, with
@@ -62,21 +62,21 @@ class DiffMMTask(Task):
         config (DiffMMConfig, optional): The settings.
             (default: :class:`~diffmm_geo.training.DiffMMConfig` with its
             defaults)
-        modalities (list[str], optional): The modalities to use, all that the
-            items have if not given. (default: :obj:`None`)
+        modalities (list[str], optional): The modalities to use. If not given,
+            uses all modalities of the items. (default: :obj:`None`)
         model (DiffMM, optional): A model to train in place of the one that
             the settings describe. (default: :obj:`None`)
-        diffusion (ModalityDiffusion, optional): Its denoisers, likewise.
-            (default: :obj:`None`)
+        diffusion (ModalityDiffusion, optional): The denoisers to train in place
+            of those that the settings describe. (default: :obj:`None`)
         ranks (Ranks, optional): The processes that train together. If given,
-            even if it is one, each denoiser is trained from a seed of its
-            own, on one of the ranks. (default: :obj:`None`)
+            even with a single process, each denoiser is trained on one of the
+            ranks, from its own seed. (default: :obj:`None`)
 
     Attributes:
         feature_dict (dict[str, torch.Tensor]): The raw features.
         interactions (CSR): The distinct observed items of each user.
         edge_index_dict (dict): The observed and the generated graphs.
-        adj_dict (dict): The same, normalized and sorted.
+        adj_dict (dict): The same graphs, normalized and sorted.
     """
 
     config: DiffMMConfig
@@ -240,7 +240,9 @@ class DiffMMTask(Task):
         self,
         on_step: OnStep | None = None,
     ) -> dict[str, float]:
-        r"""The first half of :meth:`start_epoch`."""
+        r"""Trains the denoisers, which is the first half of
+        :meth:`start_epoch`.
+        """
         if self.config.generator != 'diffusion':
             return {}
         modalities = self.diffusion.modalities
@@ -277,8 +279,8 @@ class DiffMMTask(Task):
         return {f'diffusion_{m}': loss for m, loss in losses.items()}
 
     def generate(self) -> dict[EdgeType, Tensor]:
-        r"""The second half of :meth:`start_epoch`: the generated edges, for
-        :meth:`set_graphs`.
+        r"""Generates edges for :meth:`set_graphs`, which is the second half of
+        :meth:`start_epoch`.
         """
         c, modalities = self.config, self.model.modalities
         k = c.num_edges_per_user
@@ -314,8 +316,8 @@ class DiffMMTask(Task):
         self._dropped_dict = self.adj_dict
 
     def batches(self) -> Iterator[Tensor | NeighborBatch]:
-        r"""The batches of an epoch, with entries of the generated graphs
-        dropped.
+        r"""The batches of an epoch, after dropping entries of the generated
+        graphs.
         """
         if self.config.batching == 'full':
             self._dropped_dict = self._drop(self.adj_dict)

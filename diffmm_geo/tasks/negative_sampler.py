@@ -10,8 +10,8 @@ from diffmm_geo.utils.checks import (
 
 
 class NegativeSampler:
-    r"""Draws items uniformly from those that a user has not interacted with,
-    for all users at once.
+    r"""Draws negative items for many users at once. Each item is drawn
+    uniformly from the items that its user has not interacted with.
 
     Args:
         edge_index (torch.Tensor): The observed interactions, row 0 users,

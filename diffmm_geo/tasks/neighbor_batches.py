@@ -46,29 +46,29 @@ class NeighborBatches:
     bipartite graphs between the same users and items at once.
 
     To expand a node, it samples :math:`s_v` of its :math:`d_v` edges in each
-    graph, without replacement. The edges are shuffled first, as torch-sparse
-    prefers those in front. With
+    graph, without replacement. The edges are shuffled first, because
+    torch-sparse prefers edges at the front. With
 
     .. math::
         \mathbf{x}^{\prime}_v = \frac{d_v}{s_v} \sum_{w \in \mathcal{S}(v)}
         \frac{\mathbf{x}_w}{\sqrt{(d_v + 1)(d_w + 1)}} +
         \frac{\mathbf{x}_v}{d_v + 1}
 
-    and the degrees of the whole graph, a step of propagation is an unbiased
-    (Horvitz-Thompson) estimate of that over the whole graph. Several steps
-    share their samples, and the loss is not linear: its estimate has a bias,
-    which vanishes as more neighbors are sampled.
+    and the degrees of the whole graph, a propagation step is an unbiased
+    (Horvitz-Thompson) estimate of the step over the whole graph. The estimate
+    of the loss is biased, because several steps share their samples and the
+    loss is not linear. This bias vanishes as more neighbors are sampled.
 
     Args:
         adj_dict (dict): The prepared adjacencies.
         edge_type (tuple[str, str, str]): The edge type of the triples.
-        num_neighbors (list[int]): The number of edges to sample of each node
-            and graph, by hop; all for :obj:`-1`.
+        num_neighbors (list[int]): The number of edges to sample for each node
+            and graph in each hop, or :obj:`-1` for all edges.
         num_layers (int, optional): The number of layers of the
             :class:`~diffmm_geo.nn.DiffMM` that propagates over the subgraph
-            of :obj:`num_layers + 2` hops. If given, edges without influence
-            on its output at the triples are left out, which are most edges of
-            the last hop. (default: :obj:`None`)
+            of :obj:`num_layers + 2` hops. If given, edges that do not influence
+            its output at the triples are left out. These are most edges of the
+            last hop. (default: :obj:`None`)
 
     Raises:
         ImportError: If neither torch-sparse nor pyg-lib is installed.
@@ -137,7 +137,7 @@ class NeighborBatches:
 
         Shapes:
             - **batches:** users, positive and negative items :math:`(3, B)`,
-              all but the last of the same number
+              all of the same size except the last
         """
         device = batches[0].device if batches else None
         for start in range(0, len(batches), NUM_BATCHES):

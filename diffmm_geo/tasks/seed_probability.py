@@ -9,17 +9,17 @@ class SeedProbability:
     item. Triples are drawn as in :class:`~diffmm_geo.tasks.Task`: observed
     interactions without replacement, each with a negative item.
 
-    The batch contains none of the :math:`d_v` interactions of a node, out of
-    :math:`E`, with probability :math:`\binom{E - d_v}{B} / \binom{E}{B}`. An
-    item :math:`i` is then not the negative of a triple with probability
-    :math:`1 - q_i`, where
+    A node :math:`v` has :math:`d_v` of the :math:`E` interactions. With
+    probability :math:`\binom{E - d_v}{B} / \binom{E}{B}`, the batch contains
+    none of them. In this case, an item :math:`i` differs from the negative item
+    of a triple with probability :math:`1 - q_i`, where
 
     .. math::
         q_i = \frac{1}{E - d_i} \sum_{u \notin \mathcal{N}(i)}
         \frac{d_u}{|\mathcal{I}| - |\mathcal{N}(u)|}
 
     (each of the :math:`d_u` interactions draws from the items that :math:`u`
-    has not interacted with). Triples are taken as independent.
+    has not interacted with). Triples are assumed to be independent.
 
     Args:
         positives (torch.Tensor): The interactions to draw triples from, row 0

@@ -32,17 +32,17 @@ SPLITS = ('val', 'test')
 
 
 class Task(Module, ABC):
-    r"""What is trained: a model with its data and its objective. Something
-    else drives it, *e.g.*, :class:`~diffmm_geo.training.Trainer`, or
-    Lightning.
+    r"""Base class of tasks. A task holds what is trained: a model with its data
+    and its objective. An engine drives the training, *e.g.*,
+    :class:`~diffmm_geo.training.Trainer` or Lightning.
 
-    An epoch calls :meth:`start_epoch`, and then takes a step of
-    :obj:`loss_optimizers` down the sum of :meth:`loss` for each of
-    :meth:`batches`.
+    In each epoch, the engine calls :meth:`start_epoch`. For each of
+    :meth:`batches`, it then takes a step of :obj:`loss_optimizers` to reduce
+    the sum of :meth:`loss`.
 
-    A subclass makes its :obj:`model` after :obj:`super().__init__`, which
-    sets the seed, calls :meth:`reset_optimizers`, and implements :meth:`loss`
-    and :meth:`embeddings`.
+    The constructor of a subclass calls :obj:`super().__init__`, which sets the
+    seed, then creates :obj:`model`, and then calls :meth:`reset_optimizers`. A
+    subclass implements :meth:`loss` and :meth:`embeddings`.
 
     Args:
         data (HeteroData): The user-item graph. The store of
@@ -54,8 +54,8 @@ class Task(Module, ABC):
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
         device (torch.device or str, optional): The device of the data and
             the model. (default: :obj:`'cpu'`)
-        ranks (Ranks, optional): The processes that train together, this one
-            alone if not given. (default: :obj:`None`)
+        ranks (Ranks, optional): The processes that train together. If not
+            given, this process trains alone. (default: :obj:`None`)
 
     Attributes:
         edge_index (torch.Tensor): The observed interactions.
@@ -63,11 +63,11 @@ class Task(Module, ABC):
             of :obj:`"val"` and, if given, :obj:`"test"`.
         loss_names (tuple[str]): The names of the terms of :meth:`loss`.
         optimizers (dict[str, torch.optim.Optimizer]): All optimizers.
-        seconds (dict[str, float]): The seconds of each :meth:`phase`, for
-            the engine to reset.
+        seconds (dict[str, float]): The seconds of each :meth:`phase`. The
+            engine resets them.
 
     Raises:
-        ValueError: If the data do not fit.
+        ValueError: If the data are incomplete or invalid.
     """
 
     model: Module
@@ -168,7 +168,7 @@ class Task(Module, ABC):
         return out
 
     def move_data(self, device: torch.device) -> None:
-        r"""Moves the data to a device. Moving the module does so, too."""
+        r"""Moves the data to a device. Moving the module also does this."""
         self.device = device
         self.edge_index = self.edge_index.to(device)
         self.edge_label_index = {
@@ -196,7 +196,7 @@ class Task(Module, ABC):
         return self.num_batches
 
     def start_epoch(self, on_step: OnStep | None = None) -> dict[str, float]:
-        r"""Does what comes before the batches of an epoch.
+        r"""Prepares an epoch, before its first batch.
 
         Args:
             on_step (callable, optional): Called after each step.
@@ -208,8 +208,8 @@ class Task(Module, ABC):
         return {}
 
     def triples(self) -> tuple[Tensor, ...]:
-        r"""The observed interactions in random order, each with a negative
-        item, in batches.
+        r"""Yields batches of the observed interactions in random order, each
+        with a negative item.
 
         Shapes:
             - **output:** users, positive and negative items :math:`(3, B)`
@@ -244,7 +244,7 @@ class Task(Module, ABC):
         """
 
     def get_state(self) -> dict[str, Any]:
-        r"""All that :meth:`embeddings` depends on."""
+        r"""Returns the state on which :meth:`embeddings` depends."""
         return {'model': self.model.state_dict()}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -252,14 +252,14 @@ class Task(Module, ABC):
         self.model.load_state_dict(state['model'])
 
     def reset_optimizers(self) -> None:
-        r"""Makes all :obj:`optimizers` anew."""
+        r"""Creates new :obj:`optimizers`."""
         self.optimizers = {
             'model': self.adam(self.model.parameters(), self.config.lr)
         }
 
     @property
     def loss_optimizers(self) -> list[Optimizer]:
-        r"""The optimizers that take a step down :meth:`loss`."""
+        r"""The optimizers that minimize :meth:`loss`."""
         return list(self.optimizers.values())
 
     def adam(
@@ -267,7 +267,7 @@ class Task(Module, ABC):
         parameters: Iterable[torch.nn.Parameter],
         lr: float,
     ) -> Adam:
-        r"""Adam in its fused form where there is one."""
+        r"""Creates an Adam optimizer, in its fused form where there is one."""
         return Adam(
             parameters,
             lr=lr,
@@ -276,7 +276,7 @@ class Task(Module, ABC):
         )
 
     def autocast(self) -> torch.autocast:
-        r"""The type of large products."""
+        r"""The autocast context that sets the data type of large products."""
         return torch.autocast(
             self.device.type,
             torch.bfloat16,

@@ -79,5 +79,5 @@ class DiffMMTrainer(Trainer):
 
     @property
     def edge_index_dict(self) -> dict[EdgeType, Tensor]:
-        r"""The observed and the generated graphs."""
+        r"""The observed graph and the generated graphs."""
         return self.task.edge_index_dict

@@ -59,15 +59,15 @@ class DiffMMLightning(LightningModule):
 
     It logs mean losses such as :obj:`loss/diffusion_image`, and metrics such
     as :obj:`val/recall@20`. Checkpoints hold all that
-    :obj:`trainer.fit(module, ckpt_path=...)` needs to resume exactly from the
-    end of an epoch on CPU, but no data:
+    :obj:`trainer.fit(module, ckpt_path=...)` needs to resume from the end of an
+    epoch (on CPU, exactly). They do not hold the data, so pass it again:
     :obj:`DiffMMLightning.load_from_checkpoint(path, data=data)`.
 
     Args:
         data (HeteroData): The user-item graph with item features.
-        config (DiffMMConfig or dict, optional): The settings, of which
-            :obj:`num_epochs` and :obj:`patience` are Lightning's to decide.
-            (default: :obj:`DiffMMConfig()`)
+        config (DiffMMConfig or dict, optional): The settings. Lightning ignores
+            :obj:`num_epochs` and :obj:`patience`, and decides itself when to
+            stop. (default: :obj:`DiffMMConfig()`)
         modalities, model, diffusion, edge_type (optional): As in
             :class:`~diffmm_geo.tasks.DiffMMTask`.
 
@@ -130,11 +130,12 @@ class DiffMMLightning(LightningModule):
         return self.task.diffusion
 
     def forward(self, user_index: Tensor | None = None) -> Tensor:
-        r"""The top :obj:`config.k` items of users, without those observed.
+        r"""Returns the top :obj:`config.k` items of users, without observed
+        items.
 
         Args:
-            user_index (torch.Tensor, optional): The users, all of them if not
-                given. (default: :obj:`None`)
+            user_index (torch.Tensor, optional): The users.
+                (default: :obj:`None`, all users)
 
         Shapes:
             - **user_index:** :math:`(B)`

@@ -11,7 +11,7 @@ from diffmm_geo.training.trainer import Trainer
 
 
 class MFTrainer(Trainer):
-    r"""Trains matrix factorisation from the `"BPR: Bayesian Personalized
+    r"""Trains matrix factorization from the `"BPR: Bayesian Personalized
     Ranking from Implicit Feedback" <https://arxiv.org/abs/1205.2618>`_ paper
     under the protocol of :class:`~diffmm_geo.training.DiffMMTrainer`, as a
     baseline.

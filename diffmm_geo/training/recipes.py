@@ -1,5 +1,5 @@
-r"""The settings of the paper's authors for their data sets, and the
-library's own for any other.
+r"""The settings of the paper's authors for their data sets, and the library's
+own settings for any other data set.
 """
 
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig

@@ -19,7 +19,8 @@ from diffmm_geo.utils.checks import check_type
 
 def save_run(trainer: Trainer, folder: str | Path) -> None:
     r"""Writes the results of :meth:`Trainer.fit
-    <diffmm_geo.training.Trainer.fit>`, each file whole or not at all.
+    <diffmm_geo.training.Trainer.fit>`. Each file is written completely or not
+    at all.
 
     - :obj:`metrics.json`: :obj:`best_val` (the epoch chosen by validation)
       and :obj:`best_test` (the best test epoch), :obj:`epoch_seconds` by
@@ -27,15 +28,15 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
     - :obj:`model.pt`: the weights and graphs of the chosen epoch.
     - :obj:`curves.png`: metrics and losses over epochs.
 
-    If several processes train, all of them need to call this; the first one
-    writes.
+    If several processes train, all of them need to call this function. Only the
+    first one writes.
 
     Args:
-        trainer (Trainer): A trainer with at least one epoch done.
-        folder (str or Path): Where to write; made if missing.
+        trainer (Trainer): A trainer that has completed at least one epoch.
+        folder (str or Path): The folder, created if missing.
 
     Raises:
-        ValueError: If no epoch is done.
+        ValueError: If no epoch is complete.
     """
     check_type('trainer', trainer, Trainer)
     if not trainer.history:

@@ -50,18 +50,18 @@ class Trainer:
 
     If the task has several ranks, they split each batch, sum gradients, and
     split the users to evaluate on. Only the first one shows progress, calls
-    callbacks and writes files. All of them need to call each method.
+    callbacks and writes files. All ranks need to call each method.
 
     Args:
         task (Task): The model with its data and its objective.
 
     Attributes:
-        history (list[dict]): For each epoch its number, mean losses, metrics
+        history (list[dict]): For each epoch, its number, mean losses, metrics
             on :obj:`'val'` and :obj:`'test'`, and seconds by phase.
         best_val (dict): The record of the epoch with the highest validation
-            Recall, the honest number.
+            Recall. Report this record.
         best_test (dict): The record of the epoch with the highest test
-            Recall, which is what the authors' code prints.
+            Recall. The authors' code prints this record.
     """
 
     def __init__(self, task: Task) -> None:
@@ -101,7 +101,7 @@ class Trainer:
 
     @property
     def metric(self) -> str:
-        r"""The metric that the epoch is chosen by."""
+        r"""The metric that selects the best epoch."""
         return f'recall@{self.config.k}'
 
     @property
@@ -118,7 +118,7 @@ class Trainer:
 
     @cached_property
     def data_digests(self) -> dict[str, str]:
-        r"""The digests of all data, which tell runs apart."""
+        r"""The digests of all data, which tell runs on different data apart."""
         return {name: data_digest(x) for name, x in self.task.data_dict.items()}
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
@@ -126,7 +126,7 @@ class Trainer:
         return self.task.embeddings()
 
     def state_dict(self) -> dict[str, Any]:
-        r"""All that :meth:`embeddings` depends on."""
+        r"""Returns the state on which :meth:`embeddings` depends."""
         return get_state(self.task)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -134,8 +134,8 @@ class Trainer:
         set_state(self.task, state_dict)
 
     def evaluate(self, split: str = 'test') -> dict[str, float]:
-        r"""The metrics on held-out interactions, ranking all items that were
-        not observed.
+        r"""Returns the metrics on held-out interactions. For each user, all
+        items except the observed ones are ranked.
         """
         if split not in self.edge_label_index:
             raise ValueError(
@@ -188,7 +188,7 @@ class Trainer:
         self,
         on_step: OnStep | None = None,
     ) -> dict[str, float]:
-        r"""The part of :meth:`train_epoch` after the task's
+        r"""Runs the part of :meth:`train_epoch` that follows the task's
         :meth:`~diffmm_geo.tasks.Task.start_epoch`.
         """
         task, names = self.task, self.task.loss_names
@@ -243,13 +243,14 @@ class Trainer:
         checkpoint_dir: str | Path | None = None,
         resume: bool = False,
     ) -> list[Record]:
-        r"""Trains, and leaves the weights of the best epoch in place, even if
-        it is interrupted or a loss is not finite.
+        r"""Trains the model. At the end, the model has the weights of the best
+        epoch, even if training is interrupted or a loss is not finite.
 
         With :obj:`checkpoint_dir`, each epoch ends with a checkpoint. With
-        :obj:`resume`, training continues from it, in this process or a new
-        one, and ends with the same history as an uninterrupted run, on CPU
-        bit for bit. :obj:`num_epochs` and :obj:`patience` may differ.
+        :obj:`resume`, training continues from the last checkpoint, in this
+        process or a new one. It ends with the same history as an uninterrupted
+        run (on CPU, bit for bit). :obj:`num_epochs` and :obj:`patience` may
+        differ.
 
         Args:
             progress (bool, optional): Whether to show progress bars.

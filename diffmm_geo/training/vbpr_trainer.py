@@ -18,16 +18,16 @@ class VBPRTrainer(Trainer):
     r"""Trains the model of the `"VBPR: Visual Bayesian Personalized Ranking
     from Implicit Feedback" <https://arxiv.org/abs/1510.01784>`_ paper under
     the protocol of :class:`~diffmm_geo.training.DiffMMTrainer`, as a
-    baseline. The features of an item are those of all its modalities, each
-    scaled to unit length, side by side.
+    baseline. The features of all modalities of an item are scaled to unit
+    length and then concatenated.
 
     Args:
         data (HeteroData): The user-item graph with item features
             :obj:`x_{m}`.
         config, edge_type, device: As in :class:`~diffmm_geo.tasks.BPRTask`.
             The default settings are :class:`VBPRConfig` with its defaults.
-        modalities (list[str], optional): The modalities to use, all that the
-            items have if not given. (default: :obj:`None`)
+        modalities (list[str], optional): The modalities to use. If not given,
+            uses all modalities of the items. (default: :obj:`None`)
 
     Example:
         >>> import torch

@@ -15,7 +15,8 @@ class LostRankError(RuntimeError):
 
 class Ranks:
     r"""The processes of a training run. All ranks call the methods in the same
-    order, with tensors of equal shapes. Without other ranks, they do nothing.
+    order, with tensors of equal shapes. With a single rank, the methods do
+    nothing.
 
     Args:
         rank (int, optional): The number of this process. (default: :obj:`0`)

@@ -44,7 +44,8 @@ class MultiModalLightGCNConv(BipartiteLGConv):
     \mathbf{\bar{F}}_m` and :math:`\mathbf{P} = \mathbf{\hat{A}} \,
     [\mathbf{E}_u; \mathbf{\bar{F}}]`, the first two terms are
     :math:`\mathbf{\hat{A}} \, [\mathbf{E}_u + \mathbf{P}_u; \mathbf{\bar{F}} +
-    \mathbf{E}_i]`: three sparse products for any number of modalities.
+    \mathbf{E}_i]`. The layer thus takes three sparse products for any number of
+    modalities.
 
     Args:
         modalities (list[str]): The names of the modalities.
@@ -67,7 +68,7 @@ class MultiModalLightGCNConv(BipartiteLGConv):
           edge types are optional
         - **modality_dict:** projected features :math:`(*, |\mathcal{I}|, F)`
           of every modality, not normalized
-        - **output:** as **x_dict**
+        - **output:** the shapes of **x_dict**
 
     Raises:
         ValueError: If an entry is missing, out of range or of the wrong
@@ -196,7 +197,7 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         x_item: Tensor,
         feature_dict: Mapping[str, Tensor],
     ) -> tuple[Tensor, Tensor]:
-        r"""The layer without checks, from normalized inputs."""
+        r"""Computes the layer from normalized inputs, without checks."""
         adj = adj_dict[self.edge_type]
         weight = self.modality_weight.softmax(dim=0)
         feature = torch.stack([feature_dict[m] for m in self.modalities])

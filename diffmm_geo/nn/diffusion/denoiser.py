@@ -176,7 +176,7 @@ class Denoiser(torch.nn.Module):
         :obj:`emb_layer`, :obj:`in_layers.*` and :obj:`out_layers.*`.
 
         Raises:
-            ValueError: If an entry is missing, unknown, or of another shape.
+            ValueError: If an entry is missing or unknown, or has another shape.
         """
         target = self.state_dict()
         official = tensors_of('state_dict', state_dict, self.item_weight)

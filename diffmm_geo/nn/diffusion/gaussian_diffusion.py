@@ -25,13 +25,14 @@ class GaussianDiffusion(torch.nn.Module):
         0.999 \right), \quad
         \bar{\alpha}_t = \prod_{s=0}^{t} (1 - \beta_s)
 
-    It is computed in double precision, then cast. The buffers are vectors over
-    the steps: :obj:`betas`, :obj:`alphas_cumprod`, :obj:`sqrt_alphas_cumprod`,
-    :obj:`sqrt_one_minus_alphas_cumprod`, :obj:`posterior_variance`,
-    :obj:`posterior_log_variance_clipped`, :obj:`posterior_mean_coef1`,
-    :obj:`posterior_mean_coef2`, and :obj:`elbo_weight` (Equation 11),
-    :math:`\mathrm{SNR}(t - 1) - \mathrm{SNR}(t)` with :math:`\mathrm{SNR}(t)
-    = \bar{\alpha}_t / (1 - \bar{\alpha}_t)`, or :math:`1` at :math:`t = 0`.
+    The schedule is computed in double precision and then cast. The buffers hold
+    one value per step: :obj:`betas`, :obj:`alphas_cumprod`,
+    :obj:`sqrt_alphas_cumprod`, :obj:`sqrt_one_minus_alphas_cumprod`,
+    :obj:`posterior_variance`, :obj:`posterior_log_variance_clipped`,
+    :obj:`posterior_mean_coef1`, :obj:`posterior_mean_coef2`, and
+    :obj:`elbo_weight` (Equation 11). The latter is :math:`1` at :math:`t = 0`,
+    and otherwise :math:`\mathrm{SNR}(t - 1) - \mathrm{SNR}(t)` with
+    :math:`\mathrm{SNR}(t) = \bar{\alpha}_t / (1 - \bar{\alpha}_t)`.
 
     Args:
         num_steps (int, optional): The number of steps :math:`T`.
@@ -138,7 +139,8 @@ class GaussianDiffusion(torch.nn.Module):
 
         Args:
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
-            t (int or torch.Tensor): The step of each row, or one for all.
+            t (int or torch.Tensor): The step of each row, or one step for all
+                rows.
             noise (torch.Tensor, optional): The noise
                 :math:`\boldsymbol{\epsilon}`.
                 (default: :obj:`None`, standard normal)
@@ -202,7 +204,8 @@ class GaussianDiffusion(torch.nn.Module):
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`, or a
                 denoiser's prediction of them.
             x_t (torch.Tensor): The rows :math:`\mathbf{a}_t`.
-            t (int or torch.Tensor): The step of each row, or one for all.
+            t (int or torch.Tensor): The step of each row, or one step for all
+                rows.
             noise (torch.Tensor, optional): The noise
                 :math:`\boldsymbol{\epsilon}`. (default: :obj:`None`, no noise)
 

@@ -95,7 +95,7 @@ class InteractionDiffusion(torch.nn.Module):
             \mathbf{F}_m - \mathbf{a}_0 \mathbf{E}_i \|}^2.
 
         The objective is the mean of the first plus :obj:`msi_weight` times the
-        mean of the second (Equation 24). Embeddings get no gradient.
+        mean of the second (Equation 24). No gradient flows to the embeddings.
 
         Args:
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
@@ -103,8 +103,8 @@ class InteractionDiffusion(torch.nn.Module):
             modality_emb (torch.Tensor): The projected features
                 :math:`\mathbf{F}_m`.
             msi_weight (float, optional): The weight of the MSI term. The
-                returned term is unweighted, and zero if the weight is zero.
-                (default: :obj:`0.1`)
+                returned MSI term is not multiplied by this weight, but is zero
+                if the weight is zero. (default: :obj:`0.1`)
             t (torch.Tensor, optional): The step of each row.
                 (default: :obj:`None`, uniform)
             noise (torch.Tensor, optional): The noise.
@@ -145,9 +145,9 @@ class InteractionDiffusion(torch.nn.Module):
         sampling_steps: int = 0,
         sampling_noise: bool = False,
     ) -> Tensor:
-        r"""Runs the reverse process (Equation 4): for :math:`t = T - 1, \ldots,
-        0`, a posterior step from :math:`\mathbf{a}_t` and the denoised row
-        :math:`\mathbf{\hat{a}}_0`.
+        r"""Runs the reverse process (Equation 4). For
+        :math:`t = T - 1, \ldots, 0`, it takes a posterior step from
+        :math:`\mathbf{a}_t` and the denoised row :math:`\mathbf{\hat{a}}_0`.
 
         Args:
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
@@ -190,8 +190,8 @@ class InteractionDiffusion(torch.nn.Module):
         sampling_noise: bool = False,
         candidates: Tensor | None = None,
     ) -> Tensor:
-        r"""Generates interactions: the items with each user's highest scores
-        of :meth:`sample`.
+        r"""Generates interactions of each user with the items that score
+        highest in :meth:`sample`.
 
         Args:
             edge_index (torch.Tensor): The observed interactions, row 0 users,

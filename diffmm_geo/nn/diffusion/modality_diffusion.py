@@ -34,9 +34,9 @@ T = TypeVar('T', bound='ModalityDiffusion')
 class ModalityDiffusion(Pretrained):
     r"""The multi-modal graph diffusion of the `"DiffMM: Multi-Modal
     Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
-    paper (Section 3.2): an :class:`~diffmm_geo.nn.InteractionDiffusion` per
-    modality, :obj:`diffusion[modality]`, with its own denoiser and a shared
-    diffusion process.
+    paper (Section 3.2). For each modality, :obj:`diffusion[modality]` is an
+    :class:`~diffmm_geo.nn.InteractionDiffusion` with its own denoiser. All
+    modalities share one diffusion process.
 
     Args:
         num_items (int): The number of items :math:`I`.
@@ -154,8 +154,8 @@ class ModalityDiffusion(Pretrained):
         form: str = 'auto',
         t: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        r"""The terms of :meth:`loss`, from lists of interactions. Autocast
-        sets the data type of products.
+        r"""Computes the terms of :meth:`loss` from lists of interactions.
+        Autocast sets the data type of products.
 
         Args:
             modality (str): The modality.
@@ -164,19 +164,21 @@ class ModalityDiffusion(Pretrained):
             modality_emb (torch.Tensor): As in :meth:`loss`.
             msi_weight (float, optional): As in :meth:`loss`.
                 (default: :obj:`0.1`)
-            form (str, optional): The form of the products with all items.
+            form (str, optional): How to compute the products with all items.
 
                 - :obj:`"dense"`: the equations as written.
-                - :obj:`"gram"`: Gram matrices of the first and the last layer
-                  instead of a matrix of users and items. The output error is
-                  exact. Noise is added to the output of the first layer, which
-                  is exact without dropout, and with dropout in the limit of
-                  many items.
-                - :obj:`"auto"`: for each layer, the cheaper of these two. With
-                  dropout, :obj:`"gram"` requires many items.
+                - :obj:`"gram"`: uses Gram matrices of the first and the last
+                  layer instead of a matrix of users and items. The output error
+                  is exact. Noise is added to the output of the first layer.
+                  This is exact without dropout. With dropout, it is exact in
+                  the limit of many items.
+                - :obj:`"auto"`: uses the cheaper of these two forms for each
+                  layer. With dropout, it uses :obj:`"gram"` for the first layer
+                  only if there are many items.
                 - :obj:`"sampled"`: a cheaper unbiased estimate. Users share
-                  rows of noise, and only a sample of users, drawn by their
-                  weight in the loss, contributes the square of the output.
+                  rows of noise. The square of the output is computed only for a
+                  sample of users, drawn in proportion to their weight in the
+                  loss.
 
                 (default: :obj:`"auto"`)
             t (torch.Tensor, optional): As in :meth:`loss`.
@@ -218,7 +220,7 @@ class ModalityDiffusion(Pretrained):
         candidates: Tensor | None = None,
     ) -> Tensor:
         r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.sample_edges`.
-        Without noise and row normalization, it runs on hidden states.
+        Without noise and row normalization, the process runs on hidden states.
         """
         check_int('num_users', num_users, 0)
         edge_index = check_edge_index(
@@ -248,7 +250,9 @@ class ModalityDiffusion(Pretrained):
         sampling_noise: bool = False,
         candidates: Tensor | None = None,
     ) -> Tensor:
-        r"""As :meth:`sample_edges`, from the distinct items of each user."""
+        r"""Equals :meth:`sample_edges`, but takes the distinct items of each
+        user.
+        """
         model = self[modality]
         check_int('sampling_steps', sampling_steps, 0)
         check_bool('sampling_noise', sampling_noise)

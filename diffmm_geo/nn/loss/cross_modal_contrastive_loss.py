@@ -40,8 +40,8 @@ class CrossModalContrastiveLoss(torch.nn.Module):
             (default: :obj:`0.5`)
         anchor (str, optional): Whether to contrast modality views with the
             main view (:obj:`"main"`) or with each other (:obj:`"modality"`).
-            If :obj:`None`, the main view is the anchor if it is given.
-            (default: :obj:`None`)
+            If :obj:`None`, uses :obj:`"main"` if the main view is given, and
+            :obj:`"modality"` otherwise. (default: :obj:`None`)
         num_candidates (int, optional): The number of nodes from which to
             estimate sums over all nodes; see :func:`~diffmm_geo.nn.info_nce`.
             (default: :obj:`None`, all nodes)
@@ -50,7 +50,8 @@ class CrossModalContrastiveLoss(torch.nn.Module):
         - **views:** :math:`(N, F)` for every modality
         - **index:** :math:`(B)`
         - **main** *(optional)*: :math:`(N, F)`
-        - **output:** scalar; zero if :obj:`"modality"` has a single view
+        - **output:** scalar; zero for anchor :obj:`"modality"` with a single
+          view
 
     Raises:
         ValueError: If :obj:`anchor` is unknown, :obj:`main` is missing for
@@ -115,7 +116,7 @@ class CrossModalContrastiveLoss(torch.nn.Module):
         main: Tensor | None = None,
         candidate_sample: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        r"""The loss without checks, which would synchronize a GPU. See
+        r"""Computes the loss without checks, which would synchronize a GPU. See
         :func:`~diffmm_geo.nn.info_nce` for :obj:`candidate_sample`.
         """
         if main is None or self.anchor == 'modality':

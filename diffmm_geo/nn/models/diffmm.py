@@ -67,9 +67,9 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         residual_weight (float, optional): The weight :math:`\omega` of the
             normalized residual. (default: :obj:`0.5`)
         projection (str or dict[str, str], optional): The projection of raw
-            features, for all modalities or for each: :obj:`"linear"` (affine)
-            or :obj:`"leaky_xavier"` (no bias, Xavier initialization, LeakyReLU
-            of slope 0.2). (default: :obj:`"linear"`)
+            features, either one for all modalities or one for each:
+            :obj:`"linear"` (affine) or :obj:`"leaky_xavier"` (no bias, Xavier
+            initialization, LeakyReLU of slope 0.2). (default: :obj:`"linear"`)
         edge_type (tuple[str, str, str], optional): The edge type of observed
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
 
@@ -272,11 +272,11 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
             feature_dict (dict[str, torch.Tensor]): The raw features.
             edge_index_dict (dict): The observed and generated graphs.
             edge_label_index (torch.Tensor): Users and positive items.
-            neg_item (torch.Tensor): A negative item for each.
+            neg_item (torch.Tensor): A negative item for each positive item.
             reg_weight (float, optional): The weight :math:`\lambda_2`.
                 (default: :obj:`1e-6`)
-            ssl_weight (float, optional): The weight :math:`\lambda_1`. At zero,
-                no views are computed. (default: :obj:`1e-2`)
+            ssl_weight (float, optional): The weight :math:`\lambda_1`. If it is
+                zero, no views are computed. (default: :obj:`1e-2`)
             temperature (float, optional): See
                 :class:`~diffmm_geo.nn.CrossModalContrastiveLoss`.
                 (default: :obj:`0.5`)
@@ -354,7 +354,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         self,
         n_id_dict: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        r"""The squared norm of all or a subgraph's ID embeddings."""
+        r"""The squared norm of all ID embeddings, or of those in a subgraph."""
         user, item = self._id_embeddings(n_id_dict)
         return user.square().sum() + item.square().sum()
 

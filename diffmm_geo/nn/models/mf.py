@@ -72,9 +72,9 @@ class MF(torch.nn.Module):
 
         Args:
             edge_label_index (torch.Tensor): Users and positive items.
-            neg_item (torch.Tensor): A negative item for each.
+            neg_item (torch.Tensor): A negative item for each positive item.
             reg_weight (float, optional): The weight of the squared norm of
-                the batch's embeddings, divided by its size.
+                the batch's embeddings, divided by the batch size.
                 (default: :obj:`1e-4`)
 
         Shapes:

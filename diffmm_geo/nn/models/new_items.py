@@ -22,8 +22,8 @@ class NewItemsMixin:
         num_new_items: int,
         item_emb: Tensor | None = None,
     ) -> T:
-        r"""A copy of the model with new items, which are scored by their
-        features.
+        r"""Returns a copy of the model with new items. Their features determine
+        their scores.
 
         Append rows for new items to the features. Graphs stay valid, and
         embeddings of users and old items do not change. A trained
@@ -32,12 +32,13 @@ class NewItemsMixin:
 
         Averaging over neighbors shortens embeddings. New items have no
         neighbors, so they tend to rank high. If they rank too high, pass the
-        mean ID embedding of items with a single interaction.
+        mean ID embedding of items with a single interaction as their
+        :obj:`item_emb`.
 
         Args:
             num_new_items (int): The number of new items.
-            item_emb (torch.Tensor, optional): Their ID embeddings.
-                (default: :obj:`None`, zeros)
+            item_emb (torch.Tensor, optional): The ID embeddings of the new
+                items. (default: :obj:`None`, zeros)
 
         Shapes:
             - **item_emb:** :math:`(N, d)`
@@ -57,9 +58,9 @@ class NewItemsMixin:
         return out
 
     def without_item_emb(self: T, item_index: Tensor) -> T:
-        r"""A copy of the model with zero ID embeddings of the items
-        :obj:`item_index` :math:`(N)`. Use it for items without interactions,
-        which training saw only as negatives.
+        r"""Returns a copy of the model in which the items :obj:`item_index`
+        :math:`(N)` have zero ID embeddings. Use it for items without
+        interactions, which occur in training only as negative items.
         """
         item_index = check_index('item_index', item_index, self.num_items)
         out = copy.deepcopy(self)

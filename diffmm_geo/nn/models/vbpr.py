@@ -16,15 +16,16 @@ class VBPR(torch.nn.Module):
         \boldsymbol{\gamma}_i + {\boldsymbol{\theta}_u}^{\top} \mathbf{E}
         \mathbf{f}_i + {\boldsymbol{\beta}'}^{\top} \mathbf{f}_i
 
-    without terms that are constant for a user. The score is the product of the
-    embeddings :math:`[\boldsymbol{\gamma}_u, \boldsymbol{\theta}_u, 1]` and
+    where terms that are constant for a user are left out. The score is the
+    product of the embeddings
+    :math:`[\boldsymbol{\gamma}_u, \boldsymbol{\theta}_u, 1]` and
     :math:`[\boldsymbol{\gamma}_i, \mathbf{E} \mathbf{f}_i, \beta_i +
     {\boldsymbol{\beta}'}^{\top} \mathbf{f}_i]`.
 
     Args:
         num_users (int): The number of users.
-        feature (torch.Tensor): The item features :math:`\mathbf{f}_i`, not
-            part of the :obj:`state_dict`.
+        feature (torch.Tensor): The item features :math:`\mathbf{f}_i`. They are
+            not part of the :obj:`state_dict`.
         embedding_dim (int, optional): The size :math:`d` of
             :math:`\boldsymbol{\gamma}_u` and :math:`\boldsymbol{\gamma}_i`.
             (default: :obj:`64`)
@@ -102,9 +103,9 @@ class VBPR(torch.nn.Module):
 
         Args:
             edge_label_index (torch.Tensor): Users and positive items.
-            neg_item (torch.Tensor): A negative item for each.
+            neg_item (torch.Tensor): A negative item for each positive item.
             reg_weight (float, optional): The weight of the squared norm of
-                the batch's embeddings and biases, divided by its size.
+                the batch's embeddings and biases, divided by the batch size.
                 (default: :obj:`1e-4`)
             feature_reg_weight (float, optional): The weight of the squared
                 norm of :math:`\mathbf{E}` and :math:`\boldsymbol{\beta}'`.

@@ -30,8 +30,9 @@ def diffused_linear_gram(
         \mathrm{Cov}(\boldsymbol{\epsilon} \, \mathbf{W}) = \mathbf{W}^{\top}
         \mathbf{W} \, / \, (1 - p).
 
-    This is exact without dropout. With dropout, which is independent for
-    interactions and noise here, it is exact in the limit of many items.
+    The result is exact without dropout. With dropout, it is exact in the limit
+    of many items. Dropout is drawn independently for interactions and noise
+    here.
     """
     value = dropout(signal[lists.row], p)
     covariance = gram(weight)

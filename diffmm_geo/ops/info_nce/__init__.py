@@ -34,8 +34,8 @@ def info_nce(
         {\sum_{j=1}^{N} \exp(\cos(\mathbf{a}_n, \mathbf{b}_j) / \tau)}
 
     (Section 3.3 of the `"DiffMM: Multi-Modal Diffusion Model for
-    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper). It computes
-    blocks of the :obj:`[B, N]` matrix of cosines, and never the full matrix.
+    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper). It computes the
+    :obj:`[B, N]` matrix of cosines in blocks, and never stores the full matrix.
 
     Args:
         anchor (torch.Tensor): The view :math:`\mathbf{a}` of all nodes.
@@ -49,11 +49,11 @@ def info_nce(
         candidate_sample (tuple[torch.Tensor, torch.Tensor], optional): Distinct
             nodes from which to estimate the sum over all nodes except
             :math:`n`, and a weight :math:`1 / \pi_j` for each. The weight is
-            the inverse of the node's probability to be in the sample, which
-            makes the sum unbiased. :obj:`num_candidates` then draws from the
-            sample. (default: :obj:`None`)
-        backend (str, optional): :obj:`"blockwise"`, or :obj:`"triton"` for
-            GPU kernels without sampling of candidates. If not given, uses
+            the inverse of the node's probability of being in the sample, which
+            makes the sum unbiased. If :obj:`num_candidates` is also given, that
+            number of nodes is drawn from the sample. (default: :obj:`None`)
+        backend (str, optional): :obj:`"blockwise"`, or :obj:`"triton"` for GPU
+            kernels, which do not sample candidates. If not given, uses
             :obj:`"blockwise"` unless the :meth:`~diffmm_geo.ops.backend`
             context selects :obj:`"triton"`. (default: :obj:`None`)
 

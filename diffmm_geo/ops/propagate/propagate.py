@@ -35,8 +35,8 @@ def propagate(
         \mathrm{diag}(\mathbf{l}_i) \mathbf{X}_i
 
     where :math:`\mathbf{A}_i = \mathbf{A}_u^{\top}` without edge dropout. The
-    backward pass is a step with the transposed matrices. It stores features
-    only if values or self-loops require gradients.
+    backward pass is a step with the transposed matrices. Features are stored
+    for the backward pass only if values or self-loops require gradients.
 
     Args:
         adj (BipartiteAdj): A prepared adjacency.

@@ -73,8 +73,8 @@ def reconstruction(
     square: Square,
 ) -> tuple[Tensor, Tensor]:
     r"""Equals :func:`reconstruction_naive`, with products in the type of
-    autocast. :obj:`square` computes the square of the output. Features get no
-    gradient, and may have no channels.
+    autocast. :obj:`square` computes the square of the output. No gradient flows
+    to features. They may have zero channels.
     """
     with torch.no_grad():
         feature = feature.to(h.dtype)

@@ -37,8 +37,9 @@ class Square(ABC):
 
 
 class DenseSquare(Square):
-    r"""Equals the square in :func:`reconstruction_naive`. It scales the narrow
-    operands instead of the outputs, which are written once.
+    r"""Equals the square in :func:`reconstruction_naive`. It scales the
+    operands, which are narrow, instead of the outputs. The outputs are then
+    written only once.
     """
 
     def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -65,7 +66,7 @@ class DenseSquare(Square):
 
 
 class GramSquare(Square):
-    r"""Equals :class:`DenseSquare`, and never computes outputs
+    r"""Equals :class:`DenseSquare`, but never computes outputs
 
     .. math::
         \mathbf{h}^{\top} (\mathbf{W}^{\top} \mathbf{W}) \mathbf{h} + 2 \,

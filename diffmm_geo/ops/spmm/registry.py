@@ -65,7 +65,7 @@ def available_backends(device: torch.device | str = 'cpu') -> list[str]:
 def default_backend(
     device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float
 ) -> str:
-    r"""Returns the name of the default backend of a device and type."""
+    r"""Returns the name of the default backend for a device and data type."""
     return _default(check_device(device, available=False), dtype)
 
 

@@ -23,9 +23,9 @@ def spmm(matrix: SparseMatrix, x: Tensor, backend: str | None = None) -> Tensor:
         matrix (SparseMatrix): The sparse matrix :math:`\mathbf{A}`.
         x (torch.Tensor): The dense operand.
         backend (str, optional): The name of the backend, one of
-            :meth:`~diffmm_geo.ops.available_backends`. If not given, uses
-            that of the :meth:`~diffmm_geo.ops.backend` context, or else of
-            the device. (default: :obj:`None`)
+            :meth:`~diffmm_geo.ops.available_backends`. If not given, uses the
+            backend of the :meth:`~diffmm_geo.ops.backend` context if there is
+            one, and the default of the device otherwise. (default: :obj:`None`)
 
     Shapes:
         - **matrix:** :math:`(N, M)`

@@ -30,7 +30,8 @@ def topk_items(
 ) -> Tensor:
     r"""Returns the :math:`k` items with the highest scores
     :math:`\mathbf{Q} \mathbf{X}^{\top} + \mathbf{b}` of each query. It computes
-    blocks of scores in the type of autocast, and never the full matrix.
+    the scores in blocks, in the data type of autocast, and never computes the
+    full matrix.
 
     Args:
         query (torch.Tensor): The queries :math:`\mathbf{Q}`.

@@ -16,39 +16,40 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
     r"""The training of :class:`~diffmm_geo.training.DiffMMTrainer` in several
     processes.
 
-    - Each denoiser is trained on one rank, from a seed of its own, and then
-      sent to the others. More ranks than modalities do not speed this up.
+    - Each denoiser is trained on one rank, from its own seed, and then sent to
+      the other ranks. More ranks than modalities do not speed this up.
     - Each rank generates interactions for its share of users.
-    - Each rank propagates over the whole graph, and takes its share of each
-      batch of interactions, which are also the anchors of the contrastive
-      loss. Gradients are summed.
+    - Each rank propagates over the whole graph and takes its share of each
+      batch of interactions. The nodes of this share are also the anchors of the
+      contrastive loss. Gradients are summed.
     - Each rank evaluates its share of users.
 
-    All ranks draw the same orders, negative items and dropped entries. The
-    losses do not depend on their number, up to rounding.
+    All ranks draw the same random orders, negative items and dropped entries.
+    Up to rounding, the losses do not depend on the number of ranks.
 
-    Each rank holds the data and all weights. With :obj:`shard_parameters`, it
-    holds only its share of the model's: its rows of ID embeddings, of their
-    gradients and of Adam's moments, with PyTorch's
-    :func:`~torch.distributed.fsdp.fully_shard`. A step gathers the weights.
-    The weights of the best epoch stay in the memory of the host.
+    Each rank holds the data and all weights. With :obj:`shard_parameters`,
+    PyTorch's :func:`~torch.distributed.fsdp.fully_shard` leaves each rank only
+    its share of the model's weights: its rows of the ID embeddings, of their
+    gradients and of Adam's moments. Each step gathers the weights. The weights
+    of the best epoch stay in the memory of the host.
 
-    The first rank calls callbacks and writes checkpoints. All ranks read
-    them, from a shared folder. A run may resume in any number of ranks,
+    The first rank calls callbacks and writes checkpoints. All ranks read the
+    checkpoints from a shared folder. A run may resume on any number of ranks,
     sharded or not. All ranks need to call each method.
 
     Args:
         data, config, modalities, model, diffusion, edge_type: As in
-            :class:`~diffmm_geo.tasks.DiffMMTask`, the same on all ranks,
-            which take a batch together.
+            :class:`~diffmm_geo.tasks.DiffMMTask`. They need to be the same on
+            all ranks. A batch is split over the ranks.
         ranks (Ranks, optional): The processes, from
-            :func:`~diffmm_geo.training.distributed.joined_ranks`, this one
-            alone if not given. (default: :obj:`None`)
+            :func:`~diffmm_geo.training.distributed.joined_ranks`. If not given,
+            this process trains alone. (default: :obj:`None`)
         shard_parameters (bool, optional): Whether each rank holds only its
             share of the model's weights. (default: :obj:`False`)
 
     Raises:
-        ValueError: If CUDA graphs or batches of neighbors are asked for.
+        ValueError: If the settings ask for CUDA graphs or for batches of
+            neighbors.
     """
 
     def __init__(

@@ -17,17 +17,17 @@ DEVICES = ('cpu', 'cuda')
 
 @contextmanager
 def joined_ranks(device: str = 'cpu', timeout: float = 30.0) -> Iterator[Ranks]:
-    r"""Joins the processes that :obj:`torchrun` has started, through gloo on
-    CPU, and NCCL on GPUs, one per rank. Any other process is on its own.
-    Sharded modules need to be out of scope at the end, as in a function that
-    trains.
+    r"""Context manager that joins the processes that :obj:`torchrun` has
+    started. They communicate through gloo on CPU, or through NCCL with one GPU
+    per rank. Without :obj:`torchrun`, the process runs alone. Sharded modules
+    need to be out of scope when the context ends, so create them in a function.
 
     Args:
         device (str, optional): :obj:`"cpu"` or :obj:`"cuda"`.
             (default: :obj:`"cpu"`)
         timeout (float, optional): The seconds after which a rank that does
-            not answer counts as lost. They need to suffice for loading data
-            and for writing a checkpoint. (default: :obj:`30.0`)
+            not answer counts as lost. This time needs to suffice for loading
+            data and for writing a checkpoint. (default: :obj:`30.0`)
 
     Raises:
         ValueError: If an argument is out of range.

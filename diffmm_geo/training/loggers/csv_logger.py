@@ -23,8 +23,8 @@ class CSVLogger(Logger):
         trainer.fit(callback=CSVLogger('runs/history.csv'))
 
     Args:
-        path (str or Path): The file. An existing one is continued: rows of
-            the epochs that are logged now, and of later ones, are replaced.
+        path (str or Path): The file. An existing file is continued. Logging an
+            epoch replaces its row and the rows of later epochs.
 
     Raises:
         ValueError: If the existing file was not written by this logger.

@@ -7,19 +7,20 @@ from diffmm_geo.training.trainer import Record
 
 
 class Logger(ABC):
-    r"""A callback of :meth:`Trainer.fit <diffmm_geo.training.Trainer.fit>`
-    that writes the record of each epoch somewhere, and as a context manager
-    closes it at the end.
+    r"""Base class of callbacks of
+    :meth:`Trainer.fit <diffmm_geo.training.Trainer.fit>` that write the record
+    of each epoch. A logger is also a context manager, which closes the logger
+    at the end.
     """
 
     @abstractmethod
     def __call__(self, record: Record) -> None:
-        r"""Writes the record of an epoch. It replaces earlier records of this
-        epoch and of later ones, which a resumed run repeats.
+        r"""Writes the record of an epoch. The record replaces earlier records
+        of this epoch and of later epochs, which a resumed run repeats.
         """
 
     def close(self) -> None:  # noqa: B027 (there may be nothing to close)
-        r"""Writes what is left and closes files. A later record reopens
+        r"""Writes pending records and closes files. A later record reopens
         them.
         """
 

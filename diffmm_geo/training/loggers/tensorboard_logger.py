@@ -11,8 +11,8 @@ class TensorBoardLogger(Logger):
     r"""Writes scalars such as :obj:`loss/bpr`, :obj:`val/recall@20` and
     :obj:`seconds/generate` by epoch, with
     :class:`torch.utils.tensorboard.SummaryWriter`.
-    Where a run is resumed, TensorBoard drops what was written of the epochs
-    that are logged now, and of later ones.
+    If a run is resumed, TensorBoard drops the old scalars of the epochs that
+    are logged again, and of later epochs.
 
     .. code-block:: python
 
@@ -20,7 +20,7 @@ class TensorBoardLogger(Logger):
             trainer.fit(callback=logger)
 
     Args:
-        folder (str or Path): The folder of its files; made if missing.
+        folder (str or Path): The folder of the files, created if missing.
 
     Raises:
         ImportError: If the extra :obj:`tensorboard` is not installed.
