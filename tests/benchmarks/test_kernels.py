@@ -110,8 +110,8 @@ def test_speedup_is_over_ours(session):
             edges=100,
         )
 
-    cases = [case('ours', 0.004), case('naive', 0.001)]
-    cases += [case('peer-slow', 0.04), case('peer-slower', 0.08)]
+    cases = [case('ours', 0.02), case('naive', 0.005)]
+    cases += [case('peer-slow', 0.2), case('peer-slower', 0.4)]
     cases[0].ours = cases[1].ours = True
     records = list(measure(session, 'test', cases))
     ours, _, peer, _ = records
