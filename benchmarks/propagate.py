@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from benchmarks.session import Session
 from benchmarks.spmm import CHANNELS, QUICK_CHANNELS, backends
 from benchmarks.spmm import reference as spmm_reference
 from diffmm_geo.nn.conv.bipartite_lg_conv import BipartiteLGConv
+from diffmm_geo.ops import propagate
 from diffmm_geo.ops.spmm import BACKENDS
 from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
 
@@ -73,17 +73,10 @@ def lg_conv(adj: Any, x: Tensor) -> Tensor:
 
 
 def kernels(device: torch.device) -> dict[str, Kernel]:
-    out = {OURS: Kernel(CONV.step)}
-    try:
-        module = importlib.import_module('diffmm_geo.ops.propagate')
-        step = module.propagate
-    except (AttributeError, ImportError):  # The layer is all there is.
-        pass
-    else:
-        out = {OURS: Kernel(step), 'conv': out[OURS]}
-        for name, reason in backends(device).items():
-            step_of = partial(step, backend=name)
-            out[name] = Kernel(step_of, unavailable=reason)
+    out = {OURS: Kernel(propagate), 'conv': Kernel(CONV.step)}
+    for name, reason in backends(device).items():
+        step = partial(propagate, backend=name)
+        out[name] = Kernel(step, unavailable=reason)
     out['peer-lgconv'] = Kernel(lg_conv, joint_edges, True, True)
     out['peer-lgconv-csr'] = Kernel(lg_conv, joint_csr, True)
     out['peer-lgconv-torch-sparse'] = Kernel(

@@ -14,7 +14,8 @@ from torch.serialization import (
 
 from diffmm_geo.nn.modality_name import module_name
 from diffmm_geo.utils.checks import tensors_of
-from diffmm_geo.utils.torch_file import check_torch_archive, expecting
+from diffmm_geo.utils.expecting import expecting
+from diffmm_geo.utils.torch_file import check_torch_archive
 
 # The classes of the authors' `Model.py`, and PyTorch's own modules.
 MODULES = re.compile(

@@ -3,7 +3,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from diffmm_geo.utils.expecting import expecting as expecting
+from diffmm_geo.utils.expecting import expecting
 
 
 def load_torch_file(path: str, device: torch.device | str = 'cpu') -> Any:
