@@ -19,18 +19,14 @@ MAX_SEED = 2**32 - 1  # In NumPy.
 def check_choice(name: str, value: T, choices: Collection[T]) -> T:
     r"""One of the given names."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(
-            f"'{name}' needs to be one of {list(choices)} (got {value!r})"
-        )
+        raise _error(name, f'to be one of {list(choices)}', repr(value))
     return value
 
 
 def check_bool(name: str, value: Any) -> bool:
     r"""True or false."""
     if not isinstance(value, bool):
-        raise ValueError(
-            f"'{name}' needs to be True or False (got {describe(value)})"
-        )
+        raise _error(name, 'to be True or False', describe(value))
     return value
 
 
@@ -41,20 +37,14 @@ def check_int(
     maximum: int = MAX_COUNT,
 ) -> int:
     r"""An integer from :obj:`minimum` to :obj:`maximum`."""
+    needed = f'to be an integer >= {minimum}'
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(
-            f"'{name}' needs to be an integer >= {minimum} "
-            f'(got {describe(value)})'
-        )
+        raise _error(name, needed, describe(value))
     if value < minimum:
-        raise ValueError(
-            f"'{name}' needs to be an integer >= {minimum} (got {value})"
-        )
+        raise _error(name, needed, value)
     if value > maximum:
         got = value if value < 2**63 else f'one of {value.bit_length()} bits'
-        raise ValueError(
-            f"'{name}' needs to be an integer <= {maximum} (got {got})"
-        )
+        raise _error(name, f'to be an integer <= {maximum}', got)
     return value
 
 
@@ -62,10 +52,7 @@ def check_k(k: Any, num_items: int, name: str = 'k') -> int:
     r"""A positive number of at most :obj:`num_items` items."""
     check_int(name, k)
     if k > num_items:
-        raise ValueError(
-            f"'{name}' needs to be at most the number of items {num_items} "
-            f'(got {k})'
-        )
+        raise _error(name, f'to be at most the number of items {num_items}', k)
     return int(k)
 
 
@@ -89,31 +76,24 @@ def check_number(
         number < high if high_open else number <= high
     )
     if not inside or abs(number) > MAX_NUMBER:
-        raise ValueError(
-            f"'{name}' needs to be a finite number in "
-            f'{left}{low}, {high}{right} (got {describe(value)})'
+        interval = f'{left}{low}, {high}{right}'
+        raise _error(
+            name, f'to be a finite number in {interval}', describe(value)
         )
     return number
 
 
 def check_device(device: Any, available: bool = True) -> torch.device:
     r"""A valid device, by default an available one."""
+    needed, got = 'to be a device', describe(device)
     try:
         out = torch.device(device)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"'device' needs to be a device (got {describe(device)}: "
-            f'{str(error).splitlines()[0]})'
-        ) from None
-    if not available:
-        return out
-    try:
-        torch.empty(0, device=out)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(
-            f"'device' needs to be an available device "
-            f'(got {device!r}: {str(error).splitlines()[0]})'
-        ) from None
+        if available:
+            needed, got = 'to be an available device', repr(device)
+            torch.empty(0, device=out)
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise _error('device', needed, f'{got}: {reason}') from None
     return out
 
 
@@ -124,10 +104,8 @@ def check_same_device(
 ) -> None:
     r"""A tensor or graph on the given device."""
     if device is not None and x.device != device:
-        raise ValueError(
-            f"'{name}' needs to be on the device '{device}' "
-            f"(got one on '{x.device}')"
-        )
+        needed = f"to be on the device '{device}'"
+        raise _error(name, needed, f"one on '{x.device}'")
 
 
 def check_edge_type(edge_type: Any) -> tuple[str, str, str]:
@@ -137,15 +115,11 @@ def check_edge_type(edge_type: Any) -> tuple[str, str, str]:
         or len(edge_type) != 3
         or not all(isinstance(part, str) for part in edge_type)
     ):
-        raise ValueError(
-            f"'edge_type' needs to be a tuple of three strings, "
-            f'(source, relation, target) (got {edge_type!r})'
-        )
+        needed = 'to be a tuple of three strings, (source, relation, target)'
+        raise _error('edge_type', needed, repr(edge_type))
     if edge_type[0] == edge_type[2]:
-        raise ValueError(
-            f"'edge_type' needs to connect two different node types "
-            f'(got {edge_type!r})'
-        )
+        needed = 'to connect two different node types'
+        raise _error('edge_type', needed, repr(edge_type))
     return edge_type[0], edge_type[1], edge_type[2]
 
 
@@ -157,19 +131,14 @@ def check_modalities(
     if isinstance(modalities, (str, Tensor)) or not isinstance(
         modalities, Collection
     ):
-        raise ValueError(
-            f"'{argument}' needs to be a list of names "
-            f'(got {describe(modalities)})'
-        )
+        raise _error(argument, 'to be a list of names', describe(modalities))
     out = list(modalities)
     if len(out) == 0:
-        raise ValueError(f"'{argument}' needs at least one name (got none)")
+        raise _error(argument, 'at least one name', 'none')
     if not all(isinstance(name, str) and name for name in out):
-        raise ValueError(
-            f"'{argument}' needs to hold non-empty strings (got {out!r})"
-        )
+        raise _error(argument, 'to hold non-empty strings', repr(out))
     if len(set(out)) != len(out):
-        raise ValueError(f"'{argument}' needs distinct names (got {out!r})")
+        raise _error(argument, 'distinct names', repr(out))
     return out
 
 
@@ -185,28 +154,36 @@ def check_index(
     skips the range, to avoid synchronizing a GPU.
     """
     if not _is_dense(index) or index.dim() != 1:
-        raise ValueError(
-            f"'{name}' needs to be a vector of node indices "
-            f'(got {describe(index)})'
-        )
-    if index.dtype not in (torch.long, torch.int):
-        raise ValueError(
-            f"'{name}' needs to be of type torch.long (got {index.dtype})"
-        )
-    _check_device_or_values(name, index, device)
+        raise _error(name, 'to be a vector of node indices', describe(index))
+    _check_integers(name, index, device)
     if num_nodes is not None and read:
-        _check_range(f"'{name}' needs indices", index, num_nodes)
+        _check_range(name, 'indices', index, num_nodes)
     return index.long()
 
 
-def _check_range(message: str, index: Tensor, size: int | None) -> None:
+def _check_integers(
+    name: str,
+    index: Tensor,
+    device: torch.device | None,
+) -> None:
+    if index.dtype not in (torch.long, torch.int):
+        raise _error(name, 'to be of type torch.long', index.dtype)
+    _check_device_or_values(name, index, device)
+
+
+def _check_range(
+    name: str,
+    kind: str,
+    index: Tensor,
+    size: int | None,
+) -> None:
     if index.numel() == 0 or not has_values(index):
         return
     low, high = (int(v) for v in index.aminmax())
     if low < 0 or (size is not None and high >= size):
-        raise ValueError(
-            f'{message} in [0, {"num_nodes" if size is None else size}) '
-            f'(got values in [{low}, {high}])'
+        end = 'num_nodes' if size is None else size
+        raise _error(
+            name, f'{kind} in [0, {end})', f'values in [{low}, {high}]'
         )
 
 
@@ -222,10 +199,8 @@ def check_steps(
         return torch.tensor([t], device=device)
     steps = check_index('t', t, num_steps, device)
     if steps.numel() not in (1, num_rows):
-        raise ValueError(
-            f"'t' needs a step for each of the {num_rows} rows, or one for all "
-            f'(got {steps.numel()})'
-        )
+        needed = f'a step for each of the {num_rows} rows, or one for all'
+        raise _error('t', needed, steps.numel())
     return steps
 
 
@@ -244,21 +219,12 @@ def check_edge_index(
         or edge_index.dim() != 2
         or edge_index.size(0) != 2
     ):
-        raise ValueError(
-            f"'{name}' needs to be a tensor of shape [2, num_edges] "
-            f'(got {describe(edge_index)})'
-        )
-    if edge_index.dtype not in (torch.long, torch.int):
-        raise ValueError(
-            f"'{name}' needs to be of type torch.long (got {edge_index.dtype})"
-        )
-    _check_device_or_values(name, edge_index, device)
+        needed = 'to be a tensor of shape [2, num_edges]'
+        raise _error(name, needed, describe(edge_index))
+    _check_integers(name, edge_index, device)
     if read:
-        for side, index, size in (
-            ('source', edge_index[0], num_users),
-            ('target', edge_index[1], num_items),
-        ):
-            _check_range(f"'{name}' needs {side} indices", index, size)
+        _check_range(name, 'source indices', edge_index[0], num_users)
+        _check_range(name, 'target indices', edge_index[1], num_items)
     return edge_index.long()
 
 
@@ -269,15 +235,10 @@ def check_triples(
     device: torch.device,
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""A batch of users, positive items and negative items."""
-    read = device.type != 'cuda'
-    num_users, num_items = size
+    (num_users, num_items), read = size, device.type != 'cuda'
+    name = 'edge_label_index'
     user, positive = check_edge_index(
-        'edge_label_index',
-        edge_label_index,
-        num_users,
-        num_items,
-        device,
-        read=read,
+        name, edge_label_index, num_users, num_items, device, read=read
     )
     negative = check_index('neg_item', neg_item, num_items, device, read=read)
     if negative.numel() == 0 or negative.size() != positive.size():
@@ -309,24 +270,16 @@ def check_matrix(
     if like is not None:
         finite, dtype, device = False, like.dtype, like.device
     if not _is_dense(x) or x.dim() < 2 or (x.dim() > 2 and not leading):
-        raise ValueError(
-            f"'{name}' needs to be a floating point matrix (got {describe(x)})"
-        )
+        raise _error(name, 'to be a floating point matrix', describe(x))
     if not x.is_floating_point():
-        raise ValueError(
-            f"'{name}' needs to be of floating point type (got {x.dtype})"
-        )
+        raise _error(name, 'to be of floating point type', x.dtype)
     check_same_device(name, x, device)
     check_dtype(name, x, dtype)
     if num_rows is not None and x.size(-2) != num_rows:
-        raise ValueError(
-            f"'{name}' needs {num_rows} rows (got shape {list(x.size())})"
-        )
+        raise _error(name, f'{num_rows} rows', f'shape {list(x.size())}')
     if num_channels is not None and x.size(-1) != num_channels:
-        raise ValueError(
-            f"'{name}' needs {num_channels} channels "
-            f'(got shape {list(x.size())})'
-        )
+        got = f'shape {list(x.size())}'
+        raise _error(name, f'{num_channels} channels', got)
     if finite:
         if device is None:
             _check_device_or_values(name, x, device)
@@ -342,9 +295,7 @@ def _check_device_or_values(
     # Without a given device, later code moves or reads the values.
     check_same_device(name, x, device)
     if device is None and x.device.type == 'meta':
-        raise ValueError(
-            f"'{name}' needs values (got one on the device 'meta')"
-        )
+        raise _error(name, 'values', "one on the device 'meta'")
 
 
 def check_matrix_like(
@@ -354,14 +305,9 @@ def check_matrix_like(
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     r"""A matrix of the shape and on the device of another."""
+    rows, channels, device = like.size(0), like.size(1), like.device
     return check_matrix(
-        name,
-        x,
-        like.size(0),
-        like.size(1),
-        finite=False,
-        dtype=dtype,
-        device=like.device,
+        name, x, rows, channels, finite=False, dtype=dtype, device=device
     )
 
 
@@ -373,11 +319,9 @@ def check_vector(
 ) -> Tensor:
     r"""A floating point vector :obj:`[size]`."""
     if not _is_dense(x) or x.dim() != 1 or not x.is_floating_point():
-        raise ValueError(
-            f"'{name}' needs to be a floating point vector (got {describe(x)})"
-        )
+        raise _error(name, 'to be a floating point vector', describe(x))
     if size is not None and x.numel() != size:
-        raise ValueError(f"'{name}' needs {size} elements (got {x.numel()})")
+        raise _error(name, f'{size} elements', x.numel())
     check_same_device(name, x, device)
     return x
 
@@ -389,9 +333,7 @@ def check_dtype(name: str, x: Tensor, dtype: torch.dtype | None) -> None:
         and x.dtype != dtype
         and (x.is_meta or not torch.is_autocast_enabled(x.device.type))
     ):
-        raise ValueError(
-            f"'{name}' needs to be of type {dtype} (got {x.dtype})"
-        )
+        raise _error(name, f'to be of type {dtype}', x.dtype)
 
 
 def check_trainable(name: str, module: torch.nn.Module) -> None:
@@ -407,18 +349,14 @@ def check_trainable(name: str, module: torch.nn.Module) -> None:
 def check_size(name: str, size: Any) -> tuple[int, int]:
     r"""A pair of counts."""
     if not isinstance(size, (tuple, list)) or len(size) != 2:
-        raise ValueError(
-            f"'{name}' needs to be a pair of integers (got {describe(size)})"
-        )
+        raise _error(name, 'to be a pair of integers', describe(size))
     return check_int(name, size[0], 0), check_int(name, size[1], 0)
 
 
 def check_type(name: str, value: Any, cls: type) -> None:
     r"""An instance of a class."""
     if not isinstance(value, cls):
-        raise ValueError(
-            f"'{name}' needs to be a {cls.__name__} (got {describe(value)})"
-        )
+        raise _error(name, f'to be a {cls.__name__}', describe(value))
 
 
 # Checks each version of a tensor once, such as features in a training run.
@@ -440,10 +378,8 @@ def check_finite(name: str, x: Tensor) -> None:
             return
     if not bool(torch.isfinite(x).all()):
         bad = int((~torch.isfinite(x)).sum())
-        raise ValueError(
-            f"'{name}' needs to be finite (got {bad} NaN or infinite of "
-            f'{x.numel()} values)'
-        )
+        got = f'{bad} NaN or infinite of {x.numel()} values'
+        raise _error(name, 'to be finite', got)
     if version >= 0 and not x.requires_grad:
         _seen[key] = (weakref.ref(x, lambda _: _seen.pop(key, None)), version)
 
@@ -451,15 +387,11 @@ def check_finite(name: str, x: Tensor) -> None:
 def check_keys(name: str, mapping: Any, keys: Collection[Any]) -> None:
     r"""A dictionary with at least the given keys."""
     if not isinstance(mapping, Mapping):
-        raise ValueError(
-            f"'{name}' needs to be a dictionary with keys "
-            f'{list(keys)} (got {describe(mapping)})'
-        )
+        needed = f'to be a dictionary with keys {list(keys)}'
+        raise _error(name, needed, describe(mapping))
     missing = [key for key in keys if key not in mapping]
     if missing:
-        raise ValueError(
-            f"'{name}' needs an entry for {missing} (got {list(mapping)})"
-        )
+        raise _error(name, f'an entry for {missing}', list(mapping))
 
 
 def check_state_dict(
@@ -476,10 +408,8 @@ def check_state_dict(
         )
     for key, value in expected.items():
         if got[key].size() != value.size():
-            raise ValueError(
-                f"'state_dict' needs shape {list(value.size())} for '{key}' "
-                f'(got {list(got[key].size())})'
-            )
+            needed = f"shape {list(value.size())} for '{key}'"
+            raise _error('state_dict', needed, list(got[key].size()))
 
 
 def tensors_of(name: str, state_dict: Any, like: Tensor) -> dict[str, Tensor]:
@@ -490,10 +420,21 @@ def tensors_of(name: str, state_dict: Any, like: Tensor) -> dict[str, Tensor]:
         try:
             out[key] = torch.as_tensor(value).to(like)
         except (RuntimeError, TypeError, ValueError):
-            raise ValueError(
-                f"'{name}' needs tensors (got {describe(value)} for {key!r})"
-            ) from None
+            got = f'{describe(value)} for {key!r}'
+            raise _error(name, 'tensors', got) from None
     return out
+
+
+def check_values(name: str, x: Tensor) -> Tensor:
+    r"""A tensor that holds values."""
+    if not torch.compiler.is_compiling() and x.is_meta:
+        raise _error(name, 'to hold values', f"{describe(x)} on 'meta'")
+    return x
+
+
+def has_values(x: Tensor) -> bool:
+    r"""Whether a tensor has values. Reading them breaks a compiled graph."""
+    return x.device.type != 'meta' and not torch.compiler.is_compiling()
 
 
 def _is_dense(x: Any) -> TypeGuard[Tensor]:
@@ -508,15 +449,5 @@ def describe(value: Any) -> str:
     return f'{type(value).__name__}: {value!r}'[:80]
 
 
-def check_values(name: str, x: Tensor) -> Tensor:
-    r"""A tensor that holds values."""
-    if not torch.compiler.is_compiling() and x.is_meta:
-        raise ValueError(
-            f"'{name}' needs to hold values (got {describe(x)} on 'meta')"
-        )
-    return x
-
-
-def has_values(x: Tensor) -> bool:
-    r"""Whether a tensor has values. Reading them breaks a compiled graph."""
-    return x.device.type != 'meta' and not torch.compiler.is_compiling()
+def _error(name: str, needed: str, got: object) -> ValueError:
+    return ValueError(f"'{name}' needs {needed} (got {got})")
