@@ -1,14 +1,14 @@
 import os.path as osp
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from diffmm_geo.utils.checksum import sha256sum
 
 from ._download import check_archive, download, extract_member
-from ._modalities import feature_file, select_modalities
+from ._modalities import feature_file
 from ._npy import load_features
 from ._unpickle import SparsePattern, read_pattern
-from ._user_item_dataset import DataTransform, UserItemDataset
+from ._user_item_dataset import UserItemDataset
 
 MATRICES = ('trnMat.pkl', 'valMat.pkl', 'tstMat.pkl')
 
@@ -23,31 +23,11 @@ class OfficialDataset(UserItemDataset):
         'fae20e642aeeaad4284be6f7fb3432ebb551da8e/Datasets'
     )
     url: str | None = None
-    known_modalities: Sequence[str] = ()
     # By file name: the SHA-256, if published, and the zip archive, if any.
     checksums: Mapping[str, str] = {}
     archives: Mapping[str, str] = {}
     # The advice of errors about damaged files.
     remedy = 'Replace the file by the published one'
-
-    def __init__(
-        self,
-        root: str,
-        modalities: Sequence[str] | None = None,
-        transform: DataTransform | None = None,
-        pre_transform: DataTransform | None = None,
-        force_reload: bool = False,
-    ) -> None:
-        known = self.known_modalities
-        super().__init__(
-            root,
-            select_modalities(
-                known if modalities is None else modalities, known
-            ),
-            transform,
-            pre_transform,
-            force_reload,
-        )
 
     @property
     def raw_file_names(self) -> list[str]:

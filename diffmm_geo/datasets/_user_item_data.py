@@ -3,6 +3,9 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+# The attributes of training, validation and test interactions.
+SPLITS = ('edge_index', 'val_edge_label_index', 'test_edge_label_index')
+
 
 def user_item_data(
     num_users: int,

@@ -1,4 +1,5 @@
 import os
+import os.path as osp
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -11,24 +12,29 @@ from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import check_edge_index, check_matrix
 from diffmm_geo.utils.torch_file import load_torch_file
 
-from ._user_item_data import user_item_data
+from ._modalities import find_modalities, select_modalities
+from ._user_item_data import SPLITS, user_item_data
 
-LABELS = ('val_edge_label_index', 'test_edge_label_index')
 DataTransform = Callable[[HeteroData], HeteroData]
 
 
 class UserItemDataset(InMemoryDataset):
     r"""Base class of datasets of one user-item graph with item features."""
 
+    known_modalities: Sequence[str] = ()
+    _where = ''  # The place of the known modalities, for errors.
+
     def __init__(
         self,
         root: str,
-        modalities: tuple[str, ...],
+        modalities: Sequence[str] | None = None,
         transform: DataTransform | None = None,
         pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
-        self.modalities = modalities
+        self.modalities = select_modalities(
+            modalities, self.known_modalities, self._where
+        )
         super().__init__(
             os.fspath(root),
             transform,
@@ -36,6 +42,22 @@ class UserItemDataset(InMemoryDataset):
             force_reload=force_reload,
         )
         self.load(self.processed_paths[0], data_cls=HeteroData)
+
+    def find_raw_files(self, root: str, names: Sequence[str], tag: str) -> None:
+        r"""Finds the modalities in :obj:`root/raw`, which needs to have the
+        named files.
+        """
+        raw_dir = osp.join(osp.expanduser(root), 'raw')
+        missing = [
+            name for name in names if not osp.isfile(osp.join(raw_dir, name))
+        ]
+        if missing:
+            raise FileNotFoundError(
+                f"Expected the interactions {missing} in '{raw_dir}', got no "
+                f'such files. Put a dataset in the format of {tag} there.'
+            )
+        self.known_modalities = find_modalities(raw_dir)
+        self._where = f" (for the '*_feat.npy' in '{raw_dir}')"
 
     @property
     def processed_file_names(self) -> str:
@@ -71,7 +93,7 @@ class UserItemDataset(InMemoryDataset):
         # `HeteroData.validate` checks neither edges nor features.
         num_users, num_items = data['user'].num_nodes, data['item'].num_nodes
         store = data['user', 'interacts', 'item']
-        for key in ('edge_index', *LABELS):
+        for key in SPLITS:
             check_edge_index(key, store.get(key), num_users, num_items)
         for modality in self.modalities:
             key = f'x_{modality}'
@@ -92,7 +114,7 @@ class UserItemDataset(InMemoryDataset):
 
         edges = {
             key: torch.from_numpy(split).contiguous()
-            for key, split in zip(('edge_index', *LABELS), splits)
+            for key, split in zip(SPLITS, splits)
         }
         return user_item_data(num_users, num_items, features, edges)
 

@@ -11,7 +11,7 @@ from diffmm_geo.utils.checks import (
     check_matrix,
 )
 
-SPLITS = ('edge_index', 'val_edge_label_index', 'test_edge_label_index')
+from ._user_item_data import SPLITS
 
 
 class UserItemGraph(NamedTuple):

@@ -18,12 +18,8 @@ class AmazonBaby(OfficialDataset):
         root (str): The root directory of the dataset.
         modalities (list[str], optional): The modalities to load, out of
             :obj:`"image"` and :obj:`"text"`. (default: :obj:`None`, all)
-        transform (callable, optional): A transform to apply to the graph on
-            every access. (default: :obj:`None`)
-        pre_transform (callable, optional): A transform to apply to the graph
-            before it is saved to disk. (default: :obj:`None`)
-        force_reload (bool, optional): Whether to re-process the dataset.
-            (default: :obj:`False`)
+        transform, pre_transform, force_reload (optional): As in
+            :class:`~diffmm_geo.datasets.MovieLens100K`.
 
     **STATS:**
 

@@ -1,7 +1,5 @@
-import os.path as osp
 from collections.abc import Sequence
 
-from ._modalities import find_modalities
 from ._official_dataset import MATRICES, OfficialDataset
 from ._user_item_dataset import DataTransform
 
@@ -24,12 +22,8 @@ class DiffMMDataset(OfficialDataset):
         root (str): The root directory of the dataset.
         modalities (list[str], optional): The modalities to load.
             (default: :obj:`None`, all in :obj:`root/raw`)
-        transform (callable, optional): A transform to apply to the graph on
-            every access. (default: :obj:`None`)
-        pre_transform (callable, optional): A transform to apply to the graph
-            before it is saved to disk. (default: :obj:`None`)
-        force_reload (bool, optional): Whether to re-process the dataset.
-            (default: :obj:`False`)
+        transform, pre_transform, force_reload (optional): As in
+            :class:`~diffmm_geo.datasets.MovieLens100K`.
     """
 
     remedy = ''
@@ -42,17 +36,11 @@ class DiffMMDataset(OfficialDataset):
         pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
-        raw_dir = osp.join(osp.expanduser(root), 'raw')
-        missing = [
-            name for name in MATRICES if not osp.isfile(osp.join(raw_dir, name))
-        ]
-        if missing:
-            raise FileNotFoundError(
-                f"Expected the interactions {missing} in '{raw_dir}', got no "
-                f'such files. Put a dataset in the format of the authors of '
-                f'DiffMM (https://github.com/HKUDS/DiffMM) there.'
-            )
-        self.known_modalities = find_modalities(raw_dir)
+        self.find_raw_files(
+            root,
+            MATRICES,
+            'the authors of DiffMM (https://github.com/HKUDS/DiffMM)',
+        )
         super().__init__(
             root, modalities, transform, pre_transform, force_reload
         )

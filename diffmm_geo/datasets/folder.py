@@ -8,7 +8,7 @@ from torch_geometric.data import HeteroData
 from ._interaction_files import find_interactions, load_interactions
 from ._modalities import feature_file, find_modalities, select_modalities
 from ._npy import load_features
-from ._user_item_data import user_item_data
+from ._user_item_data import SPLITS, user_item_data
 
 
 def load_folder(
@@ -64,7 +64,8 @@ def load_folder(
     """
     folder = str(root)
     splits: dict[str, tuple[str, Tensor]] = {}
-    for split in ('train', 'val', 'test'):
+    keys = dict(zip(('train', 'val', 'test'), SPLITS))
+    for split in keys:
         path = find_interactions(folder, split)
         if path is not None:
             splits[split] = path, load_interactions(path)
@@ -74,11 +75,9 @@ def load_folder(
             f'train.parquet, got none'
         )
 
-    known = find_modalities(folder)
-    if modalities is not None:
-        known = list(select_modalities(modalities, known, f" in '{folder}'"))
+    known, where = find_modalities(folder), f" in '{folder}'"
     features: dict[str, Tensor] = {}
-    for m in known:
+    for m in select_modalities(modalities, known, where):
         path = osp.join(folder, feature_file(m))
         features[m] = load_features(path, num_items, mapped=True)
         num_items = features[m].size(0)
@@ -102,8 +101,5 @@ def load_folder(
                     f'{index}'
                 )
 
-    edge_dict = {
-        'edge_index' if split == 'train' else f'{split}_edge_label_index': edges
-        for split, (_, edges) in splits.items()
-    }
+    edge_dict = {keys[split]: edges for split, (_, edges) in splits.items()}
     return user_item_data(num_users, num_items, features, edge_dict)

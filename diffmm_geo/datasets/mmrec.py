@@ -1,9 +1,8 @@
-import os.path as osp
 import re
 from collections.abc import Sequence
 
 from ._edges import unique_edges
-from ._modalities import feature_file, find_modalities, select_modalities
+from ._modalities import feature_file
 from ._npy import load_features
 from ._table import read_columns
 from ._user_item_dataset import DataTransform, UserItemDataset
@@ -44,12 +43,8 @@ class MMRecDataset(UserItemDataset):
         name (str): The name of the dataset, *e.g.*, :obj:`"baby"`.
         modalities (list[str], optional): The modalities to load.
             (default: :obj:`None`, all in :obj:`root/raw`)
-        transform (callable, optional): A transform to apply to the graph on
-            every access. (default: :obj:`None`)
-        pre_transform (callable, optional): A transform to apply to the graph
-            before it is saved to disk. (default: :obj:`None`)
-        force_reload (bool, optional): Whether to re-process the dataset.
-            (default: :obj:`False`)
+        transform, pre_transform, force_reload (optional): As in
+            :class:`~diffmm_geo.datasets.MovieLens100K`.
     """
 
     def __init__(
@@ -62,25 +57,13 @@ class MMRecDataset(UserItemDataset):
         force_reload: bool = False,
     ) -> None:
         self.name = check_name(name)
-
-        raw_dir = osp.join(osp.expanduser(root), 'raw')
-        if not osp.isfile(osp.join(raw_dir, f'{name}.inter')):
-            raise FileNotFoundError(
-                f"Expected the interactions '{name}.inter' in '{raw_dir}', "
-                f'got no such file. Put a dataset in the format of the MMRec '
-                f'toolbox (https://github.com/enoche/MMRec) there.'
-            )
-        known = find_modalities(raw_dir)
-        if modalities is None:
-            modalities = known
-        super().__init__(
+        self.find_raw_files(
             root,
-            select_modalities(
-                modalities, known, f" (for the '*_feat.npy' in '{raw_dir}')"
-            ),
-            transform,
-            pre_transform,
-            force_reload,
+            [f'{name}.inter'],
+            'the MMRec toolbox (https://github.com/enoche/MMRec)',
+        )
+        super().__init__(
+            root, modalities, transform, pre_transform, force_reload
         )
 
     @property

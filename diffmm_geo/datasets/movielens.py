@@ -12,7 +12,6 @@ from diffmm_geo.utils.checksum import sha256sum
 
 from ._download import extract_member, pip_download
 from ._edges import unique_edges
-from ._modalities import select_modalities
 from ._table import read_columns
 from ._tfidf import tfidf, truncated_svd
 from ._user_item_dataset import DataTransform, UserItemDataset
@@ -100,18 +99,12 @@ class MovieLens100K(UserItemDataset):
         pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
-        self.min_rating = (
-            None
-            if min_rating is None
-            else check_number('min_rating', min_rating)
-        )
+        if min_rating is not None:
+            min_rating = check_number('min_rating', min_rating)
+        self.min_rating = min_rating
         self.split_seed = check_int('split_seed', split_seed, 0, MAX_SEED)
         super().__init__(
-            root,
-            select_modalities(modalities, self.known_modalities),
-            transform,
-            pre_transform,
-            force_reload,
+            root, modalities, transform, pre_transform, force_reload
         )
 
     @property

@@ -1,16 +1,11 @@
-import os
-import os.path as osp
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
-from diffmm_geo.utils.atomic import atomic_path
-
-from ._modalities import check_feature_files, write_features
 from ._user_item_graph import UserItemGraph
+from ._write import write_folder
 from .mmrec import check_name
 
 
@@ -48,9 +43,7 @@ def write_mmrec(
         FileExistsError: If the folder holds features of another modality.
     """
     check_name(name)
-    folder = osp.expanduser(os.fspath(folder))
     graph = UserItemGraph.from_data(data, edge_type)
-    check_feature_files(folder, graph.features)
     sides = [('user', graph.num_users), ('item', graph.num_items)]
     for row, (side, size) in enumerate(sides[: 1 if graph.features else 2]):
         largest = max(int(e[row].max(initial=-1)) for e in graph.splits)
@@ -61,15 +54,10 @@ def write_mmrec(
                 f'(got {largest})'
             )
 
-    os.makedirs(folder, exist_ok=True)
-    with ExitStack() as stack:
-        # The first path on the stack is replaced last.
-        path = osp.join(folder, f'{name}.inter')
-        with open(stack.enter_context(atomic_path(path)), 'wb') as f:
-            f.write(b'userID\titemID\trating\ttimestamp\tx_label\n')
-            for label, edges in enumerate(graph.splits):
-                f.write(_rows(edges, label).encode())
-        write_features(stack, folder, graph.features)
+    table = 'userID\titemID\trating\ttimestamp\tx_label\n' + ''.join(
+        _rows(edges, label) for label, edges in enumerate(graph.splits)
+    )
+    write_folder(folder, {f'{name}.inter': table.encode()}, graph.features)
 
 
 def _rows(edges: np.ndarray, label: int) -> str:

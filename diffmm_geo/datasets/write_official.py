@@ -1,18 +1,13 @@
-import os
-import os.path as osp
-from contextlib import ExitStack
 from pathlib import Path
 
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
-from diffmm_geo.utils.atomic import atomic_path
-
 from ._edges import unique_edges
-from ._modalities import check_feature_files, write_features
 from ._official_dataset import MATRICES
 from ._pickle import dump_pattern
 from ._user_item_graph import UserItemGraph
+from ._write import write_folder
 
 
 def write_official(
@@ -47,16 +42,10 @@ def write_official(
         ValueError: If the format cannot hold the graph.
         FileExistsError: If the folder holds features of another modality.
     """
-    folder = osp.expanduser(os.fspath(folder))
     graph = UserItemGraph.from_data(data, edge_type)
-    check_feature_files(folder, graph.features)
     shape = graph.num_users, graph.num_items
-
-    os.makedirs(folder, exist_ok=True)
-    with ExitStack() as stack:
-        for name, (user, item) in zip(MATRICES, graph.splits):
-            edges = unique_edges(user, item, graph.num_items)
-            path = osp.join(folder, name)
-            with open(stack.enter_context(atomic_path(path)), 'wb') as f:
-                f.write(dump_pattern(edges, shape))
-        write_features(stack, folder, graph.features)
+    files = {
+        name: dump_pattern(unique_edges(user, item, graph.num_items), shape)
+        for name, (user, item) in zip(MATRICES, graph.splits)
+    }
+    write_folder(folder, files, graph.features)
