@@ -212,25 +212,17 @@ class InteractionDiffusion(torch.nn.Module):
             - **output:** :math:`(2, |\mathcal{U}| \cdot k)`, sorted by user,
               then by descending score
         """
-        check_int('num_users', num_users, 0)
         weight, num_items = self.denoiser.item_weight, self.num_items
-        edge_index = check_edge_index(
-            'edge_index', edge_index, num_users, num_items, weight.device
-        )
         if candidates is None:
             candidates = torch.arange(num_items, device=weight.device)
         candidates = check_index(
             'candidates', candidates, num_items, weight.device
         )
-        k = check_k(
-            num_edges_per_user, candidates.numel(), 'num_edges_per_user'
-        )
-
-        lists = CSR.from_edge_index(
-            edge_index, (num_users, num_items), coalesce=True
-        )
+        num_candidates = candidates.numel()
+        k = check_k(num_edges_per_user, num_candidates, 'num_edges_per_user')
+        lists = self.item_lists(edge_index, num_users)
         height = max(1, block_size(BLOCK_SIZE, weight.device) // num_items)
-        item = edge_index.new_empty(num_users, k)
+        item = lists.col.new_empty(num_users, k)
         for users, block in lists.blocks(height):
             x_start = block.dense(weight)
             score = self.sample(x_start, sampling_steps, sampling_noise)
@@ -238,6 +230,14 @@ class InteractionDiffusion(torch.nn.Module):
             item[users] = candidates[top]
         user = torch.arange(num_users, device=item.device)
         return torch.stack([user.repeat_interleave(k), item.view(-1)])
+
+    def item_lists(self, edge_index: Tensor, num_users: int) -> CSR:
+        r"""The distinct items of each user."""
+        check_int('num_users', num_users, 0)
+        size = num_users, self.num_items
+        device = self.denoiser.item_weight.device
+        edge_index = check_edge_index('edge_index', edge_index, *size, device)
+        return CSR.from_edge_index(edge_index, size, coalesce=True)
 
     def check_msi(
         self,

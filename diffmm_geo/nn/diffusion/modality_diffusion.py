@@ -189,14 +189,9 @@ class ModalityDiffusion(Pretrained):
             - **t:** :math:`(B)`
             - **output:** two vectors :math:`(B)`
         """
+        model = self[modality]
         return list_loss(
-            self[modality],
-            interactions,
-            item_emb,
-            modality_emb,
-            msi_weight,
-            form,
-            t,
+            model, interactions, item_emb, modality_emb, msi_weight, form, t
         )
 
     def sample(
@@ -222,19 +217,9 @@ class ModalityDiffusion(Pretrained):
         r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.sample_edges`.
         Without noise and row normalization, the process runs on hidden states.
         """
-        check_int('num_users', num_users, 0)
-        edge_index = check_edge_index(
-            'edge_index',
-            edge_index,
-            num_users,
-            self.num_items,
-            self[modality].denoiser.item_weight.device,
-        )
         return self.sample_edges_of(
             modality,
-            CSR.from_edge_index(
-                edge_index, (num_users, self.num_items), coalesce=True
-            ),
+            self[modality].item_lists(edge_index, num_users),
             num_edges_per_user,
             sampling_steps,
             sampling_noise,

@@ -10,6 +10,7 @@ from torch_geometric.typing import Adj, EdgeType
 
 from diffmm_geo.nn.conv import MultiModalLightGCNConv
 from diffmm_geo.nn.loss import CrossModalContrastiveLoss
+from diffmm_geo.nn.loss.bpr_loss import bpr_loss
 from diffmm_geo.nn.models.new_items import NewItemsMixin
 from diffmm_geo.nn.models.projection import ModalityProjection
 from diffmm_geo.nn.official_checkpoint import from_official_names
@@ -280,12 +281,8 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
             temperature (float, optional): See
                 :class:`~diffmm_geo.nn.CrossModalContrastiveLoss`.
                 (default: :obj:`0.5`)
-            anchor (str, optional): See
-                :class:`~diffmm_geo.nn.CrossModalContrastiveLoss`.
-                (default: :obj:`"main"`)
-            num_candidates (int, optional): See
-                :class:`~diffmm_geo.nn.CrossModalContrastiveLoss`.
-                (default: :obj:`None`)
+            anchor (str, optional): See there. (default: :obj:`"main"`)
+            num_candidates (int, optional): See there. (default: :obj:`None`)
             n_id_dict (dict[str, torch.Tensor], optional): The nodes of a
                 subgraph by node type. All other arguments then refer to the
                 subgraph, and only its embeddings are regularized.
@@ -342,18 +339,13 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
             out = self(*inputs)
 
         x_user, x_item = out[user_type][user], out[item_type]
-        pos_score = (x_user * x_item[positive]).sum(dim=-1)
-        neg_score = (x_user * x_item[negative]).sum(dim=-1)
         return {
-            'bpr': -F.logsigmoid(pos_score - neg_score).mean(),
+            'bpr': bpr_loss(x_user, x_item[positive], x_item[negative]),
             'reg': reg,
             'contrastive': ssl_weight * contrastive,
         }
 
-    def reg_loss(
-        self,
-        n_id_dict: Mapping[str, Tensor] | None = None,
-    ) -> Tensor:
+    def reg_loss(self, n_id_dict: Mapping[str, Tensor] | None = None) -> Tensor:
         r"""The squared norm of all ID embeddings, or of those in a subgraph."""
         user, item = self._id_embeddings(n_id_dict)
         return user.square().sum() + item.square().sum()
