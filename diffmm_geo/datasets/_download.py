@@ -16,10 +16,7 @@ Check = Callable[[str], object]
 
 
 def download(
-    url: str,
-    path: str,
-    sha256: str | None = None,
-    check: Check | None = None,
+    url: str, path: str, sha256: str | None = None, check: Check | None = None
 ) -> None:
     r"""Downloads a file. :obj:`check` gets the path of a temporary file."""
     try:
@@ -70,10 +67,7 @@ def pip_download(requirement: str, filename: str, folder: str) -> str:
 
 
 def extract_member(
-    archive: str,
-    member: str,
-    path: str,
-    check: Check | None = None,
+    archive: str, member: str, path: str, check: Check | None = None
 ) -> None:
     r"""Extracts a file from any folder of a zip archive."""
     with atomic_path(path) as temporary:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 
 def select_modalities(
-    modalities: Sequence[str] | None,
-    known: Sequence[str],
-    where: str = '',
+    modalities: Sequence[str] | None, known: Sequence[str], where: str = ''
 ) -> tuple[str, ...]:
     r"""Checks modalities (default: all) and returns them in the order of
     :obj:`known`.

@@ -21,9 +21,7 @@ def map_array(path: str) -> np.ndarray:
 
 
 def load_features(
-    path: str,
-    num_rows: int | None = None,
-    mapped: bool = False,
+    path: str, num_rows: int | None = None, mapped: bool = False
 ) -> Tensor:
     r"""Reads a finite feature matrix from a :obj:`.npy` file, without
     unpickling, as :obj:`torch.float32`. If :obj:`mapped=True`, half and single

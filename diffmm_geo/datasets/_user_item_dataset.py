@@ -36,10 +36,7 @@ class UserItemDataset(InMemoryDataset):
             modalities, self.known_modalities, self._where
         )
         super().__init__(
-            os.fspath(root),
-            transform,
-            pre_transform,
-            force_reload=force_reload,
+            os.fspath(root), transform, pre_transform, force_reload=force_reload
         )
         self.load(self.processed_paths[0], data_cls=HeteroData)
 

@@ -22,9 +22,7 @@ DATASETS: dict[str, Any] = {
 
 
 def load_dataset(
-    name: str,
-    root: str | Path,
-    modalities: Sequence[str] | None = None,
+    name: str, root: str | Path, modalities: Sequence[str] | None = None
 ) -> HeteroData:
     r"""Loads the graph of a dataset by name.
 

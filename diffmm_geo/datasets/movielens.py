@@ -192,10 +192,7 @@ class MovieLens100K(UserItemDataset):
         self.save_processed(data)
 
     def _read_edges(
-        self,
-        path: str,
-        user_ids: np.ndarray,
-        item_ids: np.ndarray,
+        self, path: str, user_ids: np.ndarray, item_ids: np.ndarray
     ) -> np.ndarray:
         users, items, ratings = read_columns(
             path,
@@ -237,9 +234,7 @@ class MovieLens100K(UserItemDataset):
 
 
 def random_split(
-    edges: np.ndarray,
-    num_users: int,
-    seed: int,
+    edges: np.ndarray, num_users: int, seed: int
 ) -> list[np.ndarray]:
     r"""Splits interactions 80:10:10 for each user. They are sorted by user."""
     # The stream of `RandomState` is stable across versions of NumPy.
@@ -257,10 +252,7 @@ def random_split(
 
 
 def _to_index(
-    path: str,
-    values: np.ndarray,
-    ids: np.ndarray,
-    expected: str,
+    path: str, values: np.ndarray, ids: np.ndarray, expected: str
 ) -> np.ndarray:
     known = np.isin(values, ids)
     if not known.all():

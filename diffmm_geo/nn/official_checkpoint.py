@@ -7,10 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.serialization import (
-    get_unsafe_globals_in_checkpoint,
-    safe_globals,
-)
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from diffmm_geo.nn.modality_name import module_name
 from diffmm_geo.utils.checks import tensors_of
@@ -80,9 +77,7 @@ def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def from_official_names(
-    state_dict: Mapping[str, Tensor],
-    modalities: Sequence[str],
-    like: Tensor,
+    state_dict: Mapping[str, Tensor], modalities: Sequence[str], like: Tensor
 ) -> dict[str, Tensor]:
     r"""Renames the parameters of the authors' model to those of DiffMM."""
     names = {

@@ -57,9 +57,7 @@ class Pretrained(torch.nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls: type[T],
-        folder: str | Path,
-        device: torch.device | str = 'cpu',
+        cls: type[T], folder: str | Path, device: torch.device | str = 'cpu'
     ) -> T:
         r"""Loads a module saved by :meth:`save_pretrained`, in evaluation
         mode and in the data type of the saved weights.
@@ -174,9 +172,7 @@ def read_config(folder: str | Path, cls: type[Pretrained]) -> dict[str, Any]:
 
 
 def read_file(
-    folder: str | Path,
-    name: str,
-    cls: type[Pretrained],
+    folder: str | Path, name: str, cls: type[Pretrained]
 ) -> dict[str, Tensor]:
     r"""Reads a file of tensors written by :func:`write_folder`."""
     path = Path(folder, name)

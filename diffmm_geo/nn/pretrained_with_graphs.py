@@ -103,9 +103,7 @@ class PretrainedWithGraphs(Pretrained):
 
 
 def _edge_index(
-    edge_type: EdgeType,
-    adj: Adj | BipartiteAdj,
-    size: tuple[int, int],
+    edge_type: EdgeType, adj: Adj | BipartiteAdj, size: tuple[int, int]
 ) -> Tensor:
     if isinstance(adj, BipartiteAdj):
         raise ValueError(

@@ -5,10 +5,7 @@ from torch import Tensor
 
 
 def spectral_embedding(
-    edge_index: Tensor,
-    num_users: int,
-    num_items: int,
-    embedding_dim: int,
+    edge_index: Tensor, num_users: int, num_items: int, embedding_dim: int
 ) -> Tensor:
     r"""The leading (at most :obj:`embedding_dim`) right singular vectors
     :math:`(|\mathcal{I}|, F)` of the normalized interactions

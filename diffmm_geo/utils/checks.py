@@ -31,10 +31,7 @@ def check_bool(name: str, value: Any) -> bool:
 
 
 def check_int(
-    name: str,
-    value: Any,
-    minimum: int = 1,
-    maximum: int = MAX_COUNT,
+    name: str, value: Any, minimum: int = 1, maximum: int = MAX_COUNT
 ) -> int:
     r"""An integer from :obj:`minimum` to :obj:`maximum`."""
     needed = f'to be an integer >= {minimum}'
@@ -97,11 +94,7 @@ def check_device(device: Any, available: bool = True) -> torch.device:
     return out
 
 
-def check_same_device(
-    name: str,
-    x: Any,
-    device: torch.device | None,
-) -> None:
+def check_same_device(name: str, x: Any, device: torch.device | None) -> None:
     r"""A tensor or graph on the given device."""
     if device is not None and x.device != device:
         needed = f"to be on the device '{device}'"
@@ -124,8 +117,7 @@ def check_edge_type(edge_type: Any) -> tuple[str, str, str]:
 
 
 def check_modalities(
-    modalities: Any,
-    argument: str = 'modalities',
+    modalities: Any, argument: str = 'modalities'
 ) -> list[str]:
     r"""A non-empty list of distinct names."""
     if isinstance(modalities, (str, Tensor)) or not isinstance(
@@ -162,21 +154,14 @@ def check_index(
 
 
 def _check_integers(
-    name: str,
-    index: Tensor,
-    device: torch.device | None,
+    name: str, index: Tensor, device: torch.device | None
 ) -> None:
     if index.dtype not in (torch.long, torch.int):
         raise _error(name, 'to be of type torch.long', index.dtype)
     _check_device_or_values(name, index, device)
 
 
-def _check_range(
-    name: str,
-    kind: str,
-    index: Tensor,
-    size: int | None,
-) -> None:
+def _check_range(name: str, kind: str, index: Tensor, size: int | None) -> None:
     if index.numel() == 0 or not has_values(index):
         return
     low, high = (int(v) for v in index.aminmax())
@@ -288,9 +273,7 @@ def check_matrix(
 
 
 def _check_device_or_values(
-    name: str,
-    x: Tensor,
-    device: torch.device | None,
+    name: str, x: Tensor, device: torch.device | None
 ) -> None:
     # Without a given device, later code moves or reads the values.
     check_same_device(name, x, device)
@@ -299,10 +282,7 @@ def _check_device_or_values(
 
 
 def check_matrix_like(
-    name: str,
-    x: Any,
-    like: Tensor,
-    dtype: torch.dtype | None = None,
+    name: str, x: Any, like: Tensor, dtype: torch.dtype | None = None
 ) -> Tensor:
     r"""A matrix of the shape and on the device of another."""
     rows, channels, device = like.size(0), like.size(1), like.device
@@ -395,8 +375,7 @@ def check_keys(name: str, mapping: Any, keys: Collection[Any]) -> None:
 
 
 def check_state_dict(
-    got: Mapping[str, Tensor],
-    expected: Mapping[str, Tensor],
+    got: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 ) -> None:
     r"""A state dictionary with the expected entries and shapes."""
     missing = sorted(expected.keys() - got.keys())

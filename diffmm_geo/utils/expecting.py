@@ -6,9 +6,7 @@ from typing import BinaryIO
 
 @contextmanager
 def expecting(
-    path: str,
-    expected: str,
-    got: str | None = None,
+    path: str, expected: str, got: str | None = None
 ) -> Iterator[BinaryIO]:
     r"""Opens a file. Turns any error of the block into a :class:`ValueError`
     that names the file, :obj:`expected` and :obj:`got` (default: the error).

@@ -7,9 +7,7 @@ from diffmm_geo.utils.checks import check_matrix, check_modalities, check_values
 
 
 def modality_features(
-    store: Any,
-    num_items: int,
-    modalities: Sequence[str] | None = None,
+    store: Any, num_items: int, modalities: Sequence[str] | None = None
 ) -> dict[str, Tensor]:
     r"""The checked raw features :obj:`x_{m}` of an item store."""
     there = [key[2:] for key in store.keys() if key.startswith('x_')]

@@ -38,8 +38,7 @@ def whole_state(value: Any, ranks: Ranks) -> Any:
 
 
 def sharded_state(
-    state: Mapping[str, Tensor],
-    module: torch.nn.Module,
+    state: Mapping[str, Tensor], module: torch.nn.Module
 ) -> dict[str, Tensor]:
     r"""Shards a whole :obj:`state_dict` like its module."""
     own = module.state_dict()
@@ -47,8 +46,7 @@ def sharded_state(
 
 
 def sharded_optimizer_state(
-    state: dict[str, Any],
-    optimizer: Optimizer,
+    state: dict[str, Any], optimizer: Optimizer
 ) -> dict[str, Any]:
     r"""Shards a whole :obj:`state_dict` like the optimizer's parameters."""
     parameters = [p for g in optimizer.param_groups for p in g['params']]

@@ -8,8 +8,7 @@ from torch import Tensor
 
 
 def write_tensors(
-    path: str | os.PathLike[str],
-    tensors: Mapping[str, Tensor],
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor]
 ) -> None:
     r"""Writes tensors to a file."""
     _safetensors()
@@ -22,8 +21,7 @@ def write_tensors(
 
 
 def read_tensors(
-    path: str | os.PathLike[str],
-    device: str = 'cpu',
+    path: str | os.PathLike[str], device: str = 'cpu'
 ) -> dict[str, Tensor]:
     r"""Reads the tensors of a file."""
     safetensors = _safetensors()

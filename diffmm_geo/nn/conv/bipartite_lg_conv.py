@@ -86,10 +86,7 @@ class BipartiteLGConv(MessagePassing):
         return edge_index
 
     def step(
-        self,
-        adj: BipartiteAdj,
-        x_user: Tensor,
-        x_item: Tensor,
+        self, adj: BipartiteAdj, x_user: Tensor, x_item: Tensor
     ) -> tuple[Tensor, Tensor]:
         r"""One propagation step over a normalized adjacency."""
         if (
@@ -104,11 +101,7 @@ class BipartiteLGConv(MessagePassing):
         )
 
     def power_sum(
-        self,
-        adj: BipartiteAdj,
-        x_user: Tensor,
-        x_item: Tensor,
-        num_steps: int,
+        self, adj: BipartiteAdj, x_user: Tensor, x_item: Tensor, num_steps: int
     ) -> tuple[Tensor, Tensor]:
         r"""The sum :math:`\sum_{l=0}^{L} \mathbf{\hat{A}}^l \mathbf{X}`."""
         out_user, out_item = x_user, x_item
@@ -118,10 +111,7 @@ class BipartiteLGConv(MessagePassing):
         return out_user, out_item
 
     def to_user(
-        self,
-        adj: BipartiteAdj,
-        x_user: Tensor,
-        x_item: Tensor,
+        self, adj: BipartiteAdj, x_user: Tensor, x_item: Tensor
     ) -> Tensor:
         r"""The user output of :meth:`step`."""
         return self._aggregate(
@@ -129,10 +119,7 @@ class BipartiteLGConv(MessagePassing):
         )
 
     def to_item(
-        self,
-        adj: BipartiteAdj,
-        x_user: Tensor,
-        x_item: Tensor,
+        self, adj: BipartiteAdj, x_user: Tensor, x_item: Tensor
     ) -> Tensor:
         r"""The item output of :meth:`step`."""
         return self._aggregate(
@@ -162,9 +149,7 @@ class BipartiteLGConv(MessagePassing):
         return out
 
     def forward(
-        self,
-        x: tuple[Tensor, Tensor],
-        edge_index: Adj | BipartiteAdj,
+        self, x: tuple[Tensor, Tensor], edge_index: Adj | BipartiteAdj
     ) -> tuple[Tensor, Tensor]:
         if not isinstance(x, (tuple, list)) or len(x) != 2:
             raise ValueError(

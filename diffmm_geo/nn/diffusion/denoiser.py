@@ -153,11 +153,7 @@ class Denoiser(torch.nn.Module):
             h = lin(h.tanh())
         return h.tanh()
 
-    def forward(
-        self,
-        x_t: Tensor,
-        t: int | Tensor,
-    ) -> Tensor:
+    def forward(self, x_t: Tensor, t: int | Tensor) -> Tensor:
         weight = self.item_weight
         check_matrix('x_t', x_t, None, self.num_items, like=weight)
         t = check_steps(t, x_t.size(0), device=weight.device)
@@ -169,8 +165,7 @@ class Denoiser(torch.nn.Module):
         return out
 
     def load_official_state_dict(
-        self,
-        state_dict: Mapping[str, Tensor],
+        self, state_dict: Mapping[str, Tensor]
     ) -> None:
         r"""Loads the parameters of the authors' :obj:`Denoise` module:
         :obj:`emb_layer`, :obj:`in_layers.*` and :obj:`out_layers.*`.

@@ -11,10 +11,7 @@ CHOLESKY_PRODUCTS = 9
 
 
 def input_form(
-    batch_size: int,
-    num_items: int,
-    hidden_channels: int,
-    dropout: float,
+    batch_size: int, num_items: int, hidden_channels: int, dropout: float
 ) -> str:
     r"""The cheapest valid form of the first layer."""
     if dropout > 0 and not suits_gram(num_items, hidden_channels):

@@ -126,10 +126,7 @@ class GaussianDiffusion(torch.nn.Module):
         }
 
     def q_sample(
-        self,
-        x_start: Tensor,
-        t: int | Tensor,
-        noise: Tensor | None = None,
+        self, x_start: Tensor, t: int | Tensor, noise: Tensor | None = None
     ) -> Tensor:
         r"""Diffuses each row to its step (Equations 1 and 2)
 
@@ -164,10 +161,7 @@ class GaussianDiffusion(torch.nn.Module):
         return (signal * x_start).addcmul(scale, noise)
 
     def posterior_mean(
-        self,
-        x_start: Tensor,
-        x_t: Tensor,
-        t: int | Tensor,
+        self, x_start: Tensor, x_t: Tensor, t: int | Tensor
     ) -> Tensor:
         r"""The mean :math:`\boldsymbol{\mu}_t` of :meth:`posterior_step`."""
         check_matrix('x_start', x_start, finite=False, device=self.betas.device)

@@ -39,9 +39,7 @@ class HiddenReverse:
 
     @torch.no_grad()
     def __init__(
-        self,
-        diffusion: GaussianDiffusion,
-        denoiser: Denoiser,
+        self, diffusion: GaussianDiffusion, denoiser: Denoiser
     ) -> None:
         lin = denoiser.lin_out
         weight = product(lin.weight.t(), denoiser.item_weight)

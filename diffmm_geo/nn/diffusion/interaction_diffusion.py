@@ -240,10 +240,7 @@ class InteractionDiffusion(torch.nn.Module):
         return CSR.from_edge_index(edge_index, size, coalesce=True)
 
     def check_msi(
-        self,
-        msi_weight: float,
-        item_emb: Tensor,
-        modality_emb: Tensor,
+        self, msi_weight: float, item_emb: Tensor, modality_emb: Tensor
     ) -> None:
         if check_number('msi_weight', msi_weight, 0.0) == 0:
             return

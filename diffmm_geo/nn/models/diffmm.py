@@ -163,9 +163,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         return out
 
     def adjacency_dict(
-        self,
-        edge_index_dict: EdgeIndexDict,
-        prepare: bool = True,
+        self, edge_index_dict: EdgeIndexDict, prepare: bool = True
     ) -> dict[EdgeType, BipartiteAdj]:
         r"""Normalizes and sorts graphs for repeated calls of the model."""
         weight = self.user_emb.weight
@@ -223,8 +221,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         ]
 
     def _id_embeddings(
-        self,
-        n_id_dict: Mapping[str, Tensor] | None,
+        self, n_id_dict: Mapping[str, Tensor] | None
     ) -> list[Tensor]:
         tables = [self.user_emb.weight, self.item_emb.weight]
         if n_id_dict is None:
@@ -236,9 +233,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         return dict(zip(self.edge_type[::2], x))
 
     def modality_views(
-        self,
-        feature_dict: Mapping[str, Tensor],
-        edge_index_dict: EdgeIndexDict,
+        self, feature_dict: Mapping[str, Tensor], edge_index_dict: EdgeIndexDict
     ) -> dict[str, Embeddings]:
         r"""The views of :obj:`model(..., return_views=True)`."""
         views: dict[str, Embeddings]
@@ -368,8 +363,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         return recommender.recommend(user_index, k)
 
     def load_official_state_dict(
-        self,
-        state_dict: Mapping[str, Tensor],
+        self, state_dict: Mapping[str, Tensor]
     ) -> None:
         r"""Loads the parameters of the authors' :obj:`Model`."""
         renamed = from_official_names(

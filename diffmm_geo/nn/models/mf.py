@@ -39,10 +39,7 @@ class MF(torch.nn.Module):
     """
 
     def __init__(
-        self,
-        num_users: int,
-        num_items: int,
-        embedding_dim: int = 64,
+        self, num_users: int, num_items: int, embedding_dim: int = 64
     ) -> None:
         super().__init__()
         check_int('num_users', num_users)

@@ -18,9 +18,7 @@ class NewItemsMixin:
     item_emb: Embedding
 
     def with_new_items(
-        self: T,
-        num_new_items: int,
-        item_emb: Tensor | None = None,
+        self: T, num_new_items: int, item_emb: Tensor | None = None
     ) -> T:
         r"""Returns a copy of the model with new items. Their features determine
         their scores.

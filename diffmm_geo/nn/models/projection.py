@@ -79,9 +79,7 @@ class ModalityProjection(ModuleDict):
             projection.reset_parameters()  # type: ignore[operator]
 
     def forward(
-        self,
-        feature_dict: Mapping[str, Tensor],
-        num_items: int,
+        self, feature_dict: Mapping[str, Tensor], num_items: int
     ) -> dict[str, Tensor]:
         check_keys('feature_dict', feature_dict, self.channels)
         device = next(self.parameters()).device
