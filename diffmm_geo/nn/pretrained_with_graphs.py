@@ -81,10 +81,8 @@ class PretrainedWithGraphs(Pretrained):
             ValueError: If the file is damaged or comes from another save, or
                 its graphs do not fit the module.
         """
-        path, graphs = (
-            Path(folder, GRAPHS),
-            read_file(folder, GRAPHS, type(self)),
-        )
+        path = Path(folder, GRAPHS)
+        graphs = read_file(folder, GRAPHS, type(self))
         by_key = {json.dumps(t): t for t in self.edge_types}
         required = json.dumps(self.edge_types[0])
         if required not in graphs or not graphs.keys() <= by_key.keys():

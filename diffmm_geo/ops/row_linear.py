@@ -51,13 +51,6 @@ def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         - **weight:** :math:`(F, C)`
         - **bias:** :math:`(F)`
         - **output:** :math:`(N, F)`, in the type of the weight
-
-    Example:
-        >>> import torch
-        >>> from diffmm_geo.ops.row_linear import row_linear
-        >>> x = torch.ones(3, 4, dtype=torch.half)
-        >>> row_linear(x, torch.ones(2, 4)).dtype
-        torch.float32
     """
     out: Tensor = _RowLinear.apply(x, weight, bias)
     return out

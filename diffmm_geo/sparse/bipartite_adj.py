@@ -121,32 +121,21 @@ class BipartiteAdj:
             weight = (user_loop[user] * item_loop[item]).sqrt() * weight
             if unweighted:
                 user_scale, item_scale = user_loop.sqrt(), item_loop.sqrt()
+        loops = user_loop, item_loop
 
         if isinstance(adj, SparseTensor) and not prepare:
             to_item = adj
             if weight is not None:
                 to_item = adj.set_value(weight, layout='coo')
-            return cls(to_item.t(), to_item, None, user_loop, item_loop)
+            return cls(to_item.t(), to_item, None, *loops)
         if prepare or is_torch_sparse_tensor(adj):
             to_user = SparseMatrix.from_coo(
                 user, item, weight, size, check_invariants=False
             )
-            return cls(
-                to_user,
-                to_user.t(),
-                None,
-                user_loop,
-                item_loop,
-                user_scale,
-                item_scale,
-            )
-        return cls(
-            torch.stack([item, user]),
-            torch.stack([user, item]),
-            weight,
-            user_loop,
-            item_loop,
-        )
+            to_item = to_user.t()
+            return cls(to_user, to_item, None, *loops, user_scale, item_scale)
+        edge_index = torch.stack([user, item])
+        return cls(edge_index.flip(0), edge_index, weight, *loops)
 
     @property
     def device(self) -> torch.device:

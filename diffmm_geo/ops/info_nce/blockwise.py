@@ -31,14 +31,12 @@ class _InfoNCE(torch.autograd.Function):
         query: Tensor,
         *views: Tensor,
     ) -> Tensor:
-        candidates, positives = views[::2], views[1::2]
         # Products have the type of autocast, and sums that of the inputs.
         low = compute_dtype(query)
-        grads = _Gradients(query, views, ctx.needs_input_grad[5:], low)
+        grads = _Gradients(query, views, ctx.needs_input_grad[5:])
         total = query.new_zeros(())
-        for view, (candidate, positive) in enumerate(
-            zip(candidates, positives)
-        ):
+        pairs = zip(views[::2], views[1::2])
+        for view, (candidate, positive) in enumerate(pairs):
             columns = candidate.to(low)
             width = min(columns.size(0), MAX_CANDIDATES)
             size = columns.element_size() * width
@@ -154,11 +152,7 @@ class _Gradients:
     """
 
     def __init__(
-        self,
-        query: Tensor,
-        views: Sequence[Tensor],
-        needs: Sequence[bool],
-        dtype: torch.dtype,
+        self, query: Tensor, views: Sequence[Tensor], needs: Sequence[bool]
     ) -> None:
         self.needed = any(needs)
         self.of_query = torch.zeros_like(query) if needs[0] else None

@@ -65,11 +65,11 @@ def info_nce_views(
         )
         rows = torch.cat([index, drawn])
         sizes = [index.numel(), drawn.numel()]
-        positives, views = [], []
-        for view in candidates:
-            x = unit_rows(view.index_select(0, rows).to(compute))
-            for out, part in zip((positives, views), x.split(sizes)):
-                out.append(part)
+        pairs = [
+            unit_rows(view.index_select(0, rows).to(compute)).split(sizes)
+            for view in candidates
+        ]
+        positives, views = (list(x) for x in zip(*pairs))
         place = index.new_full((num_nodes,), -1)
         place[drawn] = torch.arange(drawn.numel(), device=index.device)
         place = place[index]
