@@ -34,11 +34,10 @@ def check_int(
     name: str, value: Any, minimum: int = 1, maximum: int = MAX_COUNT
 ) -> int:
     r"""An integer from :obj:`minimum` to :obj:`maximum`."""
-    needed = f'to be an integer >= {minimum}'
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _error(name, needed, describe(value))
+        raise _error(name, f'to be an integer >= {minimum}', describe(value))
     if value < minimum:
-        raise _error(name, needed, value)
+        raise _error(name, f'to be an integer >= {minimum}', value)
     if value > maximum:
         got = value if value < 2**63 else f'one of {value.bit_length()} bits'
         raise _error(name, f'to be an integer <= {maximum}', got)

@@ -301,8 +301,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         check_number('reg_weight', reg_weight, 0.0)
         check_number('ssl_weight', ssl_weight, 0.0)
         loss = CrossModalContrastiveLoss(temperature, anchor, num_candidates)
-        user_type, _, item_type = self.edge_type
-        types = user_type, item_type
+        types = user_type, item_type = self.edge_type[::2]
         if candidate_sample is not None:
             check_keys('candidate_sample', candidate_sample, types)
         samples = candidate_sample or dict.fromkeys(types)
