@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from torch_geometric.data import HeteroData
-from torch_geometric.typing import EdgeType
 
-from diffmm_geo.nn import DiffMM, ModalityDiffusion
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.training.diffmm_trainer import DiffMMTrainer
-from diffmm_geo.utils.checks import check_type
+from diffmm_geo.utils.checks import check_equal, check_type
 from diffmm_geo.utils.ranks import Ranks
 
 
@@ -56,27 +54,28 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
         self,
         data: HeteroData,
         config: DiffMMConfig | None = None,
-        modalities: Sequence[str] | None = None,
-        model: DiffMM | None = None,
-        diffusion: ModalityDiffusion | None = None,
-        edge_type: EdgeType = ('user', 'interacts', 'item'),
+        *args: Any,
         ranks: Ranks | None = None,
         shard_parameters: bool = False,
+        **kwargs: Any,
     ) -> None:
         check_type('shard_parameters', shard_parameters, bool)
-        if config is not None and config.cuda_graphs:
-            raise ValueError(
-                "'cuda_graphs' needs to be False, as graphs cannot exchange "
-                'gradients with other ranks (got True)'
-            )
-        if config is not None and config.batching != 'full':
-            raise ValueError(
-                f"'batching' needs to be 'full', as sparse gradients are not "
-                f'summed over ranks (got {config.batching!r})'
-            )
+        config = DiffMMConfig.of(config)
+        check_equal(
+            'cuda_graphs',
+            config.cuda_graphs,
+            False,
+            'graphs cannot exchange gradients with other ranks',
+        )
+        check_equal(
+            'batching',
+            config.batching,
+            'full',
+            'sparse gradients are not summed over ranks',
+        )
         ranks = ranks or Ranks()
-        parts = modalities, model, diffusion
-        super().__init__(data, config, *parts, edge_type, ranks.device, ranks)
+        where = {'device': ranks.device, 'ranks': ranks}
+        super().__init__(data, config, *args, **where, **kwargs)
         # The same already, unless modules were given.
         for module in (self.model, self.diffusion):
             for x in module.state_dict().values():
