@@ -16,7 +16,7 @@ from examples.experiments.experiment import (
     start,
 )
 from examples.experiments.plots import draw_dots
-from examples.experiments.table import about, runs_table, values_of
+from examples.experiments.table import about, runs_table, summaries, values_of
 
 
 def main():
@@ -39,11 +39,7 @@ def main():
         f'{about(args.seeds)}{experiment.chosen_settings}\n\n'
         f'{runs_table("model", runs, METRICS)}',
         figure,
-        {
-            'models': {
-                name: [run.summary() for run in of] for name, of in runs.items()
-            }
-        },
+        {'models': summaries(runs)},
     )
 
 
