@@ -115,15 +115,23 @@ def evaluate_cold(
     interaction.
 
     Args:
-        user_emb, item_emb, k: As in :func:`evaluate`.
+        user_emb (torch.Tensor): The user embeddings.
+        item_emb (torch.Tensor): The item embeddings.
         edge_label_index (torch.Tensor): The held-out interactions. Only
             interactions with cold items count.
         edge_index (torch.Tensor): The observed interactions, which are left out
             of the ranking.
+        k (int, optional): The length of the ranking. (default: :obj:`20`)
         candidates (str, optional): The items to rank: :obj:`"all"` unobserved
             items, or only :obj:`"cold"` items. With the latter, it does not
             matter if the embeddings of cold items differ in norm from those of
             other items. (default: :obj:`"all"`)
+
+    Shapes:
+        - **user_emb:** :math:`(|\mathcal{U}|, F)`
+        - **item_emb:** :math:`(|\mathcal{I}|, F)`
+        - **edge_label_index:** :math:`(2, |\mathcal{E}_{\mathrm{test}}|)`
+        - **edge_index:** :math:`(2, |\mathcal{E}|)`
 
     Raises:
         ValueError: If no interaction with a cold item is held out, shapes or
