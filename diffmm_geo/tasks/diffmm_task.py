@@ -39,22 +39,14 @@ class DiffMMTask(Task):
     3. a pass over interactions that trains the model on
        :meth:`DiffMM.loss <diffmm_geo.nn.DiffMM.loss>`.
 
-    With :obj:`batching="neighbor"`, the memory and time of a step depend on
-    the subgraph that is sampled around its triples, not on the number of
-    nodes. Such a step estimates the step over the whole graph:
-
-    * Sampled edges also represent the edges that are left out; see
-      :class:`~diffmm_geo.training.NeighborBatches`.
-    * The candidates of the contrastive loss are the nodes of the triples,
-      each weighted by the inverse of its probability of being among them (log-Q
-      correction); see :class:`~diffmm_geo.training.SeedProbability`.
-    * The regularization covers the ID embeddings in the subgraph. At these
-      rows, its gradient equals that of regularizing all ID embeddings.
-    * Entries of generated graphs are dropped in each step, not once per epoch.
-    * ID embeddings have sparse gradients. :class:`torch.optim.SparseAdam`
-      leaves all other rows and their moments as they are.
-
-    Generation and evaluation use the whole graph.
+    With :obj:`batching="neighbor"`, a step estimates the step over the whole
+    graph from a subgraph that is sampled around its triples; see
+    :class:`~diffmm_geo.training.NeighborBatches`. The candidates of the
+    contrastive loss are then the nodes of the triples, weighted by
+    :class:`~diffmm_geo.training.SeedProbability`. The regularization and the
+    updates (:class:`torch.optim.SparseAdam`) cover the ID embeddings in the
+    subgraph, and entries of generated graphs are dropped in each step, not once
+    per epoch. Generation and evaluation use the whole graph.
 
     Args:
         data, edge_type, device: As in :class:`~diffmm_geo.tasks.Task`, with

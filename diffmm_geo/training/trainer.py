@@ -24,7 +24,7 @@ from diffmm_geo.training.resume import (
     restore_checkpoint,
     set_state,
 )
-from diffmm_geo.utils.checks import check_type
+from diffmm_geo.utils.checks import check_choice, check_type
 from diffmm_geo.utils.finite import (
     FiniteLosses,
     NonFiniteLossError,
@@ -120,11 +120,7 @@ class Trainer:
         r"""Returns the metrics on held-out interactions. For each user, all
         items except the observed ones are ranked.
         """
-        if split not in self.edge_label_index:
-            raise ValueError(
-                f"'split' needs to be one of "
-                f'{list(self.edge_label_index)} (got {split!r})'
-            )
+        check_choice('split', split, self.edge_label_index)
         return self._metrics(*self.embeddings(), self.edge_label_index[split])
 
     def _metrics(
