@@ -197,7 +197,7 @@ def train_epoch(task: DiffMMTask, begin: BeginPhase) -> None:
     phase.metrics(task.device)
 
     generated = generate(task, begin)
-    task.set_graphs({task.edge_type: task.edge_index, **generated})
+    task.set_graphs(generated)
 
     phase = begin('recommend', task.num_batches)
     with suppress(PhaseEnd):

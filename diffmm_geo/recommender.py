@@ -21,6 +21,7 @@ from diffmm_geo.utils.checks import (
     check_matrix,
     describe,
 )
+from diffmm_geo.utils.expecting import expecting
 from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
 
 __all__ = ['Recommender']
@@ -284,13 +285,8 @@ def _numpy(x: Tensor) -> Any:
 
 
 def _read_npz(path: str | Path) -> dict[str, Tensor]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"'{path}' does not exist")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: torch.from_numpy(file[name]) for name in file.files}
-    except Exception as error:  # A damaged file raises almost anything.
-        raise ValueError(
-            f"'{path}' needs to be a complete .npz file of arrays "
-            f'(got: {str(error)[:200]})'
-        ) from None
+    with (
+        expecting(os.fspath(path), 'a whole .npz file of arrays') as file,
+        np.load(file, allow_pickle=False) as arrays,
+    ):
+        return {name: torch.from_numpy(x) for name, x in arrays.items()}

@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from command_line import start
 from diffmm_geo.datasets import MovieLens100K
 from diffmm_geo.training import (
     DiffMMConfig,
@@ -99,9 +100,4 @@ def main():
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit('Interrupted.')
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    start(main)

@@ -9,18 +9,20 @@ r"""Trains DiffMM, with the recipe of the paper's authors if there is one.
     python examples/diffmm.py --batching neighbor --num-neighbors 20 10 5
 """
 
-import argparse
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
-from diffmm_geo.datasets import DATASETS, load_dataset
-from diffmm_geo.nn.diffusion import FORMS
+from command_line import (
+    DATA,
+    SPEED,
+    load_data,
+    make_config,
+    make_parser,
+    start,
+)
 from diffmm_geo.training import (
     BATCHINGS,
-    PRECISIONS,
-    RECIPES,
     CSVLogger,
     DiffMMTrainer,
     TensorBoardLogger,
@@ -35,43 +37,10 @@ LOGGERS = {
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        '--dataset',
-        default='movielens-100k',
-        help=f'one of {", ".join(DATASETS)}, or the NAME of NAME.inter in '
-        "MMRec's format under ROOT/raw (default: %(default)s)",
-    )
-    parser.add_argument(
-        '--root', help='folder of the data set (default: data/DATASET)'
-    )
-    parser.add_argument(
-        '--modalities',
-        nargs='+',
-        help='default: all modalities of the data set',
-    )
-    parser.add_argument(
-        '--epochs', type=int, help='upper limit (default: recipe)'
-    )
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--device', default='cpu')
-    parser.add_argument(
-        '--precision',
-        choices=PRECISIONS,
-        help='dtype of large products (default: recipe)',
-    )
-    parser.add_argument(
-        '--diffusion-form',
-        choices=FORMS,
-        help='training of denoisers; sampled is the fastest (default: recipe)',
-    )
-    parser.add_argument(
-        '--num-candidates',
-        type=int,
-        help='candidates of the contrastive loss per step (default: all nodes)',
+    parser = make_parser(
+        __doc__,
+        *(*DATA, 'epochs', 'seed', 'device', *SPEED),
+        *('checkpoint-dir', 'resume', 'output'),
     )
     parser.add_argument(
         '--batching',
@@ -87,22 +56,11 @@ def parse_args():
         'all (default: recipe)',
     )
     parser.add_argument(
-        '--checkpoint-dir', help='folder for a checkpoint of each epoch'
-    )
-    parser.add_argument(
-        '--resume',
-        action='store_true',
-        help='resume from the checkpoint, if any',
-    )
-    parser.add_argument(
         '--log',
         nargs='+',
         choices=LOGGERS,
         default=[],
         help='log each epoch to OUTPUT/history.csv, OUTPUT/tensorboard',
-    )
-    parser.add_argument(
-        '--output', help='folder for results (default: runs/DATASET)'
     )
     return parser.parse_args()
 
@@ -119,23 +77,17 @@ def show(record):
 
 def main():
     args = parse_args()
-    data = load_dataset(
-        args.dataset, args.root or f'data/{args.dataset}', args.modalities
+    data = load_data(args)
+    config = make_config(
+        args,
+        seed=args.seed,
+        num_epochs=args.epochs,
+        precision=args.precision,
+        diffusion_form=args.diffusion_form,
+        num_candidates=args.num_candidates,
+        batching=args.batching,
+        num_neighbors=args.num_neighbors,
     )
-    config = RECIPES.get(args.dataset, RECIPES['default'])
-    changes = {
-        'seed': args.seed,
-        'num_epochs': args.epochs,
-        'precision': args.precision,
-        'diffusion_form': args.diffusion_form,
-        'num_candidates': args.num_candidates,
-        'batching': args.batching,
-        'num_neighbors': args.num_neighbors,
-    }
-    config = replace(
-        config, **{k: v for k, v in changes.items() if v is not None}
-    )
-
     output = args.output or f'runs/{args.dataset}'
     trainer = DiffMMTrainer(data, config, args.modalities, device=args.device)
     try:
@@ -170,7 +122,4 @@ def main():
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except (ValueError, OSError, FloatingPointError, ImportError) as error:
-        sys.exit(f'error: {error}')
+    start(main)

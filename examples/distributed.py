@@ -9,15 +9,13 @@ r"""Trains DiffMM in several processes, with the same losses as in one.
 With --resume, a run that lost a process continues in any number of processes.
 """
 
-import argparse
 import os
 import sys
-from dataclasses import replace
 
 import torch
 
-from diffmm_geo.datasets import DATASETS, load_dataset
-from diffmm_geo.training import RECIPES, save_run
+from command_line import DATA, load_data, make_config, make_parser
+from diffmm_geo.training import save_run
 from diffmm_geo.training.distributed import (
     DistributedDiffMMTrainer,
     LostRankError,
@@ -27,28 +25,9 @@ from diffmm_geo.training.distributed.joined_ranks import DEVICES
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = make_parser(
+        __doc__, *DATA, 'epochs', 'seed', 'checkpoint-dir', 'resume', 'output'
     )
-    parser.add_argument(
-        '--dataset',
-        default='movielens-100k',
-        help=f'one of {", ".join(DATASETS)}, or the NAME of NAME.inter in '
-        "MMRec's format under ROOT/raw (default: %(default)s)",
-    )
-    parser.add_argument(
-        '--root', help='folder of the data set (default: data/DATASET)'
-    )
-    parser.add_argument(
-        '--modalities',
-        nargs='+',
-        help='default: all modalities of the data set',
-    )
-    parser.add_argument(
-        '--epochs', type=int, help='upper limit (default: recipe)'
-    )
-    parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
         '--device',
         choices=DEVICES,
@@ -67,17 +46,6 @@ def parse_args():
         help="split the model's weights and Adam's moments among processes "
         '(FSDP2)',
     )
-    parser.add_argument(
-        '--checkpoint-dir', help='folder for a checkpoint of each epoch'
-    )
-    parser.add_argument(
-        '--resume',
-        action='store_true',
-        help='resume from the checkpoint, if any',
-    )
-    parser.add_argument(
-        '--output', help='folder for results (default: runs/DATASET)'
-    )
     return parser.parse_args()
 
 
@@ -94,13 +62,8 @@ def main():
     args = parse_args()
     # Each process loads the data before it waits for others, as a download may
     # take longer than the timeout.
-    data = load_dataset(
-        args.dataset, args.root or f'data/{args.dataset}', args.modalities
-    )
-    config = RECIPES.get(args.dataset, RECIPES['default'])
-    config = replace(
-        config, seed=args.seed, num_epochs=args.epochs or config.num_epochs
-    )
+    data = load_data(args)
+    config = make_config(args, seed=args.seed, num_epochs=args.epochs)
     with joined_ranks(args.device, args.timeout) as ranks:
         train(data, config, ranks, args)
 

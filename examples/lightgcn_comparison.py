@@ -4,16 +4,13 @@ chooses the number of layers and the regularization of LightGCN.
 python examples/lightgcn_comparison.py --dataset movielens-100k
 """
 
-import argparse
 import json
 import sys
-from dataclasses import replace
 from itertools import product
 from statistics import mean, stdev
 
-from diffmm_geo.datasets import DATASETS, load_dataset
+from command_line import DATA, load_data, make_config, make_parser, start
 from diffmm_geo.training import (
-    RECIPES,
     DiffMMTrainer,
     LightGCNConfig,
     LightGCNTrainer,
@@ -25,26 +22,12 @@ METRICS = ('recall@20', 'precision@20', 'ndcg@20')
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        '--dataset',
-        default='movielens-100k',
-        help=f'one of {", ".join(DATASETS)}, or the NAME of NAME.inter in '
-        "MMRec's format under ROOT/raw (default: %(default)s)",
-    )
-    parser.add_argument('--root', help='default: data/DATASET')
-    parser.add_argument('--modalities', nargs='+')
+    parser = make_parser(__doc__, *DATA, 'seeds', 'epochs', 'device')
     parser.add_argument('--models', nargs='+', choices=MODELS, default=MODELS)
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--layers', nargs='+', type=int, default=[1, 2, 3])
     parser.add_argument(
         '--reg-weights', nargs='+', type=float, default=[1e-4, 1e-3, 1e-2]
     )
-    parser.add_argument('--epochs', type=int, help='at most')
-    parser.add_argument('--device', default='cpu')
     parser.add_argument('--output', default='comparison.json')
     return parser.parse_args()
 
@@ -63,9 +46,7 @@ def train(name, trainer):
 
 def main():
     args = parse_args()
-    data = load_dataset(
-        args.dataset, args.root or f'data/{args.dataset}', args.modalities
-    )
+    data = load_data(args)
     limit = {} if args.epochs is None else {'num_epochs': args.epochs}
 
     def light_gcn(num_layers, reg_weight, seed):
@@ -76,8 +57,7 @@ def main():
         return train(name, LightGCNTrainer(data, config, device=args.device))
 
     def diffmm(seed):
-        recipe = RECIPES.get(args.dataset, RECIPES['default'])
-        config = replace(recipe, seed=seed, **limit)
+        config = make_config(args, seed=seed, **limit)
         trainer = DiffMMTrainer(
             data, config, args.modalities, device=args.device
         )
@@ -111,9 +91,4 @@ def main():
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit('Interrupted.')
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    start(main)

@@ -5,22 +5,22 @@ training, or added after it by their features.
         --modalities image audio
 """
 
-import argparse
 import json
 import sys
-from dataclasses import replace
 from statistics import mean, stdev
 
 import torch
 
-from diffmm_geo.datasets import load_dataset
-from diffmm_geo.evaluation import evaluate, evaluate_cold
-from diffmm_geo.nn.diffusion import FORMS
-from diffmm_geo.training import (
-    PRECISIONS,
-    RECIPES,
-    DiffMMTrainer,
+from command_line import (
+    DATA,
+    SPEED,
+    load_data,
+    make_config,
+    make_parser,
+    start,
 )
+from diffmm_geo.evaluation import evaluate, evaluate_cold
+from diffmm_geo.training import DiffMMTrainer
 from diffmm_geo.utils.atomic import atomic_path
 
 OBSERVED = ('user', 'interacts', 'item')
@@ -28,19 +28,8 @@ SPLITS = ('val', 'test')
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('--dataset', default='movielens-100k')
-    parser.add_argument('--root', help='default: data/DATASET')
-    parser.add_argument('--modalities', nargs='+', help='default: all')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument('--epochs', type=int, help='at most')
+    parser = make_parser(__doc__, *DATA, 'seeds', 'epochs', *SPEED)
     parser.add_argument('--k', type=int, default=20)
-    parser.add_argument('--precision', choices=PRECISIONS, default='fp32')
-    parser.add_argument('--diffusion-form', choices=FORMS, default='auto')
-    parser.add_argument('--num-candidates', type=int)
     parser.add_argument('--output', default='new_items.json')
     return parser.parse_args()
 
@@ -140,9 +129,7 @@ def after_training(data, trainer, k):
 
 def main():
     args = parse_args()
-    data = load_dataset(
-        args.dataset, args.root or f'data/{args.dataset}', args.modalities
-    )
+    data = load_data(args)
     cold = is_cold(data)
     for split in SPLITS:
         item = data[OBSERVED][f'{split}_edge_label_index'][1]
@@ -156,10 +143,9 @@ def main():
 
     runs = []
     for seed in args.seeds:
-        recipe = RECIPES.get(args.dataset, RECIPES['default'])
-        config = replace(
-            recipe,
-            num_epochs=args.epochs or recipe.num_epochs,
+        config = make_config(
+            args,
+            num_epochs=args.epochs,
             k=args.k,
             precision=args.precision,
             diffusion_form=args.diffusion_form,
@@ -188,9 +174,4 @@ def main():
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit('Interrupted.')
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    start(main)

@@ -5,25 +5,16 @@ python examples/recommend.py --dataset movielens-100k --users 0 1
 python examples/recommend.py --export shop.npz  # embeddings to serve
 """
 
-import argparse
-import sys
-
 import torch
 
+from command_line import make_parser, start
 from diffmm_geo.datasets import load_dataset
 from diffmm_geo.nn import DiffMM
 from diffmm_geo.recommender import Recommender
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('--dataset', default='movielens-100k')
-    parser.add_argument(
-        '--root', help='folder of the data set (default: data/DATASET)'
-    )
+    parser = make_parser(__doc__, 'dataset', 'root')
     parser.add_argument(
         '--model',
         help="folder of 'save_pretrained' (default: runs/DATASET/model)",
@@ -65,7 +56,4 @@ def main():
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    start(main)

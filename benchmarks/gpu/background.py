@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from types import TracebackType
 
 from benchmarks.device import ROOT
 from benchmarks.gpu.graphs import NAMES
@@ -42,12 +41,7 @@ class Background:
     def __enter__(self) -> Background:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for process in (self.peers, self.graphs):
             if process is not None:
                 end(process)

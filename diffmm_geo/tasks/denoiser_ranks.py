@@ -15,11 +15,6 @@ from diffmm_geo.utils.finite import NonFiniteLossError
 from diffmm_geo.utils.ranks import Ranks
 
 
-def num_rounds(ranks: Ranks, diffusion: ModalityDiffusion) -> int:
-    r"""The number of denoisers that a rank trains at most."""
-    return -(-len(diffusion.modalities) // ranks.size)
-
-
 def train_on_ranks(
     ranks: Ranks,
     diffusion: ModalityDiffusion,

@@ -13,7 +13,7 @@ from torch_geometric.typing import EdgeType
 from diffmm_geo.nn import DiffMM, GaussianDiffusion, ModalityDiffusion
 from diffmm_geo.nn.models.projection import HALF
 from diffmm_geo.sparse import CSR, BipartiteAdj
-from diffmm_geo.tasks.denoiser_ranks import num_rounds, train_on_ranks
+from diffmm_geo.tasks.denoiser_ranks import train_on_ranks
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.tasks.generators import diffusion_edges, random_edges
 from diffmm_geo.tasks.neighbor_batches import (
@@ -39,22 +39,14 @@ class DiffMMTask(Task):
     3. a pass over interactions that trains the model on
        :meth:`DiffMM.loss <diffmm_geo.nn.DiffMM.loss>`.
 
-    With :obj:`batching="neighbor"`, the memory and time of a step depend on
-    the subgraph that is sampled around its triples, not on the number of
-    nodes. Such a step estimates the step over the whole graph:
-
-    * Sampled edges also represent the edges that are left out; see
-      :class:`~diffmm_geo.training.NeighborBatches`.
-    * The candidates of the contrastive loss are the nodes of the triples,
-      each weighted by the inverse of its probability of being among them (log-Q
-      correction); see :class:`~diffmm_geo.training.SeedProbability`.
-    * The regularization covers the ID embeddings in the subgraph. At these
-      rows, its gradient equals that of regularizing all ID embeddings.
-    * Entries of generated graphs are dropped in each step, not once per epoch.
-    * ID embeddings have sparse gradients. :class:`torch.optim.SparseAdam`
-      leaves all other rows and their moments as they are.
-
-    Generation and evaluation use the whole graph.
+    With :obj:`batching="neighbor"`, a step estimates the step over the whole
+    graph from a subgraph that is sampled around its triples; see
+    :class:`~diffmm_geo.training.NeighborBatches`. The candidates of the
+    contrastive loss are then the nodes of the triples, weighted by
+    :class:`~diffmm_geo.training.SeedProbability`. The regularization and the
+    updates (:class:`torch.optim.SparseAdam`) cover the ID embeddings in the
+    subgraph, and entries of generated graphs are dropped in each step, not once
+    per epoch. Generation and evaluation use the whole graph.
 
     Args:
         data, edge_type, device: As in :class:`~diffmm_geo.tasks.Task`, with
@@ -134,7 +126,7 @@ class DiffMMTask(Task):
             check_neighbors(c.num_neighbors, self.model.num_layers)
         self.reset_optimizers()
         self.adj_dict: dict[EdgeType, BipartiteAdj] = {}
-        self._prepare({self.edge_type: self.edge_index})
+        self._prepare({})
 
     def _check_parts(
         self,
@@ -159,7 +151,7 @@ class DiffMMTask(Task):
                     f'(got {diffusion.num_items})'
                 )
 
-    def _prepare(self, edge_index_dict: dict[EdgeType, Tensor]) -> None:
+    def _prepare(self, generated: dict[EdgeType, Tensor]) -> None:
         r"""Derives everything else from the data on their device."""
         self.interactions = CSR.from_edge_index(
             self.edge_index, (self.num_users, self.num_items), coalesce=True
@@ -169,16 +161,21 @@ class DiffMMTask(Task):
                 self.positives, self.edge_index, self.num_users, self.num_items
             )
         self.adj_dict = {}
-        self.set_graphs(edge_index_dict)
+        self.set_graphs(generated)
 
     def move_data(self, device: torch.device) -> None:
         super().move_data(device)
         self.feature_dict = {
             m: x.to(device) for m, x in self.feature_dict.items()
         }
-        self._prepare(
-            {t: x.to(device) for t, x in self.edge_index_dict.items()}
-        )
+        self._prepare({t: x.to(device) for t, x in self.generated.items()})
+
+    @property
+    def generated(self) -> dict[EdgeType, Tensor]:
+        r"""The generated graphs."""
+        out = dict(self.edge_index_dict)
+        del out[self.edge_type]
+        return out
 
     @property
     def data_dict(self) -> dict[str, Tensor]:
@@ -214,9 +211,8 @@ class DiffMMTask(Task):
         if self.config.generator != 'diffusion':
             return 0
         num_steps = -(-self.num_users // self.diffusion_batch_size)
-        if self._is_split:
-            return num_steps * num_rounds(self.ranks, self.diffusion)
-        return num_steps
+        num_rounds = -(-len(self.diffusion.modalities) // self.ranks.size)
+        return num_steps * num_rounds if self._is_split else num_steps
 
     @property
     def num_epoch_steps(self) -> int:
@@ -231,9 +227,7 @@ class DiffMMTask(Task):
         with self.phase('diffusion'):
             losses = self.train_denoisers(on_step)
         with self.phase('generate'):
-            self.set_graphs(
-                {self.edge_type: self.edge_index, **self.generate()}
-            )
+            self.set_graphs(self.generate())
         return losses
 
     def train_denoisers(
@@ -305,11 +299,11 @@ class DiffMMTask(Task):
             for m in modalities
         }
 
-    def set_graphs(self, edge_index_dict: dict[EdgeType, Tensor]) -> None:
-        r"""Replaces the observed and the generated graphs."""
-        self.edge_index_dict = edge_index_dict
+    def set_graphs(self, generated: dict[EdgeType, Tensor]) -> None:
+        r"""Replaces the generated graphs."""
+        self.edge_index_dict = {self.edge_type: self.edge_index, **generated}
         # The observed graph stays the same, and is sorted only once.
-        graphs: dict[Any, Any] = {**edge_index_dict}
+        graphs: dict[Any, Any] = {**self.edge_index_dict}
         if self.edge_type in self.adj_dict:
             graphs[self.edge_type] = self.adj_dict[self.edge_type]
         self.adj_dict = self.model.adjacency_dict(graphs)

@@ -4,6 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from diffmm_geo.utils.checks import (
     check_type,
     check_values,
 )
+from diffmm_geo.utils.checksum import tensor_digest
 from diffmm_geo.utils.memory import release_memory
 from diffmm_geo.utils.ranks import Ranks
 
@@ -109,21 +111,11 @@ class Task(Module, ABC):
 
         store = data[self.edge_type]
         self.edge_index = self._edges(store, 'edge_index')
-        if self.edge_index.size(1) == 0:
-            raise ValueError(
-                "'edge_index' needs at least one interaction (got none)"
-            )
         self.edge_label_index = {
             split: self._edges(store, f'{split}_edge_label_index')
             for split in SPLITS
             if f'{split}_edge_label_index' in store
         }
-        for split, held_out in self.edge_label_index.items():
-            if held_out.size(1) == 0:
-                raise ValueError(
-                    f"'{split}_edge_label_index' needs at least one held-out "
-                    f'interaction (got none)'
-                )
         if 'val' not in self.edge_label_index:
             raise ValueError(
                 f"'data' needs 'val_edge_label_index' for "
@@ -146,6 +138,10 @@ class Task(Module, ABC):
         edge_index = check_edge_index(
             name, store.get(name), self.num_users, self.num_items
         )
+        if edge_index.size(1) == 0:
+            raise ValueError(
+                f"'{name}' needs at least one interaction (got none)"
+            )
         return check_values(name, edge_index).to(self.device)
 
     def _prepare_triples(self) -> None:
@@ -184,6 +180,11 @@ class Task(Module, ABC):
             for split, x in self.edge_label_index.items()
         }
         return {'edge_index': self.edge_index, **held_out}
+
+    @cached_property
+    def data_digests(self) -> dict[str, str]:
+        r"""The digests of the data, which tell runs on other data apart."""
+        return {name: tensor_digest(x) for name, x in self.data_dict.items()}
 
     @property
     def num_batches(self) -> int:

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
@@ -11,7 +10,6 @@ from diffmm_geo.nn import DiffMM, ModalityDiffusion
 from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.training.trainer import Trainer
-from diffmm_geo.utils.ranks import Ranks
 
 
 class DiffMMTrainer(Trainer):
@@ -42,30 +40,17 @@ class DiffMMTrainer(Trainer):
     """
 
     task: DiffMMTask
+    config: DiffMMConfig
+    model: DiffMM
 
     def __init__(
         self,
         data: HeteroData,
         config: DiffMMConfig | None = None,
-        modalities: Sequence[str] | None = None,
-        model: DiffMM | None = None,
-        diffusion: ModalityDiffusion | None = None,
-        edge_type: EdgeType = ('user', 'interacts', 'item'),
-        device: torch.device | str = 'cpu',
-        ranks: Ranks | None = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
-        parts = modalities, model, diffusion
-        super().__init__(
-            DiffMMTask(data, config, *parts, edge_type, device, ranks)
-        )
-
-    @property
-    def config(self) -> DiffMMConfig:
-        return self.task.config
-
-    @property
-    def model(self) -> DiffMM:
-        return self.task.model
+        super().__init__(DiffMMTask(data, config, *args, **kwargs))
 
     @property
     def diffusion(self) -> ModalityDiffusion:

@@ -18,21 +18,6 @@ class LightGCNTrainer(Trainer):
         data, config, edge_type, device: As in
             :class:`~diffmm_geo.tasks.LightGCNTask`. The default settings are
             :class:`LightGCNConfig` with its defaults.
-
-    Example:
-        >>> import torch
-        >>> from torch_geometric.data import HeteroData
-        >>> from diffmm_geo.training import LightGCNConfig, LightGCNTrainer
-        >>> data = HeteroData()
-        >>> data['user'].num_nodes, data['item'].num_nodes = 4, 6
-        >>> store = data['user', 'interacts', 'item']
-        >>> store.edge_index = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 3]])
-        >>> store.val_edge_label_index = torch.tensor([[0, 1], [1, 2]])
-        >>> trainer = LightGCNTrainer(data, LightGCNConfig(num_epochs=2, k=3))
-        >>> history = trainer.fit()
-        >>> user_emb, item_emb = trainer.embeddings()
-        >>> user_emb.size(), item_emb.size()
-        (torch.Size([4, 64]), torch.Size([6, 64]))
     """
 
     task: LightGCNTask

@@ -4,7 +4,7 @@ needs the extra :obj:`lightning`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch_geometric.data import HeteroData
-from torch_geometric.typing import EdgeType
 
 from diffmm_geo.evaluation import evaluate
 from diffmm_geo.nn import DiffMM, ModalityDiffusion
@@ -20,6 +19,7 @@ from diffmm_geo.recommender import Recommender
 from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.training.resume import random_state, set_random_state
+from diffmm_geo.utils.checks import check_equal
 from diffmm_geo.utils.finite import FiniteLosses, errors_of_epoch
 from diffmm_geo.utils.memory import kept_memory
 
@@ -40,36 +40,24 @@ KEY = 'diffmm_geo'
 
 class DiffMMLightning(LightningModule):
     r"""A :class:`~diffmm_geo.tasks.DiffMMTask` as a
-    :class:`~lightning.pytorch.LightningModule`, with its own data loaders.
-    It trains as :class:`~diffmm_geo.training.DiffMMTrainer` does.
+    :class:`~lightning.pytorch.LightningModule`. It trains as
+    :class:`~diffmm_geo.training.DiffMMTrainer` does, on its own data loaders:
+    :obj:`trainer.fit(module)`, :obj:`trainer.test(module)` and
+    :obj:`trainer.predict(module)`, which returns the top-k items of all users
+    in batches.
 
-    .. code-block:: python
-
-        module = DiffMMLightning(data, DiffMMConfig(reg_weight=1e-6))
-        trainer = lightning.pytorch.Trainer(
-            max_epochs=1000,
-            callbacks=[
-                EarlyStopping('val/recall@20', mode='max', patience=20),
-                ModelCheckpoint(monitor='val/recall@20', mode='max'),
-            ],
-        )
-        trainer.fit(module)
-        trainer.test(ckpt_path='best')  # On `test_edge_label_index`.
-        trainer.predict(module)  # The top-k items of all users, in batches.
-
-    It logs mean losses such as :obj:`loss/diffusion_image`, and metrics such
-    as :obj:`val/recall@20`. Checkpoints hold all that
+    It logs mean losses such as :obj:`loss/diffusion_image`, and metrics such as
+    :obj:`val/recall@20`. Checkpoints hold all that
     :obj:`trainer.fit(module, ckpt_path=...)` needs to resume from the end of an
     epoch (on CPU, exactly). They do not hold the data, so pass it again:
     :obj:`DiffMMLightning.load_from_checkpoint(path, data=data)`.
 
     Args:
-        data (HeteroData): The user-item graph with item features.
+        data, modalities, model, diffusion, edge_type: As in
+            :class:`~diffmm_geo.tasks.DiffMMTask`.
         config (DiffMMConfig or dict, optional): The settings. Lightning ignores
             :obj:`num_epochs` and :obj:`patience`, and decides itself when to
             stop. (default: :obj:`DiffMMConfig()`)
-        modalities, model, diffusion, edge_type (optional): As in
-            :class:`~diffmm_geo.tasks.DiffMMTask`.
 
     Raises:
         ValueError: If the data or settings do not fit, or, in training, if
@@ -81,28 +69,17 @@ class DiffMMLightning(LightningModule):
         self,
         data: HeteroData,
         config: DiffMMConfig | Mapping[str, Any] | None = None,
-        modalities: Sequence[str] | None = None,
-        model: DiffMM | None = None,
-        diffusion: ModalityDiffusion | None = None,
-        edge_type: EdgeType = ('user', 'interacts', 'item'),
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
         super().__init__()
         if not isinstance(config, DiffMMConfig):
             config = DiffMMConfig(**(config or {}))
-        if config.cuda_graphs:
-            raise ValueError(
-                "'cuda_graphs' needs DiffMMTrainer: Lightning takes the steps "
-                'here (got True)'
-            )
-        if config.batching != 'full':
-            raise ValueError(
-                f"'batching' needs DiffMMTrainer: Lightning has one optimizer "
-                f"here (got '{config.batching}')"
-            )
+        reason = 'Lightning takes the steps, with one optimizer'
+        check_equal('cuda_graphs', config.cuda_graphs, False, reason)
+        check_equal('batching', config.batching, 'full', reason)
         self.config = config
-        self.task = DiffMMTask(
-            data, config, modalities, model, diffusion, edge_type
-        )
+        self.task = DiffMMTask(data, config, *args, **kwargs)
         # `DistributedDataParallel` reads this. Denoisers are trained apart.
         self._ddp_params_and_buffers_to_ignore = [
             f'task.diffusion.{name}' for name in self.diffusion.state_dict()
@@ -115,7 +92,7 @@ class DiffMMLightning(LightningModule):
             {
                 'config': asdict(config),
                 'modalities': list(self.model.modalities),
-                'edge_type': tuple(edge_type),
+                'edge_type': self.task.edge_type,
             }
         )
 
@@ -130,20 +107,13 @@ class DiffMMLightning(LightningModule):
         return self.task.diffusion
 
     def forward(self, user_index: Tensor | None = None) -> Tensor:
-        r"""Returns the top :obj:`config.k` items of users, without observed
-        items.
-
-        Args:
-            user_index (torch.Tensor, optional): The users.
-                (default: :obj:`None`, all users)
-
-        Shapes:
-            - **user_index:** :math:`(B)`
-            - **output:** item indices :math:`(B, k)` by descending score
+        r"""Returns the top :obj:`config.k` items of the given users, or of all,
+        by :meth:`Recommender.recommend
+        <diffmm_geo.recommender.Recommender.recommend>`.
         """
-        return self._make_recommender().recommend(user_index, self.config.k)
+        return self._recommender().recommend(user_index, self.config.k)
 
-    def _make_recommender(self) -> Recommender:
+    def _recommender(self) -> Recommender:
         return Recommender(*self._embeddings(), self.task.edge_index)
 
     def _embeddings(self) -> tuple[Tensor, Tensor]:
@@ -156,19 +126,18 @@ class DiffMMLightning(LightningModule):
         return self.task.optimizers['model']
 
     def on_fit_start(self) -> None:
-        if self.trainer.world_size > 1:
-            raise ValueError(
-                f"Lightning's 'devices' needs to be 1, as the denoisers are "
-                f'trained on all users (got {self.trainer.world_size})'
-            )
-        if self.trainer.precision != '32-true':
-            raise ValueError(
-                f"Lightning's 'precision' needs to be '32-true'; "
-                f"DiffMMConfig(precision='bf16') is for large products only "
-                f'(got {self.trainer.precision!r})'
-            )
+        trainer = self.trainer
+        check_equal(
+            'devices', trainer.world_size, 1, 'denoisers train on all users'
+        )
+        check_equal(
+            'precision',
+            trainer.precision,
+            '32-true',
+            'that of large products is a setting of DiffMMConfig',
+        )
         resumed, self._resumed = self._resumed, None
-        if resumed is not None and self.trainer.ckpt_path is not None:
+        if resumed is not None and trainer.ckpt_path is not None:
             self.task.optimizers['diffusion'].load_state_dict(
                 resumed['diffusion_optimizer']
             )
@@ -197,30 +166,23 @@ class DiffMMLightning(LightningModule):
         self._finite.check()
 
     def val_dataloader(self) -> _Loader:
-        return self._held_out('val')
-
-    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        self._evaluate('val', batch)
+        return _Loader(1, lambda: [self.task.edge_label_index['val']])
 
     def test_dataloader(self) -> _Loader:
-        return self._held_out('test')
-
-    def test_step(self, batch: Tensor, batch_idx: int) -> None:
-        self._evaluate('test', batch)
-
-    def _held_out(self, split: str) -> _Loader:
-        held_out = self.task.edge_label_index
-        if split not in held_out:
+        if 'test' not in self.task.edge_label_index:
             raise ValueError(
-                f"'data' needs '{split}_edge_label_index' for "
+                f"'data' needs 'test_edge_label_index' for "
                 f'{self.task.edge_type} (got none)'
             )
-        return _Loader(1, lambda: [held_out[split]])
+        return _Loader(1, lambda: [self.task.edge_label_index['test']])
 
-    def _evaluate(self, split: str, edge_label_index: Tensor) -> None:
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         user, item = self._embeddings()
         observed, k = self.task.edge_index, self.config.k
-        self._log(split, evaluate(user, item, edge_label_index, observed, k))
+        split = 'test' if self.trainer.testing else 'val'
+        self._log(split, evaluate(user, item, batch, observed, k))
+
+    test_step = validation_step
 
     def predict_dataloader(self) -> _Loader:
         users = torch.arange(self.task.num_users)
@@ -229,14 +191,13 @@ class DiffMMLightning(LightningModule):
 
     def on_predict_start(self) -> None:
         # One propagation for all batches.
-        self._recommender = self._make_recommender()
+        self._predictor = self._recommender()
 
     def on_predict_end(self) -> None:
-        del self._recommender
+        del self._predictor
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        r"""The top-k items of users; see :meth:`forward`."""
-        return self._recommender.recommend(batch, self.config.k)
+        return self._predictor.recommend(batch, self.config.k)
 
     def _log(
         self,
@@ -252,11 +213,9 @@ class DiffMMLightning(LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        generated = dict(self.task.edge_index_dict)
-        del generated[self.task.edge_type]
         optimizer = self.task.optimizers['diffusion']
         checkpoint[KEY] = {
-            'generated': generated,
+            'generated': self.task.generated,
             'diffusion_optimizer': optimizer.state_dict(),
             'random': random_state(self.device),
         }
@@ -268,10 +227,8 @@ class DiffMMLightning(LightningModule):
                 f'(got one with {list(checkpoint)})'
             )
         self._resumed = checkpoint[KEY]
-        graphs = {self.task.edge_type: self.task.edge_index}
-        for edge_type, edge_index in checkpoint[KEY]['generated'].items():
-            graphs[edge_type] = edge_index.to(self.task.device)
-        self.task.set_graphs(graphs)
+        generated = checkpoint[KEY]['generated'].items()
+        self.task.set_graphs({t: x.to(self.task.device) for t, x in generated})
 
 
 @dataclass

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
@@ -20,19 +22,6 @@ class MFTrainer(Trainer):
         data, config, edge_type, device: As in
             :class:`~diffmm_geo.tasks.BPRTask`. The default settings are
             :class:`MFConfig` with its defaults.
-
-    Example:
-        >>> import torch
-        >>> from torch_geometric.data import HeteroData
-        >>> from diffmm_geo.training import MFConfig, MFTrainer
-        >>> data = HeteroData()
-        >>> data['user'].num_nodes, data['item'].num_nodes = 4, 6
-        >>> store = data['user', 'interacts', 'item']
-        >>> store.edge_index = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 3]])
-        >>> store.val_edge_label_index = torch.tensor([[0, 1], [1, 2]])
-        >>> trainer = MFTrainer(data, MFConfig(num_epochs=2, k=3))
-        >>> [record['epoch'] for record in trainer.fit()]
-        [1, 2]
     """
 
     task: BPRTask
@@ -45,10 +34,7 @@ class MFTrainer(Trainer):
         device: torch.device | str = 'cpu',
     ) -> None:
         c = MFConfig.of(config)
-
-        def make_model(num_users: int, num_items: int) -> MF:
-            return MF(num_users, num_items, c.embedding_dim)
-
+        make_model = partial(MF, embedding_dim=c.embedding_dim)
         weights = {'reg_weight': c.reg_weight}
         super().__init__(
             BPRTask(data, c, make_model, weights, edge_type, device)

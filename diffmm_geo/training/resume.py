@@ -2,7 +2,6 @@ r"""What a checkpoint of a run holds, and how the run continues from it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -36,7 +35,6 @@ def set_state(task: Task, state: dict[str, Any]) -> None:
 def make_checkpoint(
     task: Task,
     history: list[dict[str, Any]],
-    data_digests: dict[str, str],
     best: dict[str, Any],
     is_best: bool,
 ) -> dict[str, Any]:
@@ -50,7 +48,7 @@ def make_checkpoint(
     return {
         'task': type(task).__name__,
         'config': asdict(task.config),
-        'data': data_digests,
+        'data': task.data_digests,
         'history': history,
         'state': best if is_best else get_state(task),
         'best': None if is_best else best,
@@ -61,7 +59,6 @@ def make_checkpoint(
 
 def restore_checkpoint(
     task: Task,
-    data_digests: dict[str, str],
     content: dict[str, Any],
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     r"""Restores the state of a run, and returns its history and the state of
@@ -70,7 +67,7 @@ def restore_checkpoint(
     Raises:
         ValueError: If the checkpoint belongs to other data or settings.
     """
-    _check_task(task, data_digests, content)
+    _check_task(task, content)
     set_state(task, content['state'])
     for name, optimizer in task.optimizers.items():
         optimizer.load_state_dict(
@@ -80,45 +77,42 @@ def restore_checkpoint(
     return content['history'], content['best'] or content['state']
 
 
-def _check_task(
-    task: Task,
-    data_digests: dict[str, str],
-    content: dict[str, Any],
-) -> None:
+def _check_task(task: Task, content: dict[str, Any]) -> None:
     name = type(task).__name__
     if content['task'] != name:
         raise ValueError(
             f"'checkpoint_dir' needs to hold a run of {name} (got one of "
             f'{content["task"]})'
         )
-    # A file holds plain values only.
     config, old = asdict(task.config), content['config']
-    differing = [
-        name
-        for name in sorted({*config, *old} - {*STOPPING})
-        if name not in config
-        or name not in old
-        or _plain(config[name]) != _plain(old[name])
-    ]
-    if differing:
-        name = differing[0]
+    settings = [x for x in _differing(config, old) if x not in STOPPING]
+    if settings:
+        name = settings[0]
         raise ValueError(
             f"'{name}' needs to be {old.get(name)!r}, as in the run to resume "
             f'(got {config.get(name)!r})'
         )
-    if content['data'] != data_digests:
-        differing = sorted(
-            name
-            for name in {*data_digests, *content['data']}
-            if data_digests.get(name) != content['data'].get(name)
-        )
+    data = _differing(task.data_digests, content['data'])
+    if data:
         raise ValueError(
             f"'data' needs to be that of the run to resume (got another for "
-            f'{differing})'
+            f'{data})'
         )
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    r"""The sorted names that only one of them has, or with another value."""
+    return sorted(
+        name
+        for name in {*one, *other}
+        if name not in one
+        or name not in other
+        or _plain(one[name]) != _plain(other[name])
+    )
 
 
 def _plain(value: Any) -> Any:
+    # A list is the same setting as a tuple.
     return list(value) if isinstance(value, Sequence) else value
 
 
@@ -135,11 +129,3 @@ def set_random_state(device: torch.device, state: dict[str, Tensor]) -> None:
     torch.set_rng_state(state['cpu'].cpu())
     if device.type == 'cuda' and 'cuda' in state:
         torch.cuda.set_rng_state(state['cuda'].cpu(), device)
-
-
-def data_digest(x: Tensor) -> str:
-    r"""A digest of the type, the size and the values of a tensor."""
-    x = x.detach().cpu().contiguous()
-    digest = hashlib.sha256(f'{x.dtype} {list(x.size())}'.encode())
-    digest.update(x.view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -4,7 +4,6 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,19 @@ from diffmm_geo.tasks.task import OnStep
 from diffmm_geo.training.checkpoint import CheckpointFolder
 from diffmm_geo.training.graphed_step import GraphedStep
 from diffmm_geo.training.resume import (
-    data_digest,
     get_state,
     make_checkpoint,
     random_state,
     restore_checkpoint,
     set_state,
 )
-from diffmm_geo.utils.checks import check_type
+from diffmm_geo.utils.checks import check_choice, check_type
 from diffmm_geo.utils.finite import (
     FiniteLosses,
     NonFiniteLossError,
     errors_of_epoch,
 )
 from diffmm_geo.utils.memory import kept_memory
-from diffmm_geo.utils.ranks import Ranks
 
 Record = dict[str, Any]
 Callback = Callable[[Record], None]
@@ -56,6 +53,7 @@ class Trainer:
         task (Task): The model with its data and its objective.
 
     Attributes:
+        config, model, ranks: Those of the task.
         history (list[dict]): For each epoch, its number, mean losses, metrics
             on :obj:`'val'` and :obj:`'test'`, and seconds by phase.
         best_val (dict): The record of the epoch with the highest validation
@@ -64,20 +62,15 @@ class Trainer:
             Recall. The authors' code prints this record.
     """
 
+    config: TrainingConfig
+    model: Module
+
     def __init__(self, task: Task) -> None:
         check_type('task', task, Task)
         self.task = task
+        self.config, self.model = task.config, task.model
+        self.ranks = task.ranks
         self.history: list[Record] = []
-
-    @property
-    def config(self) -> TrainingConfig:
-        r"""The settings."""
-        return self.task.config
-
-    @property
-    def model(self) -> Module:
-        r"""The model."""
-        return self.task.model
 
     @property
     def edge_index(self) -> Tensor:
@@ -93,11 +86,6 @@ class Trainer:
     def device(self) -> torch.device:
         r"""The device to train on."""
         return self.task.device
-
-    @property
-    def ranks(self) -> Ranks:
-        r"""The processes that train together."""
-        return self.task.ranks
 
     @property
     def metric(self) -> str:
@@ -116,11 +104,6 @@ class Trainer:
         # The first of equals.
         return max(self.history, key=lambda r: r[split][self.metric])
 
-    @cached_property
-    def data_digests(self) -> dict[str, str]:
-        r"""The digests of all data, which tell runs on different data apart."""
-        return {name: data_digest(x) for name, x in self.task.data_dict.items()}
-
     def embeddings(self) -> tuple[Tensor, Tensor]:
         r"""The embeddings of users and items, whose products are scores."""
         return self.task.embeddings()
@@ -137,11 +120,7 @@ class Trainer:
         r"""Returns the metrics on held-out interactions. For each user, all
         items except the observed ones are ranked.
         """
-        if split not in self.edge_label_index:
-            raise ValueError(
-                f"'split' needs to be one of "
-                f'{list(self.edge_label_index)} (got {split!r})'
-            )
+        check_choice('split', split, self.edge_label_index)
         return self._metrics(*self.embeddings(), self.edge_label_index[split])
 
     def _metrics(
@@ -193,15 +172,13 @@ class Trainer:
         """
         task, names = self.task, self.task.loss_names
         task.model.train()
-
-        def step(batches: Sequence[Any]) -> Tensor:
-            return self._step(batches[0])
-
-        take_step = GraphedStep(step) if self.config.cuda_graphs else step
+        step: Callable[[Any], Tensor] = self._step
+        if self.config.cuda_graphs:
+            step = GraphedStep(step)
         total: Tensor | float = 0.0
         finite = FiniteLosses(names)
         for number, batch in enumerate(task.batches(), start=1):
-            terms = take_step([batch])
+            terms = step(batch)
             finite.add(number, terms)
             total = total + terms * task.weight(batch)
             if on_step is not None:
@@ -292,7 +269,7 @@ class Trainer:
                 content = folder.read(self.device)
                 if content is not None:
                     self.history[:], best = restore_checkpoint(
-                        self.task, self.data_digests, content
+                        self.task, content
                     )
             with kept_memory(on_cpu):
                 while not self._is_over():
@@ -319,9 +296,7 @@ class Trainer:
         best: dict[str, Any],
     ) -> None:
         is_best = self.best_val is self.history[-1]
-        checkpoint = make_checkpoint(
-            self.task, self.history, self.data_digests, best, is_best
-        )
+        checkpoint = make_checkpoint(self.task, self.history, best, is_best)
         if self.ranks.is_first:
             record = {'record': self.best_val, 'state': best}
             folder.write(checkpoint, record if is_best else None)

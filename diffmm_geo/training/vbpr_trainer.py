@@ -28,20 +28,6 @@ class VBPRTrainer(Trainer):
             The default settings are :class:`VBPRConfig` with its defaults.
         modalities (list[str], optional): The modalities to use. If not given,
             uses all modalities of the items. (default: :obj:`None`)
-
-    Example:
-        >>> import torch
-        >>> from torch_geometric.data import HeteroData
-        >>> from diffmm_geo.training import VBPRConfig, VBPRTrainer
-        >>> data = HeteroData()
-        >>> data['user'].num_nodes, data['item'].num_nodes = 4, 6
-        >>> data['item'].x_image = torch.randn(6, 16)
-        >>> store = data['user', 'interacts', 'item']
-        >>> store.edge_index = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 3]])
-        >>> store.val_edge_label_index = torch.tensor([[0, 1], [1, 2]])
-        >>> trainer = VBPRTrainer(data, VBPRConfig(num_epochs=2, k=3))
-        >>> [record['epoch'] for record in trainer.fit()]
-        [1, 2]
     """
 
     task: BPRTask

@@ -30,6 +30,14 @@ def check_bool(name: str, value: Any) -> bool:
     return value
 
 
+def check_equal(name: str, value: Any, needed: Any, reason: str) -> None:
+    r"""The only possible value, for a reason."""
+    if value != needed:
+        raise ValueError(
+            f"'{name}' needs to be {needed!r}, as {reason} (got {value!r})"
+        )
+
+
 def check_int(
     name: str, value: Any, minimum: int = 1, maximum: int = MAX_COUNT
 ) -> int:

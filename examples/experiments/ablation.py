@@ -18,7 +18,7 @@ from examples.experiments.experiment import (
     start,
 )
 from examples.experiments.plots import draw_dots
-from examples.experiments.table import about, runs_table, values_of
+from examples.experiments.table import about, runs_table, summaries
 
 
 def variants(anchor):
@@ -52,12 +52,7 @@ def main():
 def report(experiment, chosen, runs, seeds):
     dataset = experiment.args.dataset
     figure = draw_dots(
-        {
-            name: {m: values_of(of, m) for m in METRICS}
-            for name, of in runs.items()
-        },
-        ('recall@20', 'ndcg@20'),
-        f'Ablation on {dataset}: test, epoch chosen by validation',
+        runs, f'Ablation on {dataset}: test, epoch chosen by validation'
     )
     experiment.write(
         f'Ablation on {dataset}',
@@ -65,11 +60,8 @@ def report(experiment, chosen, runs, seeds):
         figure,
         {
             'variants': {
-                name: {
-                    'changes': chosen[name],
-                    'runs': [run.summary() for run in of],
-                }
-                for name, of in runs.items()
+                name: {'changes': chosen[name], 'runs': of}
+                for name, of in summaries(runs).items()
             }
         },
     )

@@ -49,6 +49,16 @@ def is_among(edge_index, other, num_items):
     return torch.isin(key, keys)
 
 
+def items_of(user, edge_index):
+    return edge_index[1, edge_index[0] == user].tolist()
+
+
+def held_out_edges(store):
+    return torch.cat(
+        [store.val_edge_label_index, store.test_edge_label_index], dim=1
+    )
+
+
 def choose_user(count, wanted):
     r"""The first user whose number of interactions is closest to the requested
     one.
@@ -65,9 +75,7 @@ def over_all_users(experiment, generated, similarity):
     data, store = experiment.data, experiment.data[OBSERVED]
     observed, num_items = store.edge_index, data['item'].num_nodes
     num_users = data['user'].num_nodes
-    held_out = torch.cat(
-        [store.val_edge_label_index, store.test_edge_label_index], dim=1
-    )
+    held_out = held_out_edges(store)
     generator = torch.Generator().manual_seed(experiment.args.seeds[0])
     user = next(iter(generated.values()))[0]
     anyone = torch.randint(observed.size(1), user.shape, generator=generator)
@@ -140,29 +148,21 @@ def main():
     generated = run.generated
     similarity = {m: Similarity(data['item'][f'x_{m}']) for m in generated}
 
-    of_user = {m: e[1, e[0] == user].tolist() for m, e in generated.items()}
+    of_user = {m: items_of(user, e) for m, e in generated.items()}
     new = sorted({i for items in of_user.values() for i in items})
-    items = observed[1, observed[0] == user].tolist()
-    num_observed = len(items)
+    own = items_of(user, observed)
     # Observed items that were generated again, then those most similar to the
     # generated ones.
     closeness = sum(
-        s.matrix(items + new)[:, num_observed:].sum(dim=1)
+        s.matrix(own + new)[:, len(own) :].sum(dim=1)
         for s in similarity.values()
     )
-    items = sorted(
-        range(num_observed),
-        key=lambda n: (items[n] not in new, -float(closeness[n])),
+    order = sorted(
+        range(len(own)), key=lambda n: (own[n] not in new, -closeness[n])
     )
-    shown = observed[1, observed[0] == user][items[: args.max_items]].tolist()
-    both = shown + [i for m in of_user for i in of_user[m] if i not in shown]
-    both = list(dict.fromkeys(both))
-    held_out = {
-        int(i)
-        for split in ('val', 'test')
-        for u, i in store[f'{split}_edge_label_index'].t().tolist()
-        if u == user
-    }
+    shown = [own[n] for n in order[: args.max_items]]
+    both = list(dict.fromkeys(sum(of_user.values(), shown)))
+    held_out = set(items_of(user, held_out_edges(store)))
     titles = getattr(data, 'item_title', None)
     names = [titles[i] if titles else f'item {i}' for i in both]
     matrices = {m: s.matrix(both) for m, s in similarity.items()}
@@ -173,7 +173,7 @@ def main():
         [i in held_out for i in both],
         {m: [both.index(i) for i in of_user[m]] for m in of_user},
         matrices,
-        f'Generated edges on {args.dataset}: {len(shown)} of {num_observed} '
+        f'Generated edges on {args.dataset}: {len(shown)} of {len(own)} '
         f'observed items of a user, and all generated ones',
     )
 
@@ -201,7 +201,7 @@ def main():
     )
     experiment.write(
         f'Generated edges on {args.dataset}',
-        f'User {user} has {num_observed} training interactions. Generated in '
+        f'User {user} has {len(own)} training interactions. Generated in '
         f'the epoch chosen by validation (test {metrics}):\n\n{lists}\n\n'
         'Similarity is the cosine of features after subtracting the mean of '
         "all items, averaged over the user's other items.\n\n"
@@ -209,7 +209,7 @@ def main():
         figure,
         {
             'user': user,
-            'observed': observed[1, observed[0] == user].tolist(),
+            'observed': own,
             'held_out': sorted(held_out),
             'generated': of_user,
             'drawn': {

@@ -16,11 +16,7 @@ from examples.experiments.experiment import (
 )
 from examples.experiments.plots import COLORS, draw_bars, new_figure
 from examples.experiments.run_store import OBSERVED
-from examples.experiments.table import (
-    markdown_table,
-    mean_and_deviation,
-    of_seeds,
-)
+from examples.experiments.table import means_table, of_seeds, summaries
 
 METRICS = ('recall@20', 'ndcg@20')
 AMONG = 'cold items among themselves'
@@ -32,10 +28,8 @@ def main():
     args = parser.parse_args()
     experiment = Experiment('cold_items', args)
     store = experiment.data[OBSERVED]
-    test, num_items = (
-        store.test_edge_label_index,
-        experiment.data['item'].num_nodes,
-    )
+    test = store.test_edge_label_index
+    num_items = experiment.data['item'].num_nodes
     seen = torch.zeros(num_items, dtype=torch.bool)
     seen[store.edge_index[1]] = True
     num_cold = int((~seen).sum())
@@ -62,15 +56,12 @@ def main():
             )
         return run.evaluate_on(experiment.data, parts[part])
 
-    values, runs = {}, {}
-    for model in args.models:
-        runs[model] = experiment.tuned_runs(model)
-        values[model] = {
-            part: [metrics_of(run, part) for run in runs[model]]
-            for part in parts
-        }
-
-    table = markdown_table(
+    runs = {model: experiment.tuned_runs(model) for model in args.models}
+    values = {
+        model: {part: [metrics_of(run, part) for run in of] for part in parts}
+        for model, of in runs.items()
+    }
+    table = means_table(
         [
             'model',
             *(
@@ -79,17 +70,10 @@ def main():
                 for part, i in parts.items()
             ),
         ],
-        [
-            [
-                model,
-                *(
-                    mean_and_deviation([v[m] for v in of[part]])
-                    for m in METRICS
-                    for part in parts
-                ),
-            ]
+        {
+            model: [[v[m] for v in of[part]] for m in METRICS for part in parts]
             for model, of in values.items()
-        ],
+        },
     )
     figure = new_figure(4.6 * len(chance), 3.6)
     for axes, (part, line) in zip(
@@ -133,9 +117,7 @@ def main():
             'num_cold_items': num_cold,
             'random_recall': chance,
             'items': values,
-            'models': {
-                name: [run.summary() for run in of] for name, of in runs.items()
-            },
+            'models': summaries(runs),
         },
     )
 

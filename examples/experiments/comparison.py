@@ -16,7 +16,7 @@ from examples.experiments.experiment import (
     start,
 )
 from examples.experiments.plots import draw_dots
-from examples.experiments.table import about, runs_table, values_of
+from examples.experiments.table import about, runs_table, summaries
 
 
 def main():
@@ -27,23 +27,14 @@ def main():
     runs = {name: experiment.tuned_runs(name) for name in args.models}
 
     figure = draw_dots(
-        {
-            name: {m: values_of(of, m) for m in METRICS}
-            for name, of in runs.items()
-        },
-        ('recall@20', 'ndcg@20'),
-        f'Models on {args.dataset}: test, epoch chosen by validation',
+        runs, f'Models on {args.dataset}: test, epoch chosen by validation'
     )
     experiment.write(
         f'Models on {args.dataset}',
         f'{about(args.seeds)}{experiment.chosen_settings}\n\n'
         f'{runs_table("model", runs, METRICS)}',
         figure,
-        {
-            'models': {
-                name: [run.summary() for run in of] for name, of in runs.items()
-            }
-        },
+        {'models': summaries(runs)},
     )
 
 

@@ -4,17 +4,15 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from diffmm_geo.datasets import DATASETS, load_dataset
-from diffmm_geo.nn.diffusion import FORMS
-from diffmm_geo.training import PRECISIONS
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import check_device, check_int
+from examples import command_line
 from examples.experiments.models import MODELS
 from examples.experiments.run_store import OBSERVED, Run, RunStore
 
@@ -23,47 +21,13 @@ METRICS = ('recall@20', 'precision@20', 'ndcg@20')
 
 def make_parser(description: str) -> argparse.ArgumentParser:
     r"""The arguments of all experiments."""
-    parser = argparse.ArgumentParser(
-        description=description,
+    parser = command_line.make_parser(
+        description,
+        *(*command_line.DATA, 'seeds', 'epochs', 'device'),
+        *command_line.SPEED,
         allow_abbrev=False,  # `Experiment.command` knows flags by name.
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        '--dataset',
-        default='movielens-100k',
-        help=f'one of {", ".join(DATASETS)}, or the NAME of NAME.inter in '
-        "MMRec's format under ROOT/raw (default: %(default)s)",
-    )
-    parser.add_argument(
-        '--root', help='folder of the data set (default: data/DATASET)'
-    )
-    parser.add_argument(
-        '--modalities',
-        nargs='+',
-        help='default: all modalities of the data set',
-    )
-    parser.add_argument(
-        '--seeds', nargs='+', type=int, default=[0], help='default: 0'
-    )
-    parser.add_argument(
-        '--epochs', type=int, help='upper limit (default: recipe)'
-    )
-    parser.add_argument('--device', default='cpu')
-    parser.add_argument(
-        '--precision',
-        choices=PRECISIONS,
-        help='dtype of large products (default: recipe)',
-    )
-    parser.add_argument(
-        '--diffusion-form',
-        choices=FORMS,
-        help='training of denoisers; sampled is the fastest (default: recipe)',
-    )
-    parser.add_argument(
-        '--num-candidates',
-        type=int,
-        help='candidates of the contrastive loss per step (default: all nodes)',
-    )
+    parser.set_defaults(seeds=[0])
     parser.add_argument(
         '--runs',
         default='runs/experiments',
@@ -78,13 +42,10 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def add_models(
-    parser: argparse.ArgumentParser,
-    default: Sequence[str] = tuple(MODELS),
-) -> None:
+def add_models(parser: argparse.ArgumentParser) -> None:
     r"""The arguments of experiments that compare models."""
     parser.add_argument(
-        '--models', nargs='+', choices=MODELS, default=list(default)
+        '--models', nargs='+', choices=MODELS, default=list(MODELS)
     )
     parser.add_argument(
         '--no-tuning',
@@ -119,9 +80,7 @@ class Experiment:
                 raise ValueError(
                     f"'--{flag}' needs to be a folder (got the file '{path}')"
                 )
-        self.data = load_dataset(
-            args.dataset, args.root or f'data/{args.dataset}', args.modalities
-        )
+        self.data = command_line.load_data(args)
         if 'test_edge_label_index' not in self.data[OBSERVED]:
             raise ValueError(
                 f"'dataset' needs test interactions (got none in "
@@ -143,12 +102,6 @@ class Experiment:
             'num_candidates': self.args.num_candidates,
         }
         known = {f.name for f in fields(config)}
-        for name in changes:
-            if name not in known:
-                raise ValueError(
-                    f"a setting of '{model}' needs to be one of "
-                    f'{sorted(known)} (got {name!r})'
-                )
         given = {k: v for k, v in given.items() if v is not None and k in known}
         return replace(config, **{**given, 'seed': seed, **changes})
 
@@ -250,19 +203,8 @@ class Experiment:
 
 
 def start(main: Callable[[], None]) -> None:
-    r"""Runs an experiment from the command line. Errors are one line, and an
-    interrupted command ends cleanly.
-    """
-    try:
-        main()
-    except KeyboardInterrupt:
-        print(
-            'interrupted; repeat the command to resume',
-            file=sys.stderr,
-        )
-        sys.exit(130)
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        sys.exit(f'error: {error}')
+    r"""Runs an experiment from the command line."""
+    command_line.start(main, 'interrupted; repeat the command to resume')
 
 
 def _show(line: str) -> None:

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
+from examples.experiments.run_store import Run
+from examples.experiments.table import values_of
+
 COLORS = (
     '#3b6fb6',
     '#e07b39',
@@ -49,19 +52,15 @@ def metric_name(metric: str) -> str:
     return f'{"NDCG" if name == "ndcg" else name.capitalize()}@{k}'
 
 
-def draw_dots(
-    rows: Mapping[str, Mapping[str, Sequence[float]]],
-    metrics: Sequence[str],
-    title: str,
-) -> Any:
+def draw_dots(runs: Mapping[str, Sequence[Run]], title: str) -> Any:
     r"""Draws a row per name and a panel per metric, with a dot per seed and a
     bar at their mean. The first row is the reference.
     """
-    figure = new_figure(4.2 * len(metrics) + 1.4, 0.46 * len(rows) + 1.5)
-    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
-    for axes, metric in zip(panels, metrics):
-        for y, values in enumerate(rows.values()):
-            x, color = values[metric], COLORS[0 if y == 0 else 5]
+    figure = new_figure(9.8, 0.46 * len(runs) + 1.5)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, metric in zip(panels, ('recall@20', 'ndcg@20')):
+        for y, of in enumerate(runs.values()):
+            x, color = values_of(of, metric), COLORS[0 if y == 0 else 5]
             if y == 0:
                 axes.axvline(
                     mean(x), color=color, linewidth=1, linestyle=':', zorder=1
@@ -87,8 +86,8 @@ def draw_dots(
                 color=color,
             )
         axes.locator_params(axis='x', nbins=4)
-        axes.set_yticks(range(len(rows)), list(rows))
-        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_yticks(range(len(runs)), list(runs))
+        axes.set_ylim(len(runs) - 0.4, -0.6)
         axes.margins(x=0.12)
         axes.locator_params(axis='x', nbins=5)
         axes.set_title(metric_name(metric), fontsize=11)

@@ -15,7 +15,8 @@ import gc
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -135,12 +136,10 @@ class RunStore:
             label (str): Its name in messages.
         """
         folder = self.folder(model, config)
-        # Before anything is written.
-        trainer = None
         if self._finished(folder, config) is None:
+            # Before anything is written.
             trainer = MODELS[model].trainer(self.data, config, self.device)
             folder.mkdir(parents=True, exist_ok=True)
-        if trainer is not None:
             with _locked(folder, label, self.show):
                 # Another process may have trained it in the meantime.
                 if self._finished(folder, config) is None:
@@ -210,22 +209,21 @@ class RunStore:
         rmtree(checkpoints, ignore_errors=True)
 
 
-class _locked:
+@contextmanager
+def _locked(
+    folder: Path,
+    label: str,
+    show: Callable[[str], None],
+) -> Iterator[None]:
     r"""Waits while another process trains the same run."""
-
-    def __init__(self, folder, label, show):
-        self.lock = FileLock(folder / 'lock')
-        self.label, self.show = label, show
-
-    def __enter__(self):
-        try:
-            self.lock.acquire(timeout=0)
-        except Timeout:
-            self.show(f'{self.label}: waiting for the process that trains it')
-            self.lock.acquire()
-
-    def __exit__(self, *_):
-        self.lock.release()
+    lock = FileLock(folder / 'lock')
+    try:
+        acquired = lock.acquire(timeout=0)
+    except Timeout:
+        show(f'{label}: waiting for the process that trains it')
+        acquired = lock.acquire()
+    with acquired:
+        yield
 
 
 def _save_npz(path: Path, **arrays: Tensor) -> None:

@@ -16,12 +16,7 @@ from examples.experiments.experiment import (
 )
 from examples.experiments.models import MODELS
 from examples.experiments.plots import draw_lines, log_scale, new_figure
-from examples.experiments.table import (
-    markdown_table,
-    mean_and_deviation,
-    of_seeds,
-    values_of,
-)
+from examples.experiments.table import means_table, of_seeds, values_of
 
 
 def parse_value(text):
@@ -60,20 +55,16 @@ def main():
     def val(of):
         return [run.result['best_val']['val']['recall@20'] for run in of]
 
-    table = markdown_table(
+    table = means_table(
         [
             args.parameter,
             'validation recall@20',
             *(f'test {m}' for m in METRICS),
         ],
-        [
-            [
-                value,
-                mean_and_deviation(val(of)),
-                *(mean_and_deviation(values_of(of, m)) for m in METRICS),
-            ]
+        {
+            value: [val(of), *(values_of(of, m) for m in METRICS)]
             for value, of in runs.items()
-        ],
+        },
     )
     figure = new_figure(5.6, 3.8)
     axes = figure.subplots()

@@ -2,6 +2,7 @@ r"""Tables in Markdown."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
+from typing import Any
 
 from examples.experiments.run_store import Run
 
@@ -18,23 +19,41 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return f'{mean(values):.4f} ± {stdev(values):.4f}'
 
 
+def means_table(
+    header: Sequence[str],
+    rows: Mapping[Any, Sequence[Sequence[float]]],
+) -> str:
+    r"""A row for each name. Each cell summarizes several values."""
+    return markdown_table(
+        header,
+        [
+            [name, *map(mean_and_deviation, cells)]
+            for name, cells in rows.items()
+        ],
+    )
+
+
 def runs_table(
     what: str,
     runs: Mapping[str, Sequence[Run]],
     metrics: Sequence[str],
 ) -> str:
     r"""A row of test metrics for the runs of each name."""
-    return markdown_table(
+    return means_table(
         [what, *metrics, 'recall@20, best test epoch'],
-        [
-            [
-                name,
-                *(mean_and_deviation(values_of(of, m)) for m in metrics),
-                mean_and_deviation(values_of(of, 'recall@20', 'best_test')),
+        {
+            name: [
+                *(values_of(of, m) for m in metrics),
+                values_of(of, 'recall@20', 'best_test'),
             ]
             for name, of in runs.items()
-        ],
+        },
     )
+
+
+def summaries(runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
+    r"""The entry of runs in the JSON of an experiment."""
+    return {name: [run.summary() for run in of] for name, of in runs.items()}
 
 
 def values_of(

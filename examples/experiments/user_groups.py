@@ -18,11 +18,7 @@ from examples.experiments.experiment import (
 )
 from examples.experiments.plots import draw_bars, metric_name, new_figure
 from examples.experiments.run_store import OBSERVED
-from examples.experiments.table import (
-    markdown_table,
-    mean_and_deviation,
-    of_seeds,
-)
+from examples.experiments.table import means_table, of_seeds, summaries
 
 METRICS = ('recall@20', 'ndcg@20')
 
@@ -73,31 +69,25 @@ def main():
     }
     members = {name: index for name, index in members.items() if index.numel()}
 
-    values, runs = {}, {}
-    for model in args.models:
-        runs[model] = experiment.tuned_runs(model)
-        values[model] = {
-            name: [run.evaluate_on(experiment.data, i) for run in runs[model]]
+    runs = {model: experiment.tuned_runs(model) for model in args.models}
+    values = {
+        model: {
+            name: [run.evaluate_on(experiment.data, i) for run in of]
             for name, i in members.items()
         }
-
+        for model, of in runs.items()
+    }
     users = {name: i[0].unique().numel() for name, i in members.items()}
     parts = [
-        markdown_table(
+        means_table(
             [
                 f'{m}, by training interactions',
                 *(f'{name} ({users[name]} users)' for name in members),
             ],
-            [
-                [
-                    model,
-                    *(
-                        mean_and_deviation([v[m] for v in of[name]])
-                        for name in members
-                    ),
-                ]
+            {
+                model: [[v[m] for v in of[name]] for name in members]
                 for model, of in values.items()
-            ],
+            },
         )
         for m in METRICS
     ]
@@ -125,9 +115,7 @@ def main():
         {
             'users': users,
             'groups': values,
-            'models': {
-                name: [run.summary() for run in of] for name, of in runs.items()
-            },
+            'models': summaries(runs),
         },
     )
 

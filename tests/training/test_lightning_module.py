@@ -255,7 +255,7 @@ def test_cuda_graphs(make):
 
 
 def test_batching(make):
-    with pytest.raises(ValueError, match="'batching' needs DiffMMTrainer"):
+    with pytest.raises(ValueError, match="'batching' needs to be 'full'"):
         make(batching='neighbor')
 
 

@@ -1,37 +1,21 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from torch_geometric.data import HeteroData
-from torch_geometric.typing import EdgeType
 
-from diffmm_geo.nn import DiffMM, ModalityDiffusion
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.training.diffmm_trainer import DiffMMTrainer
-from diffmm_geo.utils.checks import check_type
+from diffmm_geo.utils.checks import check_equal, check_type
 from diffmm_geo.utils.ranks import Ranks
 
 
 class DistributedDiffMMTrainer(DiffMMTrainer):
     r"""The training of :class:`~diffmm_geo.training.DiffMMTrainer` in several
-    processes.
-
-    - Each denoiser is trained on one rank, from its own seed, and then sent to
-      the other ranks. More ranks than modalities do not speed this up.
-    - Each rank generates interactions for its share of users.
-    - Each rank propagates over the whole graph and takes its share of each
-      batch of interactions. The nodes of this share are also the anchors of the
-      contrastive loss. Gradients are summed.
-    - Each rank evaluates its share of users.
-
-    All ranks draw the same random orders, negative items and dropped entries.
-    Up to rounding, the losses do not depend on the number of ranks.
-
-    Each rank holds the data and all weights. With :obj:`shard_parameters`,
-    PyTorch's :func:`~torch.distributed.fsdp.fully_shard` leaves each rank only
-    its share of the model's weights: its rows of the ID embeddings, of their
-    gradients and of Adam's moments. Each step gathers the weights. The weights
-    of the best epoch stay in the memory of the host.
+    processes. Each denoiser is trained on one rank, from its own seed, so that
+    more ranks than modalities do not speed this up. Ranks split each batch of
+    interactions, generation and evaluation. Up to rounding, the losses do not
+    depend on the number of ranks.
 
     The first rank calls callbacks and writes checkpoints. All ranks read the
     checkpoints from a shared folder. A run may resume on any number of ranks,
@@ -39,13 +23,15 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
 
     Args:
         data, config, modalities, model, diffusion, edge_type: As in
-            :class:`~diffmm_geo.tasks.DiffMMTask`. They need to be the same on
-            all ranks. A batch is split over the ranks.
+            :class:`~diffmm_geo.tasks.DiffMMTask`, the same on all ranks.
         ranks (Ranks, optional): The processes, from
             :func:`~diffmm_geo.training.distributed.joined_ranks`. If not given,
             this process trains alone. (default: :obj:`None`)
         shard_parameters (bool, optional): Whether each rank holds only its
-            share of the model's weights. (default: :obj:`False`)
+            share of the model's weights, gradients and Adam's moments, by
+            PyTorch's :func:`~torch.distributed.fsdp.fully_shard`. Each step
+            gathers the weights. The weights of the best epoch stay in the
+            memory of the host. (default: :obj:`False`)
 
     Raises:
         ValueError: If the settings ask for CUDA graphs or for batches of
@@ -56,27 +42,28 @@ class DistributedDiffMMTrainer(DiffMMTrainer):
         self,
         data: HeteroData,
         config: DiffMMConfig | None = None,
-        modalities: Sequence[str] | None = None,
-        model: DiffMM | None = None,
-        diffusion: ModalityDiffusion | None = None,
-        edge_type: EdgeType = ('user', 'interacts', 'item'),
+        *args: Any,
         ranks: Ranks | None = None,
         shard_parameters: bool = False,
+        **kwargs: Any,
     ) -> None:
         check_type('shard_parameters', shard_parameters, bool)
-        if config is not None and config.cuda_graphs:
-            raise ValueError(
-                "'cuda_graphs' needs to be False, as graphs cannot exchange "
-                'gradients with other ranks (got True)'
-            )
-        if config is not None and config.batching != 'full':
-            raise ValueError(
-                f"'batching' needs to be 'full', as sparse gradients are not "
-                f'summed over ranks (got {config.batching!r})'
-            )
+        config = DiffMMConfig.of(config)
+        check_equal(
+            'cuda_graphs',
+            config.cuda_graphs,
+            False,
+            'graphs cannot exchange gradients with other ranks',
+        )
+        check_equal(
+            'batching',
+            config.batching,
+            'full',
+            'sparse gradients are not summed over ranks',
+        )
         ranks = ranks or Ranks()
-        parts = modalities, model, diffusion
-        super().__init__(data, config, *parts, edge_type, ranks.device, ranks)
+        where = {'device': ranks.device, 'ranks': ranks}
+        super().__init__(data, config, *args, **where, **kwargs)
         # The same already, unless modules were given.
         for module in (self.model, self.diffusion):
             for x in module.state_dict().values():

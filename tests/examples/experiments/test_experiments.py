@@ -2,6 +2,7 @@ import importlib
 
 import pytest
 
+from examples import command_line
 from examples.experiments import experiment as shared
 from examples.experiments.models import MODELS
 
@@ -234,7 +235,7 @@ def test_cold_items(run_experiment, report, cold_shop):
 
 def test_no_cold_items(run_experiment, shop, tmp_path, monkeypatch):
     module = importlib.import_module('examples.experiments.cold_items')
-    load = shared.load_dataset
+    load = command_line.load_data
 
     def without(*args):
         data = load(*args)
@@ -242,7 +243,7 @@ def test_no_cold_items(run_experiment, shop, tmp_path, monkeypatch):
         store.test_edge_label_index = store.edge_index
         return data
 
-    monkeypatch.setattr(shared, 'load_dataset', without)
+    monkeypatch.setattr(command_line, 'load_data', without)
     assert module.METRICS
     with pytest.raises(SystemExit, match='unseen in training'):
         run_experiment('cold_items')

@@ -1,0 +1,88 @@
+r"""What the command lines of the examples share."""
+
+import argparse
+import sys
+from dataclasses import replace
+
+from diffmm_geo.datasets import DATASETS, load_dataset
+from diffmm_geo.nn.diffusion import FORMS
+from diffmm_geo.training import PRECISIONS, RECIPES
+
+OPTIONS = {
+    'dataset': {
+        'default': 'movielens-100k',
+        'help': f'one of {", ".join(DATASETS)}, or the NAME of NAME.inter in '
+        "MMRec's format under ROOT/raw (default: %(default)s)",
+    },
+    'root': {'help': 'folder of the data set (default: data/DATASET)'},
+    'modalities': {
+        'nargs': '+',
+        'help': 'default: all modalities of the data set',
+    },
+    'epochs': {'type': int, 'help': 'upper limit (default: recipe)'},
+    'seed': {'type': int, 'default': 0},
+    'seeds': {
+        'type': int,
+        'nargs': '+',
+        'default': [0, 1, 2],
+        'help': 'default: %(default)s',
+    },
+    'device': {'default': 'cpu'},
+    'precision': {
+        'choices': PRECISIONS,
+        'help': 'dtype of large products (default: recipe)',
+    },
+    'diffusion-form': {
+        'choices': FORMS,
+        'help': 'training of denoisers; sampled is the fastest '
+        '(default: recipe)',
+    },
+    'num-candidates': {
+        'type': int,
+        'help': 'candidates of the contrastive loss per step '
+        '(default: all nodes)',
+    },
+    'checkpoint-dir': {'help': 'folder for a checkpoint of each epoch'},
+    'resume': {
+        'action': 'store_true',
+        'help': 'resume from the checkpoint, if any',
+    },
+    'output': {'help': 'folder for results (default: runs/DATASET)'},
+}
+DATA = ('dataset', 'root', 'modalities')
+SPEED = ('precision', 'diffusion-form', 'num-candidates')
+
+
+def make_parser(description, *names, **kwargs):
+    r"""A parser with the named ones of `OPTIONS`."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **kwargs,
+    )
+    for name in names:
+        parser.add_argument(f'--{name}', **OPTIONS[name])
+    return parser
+
+
+def load_data(args):
+    root = args.root or f'data/{args.dataset}'
+    return load_dataset(args.dataset, root, args.modalities)
+
+
+def make_config(args, **changes):
+    r"""The recipe of the data set, changed where a value is given."""
+    recipe = RECIPES.get(args.dataset, RECIPES['default'])
+    given = {k: v for k, v in changes.items() if v is not None}
+    return replace(recipe, **given)
+
+
+def start(main, interrupted='Interrupted.'):
+    r"""Runs an example. Errors and interrupts end it with one line."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        sys.exit(f'error: {error}')
