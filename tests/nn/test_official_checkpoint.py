@@ -9,6 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from diffmm_geo.nn import Denoiser, DiffMM, load_official_checkpoint
+from tests.pickled_call import PickledCall
 
 # Stand-ins for the modules of the authors, with their names.
 
@@ -95,18 +96,10 @@ def test_several_modules(save):
         assert not any(x.requires_grad for x in state_dict.values())
 
 
-class Hostile:
-    def __init__(self, function, *args):
-        self.function, self.args = function, args
-
-    def __reduce__(self):
-        return self.function, self.args
-
-
 @pytest.mark.parametrize('nested', [True, False])
 def test_nothing_is_executed(save, tmp_path, nested):
     victim = tmp_path / 'victim'
-    hostile = Hostile(os.system, f'touch {victim}')
+    hostile = PickledCall(os.system, f'touch {victim}')
     if nested:
         model = Model()
         model.in_dims = hostile
@@ -118,7 +111,7 @@ def test_nothing_is_executed(save, tmp_path, nested):
 
 
 def test_names_of_functions_are_not_allowed(save):
-    path = save(Hostile(torch.nn.init.ones_, torch.zeros(2)))
+    path = save(PickledCall(torch.nn.init.ones_, torch.zeros(2)))
     with pytest.raises(ValueError, match=r'diffmm.pt.*nn\.init.*not allowed'):
         load_official_checkpoint(path)
 

@@ -1,5 +1,5 @@
+import importlib
 import math
-import subprocess
 import sys
 import warnings
 
@@ -312,30 +312,17 @@ def test_predict(make, make_trainer):
     assert torch.cat(make_trainer(1).predict(make(), users)).size() == (6, 3)
 
 
-def test_without_lightning():
-    code = """
-import sys
-sys.modules['lightning.pytorch'] = sys.modules['pytorch_lightning'] = None
-try:
-    import diffmm_geo.training.lightning_module
-except ImportError as error:
-    print(error)
-del sys.modules['pytorch_lightning']
-try:
-    import pytorch_lightning
-except ImportError:
-    print('not installed')
-else:
-    from diffmm_geo.training.lightning_module import DiffMMLightning
-    print(issubclass(DiffMMLightning, pytorch_lightning.LightningModule))
-"""
-    out = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True
-    )
-    assert out.returncode == 0, out.stderr
-    error, other = out.stdout.splitlines()
-    assert 'diffmm_geo[lightning]' in error
-    assert other in ('True', 'not installed')
+def test_without_lightning(monkeypatch):
+    name = 'diffmm_geo.training.lightning_module'
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, 'lightning.pytorch', None)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, 'pytorch_lightning', None)
+        with pytest.raises(ImportError, match=r'diffmm_geo\[lightning\]'):
+            importlib.import_module(name)
+    other = pytest.importorskip('pytorch_lightning')
+    module = importlib.import_module(name)
+    assert issubclass(module.DiffMMLightning, other.LightningModule)
 
 
 @pytest.mark.gpu
