@@ -418,8 +418,7 @@ def cases() -> dict[str, Callable[[], Case]]:
         ),
         'MFConfig': lambda: Case(MFConfig, **vars(MFConfig())),
         'MFTrainer': lambda: Case(
-            lambda data: MFTrainer(data, MFConfig(**SMALL)).fit(),
-            data=graph(),
+            lambda data: MFTrainer(data, MFConfig(**SMALL)).fit(), data=graph()
         ),
         'VBPRConfig': lambda: Case(VBPRConfig, **vars(VBPRConfig())),
         'VBPRTrainer': lambda: Case(

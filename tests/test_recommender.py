@@ -5,11 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from torch_geometric.nn.pool import (
-    ApproxMIPSKNNIndex,
-    L2KNNIndex,
-    MIPSKNNIndex,
-)
+from torch_geometric.nn.pool import ApproxMIPSKNNIndex, L2KNNIndex, MIPSKNNIndex
 
 from diffmm_geo.recommender import Recommender
 from tests.pickled_call import PickledCall

@@ -64,9 +64,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.release.wait(60)
             elif how == 'reset':
                 self.connection.setsockopt(
-                    socket.SOL_SOCKET,
-                    socket.SO_LINGER,
-                    struct.pack('ii', 1, 0),
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)
                 )
                 self.connection.close()
 

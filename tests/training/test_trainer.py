@@ -13,9 +13,7 @@ from diffmm_geo.training import (
     Trainer,
     VBPRTrainer,
 )
-from diffmm_geo.training import (
-    trainer as trainer_module,
-)
+from diffmm_geo.training import trainer as trainer_module
 from diffmm_geo.training.checkpoint import read_checkpoint
 from diffmm_geo.utils.finite import NonFiniteLossError
 from tests.tasks.task_protocol import OBSERVED, losses_of, weights_of

@@ -45,10 +45,7 @@ def joint(edge_index):
     user, item = edge_index
     loop = torch.arange(U + I)
     return torch.stack(
-        [
-            torch.cat([user, item + U, loop]),
-            torch.cat([item + U, user, loop]),
-        ]
+        [torch.cat([user, item + U, loop]), torch.cat([item + U, user, loop])]
     )
 
 
@@ -75,11 +72,7 @@ def with_gradients(function, conv, x_dict, edge_index_dict, modality_dict):
     r"""Outputs, and gradients of all that is learned."""
     out = function(x_dict, edge_index_dict, modality_dict)
     loss = out['user'].sin().sum() + out['item'].square().sum()
-    learned = [
-        *x_dict.values(),
-        *modality_dict.values(),
-        conv.modality_weight,
-    ]
+    learned = [*x_dict.values(), *modality_dict.values(), conv.modality_weight]
     return out, torch.autograd.grad(loss, learned)
 
 
