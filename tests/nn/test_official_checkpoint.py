@@ -42,7 +42,7 @@ class Denoise(nn.Module):
 
 @pytest.fixture
 def save(tmp_path, monkeypatch):
-    r"""Saves as the authors' code would, whose `Model.py` is then gone."""
+    r"""Saves as the authors' code does, and removes its `Model.py`."""
 
     def save(value, name='diffmm.pt'):
         module = types.ModuleType('Model')
@@ -147,7 +147,7 @@ def test_damaged_files(save, tmp_path):
     path.write_bytes(content[:place] + b'\x11' + content[place + 1 :])
     with pytest.raises(ValueError, match='diffmm.pt.*is damaged'):
         load_official_checkpoint(path)
-    # PyTorch's reader is led to a place that the file does not have.
+    # PyTorch's reader seeks a position that the file does not have.
     path = save(OrderedDict(a=torch.ones(3)))
     path.write_bytes(path.read_bytes() + bytes(5000))
     with pytest.raises(ValueError, match='diffmm.pt.*OSError'):

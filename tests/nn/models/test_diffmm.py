@@ -227,7 +227,7 @@ def test_bad_features(features, edges, bad):
 
 
 def test_features_that_become_bad(features, edges):
-    # What was looked through once is looked through again once it changed.
+    # Features are checked again after they change.
     model = DiffMM(U, I, CHANNELS, D)
     model(features, edges)
     features['image'][0, 0] = math.nan
