@@ -90,10 +90,10 @@ def test_names_a_broken_kernel(tmp_path):
     assert 0 < sum(c['outcome'] == 'failed' for c in cases) < len(cases) / 2
 
 
-def test_leaves_out_the_last_phases(tmp_path, capsys):
+def test_leaves_out_the_last_phases(tmp_path, capfd):
     phases = ['--device', 'cpu', '--phases', 'environment', 'scale']
     assert main([*phases, '--seconds', '25', '--output', str(tmp_path)]) == 0
-    assert 'scale: left out' in capsys.readouterr().out
+    assert 'scale: left out' in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
