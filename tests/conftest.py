@@ -1,6 +1,8 @@
 import os
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from inspect import getmembers
 
 import pytest
 import torch
@@ -34,9 +36,30 @@ def mend_interpreter():
     interpreter._patch_lang_tensor = patch_lang_tensor
 
 
+def quicken_interpreter():
+    r"""The interpreter searches Triton for built-in functions in each call of
+    a function in a kernel. Here, it searches once, and finds the same.
+    """
+    from triton.language.core import is_builtin
+    from triton.runtime import interpreter
+
+    @cache
+    def names_in(package):
+        return [name for name, _ in getmembers(package, is_builtin)]
+
+    def patch_builtin(package, builder, scope):
+        for name in names_in(package):
+            member = getattr(package, name)
+            if is_builtin(member):  # Not replaced yet.
+                interpreter._patch_attr(package, name, member, builder, scope)
+
+    interpreter._patch_builtin = patch_builtin
+
+
 with suppress(PackageNotFoundError):
     if version('triton').startswith('3.6.'):
         mend_interpreter()
+    quicken_interpreter()
 
 
 def pytest_addoption(parser):

@@ -9,12 +9,7 @@ from diffmm_geo.evaluation import evaluate
 from diffmm_geo.nn import DiffMM, ModalityDiffusion, info_nce
 from diffmm_geo.nn.conv import BipartiteLGConv, MultiModalLightGCNConv
 from diffmm_geo.nn.diffusion import FORMS
-from diffmm_geo.ops import (
-    available_backends,
-    propagate,
-    spmm,
-    topk_items,
-)
+from diffmm_geo.ops import available_backends, propagate, spmm, topk_items
 from diffmm_geo.sparse import CSR, BipartiteAdj, SparseMatrix
 from diffmm_geo.training import (
     DiffMMConfig,

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from diffmm_geo.evaluation import evaluate, evaluate_cold
+from tests.wrong_values import wrong_values
 
 MODULE = sys.modules['diffmm_geo.evaluation']
 
@@ -76,19 +77,15 @@ def test_user_with_everything_excluded():
     assert out['mrr@2'] == 0.5
 
 
-@pytest.mark.parametrize(
-    ('name', 'value'),
-    [
-        ('k', 13),
-        ('k', 0),
-        ('user_emb', torch.full((25, 4), math.nan)),
-        ('item_emb', torch.full((12, 4), math.inf)),
-        ('item_emb', torch.randn(12, 3)),
-        ('edge_label_index', torch.tensor([[25], [0]])),
-        ('edge_label_index', torch.tensor([[0], [12]])),
-        ('edge_label_index', torch.ones(2, 0).long()),
-        ('exclude_edge_index', torch.tensor([[0], [-1]])),
+@wrong_values(
+    k=[13, 0],
+    user_emb=[torch.full((25, 4), math.nan)],
+    item_emb=[torch.full((12, 4), math.inf), torch.randn(12, 3)],
+    edge_label_index=[
+        *[torch.tensor(e) for e in ([[25], [0]], [[0], [12]])],
+        torch.ones(2, 0).long(),
     ],
+    exclude_edge_index=[torch.tensor([[0], [-1]])],
 )
 def test_bad_input(name, value):
     names = ['user_emb', 'item_emb', 'edge_label_index', 'exclude_edge_index']

@@ -9,11 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from diffmm_geo.evaluation import evaluate
-from diffmm_geo.nn import (
-    CrossModalContrastiveLoss,
-    DiffMM,
-    ModalityDiffusion,
-)
+from diffmm_geo.nn import CrossModalContrastiveLoss, DiffMM, ModalityDiffusion
 from diffmm_geo.nn.diffusion import FORMS
 from diffmm_geo.sparse import CSR
 from diffmm_geo.training import DiffMMConfig, DiffMMTrainer

@@ -6,7 +6,7 @@ the argument.
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -58,12 +58,11 @@ OBSERVED = ('user', 'interacts', 'item')
 GENERATED = ('user', 'denoised_image', 'item')
 
 
-@dataclass
 class Case:
     r"""A callable with valid arguments."""
 
-    call: Callable[..., Any]
-    args: dict[str, Any]
+    def __init__(self, call: Callable[..., Any], **args: Any) -> None:
+        self.call, self.args = call, args
 
 
 def edges() -> Tensor:
@@ -107,35 +106,30 @@ def diffusion() -> ModalityDiffusion:
     )
 
 
-SMALL = {
-    'num_epochs': 1,
-    'batch_size': 3,
-    'k': 2,
-    'embedding_dim': DIM,
-    'hidden_channels': 6,
-}
+SMALL = {'num_epochs': 1, 'batch_size': 3, 'k': 2, 'embedding_dim': 2}
 
 
-def fit(**kwargs: Any) -> None:
+def fit(data: Any = None, **kwargs: Any) -> None:
     transform = ModalityAwareGraphDiffusion(diffusion())
-    transform.fit(graph(), **{'num_epochs': 1, 'embedding_dim': 2, **kwargs})
+    kwargs = {'num_epochs': 1, 'embedding_dim': 2, **kwargs}
+    transform.fit(graph() if data is None else data, **kwargs)
 
 
 def train(config: Any = None, **kwargs: Any) -> None:
     data = kwargs.pop('data', None)
-    config = config or DiffMMConfig(**SMALL)
+    config = config or DiffMMConfig(**SMALL, hidden_channels=6)
     DiffMMTrainer(graph() if data is None else data, config, **kwargs).fit()
 
 
-def with_data(store: Any, key: str, call: Callable[[HeteroData], Any]) -> Any:
+def with_data(store: Any, key: str, call: Callable[..., Any]) -> Case:
     r"""A call with one attribute of the graph as its argument."""
 
     def inner(**kwargs: Any) -> Any:
         data = graph()
         data[store][key] = kwargs[key]
-        return call(data)
+        return call(data=data)
 
-    return inner
+    return Case(inner, **{key: graph()[store][key]})
 
 
 def on_model(method: str) -> Callable[..., Any]:
@@ -147,10 +141,8 @@ def on_diffusion(method: str) -> Callable[..., Any]:
 
 
 def features() -> dict[str, Tensor]:
-    return {
-        'image': torch.randn(NUM_ITEMS, 2),
-        'text': torch.randn(NUM_ITEMS, 3),
-    }
+    data = graph()['item']
+    return {'image': data.x_image, 'text': data.x_text}
 
 
 def graphs() -> dict[Any, Tensor]:
@@ -165,11 +157,13 @@ def views() -> dict[str, Tensor]:
     return {'image': torch.randn(5, DIM), 'text': torch.randn(5, DIM)}
 
 
-def cases() -> dict[str, Case]:
+def cases() -> dict[str, Callable[[], Case]]:
+    r"""What makes each case, as calls may change what they hold."""
     user_x, item_x = torch.randn(NUM_USERS, DIM), torch.randn(NUM_ITEMS, DIM)
     x_start = torch.zeros(2, NUM_ITEMS)
     adj = BipartiteAdj.from_adj(edges(), (NUM_USERS, NUM_ITEMS), prepare=True)
     emb = {'item_emb': item_x, 'modality_emb': item_x.clone()}
+    embs = {m: item_x.clone() for m in ('image', 'text')}
     step = {'x_start': x_start, 't': torch.tensor([0, 3])}
     both = {'feature_dict': features(), 'edge_index_dict': graphs()}
     denoiser = {
@@ -179,367 +173,300 @@ def cases() -> dict[str, Case]:
         'dropout': 0.5,
     }
     return {
-        'info_nce': Case(
+        'info_nce': lambda: Case(
             info_nce,
-            {
-                'anchor': torch.randn(5, DIM),
-                'candidate': torch.randn(5, DIM),
-                'index': torch.tensor([0, 4]),
-                'temperature': 0.5,
-                'num_candidates': 3,
-            },
+            anchor=torch.randn(5, DIM),
+            candidate=torch.randn(5, DIM),
+            index=torch.tensor([0, 4]),
+            temperature=0.5,
+            num_candidates=3,
         ),
-        'spmm': Case(
-            spmm, {'matrix': matrix(), 'x': item_x, 'backend': 'naive'}
-        ),
-        'propagate': Case(
+        'spmm': lambda: Case(spmm, matrix=matrix(), x=item_x, backend='naive'),
+        'propagate': lambda: Case(
             propagate,
-            {
-                'adj': adj,
-                'x_user': user_x,
-                'x_item': item_x,
-                'backend': 'torch_csr',
-            },
+            adj=adj,
+            x_user=user_x,
+            x_item=item_x,
+            backend='torch_csr',
         ),
-        'topk_items': Case(
+        'topk_items': lambda: Case(
             topk_items,
-            {
-                'query': user_x,
-                'item': item_x,
-                'k': 2,
-                'bias': torch.randn(NUM_ITEMS),
-                'exclude': lists(),
-            },
+            query=user_x,
+            item=item_x,
+            k=2,
+            bias=torch.randn(NUM_ITEMS),
+            exclude=lists(),
         ),
-        'SparseMatrix': Case(
+        'SparseMatrix': lambda: Case(
             SparseMatrix.from_coo,
-            {
-                'row': edges()[0],
-                'col': edges()[1],
-                'value': torch.rand(6),
-                'size': (NUM_USERS, NUM_ITEMS),
-            },
+            row=edges()[0],
+            col=edges()[1],
+            value=torch.rand(6),
+            size=(NUM_USERS, NUM_ITEMS),
         ),
-        'BipartiteAdj': Case(
+        'BipartiteAdj': lambda: Case(
             lambda **kwargs: BipartiteAdj.from_adj(**kwargs).dropout(0.5),
-            {
-                'adj': edges(),
-                'size': (NUM_USERS, NUM_ITEMS),
-                'prepare': True,
-            },
+            adj=edges(),
+            size=(NUM_USERS, NUM_ITEMS),
+            prepare=True,
         ),
-        'BipartiteAdj.dropout': Case(adj.dropout, {'keep_rate': 0.5}),
-        'backend': Case(
+        'BipartiteAdj.dropout': lambda: Case(adj.dropout, keep_rate=0.5),
+        'backend': lambda: Case(
             lambda backend_name: backend(backend_name).__enter__(),
-            {'backend_name': 'naive'},
+            backend_name='naive',
         ),
-        'default_backend': Case(default_backend, {'device': 'cpu'}),
-        'available_backends': Case(available_backends, {'device': 'cpu'}),
-        'BipartiteLGConv': Case(
+        'default_backend': lambda: Case(default_backend, device='cpu'),
+        'available_backends': lambda: Case(available_backends, device='cpu'),
+        'BipartiteLGConv': lambda: Case(
             lambda x_user, x_item, edge_index: BipartiteLGConv()(
                 (x_user, x_item), edge_index
             ),
-            {'x_user': user_x, 'x_item': item_x, 'edge_index': edges()},
+            x_user=user_x,
+            x_item=item_x,
+            edge_index=edges(),
         ),
-        'MultiModalLightGCNConv.__init__': Case(
+        'MultiModalLightGCNConv.__init__': lambda: Case(
             MultiModalLightGCNConv,
-            {
-                'modalities': ['image', 'text'],
-                'generated_weight': 0.2,
-                'edge_type': OBSERVED,
-            },
+            modalities=['image', 'text'],
+            generated_weight=0.2,
+            edge_type=OBSERVED,
         ),
-        'MultiModalLightGCNConv': Case(
-            lambda **kwargs: MultiModalLightGCNConv(['image', 'text'])(
-                **kwargs
-            ),
-            {
-                'x_dict': {'user': user_x, 'item': item_x},
-                'edge_index_dict': graphs(),
-                'modality_dict': {
-                    'image': item_x.clone(),
-                    'text': item_x.clone(),
-                },
-            },
+        'MultiModalLightGCNConv': lambda: Case(
+            MultiModalLightGCNConv(['image', 'text']),
+            x_dict={'user': user_x, 'item': item_x},
+            edge_index_dict=graphs(),
+            modality_dict=embs,
         ),
-        'CrossModalContrastiveLoss.__init__': Case(
+        'CrossModalContrastiveLoss.__init__': lambda: Case(
             CrossModalContrastiveLoss,
-            {'temperature': 0.5, 'anchor': 'main', 'num_candidates': 3},
+            temperature=0.5,
+            anchor='main',
+            num_candidates=3,
         ),
-        'CrossModalContrastiveLoss': Case(
-            lambda **kwargs: CrossModalContrastiveLoss(anchor='main')(**kwargs),
-            {
-                'views': views(),
-                'index': torch.tensor([0, 4]),
-                'main': torch.randn(5, DIM),
-            },
+        'CrossModalContrastiveLoss': lambda: Case(
+            CrossModalContrastiveLoss(anchor='main'),
+            views=views(),
+            index=torch.tensor([0, 4]),
+            main=torch.randn(5, DIM),
         ),
-        'GaussianDiffusion.__init__': Case(
+        'GaussianDiffusion.__init__': lambda: Case(
             GaussianDiffusion,
-            {
-                'num_steps': 5,
-                'noise_scale': 0.1,
-                'noise_min': 1e-4,
-                'noise_max': 0.02,
-            },
+            num_steps=5,
+            noise_scale=0.1,
+            noise_min=1e-4,
+            noise_max=0.02,
         ),
-        'GaussianDiffusion.q_sample': Case(
+        'GaussianDiffusion.q_sample': lambda: Case(
             GaussianDiffusion().q_sample,
-            {**step, 'noise': torch.randn(2, NUM_ITEMS)},
+            **step,
+            noise=torch.randn(2, NUM_ITEMS),
         ),
-        'GaussianDiffusion.posterior_step': Case(
+        'GaussianDiffusion.posterior_step': lambda: Case(
             GaussianDiffusion().posterior_step,
-            {
-                'x_start': x_start,
-                'x_t': x_start.clone(),
-                't': 2,
-                'noise': x_start.clone(),
-            },
+            x_start=x_start,
+            x_t=x_start.clone(),
+            t=2,
+            noise=x_start.clone(),
         ),
-        'Denoiser.__init__': Case(Denoiser, denoiser),
-        'Denoiser': Case(
-            lambda **kwargs: Denoiser(**denoiser)(**kwargs),
-            {'x_t': x_start, 't': torch.tensor([0, 3])},
+        'Denoiser.__init__': lambda: Case(Denoiser, **denoiser),
+        'Denoiser': lambda: Case(
+            Denoiser(**denoiser), x_t=x_start, t=torch.tensor([0, 3])
         ),
-        'Denoiser.load_official_state_dict': Case(
-            Denoiser(**denoiser).load_official_state_dict, {'state_dict': {}}
+        'Denoiser.load_official_state_dict': lambda: Case(
+            Denoiser(**denoiser).load_official_state_dict, state_dict={}
         ),
-        'ModalityDiffusion.__init__': Case(
+        'ModalityDiffusion.__init__': lambda: Case(
             ModalityDiffusion,
-            {
-                'num_items': 4,
-                'modalities': ['image'],
-                'diffusion': GaussianDiffusion(),
-                'hidden_channels': 6,
-            },
+            num_items=4,
+            modalities=['image'],
+            diffusion=GaussianDiffusion(),
+            hidden_channels=6,
         ),
-        'ModalityDiffusion.loss': Case(
+        'ModalityDiffusion.loss': lambda: Case(
             on_diffusion('loss'),
-            {
-                'modality': 'image',
-                **step,
-                **emb,
-                'msi_weight': 0.1,
-                'noise': torch.randn(2, NUM_ITEMS),
-            },
+            modality='image',
+            **step,
+            **emb,
+            msi_weight=0.1,
+            noise=torch.randn(2, NUM_ITEMS),
         ),
-        'ModalityDiffusion.batch_loss': Case(
+        'ModalityDiffusion.batch_loss': lambda: Case(
             on_diffusion('batch_loss'),
-            {
-                'modality': 'image',
-                'interactions': lists(),
-                **emb,
-                'msi_weight': 0.1,
-                'form': 'sampled',
-                't': torch.tensor([0, 1, 2, 3, 4]),
-            },
+            modality='image',
+            interactions=lists(),
+            **emb,
+            msi_weight=0.1,
+            form='sampled',
+            t=torch.tensor([0, 1, 2, 3, 4]),
         ),
-        'ModalityDiffusion.sample': Case(
+        'ModalityDiffusion.sample': lambda: Case(
             on_diffusion('sample'),
-            {
-                'modality': 'image',
-                'x_start': x_start,
-                'sampling_steps': 2,
-                'sampling_noise': True,
-            },
+            modality='image',
+            x_start=x_start,
+            sampling_steps=2,
+            sampling_noise=True,
         ),
-        'ModalityDiffusion.sample_edges': Case(
+        'ModalityDiffusion.sample_edges': lambda: Case(
             on_diffusion('sample_edges'),
-            {
-                'modality': 'image',
-                'edge_index': edges(),
-                'num_users': NUM_USERS,
-                'num_edges_per_user': 2,
-                'sampling_steps': 0,
-                'sampling_noise': False,
-                'candidates': torch.tensor([0, 2, 3]),
-            },
+            modality='image',
+            edge_index=edges(),
+            num_users=NUM_USERS,
+            num_edges_per_user=2,
+            sampling_steps=0,
+            sampling_noise=False,
+            candidates=torch.tensor([0, 2, 3]),
         ),
-        'DiffMM.__init__': Case(
+        'DiffMM.__init__': lambda: Case(
             DiffMM,
-            {
-                'num_users': NUM_USERS,
-                'num_items': NUM_ITEMS,
-                'modality_channels': {'image': 2},
-                'embedding_dim': DIM,
-                'num_layers': 1,
-                'generated_weight': 0.2,
-                'residual_weight': 0.5,
-                'projection': 'linear',
-                'edge_type': OBSERVED,
-            },
+            num_users=NUM_USERS,
+            num_items=NUM_ITEMS,
+            modality_channels={'image': 2},
+            embedding_dim=DIM,
+            num_layers=1,
+            generated_weight=0.2,
+            residual_weight=0.5,
+            projection='linear',
+            edge_type=OBSERVED,
         ),
-        'DiffMM.forward': Case(on_model('forward'), both),
-        'DiffMM.modality_views': Case(on_model('modality_views'), both),
-        'DiffMM.loss': Case(
+        'DiffMM.forward': lambda: Case(on_model('forward'), **both),
+        'DiffMM.modality_views': lambda: Case(
+            on_model('modality_views'), **both
+        ),
+        'DiffMM.loss': lambda: Case(
             on_model('loss'),
-            {
-                **both,
-                'edge_label_index': edges(),
-                'neg_item': torch.tensor([2, 3, 3, 0, 1, 2]),
-                'reg_weight': 0.1,
-                'ssl_weight': 0.1,
-                'temperature': 0.5,
-                'anchor': 'main',
-                'num_candidates': 3,
-            },
+            **both,
+            edge_label_index=edges(),
+            neg_item=torch.tensor([2, 3, 3, 0, 1, 2]),
+            reg_weight=0.1,
+            ssl_weight=0.1,
+            temperature=0.5,
+            anchor='main',
+            num_candidates=3,
         ),
-        'DiffMM.adjacency_dict': Case(
-            on_model('adjacency_dict'), {'edge_index_dict': graphs()}
+        'DiffMM.adjacency_dict': lambda: Case(
+            on_model('adjacency_dict'), edge_index_dict=graphs()
         ),
-        'DiffMM.projected': Case(
-            on_model('projected'), {'feature_dict': features()}
+        'DiffMM.projected': lambda: Case(
+            on_model('projected'), feature_dict=features()
         ),
-        'DiffMM.recommend': Case(
+        'DiffMM.recommend': lambda: Case(
             on_model('recommend'),
-            {
-                **both,
-                'k': 2,
-                'exclude_edge_index': edges(),
-                'user_index': torch.tensor([0, 2]),
-            },
+            **both,
+            k=2,
+            exclude_edge_index=edges(),
+            user_index=torch.tensor([0, 2]),
         ),
-        'DiffMM.load_official_state_dict': Case(
-            on_model('load_official_state_dict'), {'state_dict': {}}
+        'DiffMM.load_official_state_dict': lambda: Case(
+            on_model('load_official_state_dict'), state_dict={}
         ),
-        'ModalityAwareGraphDiffusion.__init__': Case(
+        'ModalityAwareGraphDiffusion.__init__': lambda: Case(
             ModalityAwareGraphDiffusion,
-            {
-                'diffusion': diffusion(),
-                'edge_type': OBSERVED,
-                'num_edges_per_user': 1,
-                'sampling_steps': 0,
-            },
+            diffusion=diffusion(),
+            edge_type=OBSERVED,
+            num_edges_per_user=1,
+            sampling_steps=0,
         ),
-        'ModalityAwareGraphDiffusion.fit': Case(
+        'ModalityAwareGraphDiffusion.fit': lambda: Case(
             fit,
-            {
-                'item_emb': item_x,
-                'modality_emb_dict': {
-                    'image': item_x.clone(),
-                    'text': item_x.clone(),
-                },
-                'embedding_dim': DIM,
-                'num_epochs': 1,
-                'batch_size': 2,
-                'lr': 1e-3,
-                'msi_weight': 0.1,
-            },
+            item_emb=item_x,
+            modality_emb_dict=embs,
+            embedding_dim=DIM,
+            num_epochs=1,
+            batch_size=2,
+            lr=1e-3,
+            msi_weight=0.1,
         ),
-        'ModalityAwareGraphDiffusion': Case(
-            lambda data: ModalityAwareGraphDiffusion(diffusion())(data),
-            {'data': graph()},
+        'ModalityAwareGraphDiffusion': lambda: Case(
+            ModalityAwareGraphDiffusion(diffusion()), data=graph()
         ),
-        **{
-            f'ModalityAwareGraphDiffusion({key})': Case(
-                with_data(
-                    store, key, ModalityAwareGraphDiffusion(diffusion()).fit
-                ),
-                {key: graph()[store][key]},
-            )
-            for store, key in [(OBSERVED, 'edge_index'), ('item', 'x_image')]
-        },
-        'TrainingConfig': Case(TrainingConfig, vars(TrainingConfig())),
-        'DiffMMConfig': Case(DiffMMConfig, vars(DiffMMConfig())),
-        'LightGCNConfig': Case(LightGCNConfig, vars(LightGCNConfig())),
-        'DiffMMTrainer': Case(
+        'ModalityAwareGraphDiffusion(edge_index)': lambda: with_data(
+            OBSERVED, 'edge_index', fit
+        ),
+        'ModalityAwareGraphDiffusion(x_image)': lambda: with_data(
+            'item', 'x_image', fit
+        ),
+        'TrainingConfig': lambda: Case(
+            TrainingConfig, **vars(TrainingConfig())
+        ),
+        'DiffMMConfig': lambda: Case(DiffMMConfig, **vars(DiffMMConfig())),
+        'LightGCNConfig': lambda: Case(
+            LightGCNConfig, **vars(LightGCNConfig())
+        ),
+        'DiffMMTrainer': lambda: Case(
             train,
-            {
-                'data': graph(),
-                'modalities': ['image'],
-                'edge_type': OBSERVED,
-                'device': 'cpu',
-            },
+            data=graph(),
+            modalities=['image'],
+            edge_type=OBSERVED,
+            device='cpu',
         ),
         **{
-            f'DiffMMTrainer({key})': Case(
-                with_data(store, key, lambda data: train(data=data)),
-                {key: graph()[store][key]},
-            )
+            f'DiffMMTrainer({key})': partial(with_data, store, key, train)
             for store, key in [
-                (OBSERVED, 'edge_index'),
-                (OBSERVED, 'val_edge_label_index'),
-                (OBSERVED, 'test_edge_label_index'),
-                ('item', 'x_image'),
+                *[(OBSERVED, 'edge_index'), (OBSERVED, 'val_edge_label_index')],
+                *[(OBSERVED, 'test_edge_label_index'), ('item', 'x_image')],
             ]
         },
-        'LightGCNTrainer': Case(
-            lambda data: LightGCNTrainer(
-                data,
-                LightGCNConfig(
-                    num_epochs=1, k=2, batch_size=3, embedding_dim=2
-                ),
-            ).fit(),
-            {'data': graph()},
+        'LightGCNTrainer': lambda: Case(
+            lambda data: LightGCNTrainer(data, LightGCNConfig(**SMALL)).fit(),
+            data=graph(),
         ),
-        'NegativeSampler.__init__': Case(
-            NegativeSampler,
-            {'edge_index': edges(), 'num_users': 5, 'num_items': 4},
+        'NegativeSampler.__init__': lambda: Case(
+            NegativeSampler, edge_index=edges(), num_users=5, num_items=4
         ),
-        'NegativeSampler.sample': Case(
-            NegativeSampler(edges(), 5, 4).sample,
-            {'users': torch.tensor([0, 4])},
+        'NegativeSampler.sample': lambda: Case(
+            NegativeSampler(edges(), 5, 4).sample, users=torch.tensor([0, 4])
         ),
-        'MFConfig': Case(MFConfig, vars(MFConfig())),
-        'MFTrainer': Case(
-            lambda data: MFTrainer(
-                data, MFConfig(num_epochs=1, k=2, embedding_dim=2)
-            ).fit(),
-            {'data': graph()},
+        'MFConfig': lambda: Case(MFConfig, **vars(MFConfig())),
+        'MFTrainer': lambda: Case(
+            lambda data: MFTrainer(data, MFConfig(**SMALL)).fit(), data=graph()
         ),
-        'VBPRConfig': Case(VBPRConfig, vars(VBPRConfig())),
-        'VBPRTrainer': Case(
+        'VBPRConfig': lambda: Case(VBPRConfig, **vars(VBPRConfig())),
+        'VBPRTrainer': lambda: Case(
             lambda **kwargs: VBPRTrainer(
-                config=VBPRConfig(
-                    num_epochs=1, k=2, embedding_dim=2, feature_dim=2
-                ),
-                **kwargs,
+                config=VBPRConfig(**SMALL, feature_dim=2), **kwargs
             ).fit(),
-            {'data': graph(), 'modalities': ['image']},
+            data=graph(),
+            modalities=['image'],
         ),
-        'Recommender.__init__': Case(
+        'Recommender.__init__': lambda: Case(
             Recommender,
-            {
-                'user_emb': user_x,
-                'item_emb': item_x,
-                'exclude_edge_index': edges(),
-                'index': None,
-            },
+            user_emb=user_x,
+            item_emb=item_x,
+            exclude_edge_index=edges(),
+            index=None,
         ),
-        'Recommender.recommend': Case(
+        'Recommender.recommend': lambda: Case(
             Recommender(user_x, item_x, edges()).recommend,
-            {'user_index': torch.tensor([0, 2]), 'k': 2},
+            user_index=torch.tensor([0, 2]),
+            k=2,
         ),
-        'evaluate_cold': Case(
+        'evaluate_cold': lambda: Case(
             evaluate_cold,
-            {
-                'user_emb': user_x,
-                'item_emb': item_x,
-                'edge_label_index': held_out(),
-                'edge_index': edges()[:, :2],
-                'k': 2,
-                'candidates': 'cold',
-            },
+            user_emb=user_x,
+            item_emb=item_x,
+            edge_label_index=held_out(),
+            edge_index=edges()[:, :2],
+            k=2,
+            candidates='cold',
         ),
-        'DiffMM.with_new_items': Case(
+        'DiffMM.with_new_items': lambda: Case(
             on_model('with_new_items'),
-            {'num_new_items': 2, 'item_emb': torch.randn(2, DIM)},
+            num_new_items=2,
+            item_emb=torch.randn(2, DIM),
         ),
-        'DiffMM.without_item_emb': Case(
-            on_model('without_item_emb'), {'item_index': torch.tensor([0, 2])}
+        'DiffMM.without_item_emb': lambda: Case(
+            on_model('without_item_emb'), item_index=torch.tensor([0, 2])
         ),
-        'save_run': Case(
-            lambda trainer: save_run(trainer, '.'), {'trainer': 1}
+        'save_run': lambda: Case(
+            lambda trainer: save_run(trainer, '.'), trainer=1
         ),
-        'evaluate': Case(
+        'evaluate': lambda: Case(
             evaluate,
-            {
-                'user_emb': user_x,
-                'item_emb': item_x,
-                'edge_label_index': held_out(),
-                'exclude_edge_index': edges(),
-                'k': 2,
-            },
+            user_emb=user_x,
+            item_emb=item_x,
+            edge_label_index=held_out(),
+            exclude_edge_index=edges(),
+            k=2,
         ),
     }
 
@@ -722,7 +649,7 @@ def text_of(value: Any) -> str:
 @given(data=st.data())
 def test_result_or_value_error(name, data):
     torch.manual_seed(0)
-    case = cases()[name]
+    case = cases()[name]()
     argument = data.draw(st.sampled_from(sorted(case.args)))
     value = data.draw(hostile(case.args[argument]))
     try:

@@ -5,13 +5,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from torch_geometric.nn.pool import (
-    ApproxMIPSKNNIndex,
-    L2KNNIndex,
-    MIPSKNNIndex,
-)
+from torch_geometric.nn.pool import ApproxMIPSKNNIndex, L2KNNIndex, MIPSKNNIndex
 
 from diffmm_geo.recommender import Recommender
+from tests.pickled_call import PickledCall
+from tests.wrong_values import wrong_values
 
 U, I = 40, 30
 
@@ -145,11 +143,6 @@ def test_npz_needs_only_numpy(case, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ['x.npz']
 
 
-class Bomb:
-    def __reduce__(self):
-        return os.mkdir, ('executed',)
-
-
 def test_damaged_or_foreign_npz(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / 'x.npz'
@@ -165,7 +158,7 @@ def test_damaged_or_foreign_npz(case, tmp_path, monkeypatch):
         {'other': exclude},
         {'item_emb': item_emb[:, 1:]},
         {'item_emb': item_emb.astype(int)},
-        {'item_emb': np.array([Bomb()])},
+        {'item_emb': np.array([PickledCall(os.mkdir, 'executed')])},
         {'item_emb': np.array(['text'])},
         {'exclude_edge_index': exclude + I},
     ):
@@ -196,15 +189,10 @@ def test_files(case, tmp_path):
         Recommender.load(tmp_path / 'x.safetensors')
 
 
-@pytest.mark.parametrize(
-    ('name', 'value'),
-    [
-        ('user_emb', torch.full((U, 8), math.nan)),
-        ('user_emb', torch.ones(U, 8).long()),
-        ('item_emb', torch.randn(I, 7)),
-        ('item_emb', torch.randn(I, 8).double()),
-        ('exclude_edge_index', torch.tensor([[U], [0]])),
-    ],
+@wrong_values(
+    user_emb=[torch.full((U, 8), math.nan), torch.ones(U, 8).long()],
+    item_emb=[torch.randn(I, 7), torch.randn(I, 8).double()],
+    exclude_edge_index=[torch.tensor([[U], [0]])],
 )
 def test_bad_input(case, name, value):
     args = dict(zip(('user_emb', 'item_emb', 'exclude_edge_index'), case))

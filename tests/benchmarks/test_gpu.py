@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu.__main__ import main, parse_args
+
 ROOT = Path(__file__).parents[2]
 ENV = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
 
@@ -79,8 +81,8 @@ def test_names_a_broken_kernel(tmp_path):
     line = 'return tl.fma(value, x.to(total.dtype), total)'
     assert line in source
     kernels.write_text(source.replace(line, 'return total'))
-    args = '--quick', '--phases', 'environment', 'correctness'
-    out = run(*args, '--output', tmp_path / 'out', root=tmp_path)
+    options = '--quick', '--phases', 'correctness', '--output'
+    out = run(*options, tmp_path / 'out', root=tmp_path)
     assert out.returncode == 1
     assert 'tests/device/test_spmm.py::test_channels[triton-' in out.stdout
     # The tests of other kernels continued.
@@ -88,11 +90,10 @@ def test_names_a_broken_kernel(tmp_path):
     assert 0 < sum(c['outcome'] == 'failed' for c in cases) < len(cases) / 2
 
 
-def test_leaves_out_the_last_phases(tmp_path):
-    phases = '--phases', 'environment', 'scale'
-    out = run(*phases, '--seconds', 25, '--output', tmp_path)
-    assert out.returncode == 0
-    assert 'scale: left out' in out.stdout
+def test_leaves_out_the_last_phases(tmp_path, capfd):
+    phases = ['--device', 'cpu', '--phases', 'environment', 'scale']
+    assert main([*phases, '--seconds', '25', '--output', str(tmp_path)]) == 0
+    assert 'scale: left out' in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,7 @@ def test_leaves_out_the_last_phases(tmp_path):
         (['--seconds', '0'], 'above zero'),
     ],
 )
-def test_wrong_arguments(args, message):
-    out = run(*args)
-    assert out.returncode == 2 and message in out.stderr
+def test_wrong_arguments(args, message, capsys):
+    with pytest.raises(SystemExit) as error:
+        parse_args(['--device', 'cpu', *args])
+    assert error.value.code == 2 and message in capsys.readouterr().err

@@ -64,7 +64,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def start_server():
-    r"""Serves requests by a handler, and says where."""
+    r"""Starts a server with a request handler, and returns its URL."""
     servers = []
 
     def start(handler):

@@ -1,4 +1,4 @@
-r"""Feeds readers of files with mutations of valid and of hostile files.
+r"""Reads mutations of valid and of hostile files with each file reader.
 
     python tests/datasets/fuzz.py --count 10000 --folder runs/fuzz [READER ...]
 
@@ -235,7 +235,7 @@ def save_torch(path, value):
     torch.save(value, path)
 
 
-flagged: list[str] | None = None  # What was done since it is a list.
+flagged: list[str] | None = None  # Events since it was set to a list.
 
 
 def audit(event, args):
@@ -255,7 +255,7 @@ def audit(event, args):
 
 
 def problem_of(read, folder):
-    r"""Whether files were read, and what is wrong with how."""
+    r"""Whether the files were read, and the problem, if any."""
     global flagged
     before, flagged = set(folder.rglob('*')), []
     problem, was_read = None, False

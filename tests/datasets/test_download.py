@@ -37,7 +37,7 @@ def test_atomic_path(tmp_path):
 
 
 class Handler(BaseHTTPRequestHandler):
-    r"""Does with a request what its path says."""
+    r"""Answers a request as its path says."""
 
     release = threading.Event()
 
@@ -64,9 +64,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.release.wait(60)
             elif how == 'reset':
                 self.connection.setsockopt(
-                    socket.SOL_SOCKET,
-                    socket.SO_LINGER,
-                    struct.pack('ii', 1, 0),
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)
                 )
                 self.connection.close()
 
@@ -110,7 +108,7 @@ def test_broken_download(tmp_path, server, monkeypatch, how):
     with pytest.raises(ConnectionError, match=f"'a'.*/{how}.*{tmp_path}"):
         download(f'{server}/{how}', str(path))
     assert list(tmp_path.iterdir()) == []
-    # It is fetched anew, and what is there already survives.
+    # Another download succeeds, and one that fails keeps the file.
     download(f'{server}/whole', str(path))
     assert path.read_bytes() == CONTENT
     with pytest.raises(ConnectionError):

@@ -34,12 +34,7 @@ def raw_files():
     users = [f'{i}\t20\tM\tother\t0' for i in [1, 10, 2]]
     inter = [
         f'{user}\t{item}\t{rating}\t0'
-        for user, item, rating in [
-            (1, 10, 5),
-            (1, 2, 3),
-            (2, 1, 4),
-            (10, 3, 2),
-        ]
+        for user, item, rating in [(1, 10, 5), (1, 2, 3), (2, 1, 4), (10, 3, 2)]
     ]
     kg_header = 'head_id:token\trelation_id:token\ttail_id:token'
     item_header = 'item_id:token\tmovie_title:token_seq'
@@ -200,12 +195,7 @@ def test_min_rating_that_leaves_nothing(tmp_path, raw):
         ('inter', 'rating:float', 'x', 'ml-100k.inter.*rating:float'),
         ('inter', '1\t10\t5', '1\t11\t5', 'an item of.*got 11'),
         ('inter', '1\t10\t5', '7\t10\t5', 'a user of.*got 7'),
-        (
-            'inter',
-            '1\t10\t5',
-            '1\t10\tx',
-            "#2: Row #2.*value 'x'",
-        ),
+        ('inter', '1\t10\t5', '1\t10\tx', "#2: Row #2.*value 'x'"),
         ('item', '3\tToy', '2\tToy', 'ml-100k.item.*distinct'),
         ('item', '\tWar\n', '\n', 'ml-100k.item.*Row #5'),
         ('link', '3\tm.c', '4\tm.c', 'ml-100k.link.*an item of'),

@@ -6,6 +6,7 @@ import torch
 
 from diffmm_geo.datasets import _npy
 from diffmm_geo.datasets._npy import load_features
+from tests.pickled_call import PickledCall
 
 
 @pytest.mark.parametrize('dtype', ['f2', 'f4', 'f8', '>f4', 'i4', 'b1'])
@@ -43,17 +44,9 @@ def test_invalid_features(tmp_path, monkeypatch, x, match, block_size):
         load_features(str(tmp_path / 'x.npy'), num_rows=5)
 
 
-class Hostile:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (self.path, 'w')
-
-
 def test_object_array_is_not_unpickled(tmp_path):
     victim = tmp_path / 'victim'
-    x = np.array([[Hostile(str(victim))]], dtype=object)
+    x = np.array([[PickledCall(open, str(victim), 'w')]], dtype=object)
     np.save(tmp_path / 'x.npy', x, allow_pickle=True)
     with pytest.raises(ValueError, match='x.npy'):
         load_features(str(tmp_path / 'x.npy'))

@@ -9,6 +9,7 @@ import torch_geometric.transforms as T
 from scipy import sparse
 
 from diffmm_geo.datasets import TikTok
+from tests.pickled_call import PickledCall
 
 TRAIN = [[0, 0, 1, 3], [1, 3, 0, 4]]
 VAL = [[0, 1], [0, 2]]
@@ -180,15 +181,10 @@ def test_interrupted_processing(tmp_path, official_raw, monkeypatch):
     assert Tiny(tmp_path)[0]['user'].num_nodes == 4
 
 
-class Hostile:
-    def __reduce__(self):
-        return open, ('executed', 'w')
-
-
 @pytest.mark.parametrize(
     'content, match',
     [
-        (Hostile(), 'not an allowed global'),
+        (PickledCall(open, 'executed', 'w'), 'not an allowed global'),
         (({'a': 1}, None, dict), 'expected a HeteroData'),
         (torch.ones(3), 'ValueError|TypeError'),
     ],

@@ -6,6 +6,7 @@ import pytest
 from scipy import sparse
 
 from diffmm_geo.datasets._unpickle import read_pattern
+from tests.pickled_call import PickledCall
 
 DENSE = np.array([[0, 2, 0, 1], [0, 0, 0, 0], [1, 0, 0, 3]], dtype=float)
 EDGES = [[0, 0, 2, 2], [1, 3, 0, 3]]
@@ -83,23 +84,15 @@ def test_read_pattern_of_an_empty_matrix(tmp_path):
     assert edges.shape == (2, 0)
 
 
-class Hostile:
-    def __init__(self, function, *args):
-        self.function, self.args = function, args
-
-    def __reduce__(self):
-        return self.function, self.args
-
-
 @pytest.mark.parametrize('protocol', [0, 2, 5])
 @pytest.mark.parametrize('nested', [False, True])
 @pytest.mark.parametrize('function', ['system', 'eval', 'open'])
 def test_hostile_pickle_is_not_executed(tmp_path, function, nested, protocol):
     victim = tmp_path / 'victim'
     hostile = {
-        'system': Hostile(os.system, f'touch {victim}'),
-        'eval': Hostile(eval, f'open({str(victim)!r}, "w").close()'),
-        'open': Hostile(open, str(victim), 'w'),
+        'system': PickledCall(os.system, f'touch {victim}'),
+        'eval': PickledCall(eval, f'open({str(victim)!r}, "w").close()'),
+        'open': PickledCall(open, str(victim), 'w'),
     }[function]
     if nested:
         matrix = sparse.coo_matrix(DENSE)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from torch_geometric.data import HeteroData
 
-from diffmm_geo.datasets import MMRecDataset, load_dataset, write_mmrec
+from diffmm_geo.datasets import MMRecDataset, write_mmrec
 from tests.datasets.graphs import OBSERVED, assert_same, graphs
 
 
@@ -30,13 +30,6 @@ def test_round_trip(data):
     with tempfile.TemporaryDirectory() as root:
         write_mmrec(data, Path(root, 'raw'), 'toy')
         assert_same(MMRecDataset(root, 'toy')[0], data)
-
-
-def test_round_trip_of_other_types(tmp_path, planted):
-    edge_type = ('customer', 'buys', 'product')
-    data = planted(edge_type=edge_type)
-    write_mmrec(data, tmp_path / 'raw', 'shop', edge_type)
-    assert_same(load_dataset('shop', tmp_path), data, edge_type)
 
 
 def test_what_is_written(tmp_path):
@@ -94,28 +87,6 @@ def test_modality_that_no_file_can_be_named_after(tmp_path, name):
     with pytest.raises(ValueError, match="'data' is expected.*names"):
         write_mmrec(data, tmp_path / 'raw', 'toy')
     assert not (tmp_path / 'raw').exists()
-
-
-def test_features_of_another_modality_are_in_the_way(tmp_path):
-    np.save(tmp_path / 'audio_feat.npy', np.ones((4, 2)))
-    with pytest.raises(FileExistsError, match='audio_feat.npy'):
-        write_mmrec(small(), tmp_path, 'toy')
-    assert [p.name for p in tmp_path.iterdir()] == ['audio_feat.npy']
-
-
-def test_nothing_half_written(tmp_path, planted, monkeypatch):
-    data = small()
-    write_mmrec(data, tmp_path, 'toy')
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-
-    def fail(*args, **kwargs):
-        raise OSError('disk full')
-
-    monkeypatch.setattr(np, 'save', fail)
-    data[OBSERVED].edge_index = torch.tensor([[1], [1]])
-    with pytest.raises(OSError, match='disk full'):
-        write_mmrec(data, tmp_path, 'toy')
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize(

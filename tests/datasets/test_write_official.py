@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 
-from diffmm_geo.datasets import DiffMMDataset, load_dataset, write_official
+from diffmm_geo.datasets import DiffMMDataset, write_official
 from tests.datasets.graphs import OBSERVED, assert_same, graphs
 
 
@@ -19,13 +19,6 @@ def test_round_trip(data):
     with tempfile.TemporaryDirectory() as root:
         write_official(data, Path(root, 'raw'))
         assert_same(DiffMMDataset(root)[0], data)
-
-
-def test_round_trip_of_other_types(tmp_path, planted):
-    edge_type = ('customer', 'buys', 'product')
-    data = planted(edge_type=edge_type)
-    write_official(data, tmp_path / 'raw', edge_type)
-    assert_same(load_dataset('diffmm', tmp_path), data, edge_type)
 
 
 def test_pickles_load_as_the_matrices_of_the_authors_code(tmp_path, planted):
@@ -70,28 +63,6 @@ def test_features_keep_their_type(tmp_path, planted):
     data['item'].x_image = data['item'].x_image.half()
     write_official(data, tmp_path)
     assert np.load(tmp_path / 'image_feat.npy').dtype == np.float16
-
-
-def test_features_of_another_modality_are_in_the_way(tmp_path, planted):
-    write_official(planted(modalities=('image', 'audio')), tmp_path)
-    with pytest.raises(FileExistsError, match='audio_feat.npy'):
-        write_official(planted(modalities=('image', 'text')), tmp_path)
-    assert not (tmp_path / 'text_feat.npy').exists()
-
-
-def test_nothing_half_written(tmp_path, planted, monkeypatch):
-    data = planted(modalities=['text'])
-    write_official(data, tmp_path)
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-
-    def fail(*args, **kwargs):
-        raise OSError('disk full')
-
-    monkeypatch.setattr(np, 'save', fail)
-    data[OBSERVED].edge_index = torch.tensor([[1], [1]])
-    with pytest.raises(OSError, match='disk full'):
-        write_official(data, tmp_path)
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_invalid_data(tmp_path, planted):

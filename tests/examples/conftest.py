@@ -1,7 +1,10 @@
-import os
+import io
+import runpy
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -27,18 +30,31 @@ def shop(tmp_path_factory):
     return root
 
 
+def run_script(name, *args, new_process=False):
+    r"""Runs an example as a script, by default in this process."""
+    args = [str(EXAMPLES / name), *map(str, args)]
+    if new_process:
+        command = [sys.executable, *args]
+        return subprocess.run(command, capture_output=True, text=True)
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, 'argv', args),
+        redirect_stdout(stdout),
+        redirect_stderr(stderr),
+    ):
+        try:
+            runpy.run_path(args[0], run_name='__main__')
+            code = 0
+        except SystemExit as error:
+            code = error.code or 0
+    if isinstance(code, str):
+        code, message = 1, f'{code}\n'
+        stderr.write(message)
+    return subprocess.CompletedProcess(
+        args, code, stdout.getvalue(), stderr.getvalue()
+    )
+
+
 @pytest.fixture(scope='session')
 def run_example():
-    # PyTorch 2.14 warns of what PyG 2.8 does when it is imported.
-    ignored = 'ignore:`torch.jit.script` is deprecated:FutureWarning'
-    env = {**os.environ, 'PYTHONWARNINGS': ignored}
-
-    def run(name, *args):
-        return subprocess.run(
-            [sys.executable, EXAMPLES / name, *map(str, args)],
-            capture_output=True,
-            text=True,
-            env=env,
-        )
-
-    return run
+    return run_script

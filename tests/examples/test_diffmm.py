@@ -7,17 +7,8 @@ PHASES = {'diffusion', 'generate', 'recommend', 'evaluate'}
 
 
 def test_writes_metrics_curves_and_model(run_example, shop, tmp_path):
-    out = run_example(
-        'diffmm.py',
-        '--root',
-        shop,
-        '--dataset',
-        'shop',
-        '--epochs',
-        3,
-        '--output',
-        tmp_path,
-    )
+    args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path)
+    out = run_example('diffmm.py', *args, '--epochs', 3, new_process=True)
     assert out.returncode == 0, out.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         'curves.png',

@@ -1,8 +1,5 @@
 import json
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -50,28 +47,20 @@ def movies(tmp_path):
     return tmp_path
 
 
-def test_runs(tour, movies):
+def test_runs(tour, movies, monkeypatch, capsys):
     cells = [
         ''.join(cell['source'])
         for cell in tour['cells']
         if cell['cell_type'] == 'code'
     ]
-    out = subprocess.run(
-        [sys.executable, '-c', '\n\n'.join(cells)],
-        capture_output=True,
-        text=True,
-        cwd=movies,
-        env={
-            **os.environ,
-            'DIFFMM_GEO_DATA': str(movies),
-            'DIFFMM_GEO_EPOCHS': '5',
-            'MPLBACKEND': 'agg',
-            'PYTHONPATH': str(EXAMPLES.parent),
-        },
-    )
-    assert out.returncode == 0, out.stderr
-    assert 'epoch   5: validation recall@20' in out.stdout
-    assert out.stdout.rstrip().splitlines()[-1].strip().startswith('Story')
+    monkeypatch.chdir(movies)
+    monkeypatch.setenv('DIFFMM_GEO_DATA', str(movies))
+    monkeypatch.setenv('DIFFMM_GEO_EPOCHS', '5')
+    monkeypatch.setattr('matplotlib.pyplot.show', lambda: None)
+    exec(compile('\n\n'.join(cells), 'tour.ipynb', 'exec'), {})
+    out = capsys.readouterr().out
+    assert 'epoch   5: validation recall@20' in out
+    assert out.rstrip().splitlines()[-1].strip().startswith('Story')
 
 
 def test_outputs_are_those_of_one_clean_run(tour):

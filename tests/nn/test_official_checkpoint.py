@@ -9,6 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from diffmm_geo.nn import Denoiser, DiffMM, load_official_checkpoint
+from tests.pickled_call import PickledCall
 
 # Stand-ins for the modules of the authors, with their names.
 
@@ -41,7 +42,7 @@ class Denoise(nn.Module):
 
 @pytest.fixture
 def save(tmp_path, monkeypatch):
-    r"""Saves as the authors' code would, whose `Model.py` is then gone."""
+    r"""Saves as the authors' code does, and removes its `Model.py`."""
 
     def save(value, name='diffmm.pt'):
         module = types.ModuleType('Model')
@@ -95,18 +96,10 @@ def test_several_modules(save):
         assert not any(x.requires_grad for x in state_dict.values())
 
 
-class Hostile:
-    def __init__(self, function, *args):
-        self.function, self.args = function, args
-
-    def __reduce__(self):
-        return self.function, self.args
-
-
 @pytest.mark.parametrize('nested', [True, False])
 def test_nothing_is_executed(save, tmp_path, nested):
     victim = tmp_path / 'victim'
-    hostile = Hostile(os.system, f'touch {victim}')
+    hostile = PickledCall(os.system, f'touch {victim}')
     if nested:
         model = Model()
         model.in_dims = hostile
@@ -118,7 +111,7 @@ def test_nothing_is_executed(save, tmp_path, nested):
 
 
 def test_names_of_functions_are_not_allowed(save):
-    path = save(Hostile(torch.nn.init.ones_, torch.zeros(2)))
+    path = save(PickledCall(torch.nn.init.ones_, torch.zeros(2)))
     with pytest.raises(ValueError, match=r'diffmm.pt.*nn\.init.*not allowed'):
         load_official_checkpoint(path)
 
@@ -154,7 +147,7 @@ def test_damaged_files(save, tmp_path):
     path.write_bytes(content[:place] + b'\x11' + content[place + 1 :])
     with pytest.raises(ValueError, match='diffmm.pt.*is damaged'):
         load_official_checkpoint(path)
-    # PyTorch's reader is led to a place that the file does not have.
+    # PyTorch's reader seeks a position that the file does not have.
     path = save(OrderedDict(a=torch.ones(3)))
     path.write_bytes(path.read_bytes() + bytes(5000))
     with pytest.raises(ValueError, match='diffmm.pt.*OSError'):

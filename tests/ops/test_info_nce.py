@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 import diffmm_geo.ops.info_nce  # noqa: F401
 from diffmm_geo.ops import info_nce
+from tests.wrong_values import wrong_values
 
 # The function shadows the module.
 PACKAGE = sys.modules['diffmm_geo.ops.info_nce']
@@ -183,22 +184,14 @@ def test_half_precision():
     assert_close(out.float(), info_nce(x, y, index), rtol=2e-2, atol=2e-2)
 
 
-@pytest.mark.parametrize(
-    ('name', 'change'),
-    [
-        ('anchor', {'anchor': torch.ones(4, 3, dtype=torch.long)}),
-        ('candidate', {'candidate': torch.randn(5, 3)}),
-        ('candidate', {'candidate': torch.randn(4, 2)}),
-        ('index', {'index': torch.tensor([4])}),
-        ('index', {'index': torch.tensor([-1])}),
-        ('index', {'index': torch.tensor([], dtype=torch.long)}),
-        ('index', {'index': torch.tensor([0.5])}),
-        ('temperature', {'temperature': 0.0}),
-        ('temperature', {'temperature': float('nan')}),
-        ('num_candidates', {'num_candidates': 0}),
-    ],
+@wrong_values(
+    anchor=[torch.ones(4, 3, dtype=torch.long)],
+    candidate=[torch.randn(5, 3), torch.randn(4, 2)],
+    index=[torch.tensor(x) for x in ([4], [-1], [0.5])] + [torch.arange(0)],
+    temperature=[0.0, float('nan')],
+    num_candidates=[0],
 )
-def test_bad_input(name, change):
+def test_bad_input(name, value):
     args = {
         'anchor': torch.randn(4, 3),
         'candidate': torch.randn(4, 3),
@@ -207,7 +200,7 @@ def test_bad_input(name, change):
     }
     info_nce(**args)
     with pytest.raises(ValueError, match=f"'{name}'"):
-        info_nce(**{**args, **change})
+        info_nce(**{**args, name: value})
 
 
 def sample_of(num_nodes, *nodes):

@@ -4,6 +4,7 @@ from torch.testing import assert_close
 
 from diffmm_geo.nn import BipartiteLGConv
 from diffmm_geo.sparse import BipartiteAdj
+from tests.wrong_values import wrong_values
 
 SIZE = (6, 5)
 
@@ -135,20 +136,13 @@ def test_to(edge_index):
     assert_close(dense(adj), expected(edge_index))
 
 
-@pytest.mark.parametrize(
-    ('name', 'adj'),
-    [
-        ('edge_index', 'nonsense'),
-        ('edge_index', None),
-        ('edge_index', torch.tensor([[6], [0]])),
-        ('edge_index', torch.tensor([[0], [5]])),
-        ('edge_index', torch.tensor([[-1], [0]])),
-        ('edge_index', torch.tensor([[0.0], [0.0]])),
-        ('edge_index', torch.tensor([0, 1])),
-        ('adj_t', torch.ones(6, 5).to_sparse_csr()),
-        ('adj_t', torch.ones(6, 5).to_sparse_coo()),
+@wrong_values(
+    edge_index=[
+        *['nonsense', None, torch.tensor([[0.0], [0.0]]), torch.tensor([0, 1])],
+        *[torch.tensor(e) for e in ([[6], [0]], [[0], [5]], [[-1], [0]])],
     ],
+    adj_t=[torch.ones(6, 5).to_sparse_csr(), torch.ones(6, 5).to_sparse_coo()],
 )
-def test_bad_adjacency(name, adj):
+def test_bad_adjacency(name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):
-        BipartiteAdj.from_adj(adj, SIZE)
+        BipartiteAdj.from_adj(value, SIZE)

@@ -54,7 +54,7 @@ def batches_of(edge_index, size):
 
 
 class TestNeighborTrainer(Protocol):
-    r"""What every trainer does, sampling fewer neighbors than there are."""
+    r"""The protocol of tasks, with a sample of the neighbors."""
 
     def make(self, data, **kwargs):
         return make_trainer(data, **{'num_neighbors': (4, 3, 2), **kwargs})
@@ -109,7 +109,7 @@ def test_step_is_unbiased(graphs):
     x_user, x_item = torch.randn(U, 3), torch.randn(I, 3)
     expected = {t: propagate(a, x_user, x_item) for t, a in graphs.items()}
     probability = SeedProbability(observed, observed, U, I)
-    # The same triples over and over, all sampled anew.
+    # Neighbors of the same triples are sampled again and again.
     count = 1000
     batches = batches_of(observed, 300)
     total = {t: [0, 0] for t in graphs}
@@ -153,8 +153,8 @@ def gradients(model, losses):
 @pytest.mark.parametrize('num_layers', [0, 1, 2])
 @pytest.mark.parametrize('ssl_weight', [0.0, 0.1])
 def test_all_neighbors_are_the_whole_graph(planted, ssl_weight, num_layers):
-    r"""Of a batch without contrast, and of one of all interactions, where all
-    nodes are candidates, with it.
+    r"""Batches without contrast, and one batch of all interactions with it,
+    where all nodes are candidates.
     """
     whole = ssl_weight > 0
     task = start(

@@ -3,26 +3,22 @@ import torch
 
 from diffmm_geo.training import MFConfig, MFTrainer
 from tests.tasks.task_protocol import OBSERVED
+from tests.wrong_values import wrong_values
 
 
 def make(data, edge_type=OBSERVED):
     return MFTrainer(data, MFConfig(k=3), edge_type)
 
 
-@pytest.mark.parametrize(
-    ('name', 'value'),
-    [
-        ('edge_index', torch.tensor([[32], [0]])),
-        ('edge_index', torch.tensor([[0], [24]])),
-        ('edge_index', torch.empty(2, 0).long()),
-        ('edge_index', None),
-        # Nobody has a negative item.
-        ('edge_index', torch.cartesian_prod(*map(torch.arange, (32, 24))).t()),
-        ('val_edge_label_index', torch.tensor([[-1], [0]])),
-        ('val_edge_label_index', None),
-        ('test_edge_label_index', torch.zeros(2, 3)),
-        ('test_edge_label_index', torch.empty(2, 0).long()),
+# Of the last, nobody has a negative item.
+@wrong_values(
+    edge_index=[
+        *[torch.tensor(e) for e in ([[32], [0]], [[0], [24]])],
+        *[torch.empty(2, 0).long(), None],
+        torch.cartesian_prod(*map(torch.arange, (32, 24))).t(),
     ],
+    val_edge_label_index=[torch.tensor([[-1], [0]]), None],
+    test_edge_label_index=[torch.zeros(2, 3), torch.empty(2, 0).long()],
 )
 def test_bad_edges(planted, name, value):
     data = planted()

@@ -38,7 +38,7 @@ def make_trainer():
     store.test_edge_label_index = edges[:, 500:]
     config = DiffMMConfig(
         num_epochs=NUM_EPOCHS,
-        batch_size=32,
+        batch_size=128,
         embedding_dim=8,
         hidden_channels=64,
         lr=1e-2,

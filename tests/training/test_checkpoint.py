@@ -12,13 +12,10 @@ from diffmm_geo.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from tests.pickled_call import PickledCall
 
+COMMAND = PickledCall(exec, 'raise SystemExit("executed")')
 CONTENT = {'x': torch.arange(1000.0), 'key': [('a', 'b'), 1]}
-
-
-class Command:
-    def __reduce__(self):
-        return exec, ('raise SystemExit("executed")',)
 
 
 def read(path):
@@ -65,8 +62,8 @@ def test_followed_by_something(tmp_path):
 
 
 def foreign_files(path):
-    yield lambda: path.write_bytes(pickle.dumps(Command()))
-    yield lambda: torch.save(Command(), path)
+    yield lambda: path.write_bytes(pickle.dumps(COMMAND))
+    yield lambda: torch.save(COMMAND, path)
     yield lambda: torch.save({'format': 'diffmm_geo.checkpoint'}, path)
     yield lambda: torch.save([1, 2], path)
     yield lambda: torch.save({'model': torch.ones(2)}, path)

@@ -7,6 +7,7 @@ from torch.testing import assert_close
 from diffmm_geo.nn import DiffMM, ModalityDiffusion
 from diffmm_geo.training import RECIPES, DiffMMConfig, DiffMMTrainer
 from tests.tasks.task_protocol import OBSERVED, Protocol, weights_of
+from tests.wrong_values import wrong_values
 
 
 class TestDiffMMTrainer(Protocol):
@@ -147,18 +148,16 @@ class TestDiffMMTrainer(Protocol):
         trainer.fit()
 
     @pytest.mark.parametrize(
-        ('name', 'x'),
+        'x',
         [
-            ('x_text', torch.randn(23, 5)),
-            ('x_text', torch.ones(24, 5).long()),
-            ('x_text', torch.full((24, 5), math.nan)),
-            ('x_text', torch.randn(24)),
+            *[torch.randn(23, 5), torch.ones(24, 5).long(), torch.randn(24)],
+            torch.full((24, 5), math.nan),
         ],
     )
-    def test_bad_features(self, planted, name, x):
+    def test_bad_features(self, planted, x):
         data = planted()
         data['item'].x_text = x
-        with pytest.raises(ValueError, match=f"'{name}'"):
+        with pytest.raises(ValueError, match="'x_text'"):
             self.make(data)
 
     def test_unknown_modality(self, planted):
@@ -171,25 +170,20 @@ class TestDiffMMTrainer(Protocol):
             self.make(data)
 
 
-@pytest.mark.parametrize(
-    ('name', 'value'),
-    [
-        ('num_epochs', 0),
-        ('patience', 0),
-        ('batch_size', 0),
-        ('lr', 0.0),
-        ('reg_weight', -1.0),
-        ('k', 0),
-        ('seed', -1),
-        ('ssl_weight', -1.0),
-        ('keep_rate', 0.0),
-        ('msi_weight', math.nan),
-        ('num_edges_per_user', 0),
-        ('batching', 'mini'),
-        ('num_neighbors', (5, 0, 5)),
-        ('num_neighbors', 5),
-        ('num_neighbors', '555'),
-    ],
+@wrong_values(
+    num_epochs=[0],
+    patience=[0],
+    batch_size=[0],
+    lr=[0.0],
+    reg_weight=[-1.0],
+    k=[0],
+    seed=[-1],
+    ssl_weight=[-1.0],
+    keep_rate=[0.0],
+    msi_weight=[math.nan],
+    num_edges_per_user=[0],
+    batching=['mini'],
+    num_neighbors=[(5, 0, 5), 5, '555'],
 )
 def test_bad_config(name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):

@@ -5,6 +5,7 @@ from torch_geometric.nn import LightGCN
 
 from diffmm_geo.training import LightGCNConfig, LightGCNTrainer
 from tests.tasks.task_protocol import OBSERVED, Protocol
+from tests.wrong_values import wrong_values
 
 
 class TestLightGCNTrainer(Protocol):
@@ -26,10 +27,7 @@ class TestLightGCNTrainer(Protocol):
         assert_close(out, expected)
 
 
-@pytest.mark.parametrize(
-    ('name', 'value'),
-    [('embedding_dim', 0), ('num_layers', 0), ('lr', -1.0), ('patience', 0)],
-)
+@wrong_values(embedding_dim=[0], num_layers=[0], lr=[-1.0], patience=[0])
 def test_bad_config(name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):
         LightGCNConfig(**{name: value})

@@ -13,9 +13,7 @@ from diffmm_geo.training import (
     Trainer,
     VBPRTrainer,
 )
-from diffmm_geo.training import (
-    trainer as trainer_module,
-)
+from diffmm_geo.training import trainer as trainer_module
 from diffmm_geo.training.checkpoint import read_checkpoint
 from diffmm_geo.utils.finite import NonFiniteLossError
 from tests.tasks.task_protocol import OBSERVED, losses_of, weights_of
@@ -61,7 +59,7 @@ def test_patience(planted, script):
     assert_close(weights_of(trainer), weights[1])
     for one, other in zip(weights[1], weights[4]):
         assert not one.equal(other)
-    # Nothing is left to do.
+    # Another call trains no further epoch.
     assert len(trainer.fit()) == 5
 
 
@@ -78,7 +76,7 @@ def test_interruption(planted, script):
         trainer.fit(callback=stop)
     assert len(trainer.history) == 3
     assert_close(weights_of(trainer), weights[1])
-    # They stay in place, as no later epoch is better.
+    # The best weights stay, since no later epoch is better.
     trainer.fit()
     assert len(trainer.history) == 6
     assert_close(weights_of(trainer), weights[1])
@@ -124,7 +122,7 @@ def test_step_whose_loss_is_not_finite(planted, monkeypatch, tmp_path):
     assert len(calls) == last_call  # It stopped at once.
     best = trainer.best_val['epoch'] - 1
     assert_close(weights_of(trainer), weights[best], rtol=0, atol=0)
-    # That of the last good epoch.
+    # The checkpoint is that of the last finite epoch.
     assert len(read_checkpoint(tmp_path / 'last.ckpt')['history']) == 2
 
 

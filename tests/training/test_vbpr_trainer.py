@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from diffmm_geo.training import VBPRConfig, VBPRTrainer
 from tests.tasks.task_protocol import OBSERVED, Protocol
+from tests.wrong_values import wrong_values
 
 
 class TestVBPRTrainer(Protocol):
@@ -67,9 +68,7 @@ class TestVBPRTrainer(Protocol):
             self.make(data).fit(checkpoint_dir=tmp_path, resume=True)
 
 
-@pytest.mark.parametrize(
-    'name, value', [('feature_dim', 0), ('feature_reg_weight', -1.0)]
-)
+@wrong_values(feature_dim=[0], feature_reg_weight=[-1.0])
 def test_bad_config(name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):
         VBPRConfig(**{name: value})

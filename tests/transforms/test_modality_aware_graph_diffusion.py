@@ -5,6 +5,7 @@ from torch_geometric.data import HeteroData
 
 from diffmm_geo.nn import ModalityDiffusion
 from diffmm_geo.transforms import ModalityAwareGraphDiffusion
+from tests.wrong_values import wrong_values
 
 OBSERVED = ('user', 'interacts', 'item')
 FIT = {'embedding_dim': 4, 'num_epochs': 3, 'batch_size': 8}
@@ -159,17 +160,10 @@ def test_bad_data(planted, what, name):
     assert transform.diffusion.denoisers['image'].item_weight.equal(weight)
 
 
-@pytest.mark.parametrize(
-    ('name', 'kwargs'),
-    [
-        ('embedding_dim', {'embedding_dim': 0}),
-        ('num_epochs', {'num_epochs': 0}),
-        ('item_emb', {'item_emb': torch.zeros(23, 4)}),
-    ],
-)
-def test_bad_fit(planted, name, kwargs):
+@wrong_values(embedding_dim=[0], num_epochs=[0], item_emb=[torch.zeros(23, 4)])
+def test_bad_fit(planted, name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):
-        make().fit(planted(), **kwargs)
+        make().fit(planted(), **{name: value})
 
 
 def test_no_interactions(planted):
@@ -186,18 +180,12 @@ def test_fit_needs_features(planted):
         make().fit(data)
 
 
-@pytest.mark.parametrize(
-    ('name', 'kwargs'),
-    [
-        ('edge_type', {'edge_type': 'interacts'}),
-        ('num_edges_per_user', {'num_edges_per_user': 0}),
-        ('num_edges_per_user', {'num_edges_per_user': 25}),
-        ('sampling_steps', {'sampling_steps': -1}),
-    ],
+@wrong_values(
+    edge_type=['interacts'], num_edges_per_user=[0, 25], sampling_steps=[-1]
 )
-def test_bad_arguments(name, kwargs):
+def test_bad_arguments(name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):
-        make(**kwargs)
+        make(**{name: value})
 
 
 def test_bad_diffusion():

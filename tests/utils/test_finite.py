@@ -18,7 +18,7 @@ def test_stops_at_once_on_cpu():
 
 def test_finds_the_first_step_at_the_end(monkeypatch):
     finite = FiniteLosses(['bpr', 'reg'])
-    with monkeypatch.context() as patch:  # As where a look means to wait.
+    with monkeypatch.context() as patch:  # As on a GPU, where a check waits.
         patch.setattr(finite, 'check', lambda: None)
         for step, terms in enumerate(
             [[1.0, 1.0], [1.0, math.nan], [math.inf, math.nan]], start=1

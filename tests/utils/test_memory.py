@@ -6,7 +6,7 @@ import pytest
 from diffmm_geo.utils import memory
 from diffmm_geo.utils.memory import kept_memory, release_memory
 
-# In a process of its own: what others have freed would be taken again.
+# In a new process: memory that earlier tests freed would be reused.
 SCRIPT = """
 import torch
 from diffmm_geo.utils.memory import kept_memory, release_memory

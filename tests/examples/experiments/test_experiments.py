@@ -32,10 +32,7 @@ def test_ablation(run_experiment, report):
     changes = {k: v['changes'] for k, v in content['variants'].items()}
     assert changes == {
         'DiffMM (anchor: main)': {},
-        'without diffusion': {
-            'generator': 'observed',
-            'generated_weight': 0.0,
-        },
+        'without diffusion': {'generator': 'observed', 'generated_weight': 0.0},
         'without contrast': {'ssl_weight': 0.0},
         'without MSI': {'msi_weight': 0.0},
         'anchor: modality': {'anchor': 'modality'},
@@ -288,9 +285,7 @@ def test_one_line_for_a_wrong_argument(
 ):
     if name == 'search':
         pytest.importorskip('optuna')
-    needed = {
-        'sweep': ('--parameter', 'lr', '--values', '1e-3'),
-    }
+    needed = {'sweep': ('--parameter', 'lr', '--values', '1e-3')}
     with pytest.raises(SystemExit) as exit:
         run_experiment(name, *needed.get(name, ()), *args)
     assert exit.value.code.startswith('error: ')

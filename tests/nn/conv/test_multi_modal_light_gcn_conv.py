@@ -14,6 +14,7 @@ from diffmm_geo.nn import (
 )
 from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.transforms import ModalityAwareGraphDiffusion
+from tests.wrong_values import wrong_values
 
 U, I, C = 9, 7, 4
 SIZE = (U, I)
@@ -44,10 +45,7 @@ def joint(edge_index):
     user, item = edge_index
     loop = torch.arange(U + I)
     return torch.stack(
-        [
-            torch.cat([user, item + U, loop]),
-            torch.cat([item + U, user, loop]),
-        ]
+        [torch.cat([user, item + U, loop]), torch.cat([item + U, user, loop])]
     )
 
 
@@ -74,11 +72,7 @@ def with_gradients(function, conv, x_dict, edge_index_dict, modality_dict):
     r"""Outputs, and gradients of all that is learned."""
     out = function(x_dict, edge_index_dict, modality_dict)
     loss = out['user'].sin().sum() + out['item'].square().sum()
-    learned = [
-        *x_dict.values(),
-        *modality_dict.values(),
-        conv.modality_weight,
-    ]
+    learned = [*x_dict.values(), *modality_dict.values(), conv.modality_weight]
     return out, torch.autograd.grad(loss, learned)
 
 
@@ -251,44 +245,44 @@ def test_link_neighbor_loader(planted):
     assert_close(part, whole[user])
 
 
-def nan(rows):
-    return torch.full((rows, C), math.nan)
+BAD_EDGES = [
+    *[torch.tensor(e) for e in ([[U], [0]], [[0], [I]], [[-1], [0]])],
+    *[torch.zeros(2, 3), torch.zeros(3, 2).long(), 'edges'],
+]
+BAD_FEATURES = [
+    *[torch.ones(I, C).long(), torch.ones(I + 1, C), torch.ones(I, C + 1)],
+    *[torch.full((I, C), math.nan), torch.full((I, C), math.inf)],
+]
 
 
 @pytest.mark.parametrize(
-    ('name', 'position', 'change'),
+    ('name', 'position', 'key', 'values'),
     [
-        ('x_dict', 0, {'user': None}),
-        ('x_dict', 0, {'item': None}),
-        ("x_dict\\['user'\\]", 0, {'user': torch.ones(U, C).long()}),
-        ("x_dict\\['user'\\]", 0, {'user': torch.ones(U)}),
-        ("x_dict\\['item'\\]", 0, {'item': torch.ones(I, C + 1)}),
-        ('edge_index_dict', 1, {OBSERVED: None}),
-        ('edge_index', 1, {OBSERVED: torch.tensor([[U], [0]])}),
-        ('edge_index', 1, {OBSERVED: torch.tensor([[0], [I]])}),
-        ('edge_index', 1, {OBSERVED: torch.tensor([[-1], [0]])}),
-        ('edge_index', 1, {OBSERVED: torch.zeros(2, 3)}),
-        ('edge_index', 1, {OBSERVED: torch.zeros(3, 2).long()}),
-        ('edge_index', 1, {OBSERVED: 'edges'}),
-        ('edge_index', 1, {generated('text'): torch.tensor([[0], [I]])}),
-        ('adj_t', 1, {OBSERVED: torch.ones(U, I).to_sparse_coo()}),
-        ('modality_dict', 2, {'text': None}),
-        ("modality_dict\\['text'\\]", 2, {'text': torch.ones(I, C).long()}),
-        ("modality_dict\\['text'\\]", 2, {'text': torch.ones(I + 1, C)}),
-        ("modality_dict\\['text'\\]", 2, {'text': torch.ones(I, C + 1)}),
-        ("modality_dict\\['text'\\]", 2, {'text': nan(I)}),
-        ("modality_dict\\['text'\\]", 2, {'text': 1 / torch.zeros(I, C)}),
+        ('x_dict', 0, 'user', [None]),
+        ('x_dict', 0, 'item', [None]),
+        (
+            r"x_dict\['user'\]",
+            0,
+            'user',
+            [torch.ones(U, C).long(), torch.ones(U)],
+        ),
+        (r"x_dict\['item'\]", 0, 'item', [torch.ones(I, C + 1)]),
+        ('edge_index_dict', 1, OBSERVED, [None]),
+        ('edge_index', 1, OBSERVED, BAD_EDGES),
+        ('edge_index', 1, generated('text'), [torch.tensor([[0], [I]])]),
+        ('adj_t', 1, OBSERVED, [torch.ones(U, I).to_sparse_coo()]),
+        ('modality_dict', 2, 'text', [None]),
+        (r"modality_dict\['text'\]", 2, 'text', BAD_FEATURES),
     ],
 )
-def test_bad_input(random_edges, name, position, change):
-    args = inputs(random_edges)
-    for key, value in change.items():
+def test_bad_input(random_edges, name, position, key, values):
+    for value in values:
+        args = inputs(random_edges)
+        args[position][key] = value
         if value is None:
             del args[position][key]
-        else:
-            args[position][key] = value
-    with pytest.raises(ValueError, match=f'{name}'):
-        make_conv()(*args)
+        with pytest.raises(ValueError, match=name):
+            make_conv()(*args)
 
 
 def test_prepared_adjacency_of_other_size(random_edges):
@@ -299,17 +293,11 @@ def test_prepared_adjacency_of_other_size(random_edges):
         conv(x, adj_dict, features)
 
 
-@pytest.mark.parametrize(
-    ('name', 'kwargs'),
-    [
-        ('modalities', {'modalities': []}),
-        ('modalities', {'modalities': 'image'}),
-        ('modalities', {'modalities': ['a', 'a']}),
-        ('generated_weight', {'generated_weight': math.inf}),
-        ('edge_type', {'edge_type': ('user', 'item')}),
-        ('edge_type', {'edge_type': ('user', 'knows', 'user')}),
-    ],
+@wrong_values(
+    modalities=[[], 'image', ['a', 'a']],
+    generated_weight=[math.inf],
+    edge_type=[('user', 'item'), ('user', 'knows', 'user')],
 )
-def test_bad_arguments(name, kwargs):
+def test_bad_arguments(name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):
-        MultiModalLightGCNConv(**{'modalities': ['a'], **kwargs})
+        MultiModalLightGCNConv(**{'modalities': ['a'], name: value})

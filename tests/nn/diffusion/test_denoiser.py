@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from diffmm_geo.nn import Denoiser
+from tests.wrong_values import wrong_values
 
 I, B = 7, 5
 
@@ -112,21 +113,15 @@ def test_bad_official_state_dict():
             denoiser.load_official_state_dict(bad)
 
 
-@pytest.mark.parametrize(
-    ('name', 'kwargs'),
-    [
-        ('num_items', {'num_items': 0}),
-        ('hidden_channels', {'hidden_channels': 0}),
-        ('hidden_channels', {'hidden_channels': []}),
-        ('hidden_channels', {'hidden_channels': [4, -1]}),
-        ('time_channels', {'time_channels': 1}),
-        ('dropout', {'dropout': 1.0}),
-        ('dropout', {'dropout': -0.1}),
-    ],
+@wrong_values(
+    num_items=[0],
+    hidden_channels=[0, [], [4, -1]],
+    time_channels=[1],
+    dropout=[1.0, -0.1],
 )
-def test_bad_arguments(name, kwargs):
+def test_bad_arguments(name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):
-        Denoiser(**{'num_items': I, **kwargs})
+        Denoiser(**{'num_items': I, name: value})
 
 
 def test_repr():

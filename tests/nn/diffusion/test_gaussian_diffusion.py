@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from diffmm_geo.nn import GaussianDiffusion
+from tests.wrong_values import wrong_values
 
 BUFFERS = [
     'betas',
@@ -74,22 +75,16 @@ def test_posterior_step():
             assert alike[n].equal(out[n])
 
 
-@pytest.mark.parametrize(
-    ('name', 'args'),
-    [
-        ('t', {'t': 5}),
-        ('t', {'t': -1}),
-        ('t', {'t': torch.tensor([5])}),
-        ('t', {'t': torch.tensor([0, 1])}),
-        ('x_t', {'x_t': torch.zeros(3, 5)}),
-        ('noise', {'noise': torch.zeros(3, 5)}),
-    ],
+@wrong_values(
+    t=[5, -1, torch.tensor([5]), torch.tensor([0, 1])],
+    x_t=[torch.zeros(3, 5)],
+    noise=[torch.zeros(3, 5)],
 )
-def test_bad_posterior_step(name, args):
+def test_bad_posterior_step(name, value):
     x = torch.zeros(3, 4)
-    default = {'x_start': x, 'x_t': x, 't': 1, 'noise': x}
+    args = {'x_start': x, 'x_t': x, 't': 1, 'noise': x, name: value}
     with pytest.raises(ValueError, match=f"'{name}'"):
-        GaussianDiffusion().posterior_step(**{**default, **args})
+        GaussianDiffusion().posterior_step(**args)
 
 
 def test_single_step():
@@ -119,21 +114,15 @@ def test_buffers_are_saved():
     assert sorted(GaussianDiffusion().state_dict()) == sorted(BUFFERS)
 
 
-@pytest.mark.parametrize(
-    ('name', 'kwargs'),
-    [
-        ('num_steps', {'num_steps': 0}),
-        ('num_steps', {'num_steps': 2.0}),
-        ('noise_scale', {'noise_scale': -0.1}),
-        ('noise_scale', {'noise_scale': 60.0}),
-        ('noise_min', {'noise_min': -1e-4}),
-        ('noise_max', {'noise_max': 1e-5}),
-        ('noise_max', {'noise_max': math.nan}),
-    ],
+@wrong_values(
+    num_steps=[0, 2.0],
+    noise_scale=[-0.1, 60.0],
+    noise_min=[-1e-4],
+    noise_max=[1e-5, math.nan],
 )
-def test_bad_arguments(name, kwargs):
+def test_bad_arguments(name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):
-        GaussianDiffusion(**kwargs)
+        GaussianDiffusion(**{name: value})
 
 
 def test_repr():

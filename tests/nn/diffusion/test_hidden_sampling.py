@@ -64,5 +64,5 @@ def test_no_users_and_no_edges(make):
     assert out.size() == (2, 0)
     out = sample_edges_in_hidden_size(diffusion, lists(none, 3), 2)
     assert out.size() == (2, 6)
-    # Nothing tells these users apart.
+    # All users have the same, empty row.
     assert out[1].view(3, 2).unique(dim=0).size(0) == 1

@@ -4,6 +4,7 @@ from torch.testing import assert_close
 
 from diffmm_geo.nn import InteractionDiffusion
 from diffmm_geo.nn.diffusion import interaction_diffusion
+from tests.wrong_values import wrong_values
 
 U, I, F = 10, 8, 3
 
@@ -110,26 +111,19 @@ def test_edges_with_noise(make, edge_index, x_start, options):
     assert out[1].view(U, 2).equal(score.topk(2).indices)
 
 
-@pytest.mark.parametrize(
-    ('name', 'args'),
-    [
-        ('x_start', {'x_start': torch.zeros(U, I + 1)}),
-        ('x_start', {'x_start': torch.zeros(U, I).long()}),
-        ('item_emb', {'item_emb': torch.zeros(I + 1, F)}),
-        ('modality_emb', {'modality_emb': torch.zeros(I, F + 1)}),
-        ('msi_weight', {'msi_weight': -1.0}),
-        ('t', {'t': torch.tensor([0, 3])}),
-    ],
+@wrong_values(
+    x_start=[torch.zeros(U, I + 1), torch.zeros(U, I).long()],
+    item_emb=[torch.zeros(I + 1, F)],
+    modality_emb=[torch.zeros(I, F + 1)],
+    msi_weight=[-1.0],
+    t=[torch.tensor([0, 3])],
 )
-def test_bad_loss(make, name, args):
-    default = {
-        'x_start': torch.zeros(U, I),
-        'item_emb': torch.zeros(I, F),
-        'modality_emb': torch.zeros(I, F),
-    }
-    make().loss(**default)
+def test_bad_loss(make, name, value):
+    emb = torch.zeros(I, F)
+    args = {'x_start': torch.zeros(U, I), 'item_emb': emb, 'modality_emb': emb}
+    make().loss(**args)
     with pytest.raises(ValueError, match=f"'{name}'"):
-        make().loss(**{**default, **args})
+        make().loss(**{**args, name: value})
 
 
 @pytest.mark.parametrize('name', ['diffusion', 'denoiser'])

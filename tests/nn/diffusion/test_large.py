@@ -1,4 +1,4 @@
-r"""No tensor of the size of batch times items, where there must be none."""
+r"""No tensor has a batch size times the number of items, where avoidable."""
 
 import sys
 
@@ -24,7 +24,7 @@ class NoLargeTensor(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         for x in tree_leaves(out):
             if isinstance(x, torch.Tensor):
-                # Of an expanded one, what is stored.
+                # An expanded tensor counts as what it stores.
                 size = x.untyped_storage().nbytes() // x.element_size()
                 size = min(size, x.numel())
                 self.largest = max(self.largest, size)
@@ -57,7 +57,7 @@ def test_training_holds_no_batch_by_items(case, form):
     diffusion, lists, _ = case
     with NoLargeTensor(USERS * ITEMS) as guard:
         train(diffusion, lists, form)
-    # Nor anything close to it: a table of items, or a batch of hidden layers.
+    # The largest is a table of items or a batch of hidden layers.
     assert guard.largest <= ITEMS * 16
 
 

@@ -6,11 +6,13 @@ import torch
 
 from diffmm_geo.nn import InteractionDiffusion, ModalityDiffusion
 from diffmm_geo.sparse import CSR
+from tests.wrong_values import wrong_values
 
 U, I, F = 10, 8, 3
+M = ('image', 'text')
 
 
-def make(modalities=('image', 'text'), **kwargs):
+def make(modalities=M, **kwargs):
     return ModalityDiffusion(I, modalities, hidden_channels=5, **kwargs)
 
 
@@ -146,60 +148,44 @@ def test_fit_lowers_the_loss(edge_index):
     assert loss() < 0.7 * before
 
 
-@pytest.mark.parametrize(
-    ('name', 'args'),
-    [
-        ('edge_index', {'edge_index': torch.tensor([[U], [0]])}),
-        ('num_users', {'num_users': 0}),
-        ('num_epochs', {'num_epochs': 0}),
-        ('batch_size', {'batch_size': 0}),
-        ('lr', {'lr': 0.0}),
-        ('msi_weight', {'msi_weight': -1.0}),
-        ('item_emb', {'item_emb': torch.zeros(I - 1, F)}),
-        ('item_emb', {'item_emb': torch.full((I, F), float('nan'))}),
-        ('modality_emb_dict', {'modality_emb_dict': {}}),
-        ('modality_emb_dict', {'item_emb': torch.zeros(I, F + 1)}),
-    ],
+@wrong_values(
+    edge_index=[torch.tensor([[U], [0]])],
+    num_users=[0],
+    num_epochs=[0],
+    batch_size=[0],
+    lr=[0.0],
+    msi_weight=[-1.0],
+    item_emb=[torch.zeros(I - 1, F), torch.full((I, F), float('nan'))],
+    modality_emb_dict=[{}, dict.fromkeys(M, torch.zeros(I, F + 1))],
 )
-def test_bad_fit(edge_index, name, args):
+def test_bad_fit(edge_index, name, value):
     diffusion = make()
     before = diffusion.denoisers['image'].item_weight.clone()
     emb = torch.zeros(I, F)
-    default = {
-        'edge_index': edge_index,
-        'num_users': U,
-        'item_emb': emb,
-        'modality_emb_dict': {'image': emb, 'text': emb},
-    }
+    args = edge_index, U, emb, dict.fromkeys(M, emb)
+    names = 'edge_index', 'num_users', 'item_emb', 'modality_emb_dict'
     with pytest.raises(ValueError, match=f"'{name}"):
-        diffusion.fit(**{**default, **args})
+        diffusion.fit(**{**dict(zip(names, args)), name: value})
     assert diffusion.denoisers['image'].item_weight.equal(before)
 
 
 @pytest.mark.parametrize('normalize', [False, True])
-@pytest.mark.parametrize(
-    ('name', 'args'),
-    [
-        ('modality', {'modality': 'audio'}),
-        ('edge_index', {'edge_index': torch.tensor([[U], [0]])}),
-        ('edge_index', {'edge_index': torch.tensor([[0], [I]])}),
-        ('num_users', {'num_users': -1}),
-        ('num_edges_per_user', {'num_edges_per_user': I + 1}),
-        ('num_edges_per_user', {'num_edges_per_user': 0}),
-        ('sampling_steps', {'sampling_steps': 6}),
-        ('sampling_steps', {'sampling_steps': -1}),
-        ('candidates', {'candidates': torch.tensor([I])}),
-        ('candidates', {'candidates': torch.tensor([0.5])}),
-        (
-            'num_edges_per_user',
-            {'candidates': torch.tensor([1]), 'num_edges_per_user': 2},
-        ),
-    ],
+@wrong_values(
+    modality=['audio'],
+    edge_index=[torch.tensor([[U], [0]]), torch.tensor([[0], [I]])],
+    num_users=[-1],
+    num_edges_per_user=[I + 1, 0],
+    sampling_steps=[6, -1],
+    candidates=[torch.tensor([I]), torch.tensor([0.5])],
 )
-def test_bad_sample_edges(edge_index, normalize, name, args):
-    default = {'modality': 'image', 'edge_index': edge_index, 'num_users': U}
+def test_bad_sample_edges(edge_index, normalize, name, value):
+    args = {'modality': 'image', 'edge_index': edge_index, 'num_users': U}
+    diffusion = make(normalize=normalize)
     with pytest.raises(ValueError, match=f"'{name}'"):
-        make(normalize=normalize).sample_edges(**{**default, **args})
+        diffusion.sample_edges(**{**args, name: value})
+    few = {'candidates': torch.tensor([1]), 'num_edges_per_user': 2}
+    with pytest.raises(ValueError, match="'num_edges_per_user'"):
+        diffusion.sample_edges(**args, **few)
 
 
 def test_repr():

@@ -6,9 +6,11 @@ from torch.testing import assert_close
 
 from diffmm_geo.nn import CrossModalContrastiveLoss
 from diffmm_geo.ops.info_nce import info_nce_naive
+from tests.wrong_values import wrong_values
 
 N, F = 8, 3
 INDEX = torch.tensor([0, 5, 5])
+MAIN = torch.randn(N, F)
 
 
 def random_views(*names):
@@ -48,26 +50,15 @@ def test_modality_anchor_ignores_main():
     assert loss(views, INDEX, main).equal(loss(views, INDEX))
 
 
-@pytest.mark.parametrize(
-    ('name', 'args'),
-    [
-        ('views', ({}, INDEX, torch.randn(N, F))),
-        ('views', (torch.randn(N, F), INDEX, torch.randn(N, F))),
-        ('main', (random_views('a'), INDEX, None)),
-        (
-            'views',
-            (
-                {'a': torch.randn(N, F), 'b': torch.randn(N + 1, F)},
-                INDEX,
-                torch.randn(N, F),
-            ),
-        ),
-        ('index', (random_views('a'), INDEX + N, torch.randn(N, F))),
-    ],
+@wrong_values(
+    views=[{}, torch.randn(N, F), {'a': MAIN, 'b': torch.randn(N + 1, F)}],
+    main=[None],
+    index=[INDEX + N],
 )
-def test_bad_input(name, args):
+def test_bad_input(name, value):
+    args = {'views': random_views('a'), 'index': INDEX, 'main': MAIN}
     with pytest.raises(ValueError, match=f"'{name}"):
-        CrossModalContrastiveLoss(anchor='main')(*args)
+        CrossModalContrastiveLoss(anchor='main')(**{**args, name: value})
 
 
 def test_bad_arguments():

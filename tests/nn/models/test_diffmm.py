@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from diffmm_geo.nn import CrossModalContrastiveLoss, DiffMM
 from diffmm_geo.sparse import BipartiteAdj
+from tests.wrong_values import wrong_values
 
 U, I, D = 9, 7, 4
 CHANNELS = {'image': 3, 'text.bert': 5}
@@ -226,7 +227,7 @@ def test_bad_features(features, edges, bad):
 
 
 def test_features_that_become_bad(features, edges):
-    # What was looked through once is looked through again once it changed.
+    # Features are checked again after they change.
     model = DiffMM(U, I, CHANNELS, D)
     model(features, edges)
     features['image'][0, 0] = math.nan
@@ -234,27 +235,21 @@ def test_features_that_become_bad(features, edges):
         model(features, edges)
 
 
-@pytest.mark.parametrize(
-    ('name', 'kwargs'),
-    [
-        ('num_users', {'num_users': 0}),
-        ('num_items', {'num_items': 1.5}),
-        ('modality_channels', {'modality_channels': {'a': 0}}),
-        ('modality_channels', {'modality_channels': ['a']}),
-        ('modality_channels', {'modality_channels': {}}),
-        ('embedding_dim', {'embedding_dim': 0}),
-        ('num_layers', {'num_layers': -1}),
-        ('generated_weight', {'generated_weight': math.nan}),
-        ('residual_weight', {'residual_weight': 'x'}),
-        ('projection', {'projection': 'cubic'}),
-        ('projection', {'projection': {'image': 'linear'}}),
-        ('edge_type', {'edge_type': 'interacts'}),
-    ],
+@wrong_values(
+    num_users=[0],
+    num_items=[1.5],
+    modality_channels=[{'a': 0}, ['a'], {}],
+    embedding_dim=[0],
+    num_layers=[-1],
+    generated_weight=[math.nan],
+    residual_weight=['x'],
+    projection=['cubic', {'image': 'linear'}],
+    edge_type=['interacts'],
 )
-def test_bad_arguments(name, kwargs):
+def test_bad_arguments(name, value):
     args = {'num_users': U, 'num_items': I, 'modality_channels': CHANNELS}
     with pytest.raises(ValueError, match=f"'{name}"):
-        DiffMM(**{**args, **kwargs})
+        DiffMM(**{**args, name: value})
 
 
 def test_repr():
@@ -469,24 +464,20 @@ def test_subgraph(features, edges):
             model(rows, one, bad)
 
 
-@pytest.mark.parametrize(
-    ('name', 'kwargs'),
-    [
-        ('edge_label_index', {'edge_label_index': torch.tensor([[U], [0]])}),
-        ('edge_label_index', {'edge_label_index': torch.zeros(3).long()}),
-        ('neg_item', {'neg_item': torch.tensor([0, 1])}),
-        ('neg_item', {'neg_item': torch.tensor([0, 1, I])}),
-        ('reg_weight', {'reg_weight': -1.0}),
-        ('ssl_weight', {'ssl_weight': math.nan}),
-        ('temperature', {'temperature': 0.0}),
-        ('anchor', {'anchor': 'user'}),
-        ('num_candidates', {'num_candidates': 0}),
-        ('n_id_dict', {'n_id_dict': {'user': torch.arange(U)}}),
-        ('candidate_sample', {'candidate_sample': {}}),
-    ],
+@wrong_values(
+    edge_label_index=[torch.tensor([[U], [0]]), torch.zeros(3).long()],
+    neg_item=[torch.tensor([0, 1]), torch.tensor([0, 1, I])],
+    reg_weight=[-1.0],
+    ssl_weight=[math.nan],
+    temperature=[0.0],
+    anchor=['user'],
+    num_candidates=[0],
+    n_id_dict=[{'user': torch.arange(U)}],
+    candidate_sample=[{}],
 )
-def test_bad_batches(features, edges, name, kwargs):
+def test_bad_batches(features, edges, name, value):
     edge_label_index, negative = batch()
     args = {'edge_label_index': edge_label_index, 'neg_item': negative}
+    args[name] = value
     with pytest.raises(ValueError, match=f"'{name}"):
-        DiffMM(U, I, CHANNELS, D).loss(features, edges, **{**args, **kwargs})
+        DiffMM(U, I, CHANNELS, D).loss(features, edges, **args)

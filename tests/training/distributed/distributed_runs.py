@@ -103,7 +103,7 @@ def compare_with_one(folder, ranks):
     for name in CASES:
         trainer = make_trainer(name, ranks)
         out[name] = trainer.fit()
-        # Those of the epoch that is in place.
+        # The best weights are restored.
         assert trainer.evaluate('val') == trainer.best_val['val']
     trainer = make_trainer('three', ranks)
     out['resumed'] = trainer.fit(checkpoint_dir=folder / 'one', resume=True)

@@ -65,7 +65,7 @@ def test_losses_of_one_process(histories, name):
 
 
 def test_losses_of_the_plain_trainer(histories):
-    # Which draws its denoisers' noise in another way.
+    # The plain trainer draws the noise of denoisers in another way.
     trainer = DiffMMTrainer(make_data(2), make_config(**CASES['random'][1]))
     assert_same(histories[0]['random'], trainer.fit(), rel=1e-4)
 
@@ -93,7 +93,7 @@ def test_sharded_parameters(histories):
 
 
 def test_files_of_sharded_parameters(histories, folder):
-    # Whole, and a process alone goes on from them.
+    # The files hold whole parameters, so one process can resume.
     trainer = make_trainer('three')
     trainer.fit(checkpoint_dir=folder / 'sharded', resume=True)
     metrics = json.loads((folder / 'run' / 'metrics.json').read_text())
@@ -108,9 +108,9 @@ def test_killed_rank(tmp_path, shard):
     out = launch(tmp_path, 'kill', *shard)
     assert time.time() - (tmp_path / 'killed').stat().st_mtime < 60
     assert out.returncode != 0
-    # From the rank that is left, unless the launcher was faster to end it.
+    # The remaining rank prints it, unless the launcher ends it first.
     assert 'another rank has ended' in out.stderr or 'SIGKILL' in out.stderr
-    assert 'in call' not in out.stderr  # No traceback of ours.
+    assert 'in call' not in out.stderr  # No traceback of the library.
 
     trainer = make_trainer('two')
     numbers = []

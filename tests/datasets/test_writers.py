@@ -1,0 +1,53 @@
+r"""What both writers do: :func:`write_official` and :func:`write_mmrec`."""
+
+import numpy as np
+import pytest
+
+from diffmm_geo.datasets import load_dataset, write_mmrec, write_official
+from tests.datasets.graphs import OBSERVED, assert_same
+
+
+def write_toy(data, folder, *args):
+    write_mmrec(data, folder, 'toy', *args)
+
+
+# Each writer, and the name by which its files load.
+@pytest.fixture(params=[(write_official, 'diffmm'), (write_toy, 'toy')])
+def writer(request):
+    return request.param
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_round_trip_of_other_types(writer, tmp_path, planted):
+    write, name = writer
+    edge_type = ('customer', 'buys', 'product')
+    data = planted(edge_type=edge_type)
+    write(data, tmp_path / 'raw', edge_type)
+    assert_same(load_dataset(name, tmp_path), data, edge_type)
+
+
+def test_features_of_another_modality_are_in_the_way(writer, tmp_path, planted):
+    write, _ = writer
+    write(planted(modalities=('image', 'audio')), tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match='audio_feat.npy'):
+        write(planted(modalities=('image', 'text')), tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_nothing_half_written(writer, tmp_path, planted, monkeypatch):
+    (write, _), data = writer, planted()
+    write(data, tmp_path)
+    before = contents(tmp_path)
+
+    def fail(*args, **kwargs):
+        raise OSError('disk full')
+
+    monkeypatch.setattr(np, 'save', fail)
+    data[OBSERVED].edge_index = data[OBSERVED].edge_index[:, 1:]
+    with pytest.raises(OSError, match='disk full'):
+        write(data, tmp_path)
+    assert contents(tmp_path) == before
