@@ -199,6 +199,8 @@ class Trainer:
         self.ranks.sum_gradients(self.model.parameters())
         for optimizer in optimizers:
             optimizer.step()
+        # Autocast around `fit` would go on with the weights it has cast before.
+        torch.clear_autocast_cache()
         return self.ranks.sum_(terms.detach())
 
     def _terms(self, batch: Any) -> Tensor:

@@ -306,6 +306,8 @@ class ModalityDiffusion(Pretrained):
                 loss = elbo.mean() + msi_weight * msi.mean()
                 loss.backward()
                 optimizer.step()
+                # Autocast would go on with the weights it has cast before.
+                torch.clear_autocast_cache()
                 losses.append(loss.detach())
                 total[m] += losses[-1] * (batch.size[0] / num_users)
             finite.add(step, torch.stack(losses))

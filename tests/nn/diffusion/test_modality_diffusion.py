@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from diffmm_geo.nn import InteractionDiffusion, ModalityDiffusion
 from diffmm_geo.sparse import CSR
@@ -118,6 +119,27 @@ def test_train_epoch(edge_index):
     # Every user's row, once per modality.
     rows = torch.cat([x.dense(emb) for x in seen[::2]]).tolist()
     assert sorted(rows) == sorted(lists.dense(emb).tolist())
+
+
+@pytest.mark.parametrize('normalize', [False, True])
+def test_autocast_uses_the_weights_of_each_step(edge_index, normalize):
+    r"""Autocast caches the weights that it casts."""
+    lists = CSR.from_edge_index(edge_index, (U, I), coalesce=True)
+    emb = torch.randn(I, F)
+    weights = []
+    for cache_enabled in (True, False):
+        torch.manual_seed(0)
+        diffusion = ModalityDiffusion(
+            I, ['text'], hidden_channels=[3, 4], normalize=normalize
+        )
+        optimizer = torch.optim.Adam(diffusion.parameters(), lr=1e-1)
+        with torch.autocast('cpu', torch.bfloat16, cache_enabled=cache_enabled):
+            for _ in range(3):
+                diffusion.train_epoch(
+                    optimizer, lists, emb, {'text': emb}, batch_size=4
+                )
+        weights.append(diffusion.state_dict())
+    assert_close(*weights, rtol=0, atol=0)
 
 
 def test_train_epoch_of_some_modalities(edge_index):
