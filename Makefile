@@ -51,8 +51,9 @@ gpu: ## Check and measure everything on a GPU, in 8 minutes
 	@python=$(BIN)/python; $(call HAS_PYG,$$python) || python=$(PYTHON); \
 	    set -x; $$python -m benchmarks.gpu $(GPU_ARGS)
 
+# Two processes of one thread each: hardly any test keeps two cores busy.
 test: $(STAMPS)/test $(STAMPS)/sparse ## Run the tests, with torch-sparse
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 docs: $(STAMPS)/docs ## Build the documentation in docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html

@@ -39,6 +39,8 @@ def run_script(name, *args, new_process=False):
     stdout, stderr = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(sys, 'argv', args),
+        # As Python does for a script.
+        mock.patch.object(sys, 'path', [str(EXAMPLES), *sys.path]),
         redirect_stdout(stdout),
         redirect_stderr(stderr),
     ):
