@@ -59,6 +59,7 @@ class ItemKNNGraph(BaseTransform):
         >>> from torch_geometric.data import HeteroData
         >>> from diffmm_geo.transforms import ItemKNNGraph
         >>> data = HeteroData()
+        >>> data['item'].num_nodes = 4
         >>> data['item'].x_image = torch.tensor([[1.0], [2.0], [8.0], [9.0]])
         >>> data = ItemKNNGraph(k=1)(data)
         >>> data['item', 'similar_image', 'item'].edge_index
