@@ -1,7 +1,11 @@
 import torch
 from torch import Tensor
 
-from diffmm_geo.utils.checks import check_number
+from diffmm_geo.utils.checks import (
+    check_matrix,
+    check_matrix_like,
+    check_number,
+)
 
 
 def sampled_softmax_loss(
@@ -36,7 +40,8 @@ def sampled_softmax_loss(
         - **output:** scalar
 
     Raises:
-        ValueError: If :obj:`temperature` is not positive.
+        ValueError: If :obj:`temperature` is not positive, or shapes do not
+            match.
 
     Example:
         >>> import torch
@@ -45,8 +50,19 @@ def sampled_softmax_loss(
         >>> sampled_softmax_loss(user, item, torch.randn(16, 8)).size()
         torch.Size([])
     """
+    check_matrix('user_emb', user_emb, finite=False)
+    check_matrix_like('pos_emb', pos_emb, user_emb, user_emb.dtype)
+    check_matrix(
+        'neg_emb',
+        neg_emb,
+        None,
+        user_emb.size(1),
+        finite=False,
+        dtype=user_emb.dtype,
+        device=user_emb.device,
+    )
     check_number('temperature', temperature, 0.0, low_open=True)
     positive = (user_emb * pos_emb).sum(dim=-1, keepdim=True) / temperature
     negative = user_emb @ neg_emb.t() / temperature
-    score = torch.cat([positive, negative.to(positive.dtype)], dim=1)
+    score = torch.cat([positive, negative], dim=1)
     return (score.logsumexp(dim=1) - positive.squeeze(1)).mean()
