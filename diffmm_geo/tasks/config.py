@@ -176,9 +176,9 @@ class ItemGraphConfig(TrainingConfig):
             (default: :obj:`0.2`)
         num_candidates (int, optional): The number of candidates to draw for the
             contrastive loss in each step. If not given, uses all nodes.
-            (default: :obj:`2048`)
+            (default: :obj:`512`)
         objective (str, optional): The ranking loss: :obj:`"bpr"` or
-            :obj:`"softmax"`. (default: :obj:`"bpr"`)
+            :obj:`"softmax"`. (default: :obj:`"softmax"`)
         num_negatives (int, optional): The number of items that a batch draws
             uniformly for :obj:`objective="softmax"`. (default: :obj:`512`)
     """
@@ -192,8 +192,8 @@ class ItemGraphConfig(TrainingConfig):
     num_neighbors: int = 20
     ssl_weight: float = 1e-2
     temperature: float = 0.2
-    num_candidates: int | None = 2048
-    objective: str = 'bpr'
+    num_candidates: int | None = 512
+    objective: str = 'softmax'
     num_negatives: int = 512
 
     def __post_init__(self) -> None:

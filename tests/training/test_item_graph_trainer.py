@@ -14,6 +14,7 @@ class TestItemGraphTrainer(Protocol):
             'batch_size': 32,
             'embedding_dim': 8,
             'num_neighbors': 3,
+            'objective': 'bpr',
             'k': 3,
             **kwargs,
         }
