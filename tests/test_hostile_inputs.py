@@ -22,9 +22,11 @@ from diffmm_geo.nn import (
     Denoiser,
     DiffMM,
     GaussianDiffusion,
+    ItemGraphLightGCN,
     ModalityDiffusion,
     MultiModalLightGCNConv,
     info_nce,
+    sampled_softmax_loss,
 )
 from diffmm_geo.nn.conv import BipartiteLGConv
 from diffmm_geo.ops import (
@@ -40,6 +42,8 @@ from diffmm_geo.sparse import CSR, BipartiteAdj, SparseMatrix
 from diffmm_geo.training import (
     DiffMMConfig,
     DiffMMTrainer,
+    ItemGraphConfig,
+    ItemGraphTrainer,
     LightGCNConfig,
     LightGCNTrainer,
     MFConfig,
@@ -50,7 +54,7 @@ from diffmm_geo.training import (
     VBPRTrainer,
     save_run,
 )
-from diffmm_geo.transforms import ModalityAwareGraphDiffusion
+from diffmm_geo.transforms import ItemKNNGraph, ModalityAwareGraphDiffusion
 from diffmm_geo.utils.finite import NonFiniteLossError
 
 NUM_USERS, NUM_ITEMS, DIM = 5, 4, 3
@@ -98,6 +102,16 @@ def matrix() -> SparseMatrix:
 
 def model() -> DiffMM:
     return DiffMM(NUM_USERS, NUM_ITEMS, {'image': 2, 'text': 3}, DIM)
+
+
+def item_graph_model() -> ItemGraphLightGCN:
+    return ItemGraphLightGCN(NUM_USERS, NUM_ITEMS, {'image': 2, 'text': 3}, DIM)
+
+
+def item_graphs() -> dict[Any, Tensor]:
+    return dict.fromkeys(
+        item_graph_model().edge_types, torch.tensor([[0, 1, 2], [1, 2, 3]])
+    )
 
 
 def diffusion() -> ModalityDiffusion:
@@ -249,6 +263,13 @@ def cases() -> dict[str, Callable[[], Case]]:
             index=torch.tensor([0, 4]),
             main=torch.randn(5, DIM),
         ),
+        'sampled_softmax_loss': lambda: Case(
+            sampled_softmax_loss,
+            user_emb=torch.randn(2, DIM),
+            pos_emb=torch.randn(2, DIM),
+            neg_emb=torch.randn(5, DIM),
+            temperature=0.5,
+        ),
         'GaussianDiffusion.__init__': lambda: Case(
             GaussianDiffusion,
             num_steps=5,
@@ -359,6 +380,37 @@ def cases() -> dict[str, Callable[[], Case]]:
         'DiffMM.load_official_state_dict': lambda: Case(
             on_model('load_official_state_dict'), state_dict={}
         ),
+        'ItemGraphLightGCN.__init__': lambda: Case(
+            ItemGraphLightGCN,
+            num_users=NUM_USERS,
+            num_items=NUM_ITEMS,
+            modality_channels={'image': 2},
+            embedding_dim=DIM,
+            num_layers=1,
+            edge_type=OBSERVED,
+        ),
+        'ItemGraphLightGCN.fit_features': lambda: Case(
+            item_graph_model().fit_features, feature_dict=features()
+        ),
+        'ItemGraphLightGCN.loss': lambda: Case(
+            item_graph_model().loss,
+            feature_dict=features(),
+            edge_index_dict=item_graphs(),
+            edge_label_index=edges(),
+            neg_item=torch.tensor([2, 3, 3, 0, 1, 2]),
+            objective='softmax',
+            reg_weight=0.1,
+            ssl_weight=0.1,
+            temperature=0.5,
+            num_candidates=3,
+        ),
+        'ItemKNNGraph.__init__': lambda: Case(
+            ItemKNNGraph, modalities=['image'], k=2, node_type='item'
+        ),
+        'ItemKNNGraph': lambda: Case(ItemKNNGraph(k=2), data=graph()),
+        'ItemKNNGraph(x_image)': partial(
+            with_data, 'item', 'x_image', ItemKNNGraph(k=2)
+        ),
         'ModalityAwareGraphDiffusion.__init__': lambda: Case(
             ModalityAwareGraphDiffusion,
             diffusion=diffusion(),
@@ -409,6 +461,16 @@ def cases() -> dict[str, Callable[[], Case]]:
         'LightGCNTrainer': lambda: Case(
             lambda data: LightGCNTrainer(data, LightGCNConfig(**SMALL)).fit(),
             data=graph(),
+        ),
+        'ItemGraphConfig': lambda: Case(
+            ItemGraphConfig, **vars(ItemGraphConfig())
+        ),
+        'ItemGraphTrainer': lambda: Case(
+            lambda **kwargs: ItemGraphTrainer(
+                config=ItemGraphConfig(**SMALL), **kwargs
+            ).fit(),
+            data=graph(),
+            modalities=['image'],
         ),
         'NegativeSampler.__init__': lambda: Case(
             NegativeSampler, edge_index=edges(), num_users=5, num_items=4
@@ -624,6 +686,9 @@ ALSO_NAMED = {
     'DiffMMTrainer': ['edge_index', 'x_image', "'k'"],
     'LightGCNTrainer': ['edge_index', "'k'"],
     'MFTrainer': ['edge_index', "'k'"],
+    'ItemGraphTrainer': ['edge_index', "'k'", 'modalities', 'x_image'],
+    'ItemKNNGraph': ['x_image', 'modalities'],
+    'ItemKNNGraph(x_image)': ['modalities'],
     'VBPRTrainer': ['edge_index', "'k'", 'modalities', 'x_image'],
     'ModalityAwareGraphDiffusion': ['edge_index'],
     'ModalityAwareGraphDiffusion(edge_index)': ["'data'"],

@@ -7,8 +7,8 @@ from .diffusion import (
     InteractionDiffusion,
     ModalityDiffusion,
 )
-from .loss import CrossModalContrastiveLoss, info_nce
-from .models import MF, VBPR, DiffMM
+from .loss import CrossModalContrastiveLoss, info_nce, sampled_softmax_loss
+from .models import MF, VBPR, DiffMM, ItemGraphLightGCN
 from .official_checkpoint import load_official_checkpoint
 
 __all__ = [
@@ -20,8 +20,10 @@ __all__ = [
     'DiffMM',
     'GaussianDiffusion',
     'InteractionDiffusion',
+    'ItemGraphLightGCN',
     'ModalityDiffusion',
     'MultiModalLightGCNConv',
     'info_nce',
     'load_official_checkpoint',
+    'sampled_softmax_loss',
 ]

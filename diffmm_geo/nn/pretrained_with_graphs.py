@@ -36,6 +36,12 @@ class PretrainedWithGraphs(Pretrained):
         r"""The edge types of the graphs. The first is required."""
         raise NotImplementedError
 
+    def graph_size(self, edge_type: EdgeType) -> tuple[int, int]:
+        r"""The number of sources and of targets of an edge type, by default
+        of users and of items.
+        """
+        return self.size
+
     def save_pretrained(
         self,
         folder: str | Path,
@@ -58,7 +64,9 @@ class PretrainedWithGraphs(Pretrained):
         if edge_index_dict is not None:
             check_keys('edge_index_dict', edge_index_dict, self.edge_types[:1])
             files[GRAPHS] = {
-                json.dumps(t): _edge_index(t, edge_index_dict[t], self.size)
+                json.dumps(t): _edge_index(
+                    t, edge_index_dict[t], self.graph_size(t)
+                )
                 for t in self.edge_types
                 if t in edge_index_dict
             }
@@ -92,9 +100,9 @@ class PretrainedWithGraphs(Pretrained):
             )
         device = next(self.parameters()).device
         return {
-            t: check_edge_index(f'{path}, {t}', graphs[key], *self.size).to(
-                device
-            )
+            t: check_edge_index(
+                f'{path}, {t}', graphs[key], *self.graph_size(t)
+            ).to(device)
             for key, t in by_key.items()
             if key in graphs
         }

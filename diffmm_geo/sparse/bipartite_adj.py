@@ -77,6 +77,7 @@ class BipartiteAdj:
         prepare: bool = False,
         device: torch.device | None = None,
         name: str = 'edge_index',
+        add_self_loops: bool = True,
     ) -> BipartiteAdj:
         r"""Converts any form in which PyG represents a bipartite graph.
 
@@ -87,8 +88,8 @@ class BipartiteAdj:
                 as a :class:`torch_sparse.SparseTensor` or a
                 :obj:`torch.sparse` tensor (CSR, CSC or COO) of edge weights.
             size (tuple): The number of users and the number of items.
-            normalize (bool, optional): Whether to add self-loops and apply
-                symmetric normalization. (default: :obj:`True`)
+            normalize (bool, optional): Whether to apply symmetric
+                normalization. (default: :obj:`True`)
             dtype (torch.dtype, optional): The type of the weights.
                 (default: :obj:`None`)
             prepare (bool, optional): Whether to convert edges to
@@ -98,6 +99,9 @@ class BipartiteAdj:
                 (default: :obj:`None`)
             name (str, optional): The name of :obj:`adj` in errors.
                 (default: :obj:`"edge_index"`)
+            add_self_loops (bool, optional): Whether normalization adds
+                self-loops first. Without them, weights are
+                :math:`R_{ui} / \sqrt{d_u d_i}`. (default: :obj:`True`)
 
         Raises:
             ValueError: If :obj:`adj` has another form or size, is on another
@@ -106,6 +110,7 @@ class BipartiteAdj:
         dtype = dtype or torch.get_default_dtype()
         size = check_size('size', size)
         check_bool('prepare', prepare)
+        check_bool('add_self_loops', add_self_loops)
         user, item, weight = to_coo(adj, size, device, name)
         weight = None if weight is None else weight.to(dtype)
 
@@ -116,10 +121,16 @@ class BipartiteAdj:
                 weight = torch.ones(
                     user.numel(), dtype=dtype, device=user.device
                 )
-            user_loop = 1.0 / (scatter(weight, user, 0, size[0]) + 1.0)
-            item_loop = 1.0 / (scatter(weight, item, 0, size[1]) + 1.0)
+            extra = 1.0 if add_self_loops else 0.0
+            user_loop = 1.0 / (scatter(weight, user, 0, size[0]) + extra)
+            item_loop = 1.0 / (scatter(weight, item, 0, size[1]) + extra)
+            if not add_self_loops:  # Nodes may have a degree of zero.
+                user_loop.masked_fill_(user_loop.isinf(), 0.0)
+                item_loop.masked_fill_(item_loop.isinf(), 0.0)
             weight = (user_loop[user] * item_loop[item]).sqrt() * weight
-            if unweighted:
+            if not add_self_loops:
+                user_loop = item_loop = None
+            elif unweighted:
                 user_scale, item_scale = user_loop.sqrt(), item_loop.sqrt()
         loops = user_loop, item_loop
 

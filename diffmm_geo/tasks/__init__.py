@@ -2,7 +2,8 @@ r"""Tasks: a model, its data and its objective, without a training loop."""
 
 from .bpr_task import BPRTask
 from .diffmm_task import DiffMMTask
+from .item_graph_task import ItemGraphTask
 from .lightgcn_task import LightGCNTask
 from .task import Task
 
-__all__ = ['BPRTask', 'DiffMMTask', 'LightGCNTask', 'Task']
+__all__ = ['BPRTask', 'DiffMMTask', 'ItemGraphTask', 'LightGCNTask', 'Task']

@@ -1,6 +1,7 @@
 from dataclasses import dataclass
 from typing import TypeVar
 
+from diffmm_geo.nn.models.item_graph_light_gcn import OBJECTIVES
 from diffmm_geo.utils.checks import (
     MAX_SEED,
     check_choice,
@@ -30,6 +31,12 @@ class TrainingConfig:
             (default: :obj:`1e-3`)
         reg_weight (float, optional): The weight of the squared norm of the
             ID embeddings. (default: :obj:`1e-6`)
+        user_exponent (float, optional): If positive, an epoch draws
+            interactions with replacement, with probabilities proportional to
+            :math:`d_u^{-a}` of the user's number of interactions :math:`d_u`
+            and this exponent :math:`a`. With one, all users count the same.
+            Otherwise, an epoch holds each interaction once.
+            (default: :obj:`0.0`)
         k (int, optional): The length of the ranking in evaluation.
             (default: :obj:`20`)
         precision (str, optional): The data type of large products:
@@ -53,6 +60,7 @@ class TrainingConfig:
     batch_size: int = 1024
     lr: float = 1e-3
     reg_weight: float = 1e-6
+    user_exponent: float = 0.0
     k: int = 20
     precision: str = 'fp32'
     cuda_graphs: bool = False
@@ -77,6 +85,7 @@ class TrainingConfig:
         check_int('batch_size', self.batch_size)
         check_number('lr', self.lr, 0.0, low_open=True)
         check_number('reg_weight', self.reg_weight, 0.0)
+        check_number('user_exponent', self.user_exponent, 0.0)
         check_int('k', self.k)
         check_choice('precision', self.precision, PRECISIONS)
         check_int('seed', self.seed, 0, MAX_SEED)
@@ -145,3 +154,56 @@ class LightGCNConfig(TrainingConfig):
         super().__post_init__()
         check_int('embedding_dim', self.embedding_dim)
         check_int('num_layers', self.num_layers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemGraphConfig(TrainingConfig):
+    r"""The settings of :class:`~diffmm_geo.training.ItemGraphTrainer`. Some are
+    passed on to :class:`~diffmm_geo.nn.ItemGraphLightGCN` and its :obj:`loss`,
+    which describe them. :obj:`reg_weight` is the weight of the squared norm of
+    the batch's final embeddings, divided by the batch size.
+
+    Args:
+        embedding_dim (int, optional): The size of embeddings.
+            (default: :obj:`64`)
+        num_layers (int, optional): The number of layers.
+            (default: :obj:`4`)
+        num_neighbors (int, optional): The number of similar items of each item
+            and modality. (default: :obj:`20`)
+        ssl_weight (float, optional): The weight of the contrastive loss.
+            (default: :obj:`1e-2`)
+        temperature (float, optional): The temperature of the contrastive loss.
+            (default: :obj:`0.2`)
+        num_candidates (int, optional): The number of candidates to draw for the
+            contrastive loss in each step. If not given, uses all nodes.
+            (default: :obj:`512`)
+        objective (str, optional): The ranking loss: :obj:`"bpr"` or
+            :obj:`"softmax"`. (default: :obj:`"softmax"`)
+        num_negatives (int, optional): The number of items that a batch draws
+            uniformly for :obj:`objective="softmax"`. (default: :obj:`512`)
+    """
+
+    batch_size: int = 2048
+    lr: float = 2e-3
+    reg_weight: float = 1e-4
+    user_exponent: float = 0.5
+    embedding_dim: int = 64
+    num_layers: int = 4
+    num_neighbors: int = 20
+    ssl_weight: float = 1e-2
+    temperature: float = 0.2
+    num_candidates: int | None = 512
+    objective: str = 'softmax'
+    num_negatives: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int('embedding_dim', self.embedding_dim)
+        check_int('num_layers', self.num_layers, 0)
+        check_int('num_neighbors', self.num_neighbors)
+        check_number('ssl_weight', self.ssl_weight, 0.0)
+        check_number('temperature', self.temperature, 0.0, low_open=True)
+        if self.num_candidates is not None:
+            check_int('num_candidates', self.num_candidates)
+        check_choice('objective', self.objective, OBJECTIVES)
+        check_int('num_negatives', self.num_negatives)

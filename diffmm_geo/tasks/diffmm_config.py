@@ -116,6 +116,12 @@ class DiffMMConfig(TrainingConfig):
         for number in self.num_neighbors:
             if number != -1:
                 check_int('num_neighbors', number)
+        if self.batching == 'neighbor' and self.user_exponent > 0:
+            raise ValueError(
+                f"'user_exponent' needs to be zero for batching='neighbor', "
+                f'which weighs nodes by their probability in a uniform draw '
+                f'(got {self.user_exponent})'
+            )
         if self.batching == 'neighbor' and self.cuda_graphs:
             raise ValueError(
                 "'cuda_graphs' needs batching='full', whose steps are all of "

@@ -2,6 +2,7 @@ r"""Training of the whole model and of baselines under the same protocol."""
 
 from diffmm_geo.tasks.config import (
     PRECISIONS,
+    ItemGraphConfig,
     LightGCNConfig,
     MFConfig,
     TrainingConfig,
@@ -13,6 +14,7 @@ from diffmm_geo.tasks.neighbor_batches import NeighborBatch, NeighborBatches
 from diffmm_geo.tasks.seed_probability import SeedProbability
 
 from .diffmm_trainer import DiffMMTrainer
+from .item_graph_trainer import ItemGraphTrainer
 from .lightgcn_trainer import LightGCNTrainer
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .mf_trainer import MFTrainer
@@ -28,6 +30,8 @@ __all__ = [
     'CSVLogger',
     'DiffMMConfig',
     'DiffMMTrainer',
+    'ItemGraphConfig',
+    'ItemGraphTrainer',
     'LightGCNConfig',
     'LightGCNTrainer',
     'Logger',

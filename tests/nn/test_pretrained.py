@@ -4,7 +4,12 @@ import os
 import pytest
 import torch
 
-from diffmm_geo.nn import DiffMM, GaussianDiffusion, ModalityDiffusion
+from diffmm_geo.nn import (
+    DiffMM,
+    GaussianDiffusion,
+    ItemGraphLightGCN,
+    ModalityDiffusion,
+)
 from diffmm_geo.nn import pretrained as module
 
 MODULES = {
@@ -17,6 +22,14 @@ MODULES = {
         generated_weight=0.3,
         residual_weight=0.7,
         projection={'image': 'linear', 'text.bert': 'leaky_xavier'},
+        edge_type=('customer', 'buys', 'product'),
+    ),
+    'ItemGraphLightGCN': lambda: ItemGraphLightGCN(
+        5,
+        7,
+        {'image': 3, 'text.bert': 2},
+        embedding_dim=4,
+        num_layers=2,
         edge_type=('customer', 'buys', 'product'),
     ),
     'ModalityDiffusion': lambda: ModalityDiffusion(

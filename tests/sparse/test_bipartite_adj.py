@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch.testing import assert_close
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from diffmm_geo.nn import BipartiteLGConv
 from diffmm_geo.sparse import BipartiteAdj
@@ -40,6 +41,25 @@ def test_forms(adj_form, edge_index):
         for prepare in (False, True):
             out = BipartiteAdj.from_adj(adj, SIZE, prepare=prepare)
             assert_close(dense(out), expected(edge_index))
+
+
+@pytest.mark.parametrize('prepare', [False, True])
+def test_without_self_loops(edge_index, prepare):
+    # As PyG normalizes the joint graph. Some nodes have no edge.
+    user, item = edge_index
+    joint = torch.stack([user, item + SIZE[0]])
+    joint = torch.cat([joint, joint.flip(0)], dim=1)
+    joint, weight = gcn_norm(joint, None, sum(SIZE), add_self_loops=False)
+    expected = torch.zeros(sum(SIZE), sum(SIZE))
+    expected[tuple(joint)] = weight
+    adj = BipartiteAdj.from_adj(
+        edge_index, SIZE, prepare=prepare, add_self_loops=False
+    )
+    assert_close(dense(adj), expected)
+    conv = BipartiteLGConv(add_self_loops=False)
+    x = torch.randn(sum(SIZE), 3)
+    out = conv(x.split(SIZE), edge_index)
+    assert_close(torch.cat(out), expected @ x)
 
 
 def test_duplicates_add_up(adj_form):

@@ -53,3 +53,37 @@ def test_unavailable_device(planted, device, expected):
 def test_cuda_graphs_need_cuda(planted):
     with pytest.raises(ValueError, match="'cuda_graphs'"):
         MFTrainer(planted(), MFConfig(cuda_graphs=True))
+
+
+def users_of_epochs(data, exponent, num_epochs=300):
+    config = MFConfig(k=3, user_exponent=exponent)
+    task = MFTrainer(data, config).task
+    batches = [b for _ in range(num_epochs) for b in task.triples()]
+    assert len(batches) == num_epochs * task.num_batches
+    return task, torch.cat(batches, dim=1)
+
+
+@pytest.mark.parametrize('exponent', [0.5, 1.0])
+def test_interactions_drawn_by_user(planted, exponent):
+    data, num_epochs = planted(), 300
+    more = torch.stack([torch.zeros(18).long(), torch.arange(2, 20)])
+    edge_index = torch.cat([data[OBSERVED].edge_index, more], dim=1)
+    data[OBSERVED].edge_index = edge_index = edge_index.unique(dim=1)
+    task, triples = users_of_epochs(data, exponent, num_epochs)
+    degree = edge_index[0].bincount().double()
+    expected = degree ** (1 - exponent)
+    expected *= num_epochs * edge_index.size(1) / expected.sum()
+    count = triples[0].bincount().double()
+    assert ((count - expected).abs() < 5 * expected.sqrt()).all()
+    # Each pair is an observed interaction with an item that is not.
+    keys = [u * 24 + i for u, i in (edge_index, triples[:2], triples[::2])]
+    assert torch.isin(keys[1], keys[0]).all()
+    assert keys[1].unique().equal(keys[0].sort().values)
+    assert not torch.isin(keys[2], keys[0]).any()
+
+
+def test_an_epoch_holds_each_interaction_once(planted):
+    data = planted()
+    _, triples = users_of_epochs(data, 0.0, 1)
+    assert triples[:2].unique(dim=1).size(1) == triples.size(1)
+    assert triples.size(1) == data[OBSERVED].edge_index.size(1)

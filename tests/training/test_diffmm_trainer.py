@@ -195,6 +195,11 @@ def test_cuda_graphs_need_all_of_the_graphs():
         DiffMMConfig(cuda_graphs=True, batching='neighbor')
 
 
+def test_neighbor_batches_need_uniform_draws():
+    with pytest.raises(ValueError, match="'user_exponent' needs to be zero"):
+        DiffMMConfig(user_exponent=0.5, batching='neighbor')
+
+
 def test_recipes():
     # Shared by all recipes of the paper's authors.
     for name in ('tiktok', 'amazon-baby', 'amazon-sports'):

@@ -32,8 +32,10 @@ class BipartiteLGConv(MessagePassing):
         \frac{\mathbf{x}_i}{d_i + 1}.
 
     Args:
-        normalize (bool, optional): Whether to add self-loops and normalize
-            symmetrically. (default: :obj:`True`)
+        normalize (bool, optional): Whether to normalize symmetrically.
+            (default: :obj:`True`)
+        add_self_loops (bool, optional): Whether normalization adds self-loops
+            first. (default: :obj:`True`)
         **kwargs (optional): Additional arguments of
             :class:`torch_geometric.nn.conv.MessagePassing`.
 
@@ -56,10 +58,16 @@ class BipartiteLGConv(MessagePassing):
         (torch.Size([2, 8]), torch.Size([3, 8]))
     """
 
-    def __init__(self, normalize: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        normalize: bool = True,
+        add_self_loops: bool = True,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault('aggr', 'add')
         super().__init__(**kwargs)
         self.normalize = check_bool('normalize', normalize)
+        self.add_self_loops = check_bool('add_self_loops', add_self_loops)
 
     def adjacency(
         self,
@@ -75,7 +83,14 @@ class BipartiteLGConv(MessagePassing):
         """
         if not isinstance(edge_index, BipartiteAdj):
             return BipartiteAdj.from_adj(
-                edge_index, size, self.normalize, dtype, prepare, device, name
+                edge_index,
+                size,
+                self.normalize,
+                dtype,
+                prepare,
+                device,
+                name,
+                self.add_self_loops,
             )
         check_same_device(name, edge_index, device)
         if edge_index.size is not None and edge_index.size != size:

@@ -1,7 +1,8 @@
 r"""Models."""
 
 from .diffmm import DiffMM
+from .item_graph_light_gcn import ItemGraphLightGCN
 from .mf import MF
 from .vbpr import VBPR
 
-__all__ = ['MF', 'VBPR', 'DiffMM']
+__all__ = ['MF', 'VBPR', 'DiffMM', 'ItemGraphLightGCN']

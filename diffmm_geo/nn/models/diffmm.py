@@ -13,16 +13,15 @@ from diffmm_geo.nn.loss import CrossModalContrastiveLoss
 from diffmm_geo.nn.loss.bpr_loss import bpr_loss
 from diffmm_geo.nn.models.new_items import NewItemsMixin
 from diffmm_geo.nn.models.projection import ModalityProjection
+from diffmm_geo.nn.models.recommend import RecommendMixin
 from diffmm_geo.nn.official_checkpoint import from_official_names
 from diffmm_geo.nn.pretrained_with_graphs import PretrainedWithGraphs
 from diffmm_geo.ops.unit_rows import unit_rows
-from diffmm_geo.recommender import Recommender
 from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.utils.checks import (
     check_edge_type,
     check_index,
     check_int,
-    check_k,
     check_keys,
     check_number,
     check_state_dict,
@@ -33,7 +32,7 @@ EdgeIndexDict = Mapping[EdgeType, Adj | BipartiteAdj]
 Embeddings = dict[str, Tensor]  # By node type.
 
 
-class DiffMM(NewItemsMixin, PretrainedWithGraphs):
+class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
     r"""The recommendation model of the `"DiffMM: Multi-Modal Diffusion Model
     for Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper. It
     propagates the output :math:`\mathbf{H}` of a
@@ -343,23 +342,6 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         r"""The squared norm of all ID embeddings, or of those in a subgraph."""
         user, item = self._id_embeddings(n_id_dict)
         return user.square().sum() + item.square().sum()
-
-    @torch.no_grad()
-    def recommend(
-        self,
-        feature_dict: Mapping[str, Tensor],
-        edge_index_dict: EdgeIndexDict,
-        k: int,
-        exclude_edge_index: Tensor | None = None,
-        user_index: Tensor | None = None,
-    ) -> Tensor:
-        r"""The top-:math:`k` items of users; see
-        :meth:`diffmm_geo.recommender.Recommender.recommend`.
-        """
-        check_k(k, self.num_items)
-        user, item = self(feature_dict, edge_index_dict).values()
-        recommender = Recommender(user, item, exclude_edge_index)
-        return recommender.recommend(user_index, k)
 
     def load_official_state_dict(
         self, state_dict: Mapping[str, Tensor]

@@ -78,9 +78,8 @@ class ModalityProjection(ModuleDict):
         for projection in self.values():
             projection.reset_parameters()  # type: ignore[operator]
 
-    def forward(
-        self, feature_dict: Mapping[str, Tensor], num_items: int
-    ) -> dict[str, Tensor]:
+    def check(self, feature_dict: Mapping[str, Tensor], num_items: int) -> None:
+        r"""Checks the features of all modalities."""
         check_keys('feature_dict', feature_dict, self.channels)
         device = next(self.parameters()).device
         for m, channels in self.channels.items():
@@ -88,6 +87,11 @@ class ModalityProjection(ModuleDict):
             check_matrix(
                 name, feature_dict[m], num_items, channels, device=device
             )
+
+    def forward(
+        self, feature_dict: Mapping[str, Tensor], num_items: int
+    ) -> dict[str, Tensor]:
+        self.check(feature_dict, num_items)
         return {m: self[module_name(m)](feature_dict[m]) for m in self.channels}
 
 

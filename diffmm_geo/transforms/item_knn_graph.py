@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.nn.pool.knn import KNNIndex
+from torch_geometric.transforms import BaseTransform
+
+from diffmm_geo.nn.models.feature_scaler import FeatureScaler
+from diffmm_geo.ops import topk_items
+from diffmm_geo.ops.unit_rows import unit_rows
+from diffmm_geo.sparse import CSR
+from diffmm_geo.utils.checks import check_int, check_modalities, check_type
+from diffmm_geo.utils.features import modality_features
+
+
+@functional_transform('item_knn_graph')
+class ItemKNNGraph(BaseTransform):
+    r"""Connects each item to its :math:`k` nearest other items in each modality
+    :obj:`m`, by edges of type :obj:`(item, f'similar_{m}', item)`
+    (functional name: :obj:`item_knn_graph`)
+
+    .. math::
+        \mathcal{N}_m(i) = \underset{j \neq i}{\mathrm{top}_k} \,
+        \cos(\mathbf{x}^{\prime}_{m,i}, \mathbf{x}^{\prime}_{m,j})
+
+    with the features :math:`\mathbf{x}^{\prime}_m`, each channel of which has
+    zero mean and unit variance. Row 0 of :obj:`edge_index` holds the neighbor
+    :math:`j` (source) and row 1 the item :math:`i` (target), so that items
+    receive messages from their neighbors.
+
+    The search is exact and computes cosines in blocks, without a matrix of all
+    pairs. Items without features (rows of zeros) neither have neighbors nor are
+    neighbors.
+
+    Args:
+        modalities (list[str], optional): The modalities. If not given, uses
+            all features :obj:`x_{m}` of the items. (default: :obj:`None`)
+        k (int, optional): The number of neighbors of each item.
+            (default: :obj:`10`)
+        node_type (str, optional): The node type of items.
+            (default: :obj:`'item'`)
+        make_index (callable, optional): A function that returns an empty
+            :class:`~torch_geometric.nn.pool.knn.KNNIndex` to search with,
+            *e.g.*, :class:`~torch_geometric.nn.pool.ApproxMIPSKNNIndex` with
+            its arguments. Rows have unit length, so inner products and
+            Euclidean distances both rank by cosines. It requires FAISS (the
+            extra :obj:`faiss`). (default: :obj:`None`, exact search)
+
+    Raises:
+        ValueError: If an argument is out of range, or features are missing or
+            not finite.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import HeteroData
+        >>> from diffmm_geo.transforms import ItemKNNGraph
+        >>> data = HeteroData()
+        >>> data['item'].num_nodes = 4
+        >>> data['item'].x_image = torch.tensor([[1.0], [2.0], [8.0], [9.0]])
+        >>> data = ItemKNNGraph(k=1)(data)
+        >>> data['item', 'similar_image', 'item'].edge_index
+        tensor([[1, 0, 3, 2],
+                [0, 1, 2, 3]])
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[str] | None = None,
+        k: int = 10,
+        node_type: str = 'item',
+        make_index: Callable[[], KNNIndex] | None = None,
+    ) -> None:
+        if modalities is not None:
+            modalities = check_modalities(modalities)
+        check_type('node_type', node_type, str)
+        self.modalities = modalities
+        self.k = check_int('k', k)
+        self.node_type = node_type
+        self.make_index = make_index
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        check_type('data', data, HeteroData)
+        if self.node_type not in data.node_types:
+            raise ValueError(
+                f"'data' needs nodes of type '{self.node_type}' "
+                f'(got {data.node_types})'
+            )
+        store = data[self.node_type]
+        features = modality_features(store, store.num_nodes, self.modalities)
+        for m, x in features.items():
+            edge_type = (self.node_type, f'similar_{m}', self.node_type)
+            data[edge_type].edge_index = self._nearest(x)
+        return data
+
+    @torch.no_grad()
+    def _nearest(self, x: Tensor) -> Tensor:
+        scaler = FeatureScaler(x.size(1)).to(x.device)
+        x = unit_rows(scaler.fit(x)(x))
+        node = x.any(dim=1).nonzero().view(-1)
+        num_nodes = node.numel()
+        k = min(self.k, num_nodes - 1)
+        if k < 1:
+            return node.new_empty(2, 0)
+        x = x[node]
+        place = torch.arange(num_nodes, device=x.device)
+        if self.make_index is None:
+            rowptr = torch.arange(num_nodes + 1, device=x.device)
+            itself = CSR(rowptr, place, (num_nodes, num_nodes))
+            neighbor = topk_items(x, x, k, exclude=itself).flatten()
+        else:
+            index = self.make_index()
+            check_type('make_index', index, KNNIndex)
+            index.add(x)
+            found = index.search(x, k, torch.stack([place, place])).index
+            assert isinstance(found, Tensor)
+            neighbor = found.flatten()
+        edge_index = torch.stack([neighbor, place.repeat_interleave(k)])
+        # An approximate search may find fewer.
+        return node[edge_index[:, neighbor >= 0]]
+
+    def __repr__(self) -> str:
+        return (
+            f'{self.__class__.__name__}(modalities={self.modalities}, '
+            f'k={self.k}, node_type={self.node_type!r}, '
+            f'make_index={self.make_index})'
+        )

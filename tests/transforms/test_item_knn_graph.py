@@ -1,0 +1,118 @@
+from functools import partial
+
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+from torch_geometric.nn import ApproxL2KNNIndex, L2KNNIndex, MIPSKNNIndex
+from torch_geometric.transforms import Compose
+
+from diffmm_geo.transforms import ItemKNNGraph
+from tests.wrong_values import wrong_values
+
+
+def make(node_type='item', **features):
+    data = HeteroData()
+    for m, x in features.items():
+        data[node_type][f'x_{m}'] = x
+        data[node_type].num_nodes = x.size(0)
+    return data
+
+
+def nearest(x, **kwargs):
+    data = ItemKNNGraph(**kwargs)(make(image=x))
+    return data['item', 'similar_image', 'item'].edge_index
+
+
+def pairs(edge_index):
+    return set(map(tuple, edge_index.t().tolist()))
+
+
+def test_nearest_in_cosine():
+    x = torch.randn(50, 6)
+    z = ((x - x.mean(0)) / x.std(0)).double()
+    cosine = torch.nn.functional.cosine_similarity(z[:, None], z[None], dim=-1)
+    expected = cosine.fill_diagonal_(-2).topk(4, dim=1).indices
+    edge_index = nearest(x, k=4)
+    assert edge_index[1].equal(torch.arange(50).repeat_interleave(4))
+    assert edge_index[0].view(50, 4).equal(expected)  # The nearest first.
+
+
+@pytest.mark.parametrize('dtype', [torch.float, torch.double, torch.half])
+def test_scale_and_shift_do_not_matter(dtype):
+    x = torch.randint(-8, 8, (30, 5)).to(dtype)
+    x[:, 0] += 1.0  # No row of zeros.
+    x[(x == 0).all(dim=1)] = 1.0
+    expected = pairs(nearest(x, k=3))
+    scale = torch.tensor([8.0, 8.0, 0.5, 2.0, 1.0], dtype=dtype)
+    assert pairs(nearest(x * scale, k=3)) == expected
+    assert pairs(nearest(x * scale + 100.0, k=3)) == expected
+
+
+@pytest.mark.parametrize('value', [0.0, 0.1, 1500.0])
+def test_constant_features_connect_nothing(value):
+    assert nearest(torch.full((9, 4), value)).size() == (2, 0)
+    x = torch.randn(9, 4)
+    with_constant = torch.cat([x, torch.full((9, 2), value)], dim=1)
+    assert pairs(nearest(with_constant, k=2)) == pairs(nearest(x, k=2))
+
+
+def test_items_without_features():
+    x = torch.randn(12, 4)
+    there = torch.tensor([0, 1, 3, 4, 6, 7, 8, 11])
+    missing = torch.ones(12, dtype=torch.bool)
+    missing[there] = False
+    expected = pairs(there[nearest(x[there], k=3)])
+    x[missing] = 0.0
+    assert pairs(nearest(x, k=3)) == expected
+
+
+def test_few_items():
+    assert nearest(torch.randn(3, 2), k=10).size() == (2, 6)
+    assert nearest(torch.randn(1, 2), k=10).size() == (2, 0)
+
+
+@pytest.mark.parametrize(
+    'make_index',
+    [L2KNNIndex, MIPSKNNIndex, partial(ApproxL2KNNIndex, 4, 4, 8)],
+)
+def test_faiss(make_index):
+    pytest.importorskip('faiss')
+    x = torch.randn(300, 8)
+    expected = pairs(nearest(x, k=5))
+    found = pairs(nearest(x, k=5, make_index=make_index))
+    assert all(i != j for i, j in found)
+    exact = make_index in (L2KNNIndex, MIPSKNNIndex)
+    assert len(found & expected) >= (1.0 if exact else 0.8) * len(expected)
+
+
+def test_in_a_pipeline():
+    data = make('product', image=torch.randn(9, 4), text=torch.randn(9, 5))
+    transform = ItemKNNGraph(['text'], k=2, node_type='product')
+    assert str(transform) == (
+        "ItemKNNGraph(modalities=['text'], k=2, node_type='product', "
+        'make_index=None)'
+    )
+    out = Compose([transform])(data)
+    assert out.edge_types == [('product', 'similar_text', 'product')]
+    assert data.edge_types == []
+
+
+def test_all_modalities():
+    data = make(a=torch.randn(9, 4), b=torch.randn(9, 4))
+    edge_types = ItemKNNGraph(k=2)(data).edge_types
+    assert [t[1] for t in edge_types] == ['similar_a', 'similar_b']
+
+
+@wrong_values(k=[0, 1.5], modalities=['image', []], node_type=[3])
+def test_bad_arguments(name, value):
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        ItemKNNGraph(**{name: value})
+
+
+def test_bad_data():
+    with pytest.raises(ValueError, match="'data' needs nodes of type"):
+        ItemKNNGraph(node_type='product')(make(image=torch.randn(4, 2)))
+    with pytest.raises(ValueError, match="'x_image'"):
+        nearest(torch.full((4, 2), float('nan')))
+    with pytest.raises(ValueError, match="'make_index'"):
+        nearest(torch.randn(4, 2), make_index=dict)
