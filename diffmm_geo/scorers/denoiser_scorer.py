@@ -2,7 +2,7 @@ from torch import Tensor
 
 from diffmm_geo.nn import ModalityDiffusion
 from diffmm_geo.scorers.scorer import Scorer
-from diffmm_geo.utils.checks import check_type
+from diffmm_geo.utils.checks import check_int, check_type
 
 
 class DenoiserScorer(Scorer):
@@ -48,6 +48,7 @@ class DenoiserScorer(Scorer):
         modality: str,
     ) -> None:
         check_type('diffusion', diffusion, ModalityDiffusion)
+        check_int('num_users', num_users)
         # The diffusion of one modality, with shared parameters.
         self.diffusion = diffusion[modality]
         self.interactions = self.diffusion.item_lists(edge_index, num_users)

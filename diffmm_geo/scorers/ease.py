@@ -11,6 +11,8 @@ from diffmm_geo.utils.checks import check_int, check_number
 # Two matrices in double precision, which the inversion holds at its peak.
 BYTES_PER_PAIR = 16
 MAX_BYTES = 2**34
+# Large enough for a positive definite matrix in spite of rounding.
+MIN_REG_WEIGHT = 1e-3
 
 
 class EASE(InteractionScorer):
@@ -33,8 +35,8 @@ class EASE(InteractionScorer):
             :class:`InteractionScorer`.
         num_users (int): The number of users.
         num_items (int): The number of items.
-        reg_weight (float, optional): The L2 regularization :math:`\lambda`.
-            (default: :obj:`50.0`)
+        reg_weight (float, optional): The L2 regularization :math:`\lambda`, at
+            least :obj:`0.001`. (default: :obj:`50.0`)
 
     Shapes:
         - **edge_index:** :math:`(2, |\mathcal{E}|)`
@@ -71,9 +73,7 @@ class EASE(InteractionScorer):
                 f'take {num_bytes:,} bytes)'
             )
         super().__init__(edge_index, num_users, num_items)
-        self.reg_weight = check_number(
-            'reg_weight', reg_weight, 0.0, low_open=True
-        )
+        self.reg_weight = check_number('reg_weight', reg_weight, MIN_REG_WEIGHT)
         self.weight = self._weight()
 
     @torch.no_grad()

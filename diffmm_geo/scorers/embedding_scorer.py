@@ -50,6 +50,9 @@ class EmbeddingScorer(Scorer):
             dtype=like.dtype,
             device=like.device,
         ).detach()
+        for name, x in (('user_emb', like), ('item_emb', self.item_emb)):
+            if x.size(0) == 0:
+                raise ValueError(f"'{name}' needs at least one row (got none)")
         super().__init__(like.size(0), self.item_emb.size(0), like.device)
         self.bias: Tensor | None = None
         if bias is not None:

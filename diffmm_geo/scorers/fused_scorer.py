@@ -21,6 +21,7 @@ from diffmm_geo.utils.checks import (
 )
 
 GRID = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
+MAX_WEIGHT = 1e6
 # Scores that `fit_weights` holds: 512 MiB.
 MAX_SCORES = 2**27
 # Users in a sum of scores.
@@ -81,7 +82,9 @@ class FusedScorer(Scorer):
             )
         self.scorers = dict(scorers)
         self.weights = {
-            name: check_number(f"weights['{name}']", weights[name])
+            name: check_number(
+                f"weights['{name}']", weights[name], -MAX_WEIGHT, MAX_WEIGHT
+            )
             for name in scorers
         }
         if not any(self.weights.values()):
@@ -162,13 +165,15 @@ class FusedScorer(Scorer):
             ).take(users)
         score = {n: standardize(s(users)) for n, s in scorers.items()}
 
+        order = torch.arange(users.numel(), device=device)
+
         def recall(weights: Mapping[str, float]) -> float:
-            used = {n: w for n, w in weights.items() if w != 0}
             metric = LinkPredRecall(k).to(device)
-            for start in range(0, users.numel(), HEIGHT):
-                rows = slice(start, start + HEIGHT)
-                index = torch.arange(users.numel(), device=device)[rows]
-                total = sum(w * score[n][rows] for n, w in used.items())
+            for index in order.split(HEIGHT):
+                total = torch.zeros(index.numel(), size[1], device=device)
+                for n, weight in weights.items():
+                    if weight != 0:
+                        total.add_(score[n][index], alpha=weight)
                 excluded = None if exclude is None else exclude.take(index)
                 top = topk_scores(total, k, excluded)
                 # PyG's metrics take -1 for the last item of the previous user.
@@ -251,7 +256,9 @@ def _check_grid(grid: Sequence[float]) -> list[float]:
         raise ValueError(
             f"'grid' needs to be a list of numbers (got {describe(grid)})"
         )
-    return sorted({0.0, *(check_number('grid', w, 0.0) for w in grid)})
+    return sorted(
+        {0.0, *(check_number('grid', w, 0.0, MAX_WEIGHT) for w in grid)}
+    )
 
 
 def _lists(

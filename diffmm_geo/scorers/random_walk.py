@@ -17,6 +17,8 @@ from diffmm_geo.utils.checks import (
 
 # Interactions that each item has in advance, so that none is impossible.
 PRIOR_INTERACTIONS = 0.1
+# Higher powers of degrees may vanish in single precision.
+MAX_EXPONENT = 2.0
 
 
 class RandomWalk(InteractionScorer):
@@ -56,12 +58,13 @@ class RandomWalk(InteractionScorer):
         num_items (int): The number of items.
         hop_weights (list[float], optional): The weight :math:`w_l` of each hop.
             (default: :obj:`(1.0, 3.0)`)
-        user_exponent (float, optional): The exponent :math:`a`. With one, each
-            user sends the same mass, however many interactions they have.
+        user_exponent (float, optional): The exponent :math:`a` in
+            :math:`[0, 2]`. With one, each user passes on the mean of what
+            reaches them, however many interactions they have.
             (default: :obj:`1.0`)
-        popularity_exponent (float, optional): The exponent :math:`b`. The
-            higher, the less popular items of the user count.
-            (default: :obj:`0.25`)
+        popularity_exponent (float, optional): The exponent :math:`b` in
+            :math:`[0, 2]`. The higher, the less popular items of the user
+            count. (default: :obj:`0.25`)
         smoothing (float, optional): The share :math:`c` of the popularity.
             (default: :obj:`0.02`)
         item_graph_dict (dict[str, torch.Tensor], optional): Edges between
@@ -104,9 +107,11 @@ class RandomWalk(InteractionScorer):
     ) -> None:
         super().__init__(edge_index, num_users, num_items)
         self.hop_weights = _check_weights(hop_weights)
-        self.user_exponent = check_number('user_exponent', user_exponent)
+        self.user_exponent = check_number(
+            'user_exponent', user_exponent, 0.0, MAX_EXPONENT
+        )
         self.popularity_exponent = check_number(
-            'popularity_exponent', popularity_exponent
+            'popularity_exponent', popularity_exponent, 0.0, MAX_EXPONENT
         )
         self.smoothing = check_number(
             'smoothing', smoothing, 0.0, 1.0, low_open=True
@@ -138,6 +143,7 @@ class RandomWalk(InteractionScorer):
     def score(self, user_index: Tensor) -> Tensor:
         items = self.items_of(user_index)
         share = 1.0 - self.smoothing - self.item_graph_weight
+        # Mass over items moves as columns.
         out = (self.smoothing * self._popularity).expand_as(items).clone()
         mass = items
         for weight in self.hop_weights:

@@ -10,6 +10,7 @@ from diffmm_geo.ops.device import block_size
 from diffmm_geo.ops.topk.topk_scores import topk_scores
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
+    check_device,
     check_edge_index,
     check_index,
     check_int,
@@ -58,7 +59,7 @@ class Scorer(ABC):
     ) -> None:
         self.num_users = check_int('num_users', num_users)
         self.num_items = check_int('num_items', num_items)
-        self.device = torch.device('cpu') if device is None else device
+        self.device = check_device('cpu' if device is None else device)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -127,9 +127,7 @@ class Experiment:
         if model in FLOORS:
             floor = run_floor(model, self.data, self.args.device)
             val, test = (floor.result[s]['recall@20'] for s in ('val', 'test'))
-            _show(
-                f'{model}: recall@20 validation {val:.4f}, test {test:.4f}'
-            )
+            _show(f'{model}: recall@20 validation {val:.4f}, test {test:.4f}')
             return [floor]
         grid = MODELS[model].grid
         if self.args.no_tuning or not grid:
