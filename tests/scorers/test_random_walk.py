@@ -112,6 +112,21 @@ def test_users_without_interactions_get_popular_items(interactions):
     assert_close(score, popularity.log(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize('exponent', [0.25, 0.7])
+def test_rounding_errors_are_no_mass(exponent):
+    r"""Users who share their only item reach nothing."""
+    for num_users in range(2, 60):
+        edge_index = torch.zeros(2, num_users).long()
+        edge_index[0] = torch.arange(num_users)
+        walk = RandomWalk(
+            edge_index, num_users, 3, popularity_exponent=exponent
+        )
+        popularity = torch.tensor([num_users + 0.1, 0.1, 0.1])
+        expected = (popularity / popularity.sum()).log()
+        score = walk(torch.tensor([0]))[0]
+        assert_close(score, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_no_return_to_the_item_it_came_from():
     # User 0 shares item 0 with user 1, who leads to items 1 and 2.
     edge_index = torch.tensor([[0, 1, 1, 1], [0, 0, 1, 2]])
