@@ -1,4 +1,6 @@
-r"""All-ranking evaluation of user and item embeddings."""
+r"""All-ranking evaluation of embeddings and of scorers."""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -13,10 +15,16 @@ from torch_geometric.metrics import (
 )
 
 from diffmm_geo.recommender import Recommender
+from diffmm_geo.scorers import Scorer
 from diffmm_geo.sparse import CSR
-from diffmm_geo.utils.checks import check_choice, check_edge_index, check_k
+from diffmm_geo.utils.checks import (
+    check_choice,
+    check_edge_index,
+    check_k,
+    check_type,
+)
 
-__all__ = ['evaluate', 'evaluate_cold']
+__all__ = ['evaluate', 'evaluate_cold', 'evaluate_scorer']
 
 METRICS = {
     'recall': LinkPredRecall,
@@ -77,27 +85,85 @@ def evaluate(
     """
     recommender = Recommender(user_emb, item_emb, exclude_edge_index)
     k = check_k(k, recommender.num_items)
+    size, device = recommender.size, user_emb.device
+    held_out, users = _held_out(edge_label_index, size, device)
+    batches = users.split(BATCH_SIZE)
+    ranking = (recommender.recommend(batch, k) for batch in batches)
+    return _metrics(held_out, batches, ranking, k)
+
+
+@torch.no_grad()
+def evaluate_scorer(
+    scorer: Scorer,
+    edge_label_index: Tensor,
+    exclude_edge_index: Tensor | None = None,
+    k: int = 20,
+) -> dict[str, float]:
+    r"""The metrics of :func:`evaluate` for any scorer.
+
+    Args:
+        scorer (Scorer): The scorer.
+        edge_label_index (torch.Tensor): The held-out interactions, row 0
+            users, row 1 items.
+        exclude_edge_index (torch.Tensor, optional): The interactions to leave
+            out of the ranking, usually the training set.
+            (default: :obj:`None`)
+        k (int, optional): The length of the ranking. (default: :obj:`20`)
+
+    Shapes:
+        - **edge_label_index:** :math:`(2, |\mathcal{E}_{\mathrm{test}}|)`
+        - **exclude_edge_index:** :math:`(2, |\mathcal{E}|)`
+
+    Raises:
+        ValueError: If nothing is held out, indices do not fit, or :obj:`k`
+            exceeds the number of items.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.evaluation import evaluate_scorer
+        >>> from diffmm_geo.scorers import Popularity
+        >>> observed = torch.tensor([[0, 0, 1], [1, 2, 1]])
+        >>> held_out = torch.tensor([[1], [2]])
+        >>> popularity = Popularity(observed, 2, 3)
+        >>> evaluate_scorer(popularity, held_out, observed, k=1)['recall@1']
+        1.0
+    """
+    check_type('scorer', scorer, Scorer)
+    k = check_k(k, scorer.num_items)
+    held_out, users = _held_out(edge_label_index, scorer.size, scorer.device)
+    ranking = scorer.recommend(users, k, exclude_edge_index)
+    batches = users.split(BATCH_SIZE)
+    return _metrics(held_out, batches, ranking.split(BATCH_SIZE), k)
+
+
+def _held_out(
+    edge_label_index: Tensor, size: tuple[int, int], device: torch.device
+) -> tuple[CSR, Tensor]:
+    r"""The held-out items of each user, and the users who have any."""
     edge_label_index = check_edge_index(
-        'edge_label_index',
-        edge_label_index,
-        *recommender.size,
-        user_emb.device,
+        'edge_label_index', edge_label_index, *size, device
     )
     if edge_label_index.size(1) == 0:
         raise ValueError(
             "'edge_label_index' needs at least one interaction (got none)"
         )
+    held_out = CSR.from_edge_index(edge_label_index, size, coalesce=True)
+    return held_out, held_out.rowptr.diff().nonzero().view(-1)
+
+
+def _metrics(
+    held_out: CSR,
+    batches: Iterable[Tensor],
+    ranking: Iterable[Tensor],
+    k: int,
+) -> dict[str, float]:
+    r"""The metrics of the top :obj:`k` items of each batch of users."""
     metrics = LinkPredMetricCollection(
         {f'{name}@{k}': metric(k) for name, metric in METRICS.items()}
-    ).to(user_emb.device)
-    held_out = CSR.from_edge_index(
-        edge_label_index, recommender.size, coalesce=True
-    )
-    users = held_out.rowptr.diff().nonzero().view(-1)
-    for batch in users.split(BATCH_SIZE):
-        index = recommender.recommend(batch, k)
+    ).to(held_out.col.device)
+    for batch, index in zip(batches, ranking):
         # PyG's metrics take -1 for the last item of the previous user.
-        index.masked_fill_(index < 0, recommender.num_items)
+        index.masked_fill_(index < 0, held_out.size[1])
         label = held_out.take(batch)
         metrics.update(index, (label.row, label.col))
     return {name: float(value) for name, value in metrics.compute().items()}

@@ -4,7 +4,8 @@ import sys
 import pytest
 import torch
 
-from diffmm_geo.evaluation import evaluate, evaluate_cold
+from diffmm_geo.evaluation import evaluate, evaluate_cold, evaluate_scorer
+from diffmm_geo.scorers import EmbeddingScorer
 from tests.wrong_values import wrong_values
 
 MODULE = sys.modules['diffmm_geo.evaluation']
@@ -54,6 +55,42 @@ def test_agrees_with_a_loop(monkeypatch, k, batch_size):
     for nothing in (None, none):
         out = evaluate(user_emb, item_emb, label, nothing, k)
         assert out == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize('k', [1, 3, 12])
+def test_scorers_get_the_numbers_of_their_embeddings(monkeypatch, k):
+    monkeypatch.setattr(MODULE, 'BATCH_SIZE', 7)
+    user_emb, item_emb, label, exclude = random_case()
+    scorer = EmbeddingScorer(user_emb, item_emb)
+    for excluded in (None, exclude):
+        out = evaluate_scorer(scorer, label, excluded, k)
+        assert out == evaluate(user_emb, item_emb, label, excluded, k)
+    bias = torch.randn(12)
+    scorer = EmbeddingScorer(user_emb, item_emb, bias)
+    expected = reference(user_emb @ item_emb.t() + bias, label, exclude, k)
+    out = evaluate_scorer(scorer, label, exclude, k)
+    assert out == pytest.approx(expected, rel=1e-5)
+
+
+@wrong_values(
+    scorer=[torch.randn(25, 12), None],
+    k=[13, 0],
+    edge_label_index=[
+        *[torch.tensor(e) for e in ([[25], [0]], [[0], [12]])],
+        torch.ones(2, 0).long(),
+    ],
+    exclude_edge_index=[torch.tensor([[0], [-1]])],
+)
+def test_bad_input_with_a_scorer(name, value):
+    user_emb, item_emb, label, exclude = random_case()
+    args = {
+        'scorer': EmbeddingScorer(user_emb, item_emb),
+        'edge_label_index': label,
+        'exclude_edge_index': exclude,
+        'k': 5,
+    }
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        evaluate_scorer(**{**args, name: value})
 
 
 def test_duplicates_count_once():

@@ -13,7 +13,7 @@ FLOORS = (
     ('utils',),
     ('sparse',),
     ('ops',),
-    ('nn', 'evaluation', 'recommender'),
+    ('nn', 'scorers', 'evaluation', 'recommender'),
     ('datasets', 'transforms'),
     ('tasks',),
     ('training',),

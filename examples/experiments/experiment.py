@@ -4,7 +4,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import check_device, check_int
 from examples import command_line
-from examples.experiments.models import MODELS
+from examples.experiments.floor_run import FloorRun, run_floor
+from examples.experiments.models import FLOORS, MODELS
 from examples.experiments.run_store import OBSERVED, Run, RunStore
 
 METRICS = ('recall@20', 'precision@20', 'ndcg@20')
@@ -42,10 +43,12 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def add_models(parser: argparse.ArgumentParser) -> None:
+def add_models(
+    parser: argparse.ArgumentParser, choices: Sequence[str] = tuple(MODELS)
+) -> None:
     r"""The arguments of experiments that compare models."""
     parser.add_argument(
-        '--models', nargs='+', choices=MODELS, default=list(MODELS)
+        '--models', nargs='+', choices=choices, default=list(choices)
     )
     parser.add_argument(
         '--no-tuning',
@@ -117,10 +120,15 @@ class Experiment:
         r"""A run for each seed."""
         return [self.run(model, seed, **changes) for seed in self.args.seeds]
 
-    def tuned_runs(self, model: str) -> list[Run]:
+    def tuned_runs(self, model: str) -> Sequence[Run | FloorRun]:
         r"""A run for each seed, with the settings from the model's grid that
-        are best by validation on the first seed.
+        are best by validation on the first seed. A floor has one run.
         """
+        if model in FLOORS:
+            floor = run_floor(model, self.data, self.args.device)
+            val, test = (floor.result[s]['recall@20'] for s in ('val', 'test'))
+            _show(f'{model}: recall@20 validation {val:.4f}, test {test:.4f}')
+            return [floor]
         grid = MODELS[model].grid
         if self.args.no_tuning or not grid:
             return self.runs(model)

@@ -1,11 +1,22 @@
-r"""The models that experiments compare. A new one is an entry of `MODELS`."""
+r"""The models that experiments compare. A new one is an entry of `MODELS`, or
+of `FLOORS` if it needs no training.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from diffmm_geo.scorers import (
+    EASE,
+    ItemCosine,
+    Popularity,
+    RandomWalk,
+    Scorer,
+    UserCosine,
+)
 from diffmm_geo.training import (
     RECIPES,
     DiffMMTrainer,
@@ -60,4 +71,13 @@ MODELS = {
             'feature_reg_weight': (0.0, 1e-3, 1e-2, 1e-1, 1.0),
         },
     ),
+}
+
+# Computed from the interactions and the numbers of users and items.
+FLOORS: dict[str, Callable[[Tensor, int, int], Scorer]] = {
+    'Popularity': Popularity,
+    'Item cosine': ItemCosine,
+    'User cosine': UserCosine,
+    'EASE': EASE,
+    'Random walk': RandomWalk,
 }

@@ -4,7 +4,7 @@ import pytest
 
 from examples import command_line
 from examples.experiments import experiment as shared
-from examples.experiments.models import MODELS
+from examples.experiments.models import FLOORS, MODELS
 
 EXPERIMENTS = (
     'ablation',
@@ -59,11 +59,13 @@ def test_comparison_shares_runs(run_experiment, report):
     lines = trained(out)
     assert lines and not any(line.startswith('DiffMM') for line in lines)
     content, page = report('comparison-shop')
-    assert list(content['models']) == ['DiffMM', 'LightGCN', 'MF-BPR', 'VBPR']
+    names = ['DiffMM', 'LightGCN', 'MF-BPR', 'VBPR']
+    assert list(content['models']) == [*names, *FLOORS]
     for model, runs in content['models'].items():
-        grid = MODELS[model].grid
         (run,) = runs
-        assert all(run['config'][name] in grid[name] for name in grid)
+        if model in names:
+            grid = MODELS[model].grid
+            assert all(run['config'][name] in grid[name] for name in grid)
         assert (
             f'\n| {model} | {run["best_val"]["test"]["recall@20"]:.4f}' in page
         )
@@ -75,6 +77,20 @@ def test_comparison_shares_runs(run_experiment, report):
     ]
     best = content['models']['MF-BPR'][0]['best_val']['val']['recall@20']
     assert len(values) == 7 and max(values) == round(best, 4)
+
+
+def test_floors_alone(run_experiment, report):
+    models = ('--models', *FLOORS, '--seeds', 0, 1)
+    out = run_experiment('comparison', *models)
+    content, page = report('comparison-shop')
+    assert trained(out) == [] and list(content['models']) == list(FLOORS)
+    for model, (run,) in content['models'].items():
+        val, test = (run['best_val'][s]['recall@20'] for s in ('val', 'test'))
+        line = f'{model}: recall@20 validation {val:.4f}, test {test:.4f}'
+        assert line in out
+        # One run, whatever the number of seeds.
+        assert f'\n| {model} | {test:.4f} |' in page
+    assert 'Without training: Popularity, ' in page
 
 
 def test_augmentation(run_experiment, report):

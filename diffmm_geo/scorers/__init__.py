@@ -1,0 +1,27 @@
+r"""Scorers: callables from users to scores of all items, without training or
+around trained parts, to compare, evaluate and fuse.
+"""
+
+from .denoiser_scorer import DenoiserScorer
+from .ease import EASE
+from .embedding_scorer import EmbeddingScorer
+from .fused_scorer import FusedScorer
+from .interaction_scorer import InteractionScorer
+from .item_cosine import ItemCosine
+from .popularity import Popularity
+from .random_walk import RandomWalk
+from .scorer import Scorer
+from .user_cosine import UserCosine
+
+__all__ = [
+    'EASE',
+    'DenoiserScorer',
+    'EmbeddingScorer',
+    'FusedScorer',
+    'InteractionScorer',
+    'ItemCosine',
+    'Popularity',
+    'RandomWalk',
+    'Scorer',
+    'UserCosine',
+]
