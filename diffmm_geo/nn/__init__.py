@@ -5,6 +5,8 @@ from .diffusion import (
     Denoiser,
     GaussianDiffusion,
     InteractionDiffusion,
+    MaskedDiffusion,
+    MaskedInteractionDiffusion,
     ModalityDiffusion,
 )
 from .loss import CrossModalContrastiveLoss, info_nce
@@ -20,6 +22,8 @@ __all__ = [
     'DiffMM',
     'GaussianDiffusion',
     'InteractionDiffusion',
+    'MaskedDiffusion',
+    'MaskedInteractionDiffusion',
     'ModalityDiffusion',
     'MultiModalLightGCNConv',
     'info_nce',

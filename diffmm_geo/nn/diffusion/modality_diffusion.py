@@ -11,6 +11,11 @@ from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
 from diffmm_geo.nn.diffusion.hidden_sampling import sample_edges_in_hidden_size
 from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
 from diffmm_geo.nn.diffusion.list_loss import list_loss
+from diffmm_geo.nn.diffusion.masked_diffusion import MaskedDiffusion
+from diffmm_geo.nn.diffusion.masked_interaction_diffusion import (
+    MaskedInteractionDiffusion,
+)
+from diffmm_geo.nn.diffusion.masked_list_loss import masked_list_loss
 from diffmm_geo.nn.modality_name import module_name
 from diffmm_geo.nn.pretrained import Pretrained
 from diffmm_geo.sparse import CSR
@@ -29,6 +34,11 @@ from diffmm_geo.utils.checks import (
 from diffmm_geo.utils.finite import FiniteLosses
 
 T = TypeVar('T', bound='ModalityDiffusion')
+#: The diffusion process of each likelihood of an interaction.
+PROCESSES: dict[str, type[GaussianDiffusion] | type[MaskedDiffusion]] = {
+    'gaussian': GaussianDiffusion,
+    'multinomial': MaskedDiffusion,
+}
 
 
 class ModalityDiffusion(Pretrained):
@@ -36,12 +46,16 @@ class ModalityDiffusion(Pretrained):
     Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
     paper (Section 3.2). For each modality, :obj:`diffusion[modality]` is an
     :class:`~diffmm_geo.nn.InteractionDiffusion` with its own denoiser. All
-    modalities share one diffusion process.
+    modalities share one diffusion process. With a
+    :class:`~diffmm_geo.nn.MaskedDiffusion`, they are each a
+    :class:`~diffmm_geo.nn.MaskedInteractionDiffusion`, whose likelihood is
+    multinomial.
 
     Args:
         num_items (int): The number of items :math:`I`.
         modalities (list[str]): The names of the modalities.
-        diffusion (GaussianDiffusion, optional): The diffusion process.
+        diffusion (GaussianDiffusion or MaskedDiffusion, optional): The
+            diffusion process.
             (default: :class:`GaussianDiffusion` with its defaults)
         **denoiser_kwargs (optional): Additional arguments of
             :class:`~diffmm_geo.nn.Denoiser`.
@@ -66,7 +80,7 @@ class ModalityDiffusion(Pretrained):
         self,
         num_items: int,
         modalities: Sequence[str],
-        diffusion: GaussianDiffusion | None = None,
+        diffusion: GaussianDiffusion | MaskedDiffusion | None = None,
         **denoiser_kwargs: Any,
     ) -> None:
         super().__init__()
@@ -74,7 +88,8 @@ class ModalityDiffusion(Pretrained):
         self.modalities = check_modalities(modalities)
         if diffusion is None:
             diffusion = GaussianDiffusion()
-        check_type('diffusion', diffusion, GaussianDiffusion)
+        if not isinstance(diffusion, MaskedDiffusion):
+            check_type('diffusion', diffusion, GaussianDiffusion)
         self.diffusion = diffusion
         self._denoisers = ModuleDict(
             {
@@ -87,20 +102,18 @@ class ModalityDiffusion(Pretrained):
     def config(self) -> dict[str, Any]:
         denoiser = self.denoisers[self.modalities[0]]
         kind = type(self.diffusion)
-        if kind is not GaussianDiffusion:
+        names = [name for name, c in PROCESSES.items() if c is kind]
+        if not names:
+            known = [c.__name__ for c in PROCESSES.values()]
             raise ValueError(
-                f"'diffusion' needs to be a GaussianDiffusion to be saved "
+                f"'diffusion' needs to be one of {known} to be saved "
                 f'(got {kind.__name__})'
             )
         return {
             'num_items': self.num_items,
             'modalities': self.modalities,
-            'diffusion': {
-                'num_steps': self.diffusion.num_steps,
-                'noise_scale': self.diffusion.noise_scale,
-                'noise_min': self.diffusion.noise_min,
-                'noise_max': self.diffusion.noise_max,
-            },
+            'likelihood': names[0],
+            'diffusion': self.diffusion.config,
             'hidden_channels': denoiser.hidden_channels,
             'time_channels': denoiser.time_channels,
             'dropout': denoiser.dropout,
@@ -109,8 +122,11 @@ class ModalityDiffusion(Pretrained):
 
     @classmethod
     def from_config(cls: type[T], config: Mapping[str, Any]) -> T:
-        diffusion = GaussianDiffusion(**config['diffusion'])
-        return cls(**{**config, 'diffusion': diffusion})
+        config = dict(config)
+        # Earlier versions saved no other likelihood.
+        process = PROCESSES[config.pop('likelihood', 'gaussian')]
+        config['diffusion'] = process(**config['diffusion'])
+        return cls(**config)
 
     @property
     def denoisers(self) -> dict[str, Denoiser]:
@@ -122,7 +138,10 @@ class ModalityDiffusion(Pretrained):
         check_choice('modality', modality, self.modalities)
         denoiser = self._denoisers[module_name(modality)]
         assert isinstance(denoiser, Denoiser)
-        return InteractionDiffusion(self.num_items, self.diffusion, denoiser)
+        part = InteractionDiffusion
+        if isinstance(self.diffusion, MaskedDiffusion):
+            part = MaskedInteractionDiffusion
+        return part(self.num_items, self.diffusion, denoiser)
 
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters of the module."""
@@ -180,6 +199,9 @@ class ModalityDiffusion(Pretrained):
                   sample of users, drawn in proportion to their weight in the
                   loss.
 
+                With a :class:`~diffmm_geo.nn.MaskedDiffusion`,
+                :obj:`"sampled"` estimates sums over items from those of the
+                batch and a sample of others, and all other forms are the same.
                 (default: :obj:`"auto"`)
             t (torch.Tensor, optional): As in :meth:`loss`.
                 (default: :obj:`None`)
@@ -190,9 +212,10 @@ class ModalityDiffusion(Pretrained):
             - **output:** two vectors :math:`(B)`
         """
         model = self[modality]
-        return list_loss(
-            model, interactions, item_emb, modality_emb, msi_weight, form, t
-        )
+        args = interactions, item_emb, modality_emb, msi_weight, form, t
+        if isinstance(model, MaskedInteractionDiffusion):
+            return masked_list_loss(model, *args)
+        return list_loss(model, *args)
 
     def sample(
         self,
@@ -213,6 +236,7 @@ class ModalityDiffusion(Pretrained):
         sampling_steps: int = 0,
         sampling_noise: bool = False,
         candidates: Tensor | None = None,
+        exclude_observed: bool = False,
     ) -> Tensor:
         r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.sample_edges`.
         Without noise and row normalization, the process runs on hidden states.
@@ -224,6 +248,7 @@ class ModalityDiffusion(Pretrained):
             sampling_steps,
             sampling_noise,
             candidates,
+            exclude_observed,
         )
 
     def sample_edges_of(
@@ -234,6 +259,7 @@ class ModalityDiffusion(Pretrained):
         sampling_steps: int = 0,
         sampling_noise: bool = False,
         candidates: Tensor | None = None,
+        exclude_observed: bool = False,
     ) -> Tensor:
         r"""Equals :meth:`sample_edges`, but takes the distinct items of each
         user.
@@ -241,10 +267,18 @@ class ModalityDiffusion(Pretrained):
         model = self[modality]
         check_int('sampling_steps', sampling_steps, 0)
         check_bool('sampling_noise', sampling_noise)
+        check_bool('exclude_observed', exclude_observed)
         has_noise = sampling_noise or sampling_steps > 0
-        if not has_noise and not model.denoiser.normalize:
+        needs_rows = model.denoiser.normalize and not isinstance(
+            model, MaskedInteractionDiffusion
+        )
+        if not has_noise and not needs_rows:
             return sample_edges_in_hidden_size(
-                model, interactions, num_edges_per_user, candidates
+                model,
+                interactions,
+                num_edges_per_user,
+                candidates,
+                exclude_observed,
             )
         return model.sample_edges(
             torch.stack([interactions.row, interactions.col]),
@@ -253,6 +287,7 @@ class ModalityDiffusion(Pretrained):
             sampling_steps,
             sampling_noise,
             candidates,
+            exclude_observed,
         )
 
     def train_epoch(
