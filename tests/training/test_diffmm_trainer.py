@@ -17,6 +17,8 @@ class TestDiffMMTrainer(Protocol):
             'embedding_dim': 8,
             'hidden_channels': 8,
             'k': 3,
+            # Standardized, the features tell communities before training.
+            'standardize': False,
             **kwargs,
         }
         return DiffMMTrainer(

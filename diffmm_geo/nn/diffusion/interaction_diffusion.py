@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -57,6 +58,8 @@ class InteractionDiffusion(torch.nn.Module):
 
     #: The class of :obj:`diffusion`, which a subclass may replace.
     process: type[torch.nn.Module] = GaussianDiffusion
+    #: Arguments of the denoiser that differ from its own defaults.
+    denoiser_defaults: Mapping[str, Any] = {}
     diffusion: Any
 
     def __init__(
@@ -71,7 +74,8 @@ class InteractionDiffusion(torch.nn.Module):
         if diffusion is None:
             diffusion = self.process()
         if denoiser is None:
-            denoiser = Denoiser(num_items, **denoiser_kwargs)
+            kwargs = {**self.denoiser_defaults, **denoiser_kwargs}
+            denoiser = Denoiser(num_items, **kwargs)
         check_type('diffusion', diffusion, self.process)
         check_type('denoiser', denoiser, Denoiser)
         self.diffusion, self.denoiser = diffusion, denoiser

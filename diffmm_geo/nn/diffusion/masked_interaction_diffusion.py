@@ -28,7 +28,8 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
         denoiser (Denoiser, optional): The denoiser.
             (default: one with :obj:`**denoiser_kwargs`)
         **denoiser_kwargs (optional): Additional arguments of
-            :class:`~diffmm_geo.nn.Denoiser`.
+            :class:`~diffmm_geo.nn.Denoiser`. The default of :obj:`dropout` is
+            :obj:`0.0`, as masking drops interactions already.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -45,6 +46,7 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
     """
 
     process = MaskedDiffusion
+    denoiser_defaults = {'dropout': 0.0}
 
     def loss(
         self,

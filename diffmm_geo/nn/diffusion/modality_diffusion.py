@@ -11,11 +11,16 @@ from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
 from diffmm_geo.nn.diffusion.hidden_sampling import sample_edges_in_hidden_size
 from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
 from diffmm_geo.nn.diffusion.list_loss import list_loss
-from diffmm_geo.nn.diffusion.masked_diffusion import MaskedDiffusion
 from diffmm_geo.nn.diffusion.masked_interaction_diffusion import (
     MaskedInteractionDiffusion,
 )
 from diffmm_geo.nn.diffusion.masked_list_loss import masked_list_loss
+from diffmm_geo.nn.diffusion.processes import (
+    PROCESSES,
+    Process,
+    part_class,
+    process_config,
+)
 from diffmm_geo.nn.modality_name import module_name
 from diffmm_geo.nn.pretrained import Pretrained
 from diffmm_geo.sparse import CSR
@@ -29,16 +34,10 @@ from diffmm_geo.utils.checks import (
     check_modalities,
     check_number,
     check_trainable,
-    check_type,
 )
 from diffmm_geo.utils.finite import FiniteLosses
 
 T = TypeVar('T', bound='ModalityDiffusion')
-#: The diffusion process of each likelihood of an interaction.
-PROCESSES: dict[str, type[GaussianDiffusion] | type[MaskedDiffusion]] = {
-    'gaussian': GaussianDiffusion,
-    'multinomial': MaskedDiffusion,
-}
 
 
 class ModalityDiffusion(Pretrained):
@@ -80,7 +79,7 @@ class ModalityDiffusion(Pretrained):
         self,
         num_items: int,
         modalities: Sequence[str],
-        diffusion: GaussianDiffusion | MaskedDiffusion | None = None,
+        diffusion: Process | None = None,
         **denoiser_kwargs: Any,
     ) -> None:
         super().__init__()
@@ -88,12 +87,12 @@ class ModalityDiffusion(Pretrained):
         self.modalities = check_modalities(modalities)
         if diffusion is None:
             diffusion = GaussianDiffusion()
-        if not isinstance(diffusion, MaskedDiffusion):
-            check_type('diffusion', diffusion, GaussianDiffusion)
+        defaults = part_class(diffusion).denoiser_defaults
+        kwargs = {**defaults, **denoiser_kwargs}
         self.diffusion = diffusion
         self._denoisers = ModuleDict(
             {
-                module_name(m): Denoiser(num_items, **denoiser_kwargs)
+                module_name(m): Denoiser(num_items, **kwargs)
                 for m in self.modalities
             }
         )
@@ -101,19 +100,10 @@ class ModalityDiffusion(Pretrained):
     @property
     def config(self) -> dict[str, Any]:
         denoiser = self.denoisers[self.modalities[0]]
-        kind = type(self.diffusion)
-        names = [name for name, c in PROCESSES.items() if c is kind]
-        if not names:
-            known = [c.__name__ for c in PROCESSES.values()]
-            raise ValueError(
-                f"'diffusion' needs to be one of {known} to be saved "
-                f'(got {kind.__name__})'
-            )
         return {
             'num_items': self.num_items,
             'modalities': self.modalities,
-            'likelihood': names[0],
-            'diffusion': self.diffusion.config,
+            **process_config(self.diffusion),
             'hidden_channels': denoiser.hidden_channels,
             'time_channels': denoiser.time_channels,
             'dropout': denoiser.dropout,
@@ -138,9 +128,7 @@ class ModalityDiffusion(Pretrained):
         check_choice('modality', modality, self.modalities)
         denoiser = self._denoisers[module_name(modality)]
         assert isinstance(denoiser, Denoiser)
-        part = InteractionDiffusion
-        if isinstance(self.diffusion, MaskedDiffusion):
-            part = MaskedInteractionDiffusion
+        part = part_class(self.diffusion)
         return part(self.num_items, self.diffusion, denoiser)
 
     def reset_parameters(self) -> None:
