@@ -60,6 +60,8 @@ class InteractionDiffusion(torch.nn.Module):
     process: type[torch.nn.Module] = GaussianDiffusion
     #: Arguments of the denoiser that differ from its own defaults.
     denoiser_defaults: Mapping[str, Any] = {}
+    #: The default weight of the MSI term.
+    msi_weight: float = 0.1
     diffusion: Any
 
     def __init__(

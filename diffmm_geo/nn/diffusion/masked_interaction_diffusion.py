@@ -39,7 +39,7 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
         >>> from diffmm_geo.nn import MaskedInteractionDiffusion
         >>> diffusion = MaskedInteractionDiffusion(6, hidden_channels=8)
         >>> a_0 = torch.eye(3, 6)
-        >>> loss, _ = diffusion.loss(a_0, None, None, msi_weight=0)
+        >>> loss, _ = diffusion.loss(a_0)
         >>> loss.mean().backward()
         >>> diffusion.sample(a_0).exp().sum(dim=1).allclose(torch.ones(3))
         True
@@ -47,13 +47,14 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
 
     process = MaskedDiffusion
     denoiser_defaults = {'dropout': 0.0}
+    msi_weight = 0.0
 
     def loss(
         self,
         x_start: Tensor,
-        item_emb: Tensor | None,
-        modality_emb: Tensor | None,
-        msi_weight: float = 0.1,
+        item_emb: Tensor | None = None,
+        modality_emb: Tensor | None = None,
+        msi_weight: float = 0.0,
         t: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -74,12 +75,13 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
 
         Args:
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
-            item_emb (torch.Tensor): The item embeddings :math:`\mathbf{E}_i`.
-            modality_emb (torch.Tensor): The projected features
-                :math:`\mathbf{F}_m`.
+            item_emb (torch.Tensor, optional): The item embeddings
+                :math:`\mathbf{E}_i`. (default: :obj:`None`)
+            modality_emb (torch.Tensor, optional): The projected features
+                :math:`\mathbf{F}_m`. (default: :obj:`None`)
             msi_weight (float, optional): The weight of the MSI term. The
                 returned MSI term is not multiplied by this weight, but is zero
-                if the weight is zero. (default: :obj:`0.1`)
+                if the weight is zero. (default: :obj:`0.0`)
             t (torch.Tensor, optional): The step of each row.
                 (default: :obj:`None`, uniform)
             noise (torch.Tensor, optional): See

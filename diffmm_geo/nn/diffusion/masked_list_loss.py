@@ -22,7 +22,7 @@ def masked_list_loss(
     interactions: CSR,
     item_emb: Tensor,
     modality_emb: Tensor,
-    msi_weight: float = 0.1,
+    msi_weight: float = 0.0,
     form: str = 'auto',
     t: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:

@@ -142,14 +142,14 @@ class ModalityDiffusion(Pretrained):
         x_start: Tensor,
         item_emb: Tensor,
         modality_emb: Tensor,
-        msi_weight: float = 0.1,
+        msi_weight: float | None = None,
         t: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.loss`."""
-        return self[modality].loss(
-            x_start, item_emb, modality_emb, msi_weight, t, noise
-        )
+        model = self[modality]
+        msi_weight = model.msi_weight if msi_weight is None else msi_weight
+        return model.loss(x_start, item_emb, modality_emb, msi_weight, t, noise)
 
     def batch_loss(
         self,
@@ -157,7 +157,7 @@ class ModalityDiffusion(Pretrained):
         interactions: CSR,
         item_emb: Tensor,
         modality_emb: Tensor,
-        msi_weight: float = 0.1,
+        msi_weight: float | None = None,
         form: str = 'auto',
         t: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -170,7 +170,7 @@ class ModalityDiffusion(Pretrained):
             item_emb (torch.Tensor): As in :meth:`loss`.
             modality_emb (torch.Tensor): As in :meth:`loss`.
             msi_weight (float, optional): As in :meth:`loss`.
-                (default: :obj:`0.1`)
+                (default: :obj:`0.1`, or :obj:`0.0` if masked)
             form (str, optional): How to compute the products with all items.
 
                 - :obj:`"dense"`: the equations as written.
@@ -200,6 +200,7 @@ class ModalityDiffusion(Pretrained):
             - **output:** two vectors :math:`(B)`
         """
         model = self[modality]
+        msi_weight = model.msi_weight if msi_weight is None else msi_weight
         args = interactions, item_emb, modality_emb, msi_weight, form, t
         if isinstance(model, MaskedInteractionDiffusion):
             return masked_list_loss(model, *args)
@@ -284,7 +285,7 @@ class ModalityDiffusion(Pretrained):
         interactions: CSR,
         item_emb: Tensor,
         modality_emb_dict: Mapping[str, Tensor],
-        msi_weight: float = 0.1,
+        msi_weight: float | None = None,
         batch_size: int = 1024,
         form: str = 'auto',
         on_step: Callable[[], None] | None = None,
@@ -298,7 +299,7 @@ class ModalityDiffusion(Pretrained):
             modality_emb_dict (dict[str, torch.Tensor]): The projected features
                 of each modality to train.
             msi_weight (float, optional): The weight of the MSI term.
-                (default: :obj:`0.1`)
+                (default: :obj:`0.1`, or :obj:`0.0` if masked)
             batch_size (int, optional): The number of users per step.
                 (default: :obj:`1024`)
             form (str, optional): As in :meth:`batch_loss`.
@@ -313,6 +314,8 @@ class ModalityDiffusion(Pretrained):
             NonFiniteLossError: If a loss is infinite or not a number.
         """
         self.train()
+        if msi_weight is None:
+            msi_weight = part_class(self.diffusion).msi_weight
         num_users = interactions.size[0]
         total = {m: item_emb.new_zeros(()) for m in modality_emb_dict}
         order = torch.randperm(num_users, device=item_emb.device)
@@ -349,7 +352,7 @@ class ModalityDiffusion(Pretrained):
         num_epochs: int = 20,
         batch_size: int = 1024,
         lr: float = 1e-3,
-        msi_weight: float = 0.1,
+        msi_weight: float | None = None,
         progress: bool = False,
     ) -> None:
         r"""Trains the denoisers alone, without the rest of DiffMM.
@@ -368,7 +371,7 @@ class ModalityDiffusion(Pretrained):
             lr (float, optional): The learning rate of Adam.
                 (default: :obj:`1e-3`)
             msi_weight (float, optional): The weight of the MSI term.
-                (default: :obj:`0.1`)
+                (default: :obj:`0.1`, or :obj:`0.0` if masked)
             progress (bool, optional): Whether to show a progress bar.
                 (default: :obj:`False`)
         """
@@ -376,7 +379,8 @@ class ModalityDiffusion(Pretrained):
         check_int('num_epochs', num_epochs)
         check_int('batch_size', batch_size)
         lr = check_number('lr', lr, 0.0, low_open=True)
-        msi_weight = check_number('msi_weight', msi_weight, 0.0)
+        if msi_weight is not None:
+            msi_weight = check_number('msi_weight', msi_weight, 0.0)
         check_trainable('diffusion', self)
         like, num_items = next(self.parameters()), self.num_items
         check_edge_index('edge_index', edge_index, num_users, num_items)
