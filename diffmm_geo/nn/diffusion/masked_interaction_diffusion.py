@@ -5,7 +5,12 @@ from torch import Tensor
 from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
 from diffmm_geo.nn.diffusion.masked_diffusion import MaskedDiffusion
 from diffmm_geo.ops.unit_rows import unit_rows
-from diffmm_geo.utils.checks import check_equal, check_int, check_matrix
+from diffmm_geo.utils.checks import (
+    check_bool,
+    check_equal,
+    check_int,
+    check_matrix,
+)
 
 
 class MaskedInteractionDiffusion(InteractionDiffusion):
@@ -139,6 +144,7 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
         weight, num_steps = self.denoiser.item_weight, self.diffusion.num_steps
         check_matrix('x_start', x_start, None, self.num_items, like=weight)
         check_int('sampling_steps', sampling_steps, 0, num_steps)
+        check_bool('sampling_noise', sampling_noise)
         reason = 'a masked diffusion scores items in one evaluation'
         check_equal('sampling_noise', sampling_noise, False, reason)
         t, x_t = 0, x_start

@@ -205,10 +205,29 @@ def test_noise_is_not_supported(x_start):
 )
 def test_bad_loss(name, value):
     emb = torch.zeros(I, F)
-    args = {'x_start': torch.zeros(U, I), 'item_emb': emb, 'modality_emb': emb}
+    args = {
+        'x_start': torch.zeros(U, I),
+        'item_emb': emb,
+        'modality_emb': emb,
+        'msi_weight': 0.1,
+    }
     make().loss(**args)
     with pytest.raises(ValueError, match=f"'{name}'"):
         make().loss(**{**args, name: value})
+
+
+def test_msi_is_off_by_default(lists, x_start):
+    emb = torch.randn(I, F)
+    diffusion = ModalityDiffusion(
+        I, ['image'], MaskedDiffusion(), hidden_channels=5
+    )
+    assert diffusion['image'].loss(x_start)[1].equal(torch.zeros(U))
+    args = 'image', x_start, emb, emb
+    assert diffusion.loss(*args)[1].equal(torch.zeros(U))
+    assert diffusion.batch_loss('image', lists, emb, emb)[1].equal(
+        torch.zeros(U)
+    )
+    assert diffusion.loss(*args, msi_weight=0.1)[1].sum() > 0
 
 
 def test_bad_process():
