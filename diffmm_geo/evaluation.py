@@ -1,4 +1,6 @@
-r"""All-ranking evaluation of embeddings and of scorers."""
+r"""All-ranking evaluation of embeddings and of scorers, and the evaluation of
+generated interactions.
+"""
 
 from collections.abc import Iterable
 
@@ -20,11 +22,17 @@ from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_choice,
     check_edge_index,
+    check_int,
     check_k,
     check_type,
 )
 
-__all__ = ['evaluate', 'evaluate_cold', 'evaluate_scorer']
+__all__ = [
+    'evaluate',
+    'evaluate_cold',
+    'evaluate_scorer',
+    'generation_metrics',
+]
 
 METRICS = {
     'recall': LinkPredRecall,
@@ -228,3 +236,76 @@ def evaluate_cold(
     return evaluate(
         user_emb, item_emb[cold], torch.stack([user, place[item]]), k=k
     )
+
+
+@torch.no_grad()
+def generation_metrics(
+    generated: Tensor,
+    observed: Tensor,
+    edge_label_index: Tensor,
+    num_items: int,
+) -> dict[str, float]:
+    r"""What generated interactions :math:`\mathcal{G}` know, given observed
+    ones :math:`\mathcal{E}` and held-out ones :math:`\mathcal{T}`
+
+    .. math::
+        \mathrm{recall} = \frac{1}{|\mathcal{U}_{\mathcal{T}}|}
+        \sum_{u \in \mathcal{U}_{\mathcal{T}}} \frac{|\mathcal{G}_u \cap
+        \mathcal{T}_u|}{|\mathcal{T}_u|} \qquad
+        \mathrm{observed} = \frac{|\mathcal{G} \cap \mathcal{E}|}
+        {|\mathcal{G}|}
+
+    where :math:`\mathcal{U}_{\mathcal{T}}` are the users with held-out
+    interactions. Repeated interactions count once.
+
+    Args:
+        generated (torch.Tensor): The generated interactions, row 0 users, row 1
+            items.
+        observed (torch.Tensor): The observed interactions.
+        edge_label_index (torch.Tensor): The held-out interactions.
+        num_items (int): The number of items.
+
+    Shapes:
+        - **generated:** :math:`(2, |\mathcal{G}|)`
+        - **observed:** :math:`(2, |\mathcal{E}|)`
+        - **edge_label_index:** :math:`(2, |\mathcal{T}|)`
+
+    Returns:
+        :obj:`{'recall': ..., 'observed': ..., 'distinct_items': ...}`. The last
+        is the number of items with a generated interaction. Shares of nothing
+        are zero.
+
+    Raises:
+        ValueError: If shapes or indices do not fit.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.evaluation import generation_metrics
+        >>> generated = torch.tensor([[0, 0, 1, 1], [1, 2, 2, 3]])
+        >>> observed = torch.tensor([[0, 1], [2, 0]])
+        >>> held_out = torch.tensor([[0, 1], [1, 1]])
+        >>> generation_metrics(generated, observed, held_out, num_items=4)
+        {'recall': 0.5, 'observed': 0.25, 'distinct_items': 3.0}
+    """
+    check_int('num_items', num_items)
+    device = generated.device if isinstance(generated, Tensor) else None
+    edges = {
+        'generated': generated,
+        'observed': observed,
+        'edge_label_index': edge_label_index,
+    }
+    keys = []
+    for name, edge_index in edges.items():
+        user, item = check_edge_index(name, edge_index, None, num_items, device)
+        keys.append((user * num_items + item).unique())
+    made, seen, held_out = keys
+    hit = torch.isin(held_out, made).double()
+    _, row, count = (held_out // num_items).unique(
+        return_inverse=True, return_counts=True
+    )
+    share = hit / count[row]
+    return {
+        'recall': float(share.sum()) / max(1, count.numel()),
+        'observed': float(torch.isin(made, seen).sum()) / max(1, made.numel()),
+        'distinct_items': float((made % num_items).unique().numel()),
+    }

@@ -71,8 +71,14 @@ def show(record):
         for split in ('val', 'test')
         if split in record
     )
+    generated = ''.join(
+        f'; {m} edges recall {values["recall"]:.4f}, '
+        f'{values["observed"]:.0%} observed, '
+        f'{values["distinct_items"]:.0f} items'
+        for m, values in record['generated'].items()
+    )
     seconds = sum(record['seconds'].values())
-    print(f'Epoch {record["epoch"]:3d}: {metrics} ({seconds:.1f} s)')
+    print(f'Epoch {record["epoch"]:3d}: {metrics}{generated} ({seconds:.1f} s)')
 
 
 def main():

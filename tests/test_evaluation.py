@@ -4,7 +4,12 @@ import sys
 import pytest
 import torch
 
-from diffmm_geo.evaluation import evaluate, evaluate_cold, evaluate_scorer
+from diffmm_geo.evaluation import (
+    evaluate,
+    evaluate_cold,
+    evaluate_scorer,
+    generation_metrics,
+)
 from diffmm_geo.scorers import EmbeddingScorer
 from tests.wrong_values import wrong_values
 
@@ -175,3 +180,60 @@ def test_bad_cold_input(cold_case):
     before = label.clone()
     evaluate_cold(user_emb, item_emb, label, observed, 2, 'cold')
     assert label.equal(before)
+
+
+def test_generation_metrics():
+    torch.manual_seed(0)
+    made, seen, held_out = (
+        torch.stack([torch.randint(9, (n,)), torch.randint(7, (n,))])
+        for n in (40, 25, 15)
+    )
+    of = [set(zip(*x.tolist())) for x in (made, seen, held_out)]
+    users = {u for u, _ in of[2]}
+    shares = [
+        sum((u, i) in of[0] for v, i in of[2] if v == u)
+        / sum(v == u for v, _ in of[2])
+        for u in users
+    ]
+    assert generation_metrics(made, seen, held_out, 7) == pytest.approx(
+        {
+            'recall': sum(shares) / len(users),
+            'observed': len(of[0] & of[1]) / len(of[0]),
+            'distinct_items': len({i for _, i in of[0]}),
+        }
+    )
+
+
+def test_generation_metrics_agree_with_recall():
+    user_emb, item_emb = torch.randn(6, 4), torch.randn(9, 4)
+    held_out = torch.stack([torch.arange(12) % 6, torch.randperm(12) % 9])
+    top = (user_emb @ item_emb.t()).topk(3).indices
+    user = torch.arange(6).repeat_interleave(3)
+    made = torch.stack([user, top.view(-1)])
+    none = torch.empty(2, 0, dtype=torch.long)
+    recall = generation_metrics(made, none, held_out, 9)['recall']
+    expected = evaluate(user_emb, item_emb, held_out, k=3)['recall@3']
+    assert recall == pytest.approx(expected)
+
+
+def test_generation_metrics_of_nothing():
+    none = torch.empty(2, 0, dtype=torch.long)
+    assert generation_metrics(none, none, none, 4) == {
+        'recall': 0.0,
+        'observed': 0.0,
+        'distinct_items': 0.0,
+    }
+
+
+@wrong_values(
+    generated=[torch.tensor([[0], [4]]), torch.zeros(3, 1).long(), None],
+    observed=[torch.tensor([[0], [-1]]), torch.zeros(2, 1)],
+    edge_label_index=[torch.tensor([[0], [4]])],
+    num_items=[0],
+)
+def test_bad_generation(name, value):
+    edges = torch.tensor([[0], [1]])
+    names = 'generated', 'observed', 'edge_label_index'
+    args = {**dict.fromkeys(names, edges), 'num_items': 4, name: value}
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        generation_metrics(**args)

@@ -16,13 +16,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from diffmm_geo.evaluation import evaluate, evaluate_cold, evaluate_scorer
+from diffmm_geo.evaluation import (
+    evaluate,
+    evaluate_cold,
+    evaluate_scorer,
+    generation_metrics,
+)
 from diffmm_geo.nn import (
     CrossModalContrastiveLoss,
     Denoiser,
     DiffMM,
     GaussianDiffusion,
     ItemGraphLightGCN,
+    MaskedDiffusion,
+    MaskedInteractionDiffusion,
     ModalityDiffusion,
     MultiModalLightGCNConv,
     info_nce,
@@ -311,6 +318,25 @@ def cases() -> dict[str, Callable[[], Case]]:
             t=2,
             noise=x_start.clone(),
         ),
+        'MaskedDiffusion.__init__': lambda: Case(MaskedDiffusion, num_steps=5),
+        'MaskedDiffusion.q_sample': lambda: Case(
+            MaskedDiffusion().q_sample,
+            **step,
+            noise=torch.rand(2, NUM_ITEMS),
+        ),
+        'MaskedInteractionDiffusion.loss': lambda: Case(
+            MaskedInteractionDiffusion(NUM_ITEMS, hidden_channels=6).loss,
+            **step,
+            **emb,
+            msi_weight=0.1,
+            noise=torch.rand(2, NUM_ITEMS),
+        ),
+        'MaskedInteractionDiffusion.sample': lambda: Case(
+            MaskedInteractionDiffusion(NUM_ITEMS, hidden_channels=6).sample,
+            x_start=x_start,
+            sampling_steps=2,
+            sampling_noise=False,
+        ),
         'Denoiser.__init__': lambda: Case(Denoiser, **denoiser),
         'Denoiser': lambda: Case(
             Denoiser(**denoiser), x_t=x_start, t=torch.tensor([0, 3])
@@ -358,6 +384,7 @@ def cases() -> dict[str, Callable[[], Case]]:
             sampling_steps=0,
             sampling_noise=False,
             candidates=torch.tensor([0, 2, 3]),
+            exclude_observed=True,
         ),
         'DiffMM.__init__': lambda: Case(
             DiffMM,
@@ -532,6 +559,20 @@ def cases() -> dict[str, Callable[[], Case]]:
             edge_index=edges()[:, :2],
             k=2,
             candidates='cold',
+        ),
+        'generation_metrics': lambda: Case(
+            generation_metrics,
+            generated=held_out(),
+            observed=edges(),
+            edge_label_index=held_out(),
+            num_items=NUM_ITEMS,
+        ),
+        'DiffMM.fit_standardization': lambda: Case(
+            DiffMM(
+                *(NUM_USERS, NUM_ITEMS, {'image': 2, 'text': 3}, DIM),
+                standardize=True,
+            ).fit_standardization,
+            feature_dict=features(),
         ),
         'DiffMM.with_new_items': lambda: Case(
             on_model('with_new_items'),

@@ -5,6 +5,8 @@ from .diffusion import (
     Denoiser,
     GaussianDiffusion,
     InteractionDiffusion,
+    MaskedDiffusion,
+    MaskedInteractionDiffusion,
     ModalityDiffusion,
 )
 from .loss import CrossModalContrastiveLoss, info_nce, sampled_softmax_loss
@@ -21,6 +23,8 @@ __all__ = [
     'GaussianDiffusion',
     'InteractionDiffusion',
     'ItemGraphLightGCN',
+    'MaskedDiffusion',
+    'MaskedInteractionDiffusion',
     'ModalityDiffusion',
     'MultiModalLightGCNConv',
     'info_nce',

@@ -127,6 +127,12 @@ class CSR:
         size = rows.numel(), self.size[1]
         return CSR(rowptr, self.col[place + shift], size)
 
+    def filter(self, mask: Tensor) -> CSR:
+        r"""Keeps the entries where :obj:`mask`, :obj:`[E]`, is true."""
+        total = self.rowptr.new_zeros(self.nnz + 1)
+        torch.cumsum(mask, 0, out=total[1:])
+        return CSR(total[self.rowptr], self.col[mask], self.size)
+
     def distinct(self) -> tuple[CSR, Tensor]:
         r"""Removes duplicate rows. Results that depend on a row's columns
         alone then need not be computed for each row.

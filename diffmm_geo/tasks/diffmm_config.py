@@ -1,10 +1,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from diffmm_geo.nn import GaussianDiffusion, MaskedDiffusion, ModalityDiffusion
 from diffmm_geo.nn.diffusion.forms import FORMS
+from diffmm_geo.nn.diffusion.processes import PROCESSES
 from diffmm_geo.tasks.config import TrainingConfig
 from diffmm_geo.tasks.generators import GENERATORS
-from diffmm_geo.utils.checks import check_choice, check_int, check_number
+from diffmm_geo.utils.checks import (
+    check_bool,
+    check_choice,
+    check_int,
+    check_number,
+)
 
 #: What a step propagates over, see :class:`DiffMMConfig`.
 BATCHINGS = ('full', 'neighbor')
@@ -28,10 +36,20 @@ class DiffMMConfig(TrainingConfig):
             (default: :obj:`"main"`)
         keep_rate (float, optional): The probability of keeping an entry of a
             generated graph in training. (default: :obj:`0.5`)
+        likelihood (str, optional): The likelihood of the diffusion:
+            :obj:`"gaussian"`, as in the paper, or :obj:`"multinomial"`, with a
+            :class:`~diffmm_geo.nn.MaskedDiffusion` of :obj:`num_steps` steps,
+            which masks interactions in place of noise and :obj:`dropout`.
+            (default: :obj:`"gaussian"`)
+        standardize (bool, optional): Whether the model standardizes the
+            features; see :class:`~diffmm_geo.nn.DiffMM`.
+            (default: :obj:`True`)
         msi_weight (float, optional): The weight of the MSI term.
             (default: :obj:`0.1`)
         num_edges_per_user (int, optional): The number of interactions to
             generate for each user and modality. (default: :obj:`1`)
+        exclude_observed (bool, optional): Whether to generate only interactions
+            that are not observed. (default: :obj:`False`)
         diffusion_form (str, optional): How to compute the denoisers' products
             with all items in training; see
             :meth:`~diffmm_geo.nn.ModalityDiffusion.batch_loss`.
@@ -67,8 +85,11 @@ class DiffMMConfig(TrainingConfig):
     temperature: float = 0.5
     anchor: str = 'main'
     keep_rate: float = 0.5
+    likelihood: str = 'gaussian'
+    standardize: bool = True
     msi_weight: float = 0.1
     num_edges_per_user: int = 1
+    exclude_observed: bool = False
     diffusion_form: str = 'auto'
     diffusion_batch_size: int | None = None
     num_candidates: int | None = None
@@ -94,8 +115,11 @@ class DiffMMConfig(TrainingConfig):
         check_number('diffusion_lr', self.diffusion_lr, 0.0, low_open=True)
         check_number('ssl_weight', self.ssl_weight, 0.0)
         check_number('keep_rate', self.keep_rate, 0.0, 1.0, low_open=True)
+        check_choice('likelihood', self.likelihood, PROCESSES)
+        check_bool('standardize', self.standardize)
         check_number('msi_weight', self.msi_weight, 0.0)
         check_int('num_edges_per_user', self.num_edges_per_user)
+        check_bool('exclude_observed', self.exclude_observed)
         check_choice('diffusion_form', self.diffusion_form, FORMS)
         check_choice('generator', self.generator, GENERATORS)
         for name in (
@@ -127,3 +151,22 @@ class DiffMMConfig(TrainingConfig):
                 "'cuda_graphs' needs batching='full', whose steps are all of "
                 "one size (got batching='neighbor')"
             )
+
+
+def make_diffusion(
+    config: DiffMMConfig, num_items: int, modalities: Sequence[str]
+) -> ModalityDiffusion:
+    r"""The denoisers that the settings describe."""
+    c = config
+    process: GaussianDiffusion | MaskedDiffusion
+    kwargs: dict[str, Any] = {
+        'hidden_channels': c.hidden_channels,
+        'time_channels': c.time_channels,
+    }
+    if c.likelihood == 'multinomial':
+        process = MaskedDiffusion(c.num_steps)
+    else:
+        noise = c.noise_scale, c.noise_min, c.noise_max
+        process = GaussianDiffusion(c.num_steps, *noise)
+        kwargs['dropout'] = c.dropout
+    return ModalityDiffusion(num_items, modalities, process, **kwargs)

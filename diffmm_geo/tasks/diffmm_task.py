@@ -10,11 +10,13 @@ from torch.optim import Optimizer, SparseAdam
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
-from diffmm_geo.nn import DiffMM, GaussianDiffusion, ModalityDiffusion
+from diffmm_geo.evaluation import generation_metrics
+from diffmm_geo.nn import DiffMM, ModalityDiffusion
 from diffmm_geo.nn.models.projection import HALF
 from diffmm_geo.sparse import CSR, BipartiteAdj
 from diffmm_geo.tasks.denoiser_ranks import train_on_ranks
-from diffmm_geo.tasks.diffmm_config import DiffMMConfig
+from diffmm_geo.tasks.denoiser_recall import warn_below_popularity
+from diffmm_geo.tasks.diffmm_config import DiffMMConfig, make_diffusion
 from diffmm_geo.tasks.generators import diffusion_edges, random_edges
 from diffmm_geo.tasks.neighbor_batches import (
     NeighborBatch,
@@ -93,6 +95,7 @@ class DiffMMTask(Task):
             data[self.edge_type[2]], self.num_items, modalities
         )
         self._check_parts(model, diffusion)
+        is_new = model is None
         self.model = model or DiffMM(
             self.num_users,
             self.num_items,
@@ -103,16 +106,10 @@ class DiffMMTask(Task):
             c.residual_weight,
             c.projection,
             self.edge_type,
+            c.standardize,
         )
-        self.diffusion = diffusion or ModalityDiffusion(
-            self.num_items,
-            list(features),
-            GaussianDiffusion(
-                c.num_steps, c.noise_scale, c.noise_min, c.noise_max
-            ),
-            hidden_channels=c.hidden_channels,
-            time_channels=c.time_channels,
-            dropout=c.dropout,
+        self.diffusion = diffusion or make_diffusion(
+            c, self.num_items, list(features)
         )
         self.model.to(self.device)
         self.diffusion.to(self.device)
@@ -122,6 +119,8 @@ class DiffMMTask(Task):
             m: x.to(self.device if x.dtype in HALF else weight)
             for m, x in features.items()
         }
+        if is_new:
+            self.model.fit_standardization(self.feature_dict)
         if c.batching == 'neighbor':
             check_neighbors(c.num_neighbors, self.model.num_layers)
         self.reset_optimizers()
@@ -293,6 +292,7 @@ class DiffMMTask(Task):
                     k,
                     c.num_generated_from,
                     self.ranks,
+                    c.exclude_observed,
                 )
         return {
             self.model.conv.generated_edge_type(m): generated[m]
@@ -371,6 +371,30 @@ class DiffMMTask(Task):
             ),
             **subgraph,
         )
+
+    def metrics(self) -> dict[str, Any]:
+        r"""The :func:`~diffmm_geo.evaluation.generation_metrics` on validation
+        of the generated graph of each modality, as :obj:`"generated"`.
+        """
+        generated = {
+            m: self.edge_index_dict.get(self.model.conv.generated_edge_type(m))
+            for m in self.model.modalities
+        }
+        observed, held_out = self.edge_index, self.edge_label_index['val']
+        return {
+            'generated': {
+                m: generation_metrics(x, observed, held_out, self.num_items)
+                for m, x in generated.items()
+                if x is not None
+            }
+        }
+
+    def end_fit(self) -> None:
+        r"""Warns of denoisers that know less than popularity."""
+        if self.config.generator == 'diffusion':
+            held_out = self.edge_label_index['val']
+            args = self.diffusion, self.interactions, held_out, self.config.k
+            warn_below_popularity(*args)
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Tensor, Tensor]:

@@ -19,10 +19,11 @@ def diffusion_edges(
     k: int,
     num_candidates: int | None = None,
     ranks: Ranks | None = None,
+    exclude_observed: bool = False,
 ) -> dict[str, Tensor]:
     r"""The :obj:`k` items per user that each denoiser scores highest, out of
-    :obj:`num_candidates` random items if given. Each rank generates for its
-    share of users.
+    :obj:`num_candidates` random items if given, and of the unobserved ones with
+    :obj:`exclude_observed`. Each rank generates for its share of users.
     """
     ranks = ranks or Ranks()
     num_users, device = interactions.size[0], interactions.col.device
@@ -37,16 +38,35 @@ def diffusion_edges(
     out = {}
     for m in diffusion.modalities:
         edge_index = diffusion.sample_edges_of(
-            m, interactions, k, candidates=candidates
+            m,
+            interactions,
+            k,
+            candidates=candidates,
+            exclude_observed=exclude_observed,
         )
         if ranks.size > 1:
-            items = users.new_zeros(num_users, k)
-            items[own] = edge_index[1].view(-1, k)
-            edge_index = torch.stack(
-                [users.repeat_interleave(k), ranks.sum_(items).view(-1)]
-            )
+            edge_index = _joined(edge_index, ranks, own.start, num_users, k)
         out[m] = edge_index
     return out
+
+
+def _joined(
+    edge_index: Tensor, ranks: Ranks, first: int, num_users: int, k: int
+) -> Tensor:
+    r"""The edges of all ranks, of which each has at most :obj:`k` for each of
+    its users, the first of whom is :obj:`first`.
+    """
+    user, item = edge_index
+    _, row, count = user.unique_consecutive(
+        return_inverse=True, return_counts=True
+    )
+    place = torch.arange(user.numel(), device=user.device)
+    place = place - (count.cumsum(0) - count)[row]
+    items = user.new_zeros(num_users, k)
+    items[user + first, place] = item + 1  # Zeros are no items.
+    items = ranks.sum_(items)
+    user, place = items.nonzero().t()
+    return torch.stack([user, items[user, place] - 1])
 
 
 def random_edges(

@@ -254,6 +254,15 @@ class Task(Module, ABC):
         products are scores.
         """
 
+    def metrics(self) -> dict[str, Any]:
+        r"""Metrics of the epoch besides those of :meth:`embeddings`, by group
+        and name, for its record.
+        """
+        return {}
+
+    def end_fit(self) -> None:  # noqa: B027 (there may be nothing to do)
+        r"""Called when training is over, with the weights of the best epoch."""
+
     def get_state(self) -> dict[str, Any]:
         r"""Returns the state on which :meth:`embeddings` depends."""
         return {'model': self.model.state_dict()}

@@ -165,6 +165,9 @@ class DiffMMLightning(LightningModule):
     def on_train_epoch_end(self) -> None:
         self._finite.check()
 
+    def on_fit_end(self) -> None:
+        self.task.end_fit()
+
     def val_dataloader(self) -> _Loader:
         return _Loader(1, lambda: [self.task.edge_label_index['val']])
 
@@ -181,6 +184,9 @@ class DiffMMLightning(LightningModule):
         observed, k = self.task.edge_index, self.config.k
         split = 'test' if self.trainer.testing else 'val'
         self._log(split, evaluate(user, item, batch, observed, k))
+        if split == 'val':
+            for m, metrics in self.task.metrics()['generated'].items():
+                self._log(f'generated/{m}', metrics)
 
     test_step = validation_step
 

@@ -7,10 +7,13 @@ from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 #: The settings of the paper's authors by the name of a data set, and the
 #: library's own under ``'default'``.
 RECIPES: dict[str, DiffMMConfig] = {
-    'tiktok': DiffMMConfig(num_epochs=50, patience=50, reg_weight=1e-4),
+    'tiktok': DiffMMConfig(
+        num_epochs=50, patience=50, standardize=False, reg_weight=1e-4
+    ),
     'amazon-baby': DiffMMConfig(
         num_epochs=50,
         patience=50,
+        standardize=False,
         reg_weight=1e-5,
         ssl_weight=1e-1,
         keep_rate=1.0,
@@ -21,6 +24,7 @@ RECIPES: dict[str, DiffMMConfig] = {
     'amazon-sports': DiffMMConfig(
         num_epochs=50,
         patience=50,
+        standardize=False,
         reg_weight=1e-6,
         ssl_weight=1e-2,
         temperature=0.1,

@@ -55,7 +55,8 @@ class Trainer:
     Attributes:
         config, model, ranks: Those of the task.
         history (list[dict]): For each epoch, its number, mean losses, metrics
-            on :obj:`'val'` and :obj:`'test'`, and seconds by phase.
+            on :obj:`'val'` and :obj:`'test'`, metrics of the task, and seconds
+            by phase.
         best_val (dict): The record of the epoch with the highest validation
             Recall. Report this record.
         best_test (dict): The record of the epoch with the highest test
@@ -290,6 +291,8 @@ class Trainer:
         finally:
             if best is not None:
                 self.load_state_dict(best)
+        if self.ranks.is_first:
+            self.task.end_fit()
         return self.history
 
     def _write_checkpoint(
@@ -339,10 +342,12 @@ class Trainer:
                 split: self._metrics(*embeddings, index)
                 for split, index in self.edge_label_index.items()
             }
+            generated = self.task.metrics()
         return {
             'epoch': number,
             'loss': losses,
             **metrics,
+            **generated,
             'seconds': dict(self.task.seconds),
         }
 

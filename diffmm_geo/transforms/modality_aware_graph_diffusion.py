@@ -48,6 +48,8 @@ class ModalityAwareGraphDiffusion(BaseTransform):
             reverse process. (default: :obj:`0`)
         sampling_noise (bool, optional): Whether to add posterior noise.
             (default: :obj:`False`)
+        exclude_observed (bool, optional): Whether to generate only interactions
+            that are not observed. (default: :obj:`False`)
 
     Raises:
         ValueError: If an argument is out of range, or the graph does not fit
@@ -80,6 +82,7 @@ class ModalityAwareGraphDiffusion(BaseTransform):
         num_edges_per_user: int = 1,
         sampling_steps: int = 0,
         sampling_noise: bool = False,
+        exclude_observed: bool = False,
     ) -> None:
         check_type('diffusion', diffusion, ModalityDiffusion)
         self.diffusion = diffusion
@@ -89,6 +92,7 @@ class ModalityAwareGraphDiffusion(BaseTransform):
         )
         self.sampling_steps = check_int('sampling_steps', sampling_steps, 0)
         self.sampling_noise = check_bool('sampling_noise', sampling_noise)
+        self.exclude_observed = check_bool('exclude_observed', exclude_observed)
 
     def fit(
         self,
@@ -110,7 +114,7 @@ class ModalityAwareGraphDiffusion(BaseTransform):
             modality_emb_dict (dict[str, torch.Tensor], optional): The
                 projected features :math:`\mathbf{F}_m` of each modality.
                 (default: :obj:`None`, the ridge regression of the item
-                embeddings on the features)
+                embeddings on the standardized features)
             embedding_dim (int, optional): The size of the default embeddings.
                 (default: :obj:`64`)
             **kwargs (optional): Additional arguments of
@@ -160,6 +164,7 @@ class ModalityAwareGraphDiffusion(BaseTransform):
                 self.num_edges_per_user,
                 self.sampling_steps,
                 self.sampling_noise,
+                exclude_observed=self.exclude_observed,
             )
             user, _, item = self.edge_type
             data[user, f'denoised_{m}', item].edge_index = generated.to(

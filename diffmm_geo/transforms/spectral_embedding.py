@@ -3,6 +3,8 @@ r"""Item embeddings without training."""
 import torch
 from torch import Tensor
 
+from diffmm_geo.utils.features import center_and_scale
+
 
 def spectral_embedding(
     edge_index: Tensor, num_users: int, num_items: int, embedding_dim: int
@@ -25,12 +27,14 @@ def spectral_embedding(
 
 
 def ridge_regression(x: Tensor, target: Tensor) -> Tensor:
-    r"""Predicts targets :math:`(N, F)` from features :math:`(N, C)`."""
-    # Single precision (at least) and unit scale keep squares finite.
+    r"""Predicts targets :math:`(N, F)` from features :math:`(N, C)`, whose
+    shift and scale do not matter.
+    """
+    mean, scale = center_and_scale(x)
+    x = x.to(torch.promote_types(x.dtype, torch.float))
+    x = (x - mean.to(x)) / scale.to(x)
     dtype = torch.promote_types(target.dtype, torch.float)
     x, target = x.to(dtype), target.to(dtype)
-    x = x / x.abs().amax().clamp(min=torch.finfo(x.dtype).tiny)
-    x = x - x.mean(dim=0)
     gram = x.t() @ x
     gram.diagonal().add_(1e-2 * gram.diagonal().mean().clamp(min=1e-6))
     solution: Tensor = torch.linalg.solve(gram, x.t() @ target)

@@ -1,9 +1,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from diffmm_geo.utils.checks import check_matrix, check_modalities, check_values
+
+# Elements per block in double precision: 32 MiB.
+BLOCK_SIZE = 2**22
+# A smaller share of the root mean square is the rounding of a constant.
+MIN_SPREAD = 1e-6
 
 
 def modality_features(
@@ -35,3 +41,26 @@ def modality_features(
         x = x.detach() if x.requires_grad else x
         features[m] = check_values(name, x)
     return features
+
+
+@torch.no_grad()
+def center_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The mean of each channel, and the root mean square of what remains
+    without it, over all channels, in double precision. The scale of constant
+    features is that of the mean itself, and :obj:`1` for zeros.
+
+    Shapes:
+        - **x:** :math:`(N, C)`, of any type, such as half precision in a file
+        - **output:** :math:`(C)` and a scalar
+    """
+    height = max(1, BLOCK_SIZE // max(1, x.size(1)))
+    mean = sum(block.double().sum(dim=0) for block in x.split(height))
+    mean = torch.as_tensor(mean) / max(1, x.size(0))
+    square = sum(
+        (block.double() - mean).square().sum() for block in x.split(height)
+    )
+    scale = (torch.as_tensor(square) / max(1, x.numel())).sqrt()
+    size = mean.square().mean().sqrt()
+    scale = torch.where(scale > MIN_SPREAD * size, scale, size)
+    tiny = torch.finfo(torch.float).tiny
+    return mean, torch.where(scale > tiny, scale, torch.ones_like(scale))

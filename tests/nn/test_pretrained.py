@@ -8,6 +8,7 @@ from diffmm_geo.nn import (
     DiffMM,
     GaussianDiffusion,
     ItemGraphLightGCN,
+    MaskedDiffusion,
     ModalityDiffusion,
 )
 from diffmm_geo.nn import pretrained as module
@@ -32,6 +33,9 @@ MODULES = {
         num_layers=2,
         edge_type=('customer', 'buys', 'product'),
     ),
+    'DiffMM of standardized features': lambda: DiffMM(
+        *(5, 7, {'image': 3, 'text': 2}, 4), standardize=True
+    ),
     'ModalityDiffusion': lambda: ModalityDiffusion(
         7,
         ['text.bert', 'image'],
@@ -40,6 +44,9 @@ MODULES = {
         time_channels=5,
         dropout=0.2,
         normalize=True,
+    ),
+    'Masked ModalityDiffusion': lambda: ModalityDiffusion(
+        7, ['image'], MaskedDiffusion(3), hidden_channels=4
     ),
 }
 
@@ -78,6 +85,17 @@ def test_config_is_what_constructs(saved):
     built = type(saved).from_config(config)
     assert built.config == saved.config
     built.load_state_dict(saved.state_dict())
+
+
+def test_likelihood_of_earlier_saves():
+    module = MODULES['ModalityDiffusion']()
+    config = module.config
+    assert config.pop('likelihood') == 'gaussian'
+    assert ModalityDiffusion.from_config(config).config == module.config
+    masked = MODULES['Masked ModalityDiffusion']()
+    assert type(type(masked).from_config(masked.config).diffusion) is (
+        MaskedDiffusion
+    )
 
 
 def test_saving_again_replaces(saved, tmp_path):

@@ -1,10 +1,12 @@
 import math
+import warnings
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from diffmm_geo.nn import DiffMM, ModalityDiffusion
+from diffmm_geo.evaluation import generation_metrics
+from diffmm_geo.nn import DiffMM, MaskedDiffusion, ModalityDiffusion
 from diffmm_geo.training import RECIPES, DiffMMConfig, DiffMMTrainer
 from tests.tasks.task_protocol import OBSERVED, Protocol, weights_of
 from tests.wrong_values import wrong_values
@@ -17,6 +19,8 @@ class TestDiffMMTrainer(Protocol):
             'embedding_dim': 8,
             'hidden_channels': 8,
             'k': 3,
+            # Standardized, the features tell communities before training.
+            'standardize': False,
             **kwargs,
         }
         return DiffMMTrainer(
@@ -53,6 +57,97 @@ class TestDiffMMTrainer(Protocol):
         ]
         out = trainer.model(trainer.feature_dict, trainer.edge_index_dict)
         assert_close(trainer.embeddings(), (out['user'], out['item']))
+
+    def test_generation_is_measured(self, planted):
+        data = planted()
+        trainer, records = self.make(data, num_epochs=2), []
+
+        def check(record):
+            records.append(record['generated'])
+            for m in ('image', 'text'):
+                assert record['generated'][m] == generation_metrics(
+                    trainer.edge_index_dict['user', f'denoised_{m}', 'item'],
+                    data[OBSERVED].edge_index,
+                    data[OBSERVED].val_edge_label_index,
+                    24,
+                )
+
+        trainer.fit(callback=check)
+        assert list(records[0]) == ['image', 'text']
+        assert records == [r['generated'] for r in trainer.history]
+
+    def test_warns_once_of_bad_denoisers(self, planted):
+        trainer = self.make(planted(), num_epochs=3, diffusion_lr=1e-9)
+        for denoiser in trainer.diffusion.denoisers.values():
+            with torch.no_grad():
+                denoiser.lin_out.bias[:3] = 9.0
+        with pytest.warns(UserWarning, match='worse than popularity') as seen:
+            trainer.fit()
+        messages = [str(w.message) for w in seen]
+        assert sum('worse than popularity' in x for x in messages) == 1
+
+    @pytest.mark.parametrize('exclude_observed', [False, True])
+    def test_observed_items(self, planted, exclude_observed):
+        trainer = self.make(
+            planted(),
+            num_epochs=1,
+            num_edges_per_user=4,
+            exclude_observed=exclude_observed,
+        )
+        record = trainer.fit()[0]
+        for m in ('image', 'text'):
+            share = record['generated'][m]['observed']
+            assert (share == 0) == exclude_observed
+
+    def test_multinomial_denoisers_know_communities(self, planted):
+        trainer = self.make(
+            planted(),
+            num_epochs=15,
+            lr=1e-9,
+            diffusion_lr=1e-2,
+            diffusion_batch_size=4,
+            likelihood='multinomial',
+            exclude_observed=True,
+            num_edges_per_user=3,
+        )
+        assert type(trainer.diffusion.diffusion) is MaskedDiffusion
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # The best epoch is the first.
+            record = trainer.fit()[-1]
+        # Three of six items of a community are left, one of them held out.
+        for m in ('image', 'text'):
+            assert record['generated'][m]['recall'] > 0.9
+
+    @pytest.mark.parametrize('projection', ['linear', 'leaky_xavier'])
+    def test_scale_and_shift_of_features_do_not_matter(
+        self, planted, projection
+    ):
+        def run(change):
+            data = planted()
+            data['item'].x_image = change(data['item'].x_image)
+            trainer = self.make(
+                data,
+                num_epochs=3,
+                standardize=True,
+                projection=projection,
+                msi_weight=10.0,
+            )
+            trainer.fit()
+            return trainer.edge_index_dict, trainer.embeddings()
+
+        graphs, embeddings = run(lambda x: x)
+        for change in (
+            lambda x: 1000 * x,
+            lambda x: x + 5,
+            lambda x: 1000 * x.double() - 3e4,
+        ):
+            others, other_embeddings = run(change)
+            for edge_type, edge_index in graphs.items():
+                assert others[edge_type].equal(edge_index)
+            assert_close(other_embeddings, embeddings, rtol=1e-2, atol=1e-4)
+        graphs, embeddings = run(lambda x: torch.full_like(x, 0.1))
+        assert all(x.isfinite().all() for x in embeddings)
+        assert len(graphs) == 3
 
     @pytest.mark.parametrize(
         'settings',
@@ -183,6 +278,9 @@ class TestDiffMMTrainer(Protocol):
     msi_weight=[math.nan],
     num_edges_per_user=[0],
     batching=['mini'],
+    likelihood=['poisson', None],
+    standardize=[1],
+    exclude_observed=['yes'],
     num_neighbors=[(5, 0, 5), 5, '555'],
 )
 def test_bad_config(name, value):
@@ -206,6 +304,8 @@ def test_recipes():
         recipe = RECIPES[name]
         shared = (recipe.num_epochs, recipe.embedding_dim, recipe.num_steps)
         assert shared == (50, 64, 5)
+        paper = recipe.likelihood, recipe.standardize, recipe.exclude_observed
+        assert paper == ('gaussian', False, False)
     assert RECIPES['tiktok'].anchor == 'main'
     assert RECIPES['amazon-baby'].projection == 'leaky_xavier'
     assert RECIPES['amazon-sports'].temperature == 0.1

@@ -25,6 +25,8 @@ SMALL = {
     'hidden_channels': 8,
     'k': 3,
     'num_epochs': 1000,
+    # Standardized, the features tell communities before training.
+    'standardize': False,
 }
 
 

@@ -3,7 +3,7 @@ import torch
 import torch_geometric.transforms as T
 from torch_geometric.data import HeteroData
 
-from diffmm_geo.nn import ModalityDiffusion
+from diffmm_geo.nn import MaskedDiffusion, ModalityDiffusion
 from diffmm_geo.transforms import ModalityAwareGraphDiffusion
 from tests.wrong_values import wrong_values
 
@@ -42,6 +42,55 @@ def test_transform(planted, options):
         assert actual.equal(expected)
     out.validate()
     assert data.edge_types == [OBSERVED]
+
+
+def test_scale_and_shift_of_features_do_not_matter(planted):
+    def run(change):
+        data = planted()
+        data['item'].x_text = change(data['item'].x_text)
+        torch.manual_seed(0)
+        transform = make(num_edges_per_user=2)
+        data = transform.fit(data, msi_weight=10.0, **FIT)(data)
+        return [
+            data['user', f'denoised_{m}', 'item'].edge_index
+            for m in ('image', 'text')
+        ]
+
+    expected = run(lambda x: x)
+    for change in (
+        lambda x: 1000 * x,
+        lambda x: x + 5,
+        lambda x: 1e-3 * x - 2,
+        lambda x: 100 * x.double() + 1e5,
+    ):
+        for out, edge_index in zip(run(change), expected):
+            assert out.equal(edge_index)
+    for edge_index in run(torch.ones_like):
+        assert edge_index.size() == (2, 64)
+
+
+def test_observed_items_are_not_generated(planted):
+    data = planted()
+    observed = set(zip(*data[OBSERVED].edge_index.tolist()))
+    data = make(num_edges_per_user=24, exclude_observed=True)(data)
+    for m in ('image', 'text'):
+        edge_index = data['user', f'denoised_{m}', 'item'].edge_index
+        assert edge_index.size(1) == 32 * 24 - len(observed)
+        assert not observed & set(zip(*edge_index.tolist()))
+
+
+def test_masked_diffusion(planted):
+    torch.manual_seed(0)
+    diffusion = ModalityDiffusion(
+        24, ['image', 'text'], MaskedDiffusion(), hidden_channels=16
+    )
+    transform = ModalityAwareGraphDiffusion(
+        diffusion, num_edges_per_user=3, exclude_observed=True
+    )
+    data = planted()
+    data = transform.fit(data, num_epochs=40, batch_size=8, lr=1e-2)(data)
+    user, item = data['user', 'denoised_text', 'item'].edge_index
+    assert ((user - item) % 4 == 0).float().mean() > 0.95
 
 
 def test_functional_name(planted):
@@ -181,7 +230,10 @@ def test_fit_needs_features(planted):
 
 
 @wrong_values(
-    edge_type=['interacts'], num_edges_per_user=[0, 25], sampling_steps=[-1]
+    edge_type=['interacts'],
+    num_edges_per_user=[0, 25],
+    sampling_steps=[-1],
+    exclude_observed=[1],
 )
 def test_bad_arguments(name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):

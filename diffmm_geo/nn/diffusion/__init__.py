@@ -4,6 +4,8 @@ from .denoiser import Denoiser
 from .forms import FORMS
 from .gaussian_diffusion import GaussianDiffusion
 from .interaction_diffusion import InteractionDiffusion
+from .masked_diffusion import MaskedDiffusion
+from .masked_interaction_diffusion import MaskedInteractionDiffusion
 from .modality_diffusion import ModalityDiffusion
 
 __all__ = [
@@ -11,5 +13,7 @@ __all__ = [
     'Denoiser',
     'GaussianDiffusion',
     'InteractionDiffusion',
+    'MaskedDiffusion',
+    'MaskedInteractionDiffusion',
     'ModalityDiffusion',
 ]

@@ -1,3 +1,5 @@
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -90,6 +92,12 @@ class GaussianDiffusion(torch.nn.Module):
 
         for name, value in self._schedule().items():
             self.register_buffer(name, value.to(torch.get_default_dtype()))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        r"""The constructor arguments."""
+        names = 'num_steps', 'noise_scale', 'noise_min', 'noise_max'
+        return {name: getattr(self, name) for name in names}
 
     def _schedule(self) -> dict[str, Tensor]:
         alpha_bar = 1 - torch.linspace(

@@ -1,11 +1,18 @@
 r"""Sampling in the hidden layer, without rows of all items."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from diffmm_geo.nn.diffusion.denoiser import Denoiser
 from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
-from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
+from diffmm_geo.nn.diffusion.interaction_diffusion import (
+    InteractionDiffusion,
+    generated_edges,
+)
+from diffmm_geo.nn.diffusion.masked_diffusion import MaskedDiffusion
+from diffmm_geo.nn.diffusion.masked_list_loss import unit_values
 from diffmm_geo.ops import topk_items
 from diffmm_geo.ops.bag import bag
 from diffmm_geo.ops.device import block_size
@@ -74,15 +81,33 @@ class HiddenReverse:
         return self.denoiser.last_hidden(y)
 
 
+def hidden_sampler(model: InteractionDiffusion) -> Callable[[CSR], Tensor]:
+    r"""Equals :meth:`InteractionDiffusion.sample` without noise, up to its last
+    layer, from lists of interactions.
+    """
+    denoiser = model.denoiser
+    weight = denoiser.item_weight
+    if isinstance(model.diffusion, MaskedDiffusion):
+        # A logarithm of a softmax sorts items as its logits do.
+        t = torch.zeros(1, dtype=torch.long, device=weight.device)
+        return lambda lists: denoiser.hidden(
+            bag(lists, weight, unit_values(lists, weight.dtype)), t
+        )
+    reverse = HiddenReverse(model.diffusion, denoiser)
+    return lambda lists: reverse(bag(lists, weight))
+
+
 @torch.no_grad()
 def sample_edges_in_hidden_size(
     model: InteractionDiffusion,
     interactions: CSR,
     num_edges_per_user: int = 1,
     candidates: Tensor | None = None,
+    exclude_observed: bool = False,
 ) -> Tensor:
-    r"""Equals :meth:`InteractionDiffusion.sample_edges` without noise and row
-    normalization. Users with the same items share one computation.
+    r"""Equals :meth:`InteractionDiffusion.sample_edges` without noise and, for
+    a Gaussian process, row normalization. Users with the same items share one
+    computation.
     """
     denoiser, lin = model.denoiser, model.denoiser.lin_out
     dtype = compute_dtype(lin.weight)
@@ -94,15 +119,26 @@ def sample_edges_in_hidden_size(
         weight, bias = weight[candidates], bias[candidates]
     k = check_k(num_edges_per_user, weight.size(0), 'num_edges_per_user')
 
-    reverse = HiddenReverse(model.diffusion, denoiser)
+    last_hidden = hidden_sampler(model)
     lists, row = interactions.distinct()
     width = max(denoiser.hidden_channels)
     height = max(1, block_size(BLOCK_SIZE, weight.device) // width)
     item = lists.col.new_empty(lists.size[0], k)
     for rows, block in lists.blocks(height):
-        h = reverse(bag(block, denoiser.item_weight))
-        item[rows] = topk_items(h, weight, k, bias)
+        h = last_hidden(block)
+        exclude = _among(block, candidates) if exclude_observed else None
+        item[rows] = topk_items(h, weight, k, bias, exclude)
     if candidates is not None:
-        item = candidates[item]
-    user = torch.arange(interactions.size[0], device=item.device)
-    return torch.stack([user.repeat_interleave(k), item[row].view(-1)])
+        item = torch.where(item < 0, item, candidates[item])
+    return generated_edges(item[row])
+
+
+def _among(lists: CSR, candidates: Tensor | None) -> CSR:
+    r"""The lists of items as lists of places among candidates."""
+    if candidates is None:
+        return lists
+    num_candidates = candidates.numel()
+    place = lists.col.new_full((lists.size[1],), -1)
+    place[candidates] = torch.arange(num_candidates, device=place.device)
+    out = lists.filter(place[lists.col] >= 0)
+    return CSR(out.rowptr, place[out.col], (out.size[0], num_candidates))

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -55,20 +56,29 @@ class InteractionDiffusion(torch.nn.Module):
         torch.Size([3, 6])
     """
 
+    #: The class of :obj:`diffusion`, which a subclass may replace.
+    process: type[torch.nn.Module] = GaussianDiffusion
+    #: Arguments of the denoiser that differ from its own defaults.
+    denoiser_defaults: Mapping[str, Any] = {}
+    #: The default weight of the MSI term.
+    msi_weight: float = 0.1
+    diffusion: Any
+
     def __init__(
         self,
         num_items: int,
-        diffusion: GaussianDiffusion | None = None,
+        diffusion: torch.nn.Module | None = None,
         denoiser: Denoiser | None = None,
         **denoiser_kwargs: Any,
     ) -> None:
         super().__init__()
         self.num_items = check_int('num_items', num_items)
         if diffusion is None:
-            diffusion = GaussianDiffusion()
+            diffusion = self.process()
         if denoiser is None:
-            denoiser = Denoiser(num_items, **denoiser_kwargs)
-        check_type('diffusion', diffusion, GaussianDiffusion)
+            kwargs = {**self.denoiser_defaults, **denoiser_kwargs}
+            denoiser = Denoiser(num_items, **kwargs)
+        check_type('diffusion', diffusion, self.process)
         check_type('denoiser', denoiser, Denoiser)
         self.diffusion, self.denoiser = diffusion, denoiser
 
@@ -189,6 +199,7 @@ class InteractionDiffusion(torch.nn.Module):
         sampling_steps: int = 0,
         sampling_noise: bool = False,
         candidates: Tensor | None = None,
+        exclude_observed: bool = False,
     ) -> Tensor:
         r"""Generates interactions of each user with the items that score
         highest in :meth:`sample`.
@@ -205,6 +216,10 @@ class InteractionDiffusion(torch.nn.Module):
                 (default: :obj:`False`)
             candidates (torch.Tensor, optional): The distinct items to choose
                 from. (default: :obj:`None`, all items)
+            exclude_observed (bool, optional): Whether to generate only
+                interactions that are not observed. A user with fewer than
+                :math:`k` items to choose from gets fewer.
+                (default: :obj:`False`)
 
         Shapes:
             - **edge_index:** :math:`(2, |\mathcal{E}|)`
@@ -220,16 +235,20 @@ class InteractionDiffusion(torch.nn.Module):
         )
         num_candidates = candidates.numel()
         k = check_k(num_edges_per_user, num_candidates, 'num_edges_per_user')
+        check_bool('exclude_observed', exclude_observed)
         lists = self.item_lists(edge_index, num_users)
         height = max(1, block_size(BLOCK_SIZE, weight.device) // num_items)
         item = lists.col.new_empty(num_users, k)
         for users, block in lists.blocks(height):
             x_start = block.dense(weight)
             score = self.sample(x_start, sampling_steps, sampling_noise)
-            top = score[:, candidates].topk(k, dim=1).indices
+            if exclude_observed:
+                score[block.row, block.col] = float('-inf')
+            value, top = score[:, candidates].topk(k, dim=1)
             item[users] = candidates[top]
-        user = torch.arange(num_users, device=item.device)
-        return torch.stack([user.repeat_interleave(k), item.view(-1)])
+            if exclude_observed:
+                item[users] = item[users].masked_fill(value.isneginf(), -1)
+        return generated_edges(item)
 
     def item_lists(self, edge_index: Tensor, num_users: int) -> CSR:
         r"""The distinct items of each user."""
@@ -240,16 +259,27 @@ class InteractionDiffusion(torch.nn.Module):
         return CSR.from_edge_index(edge_index, size, coalesce=True)
 
     def check_msi(
-        self, msi_weight: float, item_emb: Tensor, modality_emb: Tensor
+        self,
+        msi_weight: float,
+        item_emb: Tensor | None,
+        modality_emb: Tensor | None,
     ) -> None:
         if check_number('msi_weight', msi_weight, 0.0) == 0:
             return
         like, num_items = self.denoiser.item_weight, self.num_items
-        check_matrix('item_emb', item_emb, num_items, like=like)
-        channels = item_emb.size(1)
+        emb = check_matrix('item_emb', item_emb, num_items, like=like)
+        channels = emb.size(1)
         check_matrix(
             'modality_emb', modality_emb, num_items, channels, like=like
         )
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.num_items})'
+
+
+def generated_edges(item: Tensor) -> Tensor:
+    r"""The edges :math:`(2, E)` to the items :math:`(U, k)` of each user,
+    without the entries :obj:`-1`.
+    """
+    user, place = (item >= 0).nonzero().t()
+    return torch.stack([user, item[user, place]])

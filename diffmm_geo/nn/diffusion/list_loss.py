@@ -48,23 +48,14 @@ def list_loss(
     """
     process, denoiser, lists = model.diffusion, model.denoiser, interactions
     weight, lin = denoiser.item_weight, denoiser.lin_out
-    check_choice('form', form, FORMS)
-    model.check_msi(msi_weight, item_emb, modality_emb)
-    check_type('interactions', lists, CSR)
-    if not lists.col.is_cuda:  # Reading values would synchronize a GPU.
-        check_index('interactions', lists.col, model.num_items)
-    check_same_device('interactions', lists.col, weight.device)
+    check_lists(model, lists, item_emb, modality_emb, msi_weight, form)
     if denoiser.normalize:
         # The norm of a diffused row needs all items.
         x_start = lists.dense(weight)
         return model.loss(x_start, item_emb, modality_emb, msi_weight, t)
 
     num_rows = lists.size[0]
-    if t is None:
-        t = torch.randint(process.num_steps, (num_rows,), device=weight.device)
-    else:
-        t = check_steps(t, num_rows, process.num_steps, weight.device)
-        t = t.expand(num_rows)
+    t = steps_of(model, num_rows, t)
     loss_weight = process.elbo_weight[t].to(weight.dtype)
     dropout = denoiser.dropout if denoiser.training else 0.0
     diffused = (
@@ -104,3 +95,33 @@ def list_loss(
         return elbo, torch.zeros_like(elbo)
     target = bag(lists, item_emb.detach())
     return elbo, F.mse_loss(projected, target, reduction='none').mean(-1)
+
+
+def check_lists(
+    model: InteractionDiffusion,
+    interactions: CSR,
+    item_emb: Tensor,
+    modality_emb: Tensor,
+    msi_weight: float,
+    form: str,
+) -> None:
+    r"""Checks what every loss of lists takes."""
+    check_choice('form', form, FORMS)
+    model.check_msi(msi_weight, item_emb, modality_emb)
+    check_type('interactions', interactions, CSR)
+    col = interactions.col
+    if not col.is_cuda:  # Reading values would synchronize a GPU.
+        check_index('interactions', col, model.num_items)
+    device = model.denoiser.item_weight.device
+    check_same_device('interactions', col, device)
+
+
+def steps_of(
+    model: InteractionDiffusion, num_rows: int, t: Tensor | None
+) -> Tensor:
+    r"""The given steps, or uniform ones, of all rows."""
+    num_steps = model.diffusion.num_steps
+    device = model.denoiser.item_weight.device
+    if t is None:
+        return torch.randint(num_steps, (num_rows,), device=device)
+    return check_steps(t, num_rows, num_steps, device).expand(num_rows)

@@ -11,6 +11,16 @@ from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
 from diffmm_geo.nn.diffusion.hidden_sampling import sample_edges_in_hidden_size
 from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
 from diffmm_geo.nn.diffusion.list_loss import list_loss
+from diffmm_geo.nn.diffusion.masked_interaction_diffusion import (
+    MaskedInteractionDiffusion,
+)
+from diffmm_geo.nn.diffusion.masked_list_loss import masked_list_loss
+from diffmm_geo.nn.diffusion.processes import (
+    PROCESSES,
+    Process,
+    part_class,
+    process_config,
+)
 from diffmm_geo.nn.modality_name import module_name
 from diffmm_geo.nn.pretrained import Pretrained
 from diffmm_geo.sparse import CSR
@@ -24,7 +34,6 @@ from diffmm_geo.utils.checks import (
     check_modalities,
     check_number,
     check_trainable,
-    check_type,
 )
 from diffmm_geo.utils.finite import FiniteLosses
 
@@ -36,12 +45,16 @@ class ModalityDiffusion(Pretrained):
     Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
     paper (Section 3.2). For each modality, :obj:`diffusion[modality]` is an
     :class:`~diffmm_geo.nn.InteractionDiffusion` with its own denoiser. All
-    modalities share one diffusion process.
+    modalities share one diffusion process. With a
+    :class:`~diffmm_geo.nn.MaskedDiffusion`, they are each a
+    :class:`~diffmm_geo.nn.MaskedInteractionDiffusion`, whose likelihood is
+    multinomial.
 
     Args:
         num_items (int): The number of items :math:`I`.
         modalities (list[str]): The names of the modalities.
-        diffusion (GaussianDiffusion, optional): The diffusion process.
+        diffusion (GaussianDiffusion or MaskedDiffusion, optional): The
+            diffusion process.
             (default: :class:`GaussianDiffusion` with its defaults)
         **denoiser_kwargs (optional): Additional arguments of
             :class:`~diffmm_geo.nn.Denoiser`.
@@ -66,7 +79,7 @@ class ModalityDiffusion(Pretrained):
         self,
         num_items: int,
         modalities: Sequence[str],
-        diffusion: GaussianDiffusion | None = None,
+        diffusion: Process | None = None,
         **denoiser_kwargs: Any,
     ) -> None:
         super().__init__()
@@ -74,11 +87,12 @@ class ModalityDiffusion(Pretrained):
         self.modalities = check_modalities(modalities)
         if diffusion is None:
             diffusion = GaussianDiffusion()
-        check_type('diffusion', diffusion, GaussianDiffusion)
+        defaults = part_class(diffusion).denoiser_defaults
+        kwargs = {**defaults, **denoiser_kwargs}
         self.diffusion = diffusion
         self._denoisers = ModuleDict(
             {
-                module_name(m): Denoiser(num_items, **denoiser_kwargs)
+                module_name(m): Denoiser(num_items, **kwargs)
                 for m in self.modalities
             }
         )
@@ -86,21 +100,10 @@ class ModalityDiffusion(Pretrained):
     @property
     def config(self) -> dict[str, Any]:
         denoiser = self.denoisers[self.modalities[0]]
-        kind = type(self.diffusion)
-        if kind is not GaussianDiffusion:
-            raise ValueError(
-                f"'diffusion' needs to be a GaussianDiffusion to be saved "
-                f'(got {kind.__name__})'
-            )
         return {
             'num_items': self.num_items,
             'modalities': self.modalities,
-            'diffusion': {
-                'num_steps': self.diffusion.num_steps,
-                'noise_scale': self.diffusion.noise_scale,
-                'noise_min': self.diffusion.noise_min,
-                'noise_max': self.diffusion.noise_max,
-            },
+            **process_config(self.diffusion),
             'hidden_channels': denoiser.hidden_channels,
             'time_channels': denoiser.time_channels,
             'dropout': denoiser.dropout,
@@ -109,8 +112,11 @@ class ModalityDiffusion(Pretrained):
 
     @classmethod
     def from_config(cls: type[T], config: Mapping[str, Any]) -> T:
-        diffusion = GaussianDiffusion(**config['diffusion'])
-        return cls(**{**config, 'diffusion': diffusion})
+        config = dict(config)
+        # Earlier versions saved no other likelihood.
+        process = PROCESSES[config.pop('likelihood', 'gaussian')]
+        config['diffusion'] = process(**config['diffusion'])
+        return cls(**config)
 
     @property
     def denoisers(self) -> dict[str, Denoiser]:
@@ -122,7 +128,8 @@ class ModalityDiffusion(Pretrained):
         check_choice('modality', modality, self.modalities)
         denoiser = self._denoisers[module_name(modality)]
         assert isinstance(denoiser, Denoiser)
-        return InteractionDiffusion(self.num_items, self.diffusion, denoiser)
+        part = part_class(self.diffusion)
+        return part(self.num_items, self.diffusion, denoiser)
 
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters of the module."""
@@ -135,14 +142,14 @@ class ModalityDiffusion(Pretrained):
         x_start: Tensor,
         item_emb: Tensor,
         modality_emb: Tensor,
-        msi_weight: float = 0.1,
+        msi_weight: float | None = None,
         t: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.loss`."""
-        return self[modality].loss(
-            x_start, item_emb, modality_emb, msi_weight, t, noise
-        )
+        model = self[modality]
+        msi_weight = model.msi_weight if msi_weight is None else msi_weight
+        return model.loss(x_start, item_emb, modality_emb, msi_weight, t, noise)
 
     def batch_loss(
         self,
@@ -150,7 +157,7 @@ class ModalityDiffusion(Pretrained):
         interactions: CSR,
         item_emb: Tensor,
         modality_emb: Tensor,
-        msi_weight: float = 0.1,
+        msi_weight: float | None = None,
         form: str = 'auto',
         t: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -163,7 +170,7 @@ class ModalityDiffusion(Pretrained):
             item_emb (torch.Tensor): As in :meth:`loss`.
             modality_emb (torch.Tensor): As in :meth:`loss`.
             msi_weight (float, optional): As in :meth:`loss`.
-                (default: :obj:`0.1`)
+                (default: :obj:`0.1`, or :obj:`0.0` if masked)
             form (str, optional): How to compute the products with all items.
 
                 - :obj:`"dense"`: the equations as written.
@@ -180,6 +187,9 @@ class ModalityDiffusion(Pretrained):
                   sample of users, drawn in proportion to their weight in the
                   loss.
 
+                With a :class:`~diffmm_geo.nn.MaskedDiffusion`,
+                :obj:`"sampled"` estimates sums over items from those of the
+                batch and a sample of others, and all other forms are the same.
                 (default: :obj:`"auto"`)
             t (torch.Tensor, optional): As in :meth:`loss`.
                 (default: :obj:`None`)
@@ -190,9 +200,11 @@ class ModalityDiffusion(Pretrained):
             - **output:** two vectors :math:`(B)`
         """
         model = self[modality]
-        return list_loss(
-            model, interactions, item_emb, modality_emb, msi_weight, form, t
-        )
+        msi_weight = model.msi_weight if msi_weight is None else msi_weight
+        args = interactions, item_emb, modality_emb, msi_weight, form, t
+        if isinstance(model, MaskedInteractionDiffusion):
+            return masked_list_loss(model, *args)
+        return list_loss(model, *args)
 
     def sample(
         self,
@@ -213,6 +225,7 @@ class ModalityDiffusion(Pretrained):
         sampling_steps: int = 0,
         sampling_noise: bool = False,
         candidates: Tensor | None = None,
+        exclude_observed: bool = False,
     ) -> Tensor:
         r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.sample_edges`.
         Without noise and row normalization, the process runs on hidden states.
@@ -224,6 +237,7 @@ class ModalityDiffusion(Pretrained):
             sampling_steps,
             sampling_noise,
             candidates,
+            exclude_observed,
         )
 
     def sample_edges_of(
@@ -234,6 +248,7 @@ class ModalityDiffusion(Pretrained):
         sampling_steps: int = 0,
         sampling_noise: bool = False,
         candidates: Tensor | None = None,
+        exclude_observed: bool = False,
     ) -> Tensor:
         r"""Equals :meth:`sample_edges`, but takes the distinct items of each
         user.
@@ -241,10 +256,18 @@ class ModalityDiffusion(Pretrained):
         model = self[modality]
         check_int('sampling_steps', sampling_steps, 0)
         check_bool('sampling_noise', sampling_noise)
+        check_bool('exclude_observed', exclude_observed)
         has_noise = sampling_noise or sampling_steps > 0
-        if not has_noise and not model.denoiser.normalize:
+        needs_rows = model.denoiser.normalize and not isinstance(
+            model, MaskedInteractionDiffusion
+        )
+        if not has_noise and not needs_rows:
             return sample_edges_in_hidden_size(
-                model, interactions, num_edges_per_user, candidates
+                model,
+                interactions,
+                num_edges_per_user,
+                candidates,
+                exclude_observed,
             )
         return model.sample_edges(
             torch.stack([interactions.row, interactions.col]),
@@ -253,6 +276,7 @@ class ModalityDiffusion(Pretrained):
             sampling_steps,
             sampling_noise,
             candidates,
+            exclude_observed,
         )
 
     def train_epoch(
@@ -261,7 +285,7 @@ class ModalityDiffusion(Pretrained):
         interactions: CSR,
         item_emb: Tensor,
         modality_emb_dict: Mapping[str, Tensor],
-        msi_weight: float = 0.1,
+        msi_weight: float | None = None,
         batch_size: int = 1024,
         form: str = 'auto',
         on_step: Callable[[], None] | None = None,
@@ -275,7 +299,7 @@ class ModalityDiffusion(Pretrained):
             modality_emb_dict (dict[str, torch.Tensor]): The projected features
                 of each modality to train.
             msi_weight (float, optional): The weight of the MSI term.
-                (default: :obj:`0.1`)
+                (default: :obj:`0.1`, or :obj:`0.0` if masked)
             batch_size (int, optional): The number of users per step.
                 (default: :obj:`1024`)
             form (str, optional): As in :meth:`batch_loss`.
@@ -290,6 +314,8 @@ class ModalityDiffusion(Pretrained):
             NonFiniteLossError: If a loss is infinite or not a number.
         """
         self.train()
+        if msi_weight is None:
+            msi_weight = part_class(self.diffusion).msi_weight
         num_users = interactions.size[0]
         total = {m: item_emb.new_zeros(()) for m in modality_emb_dict}
         order = torch.randperm(num_users, device=item_emb.device)
@@ -326,7 +352,7 @@ class ModalityDiffusion(Pretrained):
         num_epochs: int = 20,
         batch_size: int = 1024,
         lr: float = 1e-3,
-        msi_weight: float = 0.1,
+        msi_weight: float | None = None,
         progress: bool = False,
     ) -> None:
         r"""Trains the denoisers alone, without the rest of DiffMM.
@@ -345,7 +371,7 @@ class ModalityDiffusion(Pretrained):
             lr (float, optional): The learning rate of Adam.
                 (default: :obj:`1e-3`)
             msi_weight (float, optional): The weight of the MSI term.
-                (default: :obj:`0.1`)
+                (default: :obj:`0.1`, or :obj:`0.0` if masked)
             progress (bool, optional): Whether to show a progress bar.
                 (default: :obj:`False`)
         """
@@ -353,7 +379,8 @@ class ModalityDiffusion(Pretrained):
         check_int('num_epochs', num_epochs)
         check_int('batch_size', batch_size)
         lr = check_number('lr', lr, 0.0, low_open=True)
-        msi_weight = check_number('msi_weight', msi_weight, 0.0)
+        if msi_weight is not None:
+            msi_weight = check_number('msi_weight', msi_weight, 0.0)
         check_trainable('diffusion', self)
         like, num_items = next(self.parameters()), self.num_items
         check_edge_index('edge_index', edge_index, num_users, num_items)

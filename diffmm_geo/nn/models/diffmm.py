@@ -72,6 +72,10 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
             initialization, LeakyReLU of slope 0.2). (default: :obj:`"linear"`)
         edge_type (tuple[str, str, str], optional): The edge type of observed
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
+        standardize (bool, optional): Whether to center each channel of the raw
+            features of a modality, and to divide all of them by their root mean
+            square, both as of :meth:`fit_standardization`. Their scale and
+            shift then do not matter. (default: :obj:`False`)
 
     Shapes:
         - **feature_dict:** raw features :math:`(|\mathcal{I}|, C_m)` of every
@@ -111,6 +115,7 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         residual_weight: float = 0.5,
         projection: str | Mapping[str, str] = 'linear',
         edge_type: EdgeType = ('user', 'interacts', 'item'),
+        standardize: bool = False,
     ) -> None:
         super().__init__()
         self.num_users = check_int('num_users', num_users)
@@ -123,7 +128,7 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         self.user_emb = Embedding(num_users, embedding_dim)
         self.item_emb = Embedding(num_items, embedding_dim)
         self.projections = ModalityProjection(
-            modality_channels, embedding_dim, projection
+            modality_channels, embedding_dim, projection, standardize
         )
         self.modality_channels = self.projections.channels
         self.modalities = list(self.modality_channels)
@@ -152,7 +157,15 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
             'generated_weight': self.conv.generated_weight,
             'projection': self.projections.kinds,
             'edge_type': list(self.edge_type),
+            'standardize': self.projections.standardize,
         }
+
+    def fit_standardization(self, feature_dict: Mapping[str, Tensor]) -> None:
+        r"""Sets the means and the scales of :obj:`standardize=True` from the
+        raw features :math:`(|\mathcal{I}|, C_m)` of each modality. They are
+        saved with the model.
+        """
+        self.projections.fit_standardization(feature_dict, self.num_items)
 
     def projected(self, feature_dict: Mapping[str, Tensor]) -> Embeddings:
         r"""The projected features :math:`\mathbf{F}_m` of each modality,

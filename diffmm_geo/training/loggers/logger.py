@@ -32,11 +32,13 @@ class Logger(ABC):
 
 def flatten_record(record: Record, separator: str) -> dict[str, float]:
     r"""The values of a record by group and name, *e.g.*,
-    :obj:`"val.recall@20"`.
+    :obj:`"val.recall@20"` and :obj:`"generated.image.recall"`.
     """
-    return {
-        f'{group}{separator}{name}': float(value)
-        for group, values in record.items()
-        if isinstance(values, dict)
-        for name, value in values.items()
-    }
+    out = {}
+    for group, values in record.items():
+        if isinstance(values, dict):
+            inner = {**values, **flatten_record(values, separator)}
+            for name, value in inner.items():
+                if not isinstance(value, dict):
+                    out[f'{group}{separator}{name}'] = float(value)
+    return out

@@ -48,6 +48,16 @@ def test_part_of_a_modality(edge_index):
         (True, {}, True),
         (False, {'sampling_steps': 2}, True),
         (False, {'sampling_noise': True}, True),
+        (False, {'exclude_observed': True}, False),
+        (
+            False,
+            {
+                'exclude_observed': True,
+                'candidates': torch.tensor([6, 1, 4]),
+            },
+            False,
+        ),
+        (True, {'exclude_observed': True}, True),
     ],
 )
 def test_edges_of_a_modality(
@@ -70,6 +80,28 @@ def test_edges_of_a_modality(
     lists = CSR.from_edge_index(edge_index, (U, I), coalesce=True)
     out = diffusion.sample_edges_of('text', lists, 2, **options)
     assert out.equal(expected)
+
+
+@pytest.mark.parametrize('normalize', [False, True])
+@pytest.mark.parametrize('candidates', [None, [6, 1, 4]])
+def test_observed_items_are_not_generated(edge_index, normalize, candidates):
+    diffusion = make(normalize=normalize)
+    everything = torch.stack([torch.zeros(I).long(), torch.arange(I)])
+    edge_index = torch.cat([edge_index, everything], dim=1)
+    observed = set(zip(*edge_index.tolist()))
+    items = range(I) if candidates is None else candidates
+    chosen = None if candidates is None else torch.tensor(candidates)
+    out = diffusion.sample_edges(
+        *('image', edge_index, U, 3),
+        candidates=chosen,
+        exclude_observed=True,
+    )
+    pairs = list(zip(*out.tolist()))
+    assert len(set(pairs)) == len(pairs)
+    assert not observed & set(pairs)
+    for u in range(U):
+        left = sum((u, i) not in observed for i in items)
+        assert sum(user == u for user, _ in pairs) == min(3, left)
 
 
 @pytest.mark.parametrize('name', ['keys', 'a.b', 'a%2Eb', 'type'])
@@ -199,6 +231,7 @@ def test_bad_fit(edge_index, name, value):
     num_edges_per_user=[I + 1, 0],
     sampling_steps=[6, -1],
     candidates=[torch.tensor([I]), torch.tensor([0.5])],
+    exclude_observed=[1, None],
 )
 def test_bad_sample_edges(edge_index, normalize, name, value):
     args = {'modality': 'image', 'edge_index': edge_index, 'num_users': U}

@@ -481,3 +481,56 @@ def test_bad_batches(features, edges, name, value):
     args[name] = value
     with pytest.raises(ValueError, match=f"'{name}"):
         DiffMM(U, I, CHANNELS, D).loss(features, edges, **args)
+
+
+@pytest.mark.parametrize('projection', ['linear', 'leaky_xavier'])
+@pytest.mark.parametrize('dtype', [torch.half, torch.float, torch.double])
+def test_standardized_features(features, projection, dtype):
+    features = {m: (3 * x + 2).to(dtype) for m, x in features.items()}
+    model, raw = (
+        DiffMM(U, I, CHANNELS, D, projection=projection, standardize=s)
+        for s in (True, False)
+    )
+    state = model.state_dict()
+    raw.load_state_dict({k: state[k] for k in raw.state_dict()})
+    names = state.keys() - raw.state_dict().keys()
+    assert len(names) == 4 and all('standardization' in n for n in names)
+    # Before they are set, buffers change nothing.
+    for m, x in raw.projected(features).items():
+        assert_close(model.projected(features)[m], x)
+    model.fit_standardization(features)
+    centered = {}
+    for m, x in features.items():
+        x = x.double() - x.double().mean(dim=0)
+        centered[m] = (x / x.square().mean().sqrt()).float()
+    out, expected = model.projected(features), raw.projected(centered)
+    for m in CHANNELS:
+        assert_close(out[m], expected[m], rtol=1e-4, atol=1e-5)
+
+    def gradients(model, features):
+        total = sum(x.sin().sum() for x in model.projected(features).values())
+        return torch.autograd.grad(total, list(model.projections.parameters()))
+
+    pairs = zip(gradients(model, features), gradients(raw, centered))
+    for grad, other in pairs:
+        assert_close(grad, other, rtol=1e-4, atol=1e-4)
+
+
+def test_a_large_mean_cancels_in_low_precision(features):
+    model = DiffMM(U, I, CHANNELS, D, standardize=True)
+    shifted = {m: x + 300 for m, x in features.items()}
+    model.fit_standardization(features)
+    expected = model.projected(features)
+    model.fit_standardization(shifted)
+    with torch.autocast('cpu', torch.bfloat16):
+        out = model.projected(shifted)
+    for m in CHANNELS:
+        assert_close(out[m], expected[m], rtol=1e-3, atol=1e-3)
+
+
+def test_bad_standardization(features):
+    with pytest.raises(ValueError, match="'standardize'"):
+        DiffMM(U, I, CHANNELS, D, standardize='yes')
+    model = DiffMM(U, I, CHANNELS, D, standardize=True)
+    with pytest.raises(ValueError, match="'feature_dict"):
+        model.fit_standardization({'image': features['image']})

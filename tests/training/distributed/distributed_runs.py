@@ -32,6 +32,14 @@ CASES = {
     'gram': (1, {'diffusion_form': 'gram', 'num_generated_from': 9}),
     'sampled': (3, {'diffusion_form': 'sampled', 'num_edges_per_user': 2}),
     'random': (2, {'generator': 'random'}),
+    'masked': (
+        2,
+        {
+            'likelihood': 'multinomial',
+            'exclude_observed': True,
+            'num_edges_per_user': 40,
+        },
+    ),
     # The last batch has a single interaction, and one rank none.
     'small': (1, {'batch_size': 67, 'num_epochs': 2}),
 }

@@ -92,3 +92,6 @@ def test_of_a_trainer(tmp_path, planted):
         for group in ('loss', 'val', 'test', 'seconds'):
             for name, value in expected[group].items():
                 assert float(row[f'{group}.{name}']) == value
+        for m, values in expected['generated'].items():
+            for name, value in values.items():
+                assert float(row[f'generated.{m}.{name}']) == value

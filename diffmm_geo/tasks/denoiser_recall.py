@@ -1,0 +1,73 @@
+r"""What denoisers know about interactions that they have not seen."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from diffmm_geo.evaluation import generation_metrics
+from diffmm_geo.nn import ModalityDiffusion
+from diffmm_geo.nn.diffusion.interaction_diffusion import generated_edges
+from diffmm_geo.ops import topk_items
+from diffmm_geo.sparse import CSR
+
+POPULARITY = 'popularity'
+
+
+@torch.no_grad()
+def denoiser_recall(
+    diffusion: ModalityDiffusion,
+    interactions: CSR,
+    edge_label_index: Tensor,
+    k: int,
+) -> dict[str, float]:
+    r"""The Recall of held-out interactions among the :obj:`k` unobserved items
+    that each denoiser scores highest, and among the most popular ones, as
+    :obj:`"popularity"`.
+
+    Shapes:
+        - **interactions:** :math:`(|\mathcal{U}|, |\mathcal{I}|)`
+        - **edge_label_index:** :math:`(2, |\mathcal{T}|)`
+    """
+    users, num_items = edge_label_index[0].unique(), interactions.size[1]
+    lists = interactions.take(users)
+    degree = torch.bincount(interactions.col, minlength=num_items).double()
+    popular = topk_items(
+        degree.new_ones(users.numel(), 1), degree.view(-1, 1), k, exclude=lists
+    )
+    rankings = {POPULARITY: generated_edges(popular)}
+    for m in diffusion.modalities:
+        rankings[m] = diffusion.sample_edges_of(
+            m, lists, k, exclude_observed=True
+        )
+    observed = torch.stack([interactions.row, interactions.col])
+    return {
+        name: generation_metrics(
+            torch.stack([users[row], item]),
+            observed,
+            edge_label_index,
+            num_items,
+        )['recall']
+        for name, (row, item) in rankings.items()
+    }
+
+
+def warn_below_popularity(
+    diffusion: ModalityDiffusion,
+    interactions: CSR,
+    edge_label_index: Tensor,
+    k: int,
+) -> None:
+    r"""Warns of denoisers whose :func:`denoiser_recall` is below that of
+    popularity.
+    """
+    recall = denoiser_recall(diffusion, interactions, edge_label_index, k)
+    floor = recall[POPULARITY]
+    below = {m: round(r, 4) for m, r in recall.items() if r < floor}
+    if below:
+        warnings.warn(
+            f'these denoisers rank unseen items worse than popularity does, so '
+            f'that their graphs add no information: Recall@{k} on validation '
+            f'is {below} against {floor:.4f}. Try likelihood="multinomial"',
+            stacklevel=4,
+        )
