@@ -40,9 +40,8 @@ class RandomWalk(InteractionScorer):
     and the score is
 
     .. math::
-        \mathbf{s}_u = \log \left( (1 - c - d) \frac{\sum_l w_l
-        \mathbf{p}_l}{\sum_l w_l} + \frac{d}{M} \sum_m \mathbf{q}_m + c \,
-        \boldsymbol{\pi} \right),
+        \mathbf{s}_u = (1 - c - d) \frac{\sum_l w_l \mathbf{p}_l}{\sum_l w_l} +
+        \frac{d}{M} \sum_m \mathbf{q}_m + c \, \boldsymbol{\pi},
 
     where :math:`\boldsymbol{\pi}` is the smoothed popularity, and
     :math:`\mathbf{q}_m` is the distribution over the neighbors of the user's
@@ -157,7 +156,7 @@ class RandomWalk(InteractionScorer):
             mass /= _sum(mass)
             part = self.item_graph_weight / len(self.item_graphs)
             out.add_(self._or_popularity(mass), alpha=part)
-        return out.log_().t()
+        return out.t()
 
     def _or_popularity(self, mass: Tensor) -> Tensor:
         return torch.where((mass > 0).any(dim=0), mass, self._popularity)

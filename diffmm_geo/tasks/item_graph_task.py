@@ -68,7 +68,7 @@ class ItemGraphTask(Task):
             if self.model.similar_edge_type(m) not in data.edge_types
         ]
         if missing:
-            data = ItemKNNGraph(missing, c.num_neighbors, item)(data)
+            data = ItemKNNGraph(c.num_neighbors, missing, item)(data)
         self.edge_index_dict = {
             self.edge_type: self.edge_index,
             **{

@@ -2,6 +2,7 @@ r"""Training of the whole model and of baselines under the same protocol."""
 
 from diffmm_geo.tasks.config import (
     PRECISIONS,
+    DenoiserConfig,
     ItemGraphConfig,
     LightGCNConfig,
     MFConfig,
@@ -14,6 +15,7 @@ from diffmm_geo.tasks.neighbor_batches import NeighborBatch, NeighborBatches
 from diffmm_geo.tasks.seed_probability import SeedProbability
 
 from .diffmm_trainer import DiffMMTrainer
+from .ensemble import Ensemble, EnsembleConfig
 from .item_graph_trainer import ItemGraphTrainer
 from .lightgcn_trainer import LightGCNTrainer
 from .loggers import CSVLogger, Logger, TensorBoardLogger
@@ -28,8 +30,11 @@ __all__ = [
     'PRECISIONS',
     'RECIPES',
     'CSVLogger',
+    'DenoiserConfig',
     'DiffMMConfig',
     'DiffMMTrainer',
+    'Ensemble',
+    'EnsembleConfig',
     'ItemGraphConfig',
     'ItemGraphTrainer',
     'LightGCNConfig',

@@ -16,6 +16,9 @@ from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import check_int, check_modalities, check_type
 from diffmm_geo.utils.features import modality_features
 
+# Edges whose cosines are computed at a time.
+BLOCK_EDGES = 2**16
+
 
 @functional_transform('item_knn_graph')
 class ItemKNNGraph(BaseTransform):
@@ -30,18 +33,18 @@ class ItemKNNGraph(BaseTransform):
     with the features :math:`\mathbf{x}^{\prime}_m`, each channel of which has
     zero mean and unit variance. Row 0 of :obj:`edge_index` holds the neighbor
     :math:`j` (source) and row 1 the item :math:`i` (target), so that items
-    receive messages from their neighbors.
+    receive messages from their neighbors. :obj:`edge_weight` holds the cosines.
 
     The search is exact and computes cosines in blocks, without a matrix of all
     pairs. Items without features (rows of zeros) neither have neighbors nor are
     neighbors.
 
     Args:
-        modalities (list[str], optional): The modalities. If not given, uses
-            all features :obj:`x_{m}` of the items. (default: :obj:`None`)
         k (int, optional): The number of neighbors of each item.
             (default: :obj:`10`)
-        node_type (str, optional): The node type of items.
+        modalities (list[str], optional): The modalities. If not given, uses
+            all features :obj:`x_{m}` of the items. (default: :obj:`None`)
+        item_type (str, optional): The node type of items.
             (default: :obj:`'item'`)
         make_index (callable, optional): A function that returns an empty
             :class:`~torch_geometric.nn.pool.knn.KNNIndex` to search with,
@@ -69,42 +72,44 @@ class ItemKNNGraph(BaseTransform):
 
     def __init__(
         self,
-        modalities: Sequence[str] | None = None,
         k: int = 10,
-        node_type: str = 'item',
+        modalities: Sequence[str] | None = None,
+        item_type: str = 'item',
         make_index: Callable[[], KNNIndex] | None = None,
     ) -> None:
         if modalities is not None:
             modalities = check_modalities(modalities)
-        check_type('node_type', node_type, str)
+        check_type('item_type', item_type, str)
         self.modalities = modalities
         self.k = check_int('k', k)
-        self.node_type = node_type
+        self.item_type = item_type
         self.make_index = make_index
 
     def forward(self, data: HeteroData) -> HeteroData:
         check_type('data', data, HeteroData)
-        if self.node_type not in data.node_types:
+        if self.item_type not in data.node_types:
             raise ValueError(
-                f"'data' needs nodes of type '{self.node_type}' "
+                f"'data' needs nodes of type '{self.item_type}' "
                 f'(got {data.node_types})'
             )
-        store = data[self.node_type]
+        store = data[self.item_type]
         features = modality_features(store, store.num_nodes, self.modalities)
         for m, x in features.items():
-            edge_type = (self.node_type, f'similar_{m}', self.node_type)
-            data[edge_type].edge_index = self._nearest(x)
+            edge_type = (self.item_type, f'similar_{m}', self.item_type)
+            edge_index, cosine = self._nearest(x)
+            data[edge_type].edge_index = edge_index
+            data[edge_type].edge_weight = cosine
         return data
 
     @torch.no_grad()
-    def _nearest(self, x: Tensor) -> Tensor:
+    def _nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
         scaler = FeatureScaler(x.size(1)).to(x.device)
         x = unit_rows(scaler.fit(x)(x))
         node = x.any(dim=1).nonzero().view(-1)
         num_nodes = node.numel()
         k = min(self.k, num_nodes - 1)
         if k < 1:
-            return node.new_empty(2, 0)
+            return node.new_empty(2, 0), x.new_empty(0)
         x = x[node]
         place = torch.arange(num_nodes, device=x.device)
         if self.make_index is None:
@@ -120,11 +125,17 @@ class ItemKNNGraph(BaseTransform):
             neighbor = found.flatten()
         edge_index = torch.stack([neighbor, place.repeat_interleave(k)])
         # An approximate search may find fewer.
-        return node[edge_index[:, neighbor >= 0]]
+        edge_index = edge_index[:, neighbor >= 0]
+        # In blocks, as features may be wide.
+        cosine = [
+            (x[row] * x[col]).sum(dim=1)
+            for row, col in edge_index.split(BLOCK_EDGES, dim=1)
+        ]
+        return node[edge_index], torch.cat(cosine)
 
     def __repr__(self) -> str:
         return (
-            f'{self.__class__.__name__}(modalities={self.modalities}, '
-            f'k={self.k}, node_type={self.node_type!r}, '
+            f'{self.__class__.__name__}(k={self.k}, '
+            f'modalities={self.modalities}, item_type={self.item_type!r}, '
             f'make_index={self.make_index})'
         )

@@ -2,6 +2,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch.testing import assert_close
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import ApproxL2KNNIndex, L2KNNIndex, MIPSKNNIndex
 from torch_geometric.transforms import Compose
@@ -66,6 +67,16 @@ def test_items_without_features():
     assert pairs(nearest(x, k=3)) == expected
 
 
+def test_weights_are_cosines():
+    x = torch.randn(9, 4)
+    data = ItemKNNGraph(k=3)(make(image=x))
+    store = data['item', 'similar_image', 'item']
+    x = (x - x.mean(dim=0)) / x.std(dim=0)
+    row, col = store.edge_index
+    expected = torch.cosine_similarity(x[row], x[col], dim=1)
+    assert_close(store.edge_weight, expected)
+
+
 def test_few_items():
     assert nearest(torch.randn(3, 2), k=10).size() == (2, 6)
     assert nearest(torch.randn(1, 2), k=10).size() == (2, 0)
@@ -87,9 +98,9 @@ def test_faiss(make_index):
 
 def test_in_a_pipeline():
     data = make('product', image=torch.randn(9, 4), text=torch.randn(9, 5))
-    transform = ItemKNNGraph(['text'], k=2, node_type='product')
+    transform = ItemKNNGraph(2, ['text'], item_type='product')
     assert str(transform) == (
-        "ItemKNNGraph(modalities=['text'], k=2, node_type='product', "
+        "ItemKNNGraph(k=2, modalities=['text'], item_type='product', "
         'make_index=None)'
     )
     out = Compose([transform])(data)
@@ -103,7 +114,7 @@ def test_all_modalities():
     assert [t[1] for t in edge_types] == ['similar_a', 'similar_b']
 
 
-@wrong_values(k=[0, 1.5], modalities=['image', []], node_type=[3])
+@wrong_values(k=[0, 1.5], modalities=['image', []], item_type=[3])
 def test_bad_arguments(name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):
         ItemKNNGraph(**{name: value})
@@ -111,7 +122,7 @@ def test_bad_arguments(name, value):
 
 def test_bad_data():
     with pytest.raises(ValueError, match="'data' needs nodes of type"):
-        ItemKNNGraph(node_type='product')(make(image=torch.randn(4, 2)))
+        ItemKNNGraph(item_type='product')(make(image=torch.randn(4, 2)))
     with pytest.raises(ValueError, match="'x_image'"):
         nearest(torch.full((4, 2), float('nan')))
     with pytest.raises(ValueError, match="'make_index'"):

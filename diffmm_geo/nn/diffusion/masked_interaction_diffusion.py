@@ -24,7 +24,11 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
 
     .. math::
         \boldsymbol{\pi} = \mathrm{softmax} \left( f_{\theta} \left(
-        \frac{\mathbf{a}_t}{\| \mathbf{a}_t \|}, t \right) \right).
+        \frac{\mathbf{a}_t}{\sqrt{1 - p_t} \, \| \mathbf{a}_t \|}, t \right)
+        \right).
+
+    The factor keeps the expected sum over a row what it is without masking,
+    as in dropout. A whole row has :math:`p = 0`.
 
     Args:
         num_items (int): The number of items :math:`I`.
@@ -105,7 +109,8 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
             size = x_start.size()[:1]
             t = torch.randint(process.num_steps, size, device=weight.device)
         x_t = process.q_sample(x_start, t, noise)
-        log_prob = self.denoiser(unit_rows(x_t), t).log_softmax(dim=-1)
+        x_t = unit_rows(x_t) * process.scale[t].view(-1, 1)
+        log_prob = self.denoiser(x_t, t).log_softmax(dim=-1)
 
         count = x_start.sum(dim=-1, keepdim=True)
         nll = -(log_prob * x_start / count.clamp(min=1)).sum(dim=-1)
@@ -147,15 +152,16 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
         check_bool('sampling_noise', sampling_noise)
         reason = 'a masked diffusion scores items in one evaluation'
         check_equal('sampling_noise', sampling_noise, False, reason)
-        t, x_t = 0, x_start
+        t, x_t = 0, unit_rows(x_start)
         if sampling_steps > 0:
             t = sampling_steps - 1
-            x_t = self.diffusion.q_sample(x_start, t)
+            x_t = unit_rows(self.diffusion.q_sample(x_start, t))
+            x_t = x_t * self.diffusion.scale[t]
 
         training = self.denoiser.training
         self.denoiser.eval()  # No dropout.
         try:
-            out: Tensor = self.denoiser(unit_rows(x_t), t)
+            out: Tensor = self.denoiser(x_t, t)
         finally:
             self.denoiser.train(training)
         return out.log_softmax(dim=-1)

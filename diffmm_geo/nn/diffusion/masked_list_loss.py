@@ -37,7 +37,7 @@ def masked_list_loss(
     t = steps_of(model, lists.size[0], t)
     noise = torch.rand(lists.nnz, device=weight.device)
     kept = lists.filter(noise >= process.mask_prob[t][lists.row])
-    value = unit_values(kept, weight.dtype)
+    value = unit_values(kept, weight.dtype) * process.scale[t][kept.row]
     if denoiser.training:
         value = dropout(value, denoiser.dropout)
     h = denoiser.hidden(bag(kept, weight, value), t).to(weight.dtype)

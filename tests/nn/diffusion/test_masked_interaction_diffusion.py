@@ -46,8 +46,9 @@ def test_loss_equations(x_start):
         if own.numel() == 0:
             assert float(nll[u]) == float(msi[u]) == 0
             continue
-        x_t = x_start[u] * (noise[u] >= (t[u] + 1) / 4)
-        x_t = x_t / x_t.norm().clamp(min=1e-9)
+        masked = (t[u] + 1) / 4
+        x_t = x_start[u] * (noise[u] >= masked)
+        x_t = x_t / (x_t.norm() * (1 - masked).sqrt()).clamp(min=1e-9)
         out = diffusion.denoiser(x_t[None], t[u : u + 1])[0]
         prob = out.exp() / out.exp().sum()
         assert_close(nll[u], -prob[own].log().mean())
