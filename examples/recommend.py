@@ -1,6 +1,6 @@
 r"""Recommends items with a trained model.
 
-python examples/diffmm.py --dataset movielens-100k
+python examples/diffmm.py --dataset movielens-100k --preset paper
 python examples/recommend.py --dataset movielens-100k --users 0 1
 python examples/recommend.py --export shop.npz  # embeddings to serve
 """

@@ -21,7 +21,7 @@ from .lightgcn_trainer import LightGCNTrainer
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .mf_trainer import MFTrainer
 from .recipes import RECIPES
-from .run_files import save_run
+from .run_files import save_ensemble, save_run
 from .trainer import Trainer
 from .vbpr_trainer import VBPRTrainer
 
@@ -51,5 +51,6 @@ __all__ = [
     'TrainingConfig',
     'VBPRConfig',
     'VBPRTrainer',
+    'save_ensemble',
     'save_run',
 ]

@@ -12,6 +12,7 @@ import torch
 import torch_geometric
 
 import diffmm_geo
+from diffmm_geo.training.ensemble import Ensemble
 from diffmm_geo.training.trainer import Record, Trainer
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import check_type
@@ -69,15 +70,58 @@ def run_metrics(trainer: Trainer) -> dict[str, Any]:
         'epoch_seconds': [record['seconds'] for record in trainer.history],
         'history': trainer.history,
         'config': asdict(trainer.config),
-        'versions': {
-            'diffmm_geo': diffmm_geo.__version__,
-            'torch': torch.__version__,
-            'torch_geometric': torch_geometric.__version__,
-            'numpy': np.__version__,
-            'scipy': scipy.__version__,
-            'python': platform.python_version(),
-        },
+        'versions': versions(),
         'device': str(trainer.device),
+    }
+
+
+def save_ensemble(ensemble: Ensemble, folder: str | Path) -> None:
+    r"""Writes the results of :meth:`Ensemble.fit
+    <diffmm_geo.training.Ensemble.fit>`. Each file is written completely or not
+    at all.
+
+    - :obj:`metrics.json`: :obj:`best_val` (the ensemble whose weights
+      validation chose), the metrics of each member on validation, the weights,
+      the configuration and versions.
+    - :obj:`model.pt`: the weights of the trained members.
+
+    Args:
+        ensemble (Ensemble): A trained ensemble.
+        folder (str or Path): The folder, created if missing.
+
+    Raises:
+        ValueError: If the ensemble is not trained.
+    """
+    check_type('ensemble', ensemble, Ensemble)
+    splits = list(ensemble.task.edge_label_index)
+    metrics = {split: ensemble.evaluate(split) for split in splits}
+    assert ensemble.scorer is not None
+    content = {
+        'best_val': {'epoch': None, **metrics},
+        'history': ensemble.history,
+        'weights': ensemble.scorer.weights,
+        'config': asdict(ensemble.config),
+        'versions': versions(),
+        'device': str(ensemble.task.device),
+    }
+    state = {name: t.state_dict() for name, t in ensemble.trainers.items()}
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(str(folder / 'metrics.json')) as path:
+        Path(path).write_text(json.dumps(content, indent=2) + '\n')
+    with atomic_path(str(folder / 'model.pt')) as path:
+        torch.save(state, path)
+
+
+def versions() -> dict[str, str]:
+    r"""The versions of what results depend on."""
+    return {
+        'diffmm_geo': diffmm_geo.__version__,
+        'torch': torch.__version__,
+        'torch_geometric': torch_geometric.__version__,
+        'numpy': np.__version__,
+        'scipy': scipy.__version__,
+        'python': platform.python_version(),
     }
 
 

@@ -8,7 +8,9 @@ PHASES = {'diffusion', 'generate', 'recommend', 'evaluate'}
 
 def test_writes_metrics_curves_and_model(run_example, shop, tmp_path):
     args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path)
-    out = run_example('diffmm.py', *args, '--epochs', 3, new_process=True)
+    out = run_example(
+        'diffmm.py', *args, '--preset', 'paper', '--epochs', 3, new_process=True
+    )
     assert out.returncode == 0, out.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         'curves.png',
@@ -31,6 +33,23 @@ def test_writes_metrics_curves_and_model(run_example, shop, tmp_path):
     assert metrics['versions']['torch'] == torch.__version__
     state = torch.load(tmp_path / 'model.pt', weights_only=True)
     assert set(state) == {'model', 'diffusion', 'edge_index_dict'}
+
+
+def test_best_preset(run_example, shop, tmp_path):
+    r"""It is the default where there is no recipe."""
+    args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path)
+    out = run_example('diffmm.py', *args, '--epochs', 2)
+    assert out.returncode == 0, out.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        'metrics.json',
+        'model.pt',
+    ]
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())
+    assert {'recall@20', 'ndcg@20'} <= set(metrics['best_val']['test'])
+    names = [record['name'] for record in metrics['history']]
+    assert names == [*metrics['weights'], 'ensemble']
+    out = run_example('diffmm.py', *args, '--preset', 'best', '--resume')
+    assert out.returncode == 2 and 'resume' in out.stderr
 
 
 def test_log(run_example, shop, tmp_path):

@@ -7,7 +7,16 @@ from diffmm_geo.recommender import Recommender
 def output(run_example, shop, tmp_path_factory):
     output = tmp_path_factory.mktemp('run')
     data = ('--dataset', 'shop', '--root', shop)
-    out = run_example('diffmm.py', *data, '--epochs', 1, '--output', output)
+    out = run_example(
+        'diffmm.py',
+        *data,
+        '--preset',
+        'paper',
+        '--epochs',
+        1,
+        '--output',
+        output,
+    )
     assert out.returncode == 0, out.stderr
     return output
 
