@@ -10,6 +10,7 @@ from diffmm_geo.utils.checks import (
     check_edge_type,
     check_matrix,
 )
+from diffmm_geo.utils.interactions import count_nodes
 
 from ._user_item_data import SPLITS
 
@@ -32,19 +33,7 @@ class UserItemGraph(NamedTuple):
     ) -> 'UserItemGraph':
         r"""Extracts and checks this part of a graph."""
         edge_type = check_edge_type(edge_type)
-        if edge_type not in data.edge_types:
-            raise ValueError(
-                f"'data' needs edges of type {edge_type} "
-                f'(got {data.edge_types})'
-            )
-        user, _, item = edge_type
-        sizes = [data[node_type].num_nodes for node_type in (user, item)]
-        for node_type, size in zip((user, item), sizes):
-            if not isinstance(size, int) or not 0 < size < 2**31:
-                raise ValueError(
-                    f"'data' needs from 1 to 2^31 - 1 nodes of type "
-                    f"'{node_type}' (got {size})"
-                )
+        sizes = count_nodes(data, edge_type)
 
         # Held-out interactions are optional.
         store = dict.fromkeys(SPLITS[1:], torch.empty(2, 0, dtype=torch.long))
@@ -59,7 +48,7 @@ class UserItemGraph(NamedTuple):
             )
 
         features = {}
-        for key, x in data[item].items():
+        for key, x in data[edge_type[2]].items():
             if not key.startswith('x_'):
                 continue
             x = check_matrix(key, x, sizes[1], finite=False).detach().cpu()

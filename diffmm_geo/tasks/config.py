@@ -1,8 +1,9 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from diffmm_geo.utils.checks import (
     MAX_SEED,
+    as_plain,
     check_choice,
     check_int,
     check_number,
@@ -72,6 +73,10 @@ class TrainingConfig:
         return config
 
     def __post_init__(self) -> None:
+        # Checkpoints and JSON hold plain values only.
+        for field in fields(self):
+            value = as_plain(getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
         check_int('num_epochs', self.num_epochs)
         check_int('patience', self.patience)
         check_int('batch_size', self.batch_size)

@@ -121,10 +121,10 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         self.residual_weight = check_number('residual_weight', residual_weight)
         self.edge_type = check_edge_type(edge_type)
 
-        self.user_emb = Embedding(num_users, embedding_dim)
-        self.item_emb = Embedding(num_items, embedding_dim)
+        self.user_emb = Embedding(self.num_users, self.embedding_dim)
+        self.item_emb = Embedding(self.num_items, self.embedding_dim)
         self.projections = ModalityProjection(
-            modality_channels, embedding_dim, projection
+            modality_channels, self.embedding_dim, projection
         )
         self.modality_channels = self.projections.channels
         self.modalities = list(self.modality_channels)
@@ -356,7 +356,7 @@ class DiffMM(NewItemsMixin, PretrainedWithGraphs):
         r"""The top-:math:`k` items of users; see
         :meth:`diffmm_geo.recommender.Recommender.recommend`.
         """
-        check_k(k, self.num_items)
+        k = check_k(k, self.num_items)
         user, item = self(feature_dict, edge_index_dict).values()
         recommender = Recommender(user, item, exclude_edge_index)
         return recommender.recommend(user_index, k)
