@@ -22,6 +22,7 @@ from diffmm_geo.utils.checks import (
     describe,
 )
 from diffmm_geo.utils.expecting import expecting
+from diffmm_geo.utils.paths import check_path
 from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
 
 __all__ = ['Recommender']
@@ -216,6 +217,7 @@ class Recommender:
                 is not installed.
             ValueError: If the file has another suffix.
         """
+        path = check_path('path', path)
         suffix = _suffix(path)
         tensors = {'user_emb': self.user_emb, 'item_emb': self.item_emb}
         if self.exclude_edge_index is not None:
@@ -249,6 +251,7 @@ class Recommender:
                 is not installed.
             ValueError: If the file is damaged or holds something else.
         """
+        path = check_path('path', path)
         suffix = _suffix(path)
         tensors = _read_npz(path) if suffix == '.npz' else read_tensors(path)
         names = {'user_emb', 'item_emb'}
@@ -270,8 +273,8 @@ class Recommender:
         )
 
 
-def _suffix(path: str | Path) -> str:
-    suffix = Path(path).suffix
+def _suffix(path: Path) -> str:
+    suffix = path.suffix
     if suffix not in SUFFIXES:
         raise ValueError(
             f"'path' needs to end in one of {list(SUFFIXES)} (got '{path}')"
@@ -284,7 +287,7 @@ def _numpy(x: Tensor) -> Any:
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
 
-def _read_npz(path: str | Path) -> dict[str, Tensor]:
+def _read_npz(path: Path) -> dict[str, Tensor]:
     with (
         expecting(os.fspath(path), 'a whole .npz file of arrays') as file,
         np.load(file, allow_pickle=False) as arrays,

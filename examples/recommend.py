@@ -5,6 +5,8 @@ python examples/recommend.py --dataset movielens-100k --users 0 1
 python examples/recommend.py --export shop.npz  # embeddings to serve
 """
 
+from os.path import expanduser
+
 import torch
 
 from command_line import make_parser, start
@@ -17,12 +19,15 @@ def parse_args():
     parser = make_parser(__doc__, 'dataset', 'root')
     parser.add_argument(
         '--model',
+        type=expanduser,
         help="folder of 'save_pretrained' (default: runs/DATASET/model)",
     )
     parser.add_argument('--users', type=int, nargs='+', default=[0, 1])
     parser.add_argument('--k', type=int, default=10)
     parser.add_argument(
-        '--export', help='.npz or .safetensors file to write embeddings to'
+        '--export',
+        type=expanduser,
+        help='.npz or .safetensors file to write embeddings to',
     )
     return parser.parse_args()
 

@@ -1,4 +1,3 @@
-import os
 import os.path as osp
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,6 +9,7 @@ from torch_geometric.data.data import BaseData
 
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import check_edge_index, check_matrix
+from diffmm_geo.utils.paths import check_path
 from diffmm_geo.utils.torch_file import load_torch_file
 
 from ._modalities import find_modalities, select_modalities
@@ -36,7 +36,10 @@ class UserItemDataset(InMemoryDataset):
             modalities, self.known_modalities, self._where
         )
         super().__init__(
-            os.fspath(root), transform, pre_transform, force_reload=force_reload
+            str(check_path('root', root)),
+            transform,
+            pre_transform,
+            force_reload=force_reload,
         )
         self.load(self.processed_paths[0], data_cls=HeteroData)
 
@@ -44,7 +47,7 @@ class UserItemDataset(InMemoryDataset):
         r"""Finds the modalities in :obj:`root/raw`, which needs to have the
         named files.
         """
-        raw_dir = osp.join(osp.expanduser(root), 'raw')
+        raw_dir = str(check_path('root', root) / 'raw')
         missing = [
             name for name in names if not osp.isfile(osp.join(raw_dir, name))
         ]

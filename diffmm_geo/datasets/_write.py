@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from diffmm_geo.utils.atomic import atomic_path
+from diffmm_geo.utils.paths import check_path
 
 from ._modalities import feature_file, find_modalities
 
@@ -20,7 +21,7 @@ def write_folder(
     r"""Writes files and a feature file for each modality. Once all are
     complete, they replace earlier files, the first file last.
     """
-    folder = osp.expanduser(os.fspath(folder))
+    folder = str(check_path('folder', folder))
     _check_modalities(folder, features)
     os.makedirs(folder, exist_ok=True)
     with ExitStack() as stack:

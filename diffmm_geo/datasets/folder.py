@@ -6,6 +6,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from diffmm_geo.utils.checks import check_int
+from diffmm_geo.utils.paths import check_path
 
 from ._interaction_files import find_interactions, load_interactions
 from ._modalities import feature_file, find_modalities, select_modalities
@@ -68,7 +69,7 @@ def load_folder(
         num_users = check_int('num_users', num_users)
     if num_items is not None:
         num_items = check_int('num_items', num_items)
-    folder = str(root)
+    folder = str(check_path('root', root))
     splits: dict[str, tuple[str, Tensor]] = {}
     keys = dict(zip(('train', 'val', 'test'), SPLITS))
     for split in keys:

@@ -10,6 +10,7 @@ from diffmm_geo.datasets.folder import load_folder
 from diffmm_geo.datasets.mmrec import MMRecDataset
 from diffmm_geo.datasets.movielens import MovieLens100K
 from diffmm_geo.datasets.tiktok import TikTok
+from diffmm_geo.utils.paths import check_path
 
 #: The datasets of :func:`load_dataset` by name.
 DATASETS: dict[str, Any] = {
@@ -39,6 +40,7 @@ def load_dataset(
     Raises:
         ValueError: If there is no such dataset.
     """
+    root = check_path('root', root)
     kwargs: dict[str, Any] = (
         {} if modalities is None else {'modalities': modalities}
     )
@@ -46,9 +48,9 @@ def load_dataset(
         return load_folder(root, **kwargs)
     if name in DATASETS:
         return DATASETS[name](str(root), **kwargs)[0]
-    if not Path(root, 'raw', f'{name}.inter').exists():
+    if not (root / 'raw' / f'{name}.inter').exists():
         raise ValueError(
             f"'name' needs to be one of {list(DATASETS)} or the name of a file "
-            f'{{name}}.inter in {Path(root, "raw")} (got {name!r})'
+            f'{{name}}.inter in {root / "raw"} (got {name!r})'
         )
     return MMRecDataset(str(root), name, **kwargs)[0]

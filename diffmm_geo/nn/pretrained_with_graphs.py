@@ -16,6 +16,7 @@ from diffmm_geo.nn.pretrained import (
 )
 from diffmm_geo.sparse.bipartite_adj import BipartiteAdj, to_coo
 from diffmm_geo.utils.checks import check_edge_index, check_keys, describe
+from diffmm_geo.utils.paths import check_path
 
 GRAPHS = 'graphs.safetensors'
 
@@ -54,6 +55,7 @@ class PretrainedWithGraphs(Pretrained):
             ValueError: If the observed graph is missing, or a graph has edge
                 weights or a size other than that of the module.
         """
+        folder = check_path('folder', folder)
         files: dict[str, dict[str, Tensor]] = {WEIGHTS: self.state_dict()}
         if edge_index_dict is not None:
             check_keys('edge_index_dict', edge_index_dict, self.edge_types[:1])
@@ -81,7 +83,8 @@ class PretrainedWithGraphs(Pretrained):
             ValueError: If the file is damaged or comes from another save, or
                 its graphs do not fit the module.
         """
-        path = Path(folder, GRAPHS)
+        folder = check_path('folder', folder)
+        path = folder / GRAPHS
         graphs = read_file(folder, GRAPHS, type(self))
         by_key = {json.dumps(t): t for t in self.edge_types}
         required = json.dumps(self.edge_types[0])
