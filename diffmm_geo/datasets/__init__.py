@@ -6,6 +6,8 @@ from .folder import load_folder
 from .load_dataset import DATASETS, load_dataset
 from .mmrec import MMRecDataset
 from .movielens import MovieLens100K
+from .read_interactions import read_interactions
+from .split_interactions import split_interactions
 from .tiktok import TikTok
 from .write_mmrec import write_mmrec
 from .write_official import write_official
@@ -20,6 +22,8 @@ __all__ = [
     'TikTok',
     'load_dataset',
     'load_folder',
+    'read_interactions',
+    'split_interactions',
     'write_mmrec',
     'write_official',
 ]
