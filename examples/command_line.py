@@ -22,6 +22,10 @@ OPTIONS = {
         'nargs': '+',
         'help': 'default: all modalities of the data set',
     },
+    'reload': {
+        'action': 'store_true',
+        'help': 'process the raw files again, even if they have not changed',
+    },
     'epochs': {'type': int, 'help': 'upper limit (default: recipe)'},
     'seed': {'type': int, 'default': 0},
     'seeds': {
@@ -52,7 +56,7 @@ OPTIONS = {
     },
     'output': {**PATH, 'help': 'folder for results (default: runs/DATASET)'},
 }
-DATA = ('dataset', 'root', 'modalities')
+DATA = ('dataset', 'root', 'modalities', 'reload')
 SPEED = ('precision', 'diffusion-form', 'num-candidates')
 
 
@@ -70,7 +74,7 @@ def make_parser(description, *names, **kwargs):
 
 def load_data(args):
     root = args.root or f'data/{args.dataset}'
-    return load_dataset(args.dataset, root, args.modalities)
+    return load_dataset(args.dataset, root, args.modalities, args.reload)
 
 
 def make_config(args, **changes):

@@ -16,7 +16,7 @@ from diffmm_geo.recommender import Recommender
 
 
 def parse_args():
-    parser = make_parser(__doc__, 'dataset', 'root')
+    parser = make_parser(__doc__, 'dataset', 'root', 'reload')
     parser.add_argument(
         '--model',
         type=expanduser,
@@ -39,7 +39,10 @@ def main():
     model = DiffMM.from_pretrained(folder)
     graphs = model.load_graphs(folder)
     data = load_dataset(
-        args.dataset, args.root or f'data/{args.dataset}', model.modalities
+        args.dataset,
+        args.root or f'data/{args.dataset}',
+        model.modalities,
+        args.reload,
     )
     features = {m: data['item'][f'x_{m}'] for m in model.modalities}
 

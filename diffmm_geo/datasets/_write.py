@@ -37,10 +37,11 @@ def write_folder(
 def _check_modalities(folder: str, features: Mapping[str, object]) -> None:
     # The folder needs to hold exactly these.
     for modality in features:
-        if re.fullmatch(r'\w+', modality) is None:
+        if re.fullmatch(r'[\w-]+', modality) is None:
             raise ValueError(
-                f"'data' is expected to have modality names of letters, digits "
-                f'and underscores, as they name files, got {modality!r}'
+                f"'data' is expected to have modality names of letters, "
+                f'digits, underscores and dashes, as they name files, got '
+                f'{modality!r}'
             )
     known = find_modalities(folder) if osp.isdir(folder) else []
     others = [feature_file(m) for m in known if m not in features]

@@ -72,7 +72,8 @@ class MovieLens100K(UserItemDataset):
             every access. (default: :obj:`None`)
         pre_transform (callable, optional): A transform to apply to the graph
             before it is saved to disk. (default: :obj:`None`)
-        force_reload (bool, optional): Whether to re-process the dataset.
+        force_reload (bool, optional): Whether to process the raw files again,
+            which otherwise happens only if they have changed.
             (default: :obj:`False`)
 
     **STATS:**
