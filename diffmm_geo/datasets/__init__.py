@@ -3,6 +3,7 @@ r"""Multi-modal recommendation datasets."""
 from .amazon import AmazonBaby, AmazonSports
 from .diffmm import DiffMMDataset
 from .folder import load_folder
+from .from_random_link_split import from_random_link_split
 from .load_dataset import DATASETS, load_dataset
 from .mmrec import MMRecDataset
 from .movielens import MovieLens100K
@@ -20,6 +21,7 @@ __all__ = [
     'MMRecDataset',
     'MovieLens100K',
     'TikTok',
+    'from_random_link_split',
     'load_dataset',
     'load_folder',
     'read_interactions',

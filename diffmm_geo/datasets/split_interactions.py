@@ -10,7 +10,6 @@ from torch_geometric.typing import EdgeType
 from diffmm_geo.utils.checks import (
     MAX_SEED,
     check_choice,
-    check_edge_index,
     check_edge_type,
     check_finite,
     check_int,
@@ -18,7 +17,7 @@ from diffmm_geo.utils.checks import (
     check_type,
     describe,
 )
-from diffmm_geo.utils.interactions import count_nodes
+from diffmm_geo.utils.interactions import count_nodes, observed_edges
 
 from ._hold_out import hold_out
 from ._user_item_data import SPLITS
@@ -89,15 +88,17 @@ def split_interactions(
     seed = check_int('seed', seed, 0, MAX_SEED)
     edge_type = check_edge_type(edge_type)
     num_users, num_items = count_nodes(data, edge_type)
+    data = copy.copy(data)
     store = data[edge_type]
     there = [name for name in SPLITS[1:] if name in store]
     if there:
         raise ValueError(
             f"'data' needs interactions that are not split yet (got {there})"
         )
-    edge_index = check_edge_index(
-        'edge_index', store.get('edge_index'), num_users, num_items
-    )
+    edge_index = observed_edges(store, (num_users, num_items))
+    if 'edge_index' not in store:  # After `T.ToSparseTensor`.
+        store.edge_index = edge_index
+    store.pop('adj_t', None)
     user = edge_index[0].cpu().numpy()
     # The latest first.
     key = None if method == 'random' else _negative_times(store, len(user))
@@ -131,13 +132,13 @@ def split_interactions(
         torch.from_numpy(np.flatnonzero(mask)).to(edge_index.device)
         for mask in masks
     )
-    out = copy.copy(data)
-    for name in store.edge_attrs():
-        out[edge_type][name] = _take(data, store, name, train)
+    names = store.edge_attrs()
+    values = [_take(data, store, name, train) for name in names]
+    store.update(dict(zip(names, values)))
     for name, index in zip(SPLITS[1:], held_out):
         if index.numel() > 0:
-            out[edge_type][name] = edge_index[:, index]
-    return out
+            store[name] = edge_index[:, index]
+    return data
 
 
 def _negative_times(store: Any, num_edges: int) -> np.ndarray | None:

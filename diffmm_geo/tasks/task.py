@@ -26,7 +26,7 @@ from diffmm_geo.utils.checks import (
     check_values,
 )
 from diffmm_geo.utils.checksum import tensor_digest
-from diffmm_geo.utils.interactions import count_nodes
+from diffmm_geo.utils.interactions import count_nodes, observed_edges
 from diffmm_geo.utils.memory import release_memory
 from diffmm_geo.utils.ranks import Ranks
 
@@ -100,7 +100,8 @@ class Task(Module, ABC):
         self.num_users, self.num_items = count_nodes(data, self.edge_type)
 
         store = data[self.edge_type]
-        self.edge_index = self._edges(store, 'edge_index')
+        observed = observed_edges(store, (self.num_users, self.num_items))
+        self.edge_index = self._edges({'edge_index': observed}, 'edge_index')
         self.edge_label_index = {
             split: self._edges(store, f'{split}_edge_label_index')
             for split in SPLITS

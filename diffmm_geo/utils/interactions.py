@@ -1,9 +1,18 @@
 r"""What a user-item graph holds."""
 
-from torch_geometric.data import HeteroData
-from torch_geometric.typing import EdgeType
+from typing import Any
 
-from diffmm_geo.utils.checks import MAX_COUNT, as_int, describe
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.typing import EdgeType, SparseTensor
+from torch_geometric.utils import is_sparse, to_edge_index
+
+from diffmm_geo.utils.checks import (
+    MAX_COUNT,
+    as_int,
+    check_edge_index,
+    describe,
+)
 
 
 def count_nodes(data: HeteroData, edge_type: EdgeType) -> tuple[int, int]:
@@ -23,3 +32,34 @@ def count_nodes(data: HeteroData, edge_type: EdgeType) -> tuple[int, int]:
             )
         sizes.append(size)
     return sizes[0], sizes[1]
+
+
+def observed_edges(store: Any, size: tuple[int, int]) -> Tensor:
+    r"""The observed interactions of a store, in the :obj:`edge_index`, or in
+    the :obj:`adj_t` that :class:`~torch_geometric.transforms.ToSparseTensor`
+    leaves in its place.
+    """
+    if 'edge_index' in store or 'adj_t' not in store:
+        return check_edge_index('edge_index', store.get('edge_index'), *size)
+    adj = store.adj_t
+    if not is_sparse(adj):
+        raise ValueError(
+            f"'adj_t' needs to be a SparseTensor or a torch.sparse tensor "
+            f'(got {describe(adj)})'
+        )
+    got = tuple(
+        adj.sparse_sizes() if isinstance(adj, SparseTensor) else adj.size()
+    )
+    if got != (size[1], size[0]):
+        raise ValueError(
+            f"'adj_t' needs to be of size [num_items, num_users] = "
+            f'{[size[1], size[0]]} (got {list(got)})'
+        )
+    edge_index, weight = to_edge_index(adj)
+    if bool((weight != 1).any()):
+        raise ValueError(
+            f"'adj_t' needs interactions without weights (got weights from "
+            f'{weight.min()} to {weight.max()})'
+        )
+    out: Tensor = edge_index.flip(0)
+    return out
