@@ -183,7 +183,18 @@ class ModalityAwareGraphDiffusion(BaseTransform):
         return torch.stack([row, col]), num_users
 
     def __repr__(self) -> str:
+        # PyG compares it to tell whether a `pre_transform` has changed.
+        others = {
+            'edge_type': ('user', 'interacts', 'item'),
+            'sampling_steps': 0,
+            'sampling_noise': False,
+        }
+        changed = ''.join(
+            f', {name}={getattr(self, name)!r}'
+            for name, default in others.items()
+            if getattr(self, name) != default
+        )
         return (
             f'{self.__class__.__name__}({self.diffusion}, '
-            f'num_edges_per_user={self.num_edges_per_user})'
+            f'num_edges_per_user={self.num_edges_per_user}{changed})'
         )
