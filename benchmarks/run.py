@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 from contextlib import nullcontext
+from os.path import expanduser
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -43,8 +44,12 @@ def parse_args(argv: list[str] | None = None) -> tuple[list[str], Options]:
     )
     parser.add_argument('family', choices=[*FAMILIES, 'all'])
     parser.add_argument('--device', default='cpu')
-    parser.add_argument('--root', default='data', help='holds NAME/raw/')
-    parser.add_argument('--output', help='default: runs/bench/FAMILY')
+    parser.add_argument(
+        '--root', type=expanduser, default='data', help='holds NAME/raw/'
+    )
+    parser.add_argument(
+        '--output', type=expanduser, help='default: runs/bench/FAMILY'
+    )
     parser.add_argument('--quick', action='store_true', help='about a minute')
     parser.add_argument(
         '--graphs',
@@ -90,7 +95,9 @@ def parse_args(argv: list[str] | None = None) -> tuple[list[str], Options]:
         'least 0.1 (scale)',
     )
     parser.add_argument(
-        '--scratch', help='folder of feature files (scale; default: temporary)'
+        '--scratch',
+        type=expanduser,
+        help='folder of feature files (scale; default: temporary)',
     )
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)

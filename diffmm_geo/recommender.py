@@ -3,6 +3,7 @@ r"""Recommendation from embeddings."""
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from diffmm_geo.utils.checks import (
     describe,
 )
 from diffmm_geo.utils.expecting import expecting
+from diffmm_geo.utils.paths import check_path
+from diffmm_geo.utils.raw_ids import check_raw_ids, decode_ids, encode_ids
 from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
 
 __all__ = ['Recommender']
@@ -29,6 +32,7 @@ __all__ = ['Recommender']
 # The limit of FAISS.
 MAX_NEIGHBORS = 2048
 SUFFIXES = ('.npz', '.safetensors')
+RAW_IDS = ('raw_user_id', 'raw_item_id')
 
 
 class Recommender:
@@ -62,6 +66,11 @@ class Recommender:
             added to an empty index. It requires FAISS (the extra
             :obj:`faiss`), which searches in float32.
             (default: :obj:`None`, exact search over all scores)
+        raw_user_id (list[str], optional): The IDs of users as they came in,
+            which :meth:`save` keeps, such as :obj:`data['user'].raw_id`.
+            (default: :obj:`None`)
+        raw_item_id (list[str], optional): The IDs of items.
+            (default: :obj:`None`)
 
     Shapes:
         - **user_emb:** :math:`(|\mathcal{U}|, F)`
@@ -88,6 +97,9 @@ class Recommender:
         item_emb: Tensor,
         exclude_edge_index: Tensor | None = None,
         index: KNNIndex | None = None,
+        *,
+        raw_user_id: Sequence[str] | None = None,
+        raw_item_id: Sequence[str] | None = None,
     ) -> None:
         self.user_emb = check_matrix('user_emb', user_emb).detach()
         self.item_emb = check_matrix(
@@ -107,6 +119,13 @@ class Recommender:
             self._exclude = CSR.from_edge_index(
                 self.exclude_edge_index, self.size, coalesce=True
             )
+        self.raw_user_id, self.raw_item_id = (
+            None if ids is None else check_raw_ids(name, ids, size)
+            for name, ids, size in (
+                ('raw_user_id', raw_user_id, self.num_users),
+                ('raw_item_id', raw_item_id, self.num_items),
+            )
+        )
         self.index = index
         if index is not None:
             self._check_index(index)
@@ -205,7 +224,8 @@ class Recommender:
 
     def save(self, path: str | Path) -> None:
         r"""Writes :obj:`user_emb`, :obj:`item_emb` and, if given,
-        :obj:`exclude_edge_index`. A failure leaves an earlier file unchanged.
+        :obj:`exclude_edge_index`, :obj:`raw_user_id` and :obj:`raw_item_id`.
+        A failure leaves an earlier file unchanged.
 
         Args:
             path (str or Path): The :obj:`.safetensors` or :obj:`.npz` file.
@@ -216,10 +236,14 @@ class Recommender:
                 is not installed.
             ValueError: If the file has another suffix.
         """
+        path = check_path('path', path)
         suffix = _suffix(path)
         tensors = {'user_emb': self.user_emb, 'item_emb': self.item_emb}
         if self.exclude_edge_index is not None:
             tensors['exclude_edge_index'] = self.exclude_edge_index
+        for name in RAW_IDS:
+            if (ids := getattr(self, name)) is not None:
+                tensors[name] = encode_ids(ids)
         with atomic_path(os.fspath(path)) as temporary:
             if suffix == '.npz':
                 with open(temporary, 'wb') as file:
@@ -249,16 +273,19 @@ class Recommender:
                 is not installed.
             ValueError: If the file is damaged or holds something else.
         """
+        path = check_path('path', path)
         suffix = _suffix(path)
         tensors = _read_npz(path) if suffix == '.npz' else read_tensors(path)
-        names = {'user_emb', 'item_emb'}
-        if not names <= tensors.keys() <= names | {'exclude_edge_index'}:
+        names, optional = {'user_emb', 'item_emb'}, {'exclude_edge_index'}
+        if not names <= tensors.keys() <= names | optional | {*RAW_IDS}:
             raise ValueError(
                 f"'{path}' needs 'user_emb', 'item_emb' and optionally "
                 f"'exclude_edge_index' (got {sorted(tensors)})"
             )
-        moved = {name: x.to(device) for name, x in tensors.items()}
+        moved: dict[str, Any] = {k: x.to(device) for k, x in tensors.items()}
         try:
+            for name in tensors.keys() & {*RAW_IDS}:
+                moved[name] = decode_ids(name, tensors[name])
             return cls(**moved, index=index)
         except ValueError as error:
             raise ValueError(f"'{path}': {error}") from None
@@ -270,8 +297,8 @@ class Recommender:
         )
 
 
-def _suffix(path: str | Path) -> str:
-    suffix = Path(path).suffix
+def _suffix(path: Path) -> str:
+    suffix = path.suffix
     if suffix not in SUFFIXES:
         raise ValueError(
             f"'path' needs to end in one of {list(SUFFIXES)} (got '{path}')"
@@ -284,7 +311,7 @@ def _numpy(x: Tensor) -> Any:
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
 
-def _read_npz(path: str | Path) -> dict[str, Tensor]:
+def _read_npz(path: Path) -> dict[str, Tensor]:
     with (
         expecting(os.fspath(path), 'a whole .npz file of arrays') as file,
         np.load(file, allow_pickle=False) as arrays,

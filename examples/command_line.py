@@ -3,21 +3,28 @@ r"""What the command lines of the examples share."""
 import argparse
 import sys
 from dataclasses import replace
+from os.path import expanduser
 
 from diffmm_geo.datasets import DATASETS, load_dataset
 from diffmm_geo.nn.diffusion import FORMS
 from diffmm_geo.training import PRECISIONS, RECIPES
 
+# Shells leave the ~ of --root=~/data as it is.
+PATH = {'type': expanduser}
 OPTIONS = {
     'dataset': {
         'default': 'movielens-100k',
         'help': f'one of {", ".join(DATASETS)}, or the NAME of NAME.inter in '
         "MMRec's format under ROOT/raw (default: %(default)s)",
     },
-    'root': {'help': 'folder of the data set (default: data/DATASET)'},
+    'root': {**PATH, 'help': 'folder of the data set (default: data/DATASET)'},
     'modalities': {
         'nargs': '+',
         'help': 'default: all modalities of the data set',
+    },
+    'reload': {
+        'action': 'store_true',
+        'help': 'process the raw files again, even if they have not changed',
     },
     'epochs': {'type': int, 'help': 'upper limit (default: recipe)'},
     'seed': {'type': int, 'default': 0},
@@ -42,14 +49,14 @@ OPTIONS = {
         'help': 'candidates of the contrastive loss per step '
         '(default: all nodes)',
     },
-    'checkpoint-dir': {'help': 'folder for a checkpoint of each epoch'},
+    'checkpoint-dir': {**PATH, 'help': 'folder for a checkpoint of each epoch'},
     'resume': {
         'action': 'store_true',
         'help': 'resume from the checkpoint, if any',
     },
-    'output': {'help': 'folder for results (default: runs/DATASET)'},
+    'output': {**PATH, 'help': 'folder for results (default: runs/DATASET)'},
 }
-DATA = ('dataset', 'root', 'modalities')
+DATA = ('dataset', 'root', 'modalities', 'reload')
 SPEED = ('precision', 'diffusion-form', 'num-candidates')
 
 
@@ -67,7 +74,7 @@ def make_parser(description, *names, **kwargs):
 
 def load_data(args):
     root = args.root or f'data/{args.dataset}'
-    return load_dataset(args.dataset, root, args.modalities)
+    return load_dataset(args.dataset, root, args.modalities, args.reload)
 
 
 def make_config(args, **changes):

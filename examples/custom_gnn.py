@@ -5,6 +5,7 @@ SAGEConv layers becomes multi-modal.
 """
 
 import argparse
+from os.path import expanduser
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +65,9 @@ class MultiModalSAGE(torch.nn.Module):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--root', default='data/movielens-100k')
+    parser.add_argument(
+        '--root', type=expanduser, default='data/movielens-100k'
+    )
     parser.add_argument('--epochs', type=int, default=20)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()

@@ -5,6 +5,7 @@ python examples/demo.py --root data --output runs/demo
 
 import argparse
 import sys
+from os.path import expanduser
 from pathlib import Path
 
 from command_line import start
@@ -25,8 +26,8 @@ def parse_args():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('--root', default='data')
-    parser.add_argument('--output', default='runs/demo')
+    parser.add_argument('--root', type=expanduser, default='data')
+    parser.add_argument('--output', type=expanduser, default='runs/demo')
     parser.add_argument('--epochs', type=int, default=60, help='at most')
     parser.add_argument('--seed', type=int, default=0)
     return parser.parse_args()

@@ -5,6 +5,7 @@ the interactions generated from the titles and genres of movies.
 """
 
 import argparse
+from os.path import expanduser
 
 import torch
 from torch_geometric import seed_everything
@@ -76,7 +77,9 @@ def train(data, num_epochs, seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--root', default='data/movielens-100k')
+    parser.add_argument(
+        '--root', type=expanduser, default='data/movielens-100k'
+    )
     parser.add_argument('--epochs', type=int, default=20)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()

@@ -7,6 +7,7 @@ python examples/lightgcn_comparison.py --dataset movielens-100k
 import json
 import sys
 from itertools import product
+from os.path import expanduser
 from statistics import mean, stdev
 
 from command_line import DATA, load_data, make_config, make_parser, start
@@ -28,7 +29,7 @@ def parse_args():
     parser.add_argument(
         '--reg-weights', nargs='+', type=float, default=[1e-4, 1e-3, 1e-2]
     )
-    parser.add_argument('--output', default='comparison.json')
+    parser.add_argument('--output', type=expanduser, default='comparison.json')
     return parser.parse_args()
 
 

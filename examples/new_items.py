@@ -7,6 +7,7 @@ training, or added after it by their features.
 
 import json
 import sys
+from os.path import expanduser
 from statistics import mean, stdev
 
 import torch
@@ -30,7 +31,7 @@ SPLITS = ('val', 'test')
 def parse_args():
     parser = make_parser(__doc__, *DATA, 'seeds', 'epochs', *SPEED)
     parser.add_argument('--k', type=int, default=20)
-    parser.add_argument('--output', default='new_items.json')
+    parser.add_argument('--output', type=expanduser, default='new_items.json')
     return parser.parse_args()
 
 

@@ -5,6 +5,8 @@ python examples/recommend.py --dataset movielens-100k --users 0 1
 python examples/recommend.py --export shop.npz  # embeddings to serve
 """
 
+from os.path import expanduser
+
 import torch
 
 from command_line import make_parser, start
@@ -14,15 +16,18 @@ from diffmm_geo.recommender import Recommender
 
 
 def parse_args():
-    parser = make_parser(__doc__, 'dataset', 'root')
+    parser = make_parser(__doc__, 'dataset', 'root', 'reload')
     parser.add_argument(
         '--model',
+        type=expanduser,
         help="folder of 'save_pretrained' (default: runs/DATASET/model)",
     )
     parser.add_argument('--users', type=int, nargs='+', default=[0, 1])
     parser.add_argument('--k', type=int, default=10)
     parser.add_argument(
-        '--export', help='.npz or .safetensors file to write embeddings to'
+        '--export',
+        type=expanduser,
+        help='.npz or .safetensors file to write embeddings to',
     )
     return parser.parse_args()
 
@@ -34,7 +39,10 @@ def main():
     model = DiffMM.from_pretrained(folder)
     graphs = model.load_graphs(folder)
     data = load_dataset(
-        args.dataset, args.root or f'data/{args.dataset}', model.modalities
+        args.dataset,
+        args.root or f'data/{args.dataset}',
+        model.modalities,
+        args.reload,
     )
     features = {m: data['item'][f'x_{m}'] for m in model.modalities}
 

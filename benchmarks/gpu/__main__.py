@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+from os.path import expanduser
 from pathlib import Path
 
 from benchmarks.device import to_device
@@ -29,7 +30,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--device', default='cuda')
-    parser.add_argument('--output', type=Path, default=Path('runs/gpu'))
+    parser.add_argument('--output', type=expanduser, default='runs/gpu')
     parser.add_argument(
         '--seconds',
         type=float,
@@ -40,10 +41,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--quick', action='store_true', help='tiny inputs, a sample of cases'
     )
     parser.add_argument(
-        '--root', help='folder of tiktok/raw/ (default: generated data)'
+        '--root',
+        type=expanduser,
+        help='folder of tiktok/raw/ (default: generated data)',
     )
     parser.add_argument(
         '--sources',
+        type=expanduser,
         help='folder with source archives or wheels of torch-scatter and '
         'torch-sparse, to compare with',
     )
@@ -54,6 +58,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=[phase.name for phase in PHASES],
     )
     args = parser.parse_args(argv)
+    args.output = Path(args.output)
     try:
         to_device(args.device)
     except ValueError as error:

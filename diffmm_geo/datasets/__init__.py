@@ -3,9 +3,12 @@ r"""Multi-modal recommendation datasets."""
 from .amazon import AmazonBaby, AmazonSports
 from .diffmm import DiffMMDataset
 from .folder import load_folder
+from .from_random_link_split import from_random_link_split
 from .load_dataset import DATASETS, load_dataset
 from .mmrec import MMRecDataset
 from .movielens import MovieLens100K
+from .read_interactions import read_interactions
+from .split_interactions import split_interactions
 from .tiktok import TikTok
 from .write_mmrec import write_mmrec
 from .write_official import write_official
@@ -18,8 +21,11 @@ __all__ = [
     'MMRecDataset',
     'MovieLens100K',
     'TikTok',
+    'from_random_link_split',
     'load_dataset',
     'load_folder',
+    'read_interactions',
+    'split_interactions',
     'write_mmrec',
     'write_official',
 ]

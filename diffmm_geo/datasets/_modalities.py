@@ -40,6 +40,8 @@ def feature_file(modality: str) -> str:
 def find_modalities(folder: str) -> list[str]:
     r"""The modalities with features in a folder, in alphabetical order."""
     matches = (
-        re.fullmatch(r'(\w+)_feat\.npy', name) for name in os.listdir(folder)
+        # Hidden files are no data, such as those of macOS on other disks.
+        re.fullmatch(r'([^.].*)_feat\.npy', name)
+        for name in os.listdir(folder)
     )
     return sorted(match[1] for match in matches if match is not None)

@@ -1,5 +1,5 @@
-import os
 import os.path as osp
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -10,9 +10,11 @@ from torch_geometric.data.data import BaseData
 
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import check_edge_index, check_matrix
+from diffmm_geo.utils.paths import check_path
 from diffmm_geo.utils.torch_file import load_torch_file
 
 from ._modalities import find_modalities, select_modalities
+from ._raw_stamp import changed_files, write_stamp
 from ._user_item_data import SPLITS, user_item_data
 
 DataTransform = Callable[[HeteroData], HeteroData]
@@ -35,16 +37,35 @@ class UserItemDataset(InMemoryDataset):
         self.modalities = select_modalities(
             modalities, self.known_modalities, self._where
         )
+        root = str(check_path('root', root))
         super().__init__(
-            os.fspath(root), transform, pre_transform, force_reload=force_reload
+            root,
+            transform,
+            pre_transform,
+            force_reload=force_reload or self._is_stale(root),
         )
         self.load(self.processed_paths[0], data_cls=HeteroData)
+
+    def _is_stale(self, root: str) -> bool:
+        # PyG keeps what is processed, whatever becomes of the raw files.
+        processed = osp.join(root, 'processed', self.processed_file_names)
+        if not osp.exists(processed):
+            return False
+        paths = [osp.join(root, 'raw', name) for name in self.raw_file_names]
+        changed = changed_files(processed, paths)
+        if changed:
+            warnings.warn(
+                f"{changed} in '{osp.join(root, 'raw')}' differ from the files "
+                f"that '{processed}' was made from: they are processed again",
+                stacklevel=4,
+            )
+        return bool(changed)
 
     def find_raw_files(self, root: str, names: Sequence[str], tag: str) -> None:
         r"""Finds the modalities in :obj:`root/raw`, which needs to have the
         named files.
         """
-        raw_dir = osp.join(osp.expanduser(root), 'raw')
+        raw_dir = str(check_path('root', root) / 'raw')
         missing = [
             name for name in names if not osp.isfile(osp.join(raw_dir, name))
         ]
@@ -58,8 +79,12 @@ class UserItemDataset(InMemoryDataset):
 
     @property
     def processed_file_names(self) -> str:
-        # Variants share a root. Modality names have no '+'.
-        return '+'.join(['data', *self.modalities]) + '.pt'
+        # Variants share a root.
+        names = [
+            name.replace('%', '%25').replace('+', '%2B')
+            for name in self.modalities
+        ]
+        return '+'.join(['data', *names]) + '.pt'
 
     @classmethod
     def save(cls, data_list: Sequence[BaseData], path: str) -> None:
@@ -119,3 +144,4 @@ class UserItemDataset(InMemoryDataset):
         if self.pre_transform is not None:
             data = self.pre_transform(data)
         self.save([data], self.processed_paths[0])
+        write_stamp(self.processed_paths[0], self.raw_paths)

@@ -10,6 +10,7 @@ from diffmm_geo.utils.checks import (
     check_edge_type,
     check_matrix,
 )
+from diffmm_geo.utils.interactions import count_nodes, observed_edges
 
 from ._user_item_data import SPLITS
 
@@ -32,34 +33,23 @@ class UserItemGraph(NamedTuple):
     ) -> 'UserItemGraph':
         r"""Extracts and checks this part of a graph."""
         edge_type = check_edge_type(edge_type)
-        if edge_type not in data.edge_types:
-            raise ValueError(
-                f"'data' needs edges of type {edge_type} "
-                f'(got {data.edge_types})'
-            )
-        user, _, item = edge_type
-        sizes = [data[node_type].num_nodes for node_type in (user, item)]
-        for node_type, size in zip((user, item), sizes):
-            if not isinstance(size, int) or not 0 < size < 2**31:
-                raise ValueError(
-                    f"'data' needs from 1 to 2^31 - 1 nodes of type "
-                    f"'{node_type}' (got {size})"
-                )
+        sizes = count_nodes(data, edge_type)
 
         # Held-out interactions are optional.
         store = dict.fromkeys(SPLITS[1:], torch.empty(2, 0, dtype=torch.long))
         store.update(data[edge_type].items())
-        splits = [
-            check_edge_index(name, store.get(name), *sizes).cpu().numpy()
-            for name in SPLITS
+        edges = [
+            observed_edges(data[edge_type], sizes),
+            *(check_edge_index(n, store.get(n), *sizes) for n in SPLITS[1:]),
         ]
+        splits = [edge_index.cpu().numpy() for edge_index in edges]
         if splits[0].shape[1] == 0:
             raise ValueError(
                 "'edge_index' needs at least one interaction (got none)"
             )
 
         features = {}
-        for key, x in data[item].items():
+        for key, x in data[edge_type[2]].items():
             if not key.startswith('x_'):
                 continue
             x = check_matrix(key, x, sizes[1], finite=False).detach().cpu()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from diffmm_geo.utils.atomic import atomic_path
+from diffmm_geo.utils.paths import check_path
 
 from ._modalities import feature_file, find_modalities
 
@@ -20,7 +21,7 @@ def write_folder(
     r"""Writes files and a feature file for each modality. Once all are
     complete, they replace earlier files, the first file last.
     """
-    folder = osp.expanduser(os.fspath(folder))
+    folder = str(check_path('folder', folder))
     _check_modalities(folder, features)
     os.makedirs(folder, exist_ok=True)
     with ExitStack() as stack:
@@ -36,10 +37,11 @@ def write_folder(
 def _check_modalities(folder: str, features: Mapping[str, object]) -> None:
     # The folder needs to hold exactly these.
     for modality in features:
-        if re.fullmatch(r'\w+', modality) is None:
+        if re.fullmatch(r'[\w-]+', modality) is None:
             raise ValueError(
-                f"'data' is expected to have modality names of letters, digits "
-                f'and underscores, as they name files, got {modality!r}'
+                f"'data' is expected to have modality names of letters, "
+                f'digits, underscores and dashes, as they name files, got '
+                f'{modality!r}'
             )
     known = find_modalities(folder) if osp.isdir(folder) else []
     others = [feature_file(m) for m in known if m not in features]

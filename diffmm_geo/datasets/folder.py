@@ -5,6 +5,9 @@ from pathlib import Path
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from diffmm_geo.utils.checks import check_int
+from diffmm_geo.utils.paths import check_path
+
 from ._interaction_files import find_interactions, load_interactions
 from ._modalities import feature_file, find_modalities, select_modalities
 from ._npy import load_features
@@ -62,7 +65,11 @@ def load_folder(
           (user, interacts, item)={ edge_index=[2, 3] }
         )
     """
-    folder = str(root)
+    if num_users is not None:
+        num_users = check_int('num_users', num_users)
+    if num_items is not None:
+        num_items = check_int('num_items', num_items)
+    folder = str(check_path('root', root))
     splits: dict[str, tuple[str, Tensor]] = {}
     keys = dict(zip(('train', 'val', 'test'), SPLITS))
     for split in keys:

@@ -10,6 +10,8 @@ from diffmm_geo.datasets.folder import load_folder
 from diffmm_geo.datasets.mmrec import MMRecDataset
 from diffmm_geo.datasets.movielens import MovieLens100K
 from diffmm_geo.datasets.tiktok import TikTok
+from diffmm_geo.utils.checks import check_bool
+from diffmm_geo.utils.paths import check_path
 
 #: The datasets of :func:`load_dataset` by name.
 DATASETS: dict[str, Any] = {
@@ -22,7 +24,10 @@ DATASETS: dict[str, Any] = {
 
 
 def load_dataset(
-    name: str, root: str | Path, modalities: Sequence[str] | None = None
+    name: str,
+    root: str | Path,
+    modalities: Sequence[str] | None = None,
+    force_reload: bool = False,
 ) -> HeteroData:
     r"""Loads the graph of a dataset by name.
 
@@ -35,20 +40,24 @@ def load_dataset(
         root (str): The root directory of the dataset.
         modalities (list[str], optional): The modalities to load.
             (default: :obj:`None`, the default of the dataset)
+        force_reload (bool, optional): Whether to process the raw files again
+            even if they have not changed. (default: :obj:`False`)
 
     Raises:
         ValueError: If there is no such dataset.
     """
+    root = check_path('root', root)
     kwargs: dict[str, Any] = (
         {} if modalities is None else {'modalities': modalities}
     )
     if name == 'folder':
-        return load_folder(root, **kwargs)
+        return load_folder(root, **kwargs)  # There is nothing to process.
+    kwargs['force_reload'] = check_bool('force_reload', force_reload)
     if name in DATASETS:
         return DATASETS[name](str(root), **kwargs)[0]
-    if not Path(root, 'raw', f'{name}.inter').exists():
+    if not (root / 'raw' / f'{name}.inter').exists():
         raise ValueError(
             f"'name' needs to be one of {list(DATASETS)} or the name of a file "
-            f'{{name}}.inter in {Path(root, "raw")} (got {name!r})'
+            f'{{name}}.inter in {root / "raw"} (got {name!r})'
         )
     return MMRecDataset(str(root), name, **kwargs)[0]

@@ -12,6 +12,7 @@ from diffmm_geo.utils.checksum import sha256sum
 
 from ._download import extract_member, pip_download
 from ._edges import unique_edges
+from ._hold_out import hold_out
 from ._table import read_columns
 from ._tfidf import tfidf, truncated_svd
 from ._user_item_dataset import DataTransform, UserItemDataset
@@ -71,7 +72,8 @@ class MovieLens100K(UserItemDataset):
             every access. (default: :obj:`None`)
         pre_transform (callable, optional): A transform to apply to the graph
             before it is saved to disk. (default: :obj:`None`)
-        force_reload (bool, optional): Whether to re-process the dataset.
+        force_reload (bool, optional): Whether to process the raw files again,
+            which otherwise happens only if they have changed.
             (default: :obj:`False`)
 
     **STATS:**
@@ -238,17 +240,11 @@ def random_split(
 ) -> list[np.ndarray]:
     r"""Splits interactions 80:10:10 for each user. They are sorted by user."""
     # The stream of `RandomState` is stable across versions of NumPy.
-    key = np.random.RandomState(seed).random_sample(edges.shape[1])
-    perm = np.lexsort((key, edges[0]))
+    key = np.random.RandomState(seed).random_sample((edges.shape[1],))
     count = np.bincount(edges[0], minlength=num_users)
-    start = np.cumsum(count) - count
-
-    rank = np.empty(edges.shape[1], dtype=np.int64)
-    rank[perm] = np.arange(edges.shape[1]) - start[edges[0][perm]]
-    num_held_out = ((count + 5) // 10)[edges[0]]
-    test = rank < num_held_out
-    val = (rank < 2 * num_held_out) & ~test
-    return [edges[:, ~(val | test)], edges[:, val], edges[:, test]]
+    number = (count + 5) // 10
+    masks = hold_out(edges[0], key, number, number)
+    return [edges[:, mask] for mask in masks]
 
 
 def _to_index(

@@ -24,9 +24,7 @@ def write_mmrec(
     :obj:`folder = root/raw`, and the toolbox reads them from
     :obj:`data/{name}`.
 
-    Existing files are replaced once all new files are complete. If a
-    :class:`~diffmm_geo.datasets.MMRecDataset` has already processed earlier
-    files, load it with :obj:`force_reload=True`.
+    Existing files are replaced once all new files are complete.
 
     Args:
         data (HeteroData): The graph; see

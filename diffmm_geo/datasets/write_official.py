@@ -26,9 +26,7 @@ def write_official(
     :obj:`Datasets/{name}` (modalities :obj:`"image"` and :obj:`"text"`, and for
     TikTok also :obj:`"audio"`).
 
-    Existing files are replaced once all new files are complete. If a
-    :class:`~diffmm_geo.datasets.DiffMMDataset` has already processed earlier
-    files, load it with :obj:`force_reload=True`.
+    Existing files are replaced once all new files are complete.
 
     Args:
         data (HeteroData): The graph; see

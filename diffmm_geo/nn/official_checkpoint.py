@@ -12,6 +12,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from diffmm_geo.nn.modality_name import module_name
 from diffmm_geo.utils.checks import tensors_of
 from diffmm_geo.utils.expecting import expecting
+from diffmm_geo.utils.paths import check_path
 from diffmm_geo.utils.torch_file import check_torch_archive
 
 # The classes of the authors' `Model.py`, and PyTorch's own modules.
@@ -52,7 +53,7 @@ def load_official_checkpoint(path: str | Path) -> dict[str, Any]:
         ValueError: If the file is damaged, older than PyTorch 1.6, or uses
             classes other than the modules of the authors and of PyTorch.
     """
-    path = str(path)
+    path = str(check_path('path', path))
     if not os.path.isfile(path):
         raise FileNotFoundError(f"'{path}': expected a checkpoint, got no file")
     with expecting(

@@ -13,6 +13,7 @@ from diffmm_geo import __version__
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import check_device, check_state_dict, describe
 from diffmm_geo.utils.checksum import sha256sum
+from diffmm_geo.utils.paths import check_path
 from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
 
 CONFIG = 'config.json'
@@ -73,7 +74,7 @@ class Pretrained(torch.nn.Module):
             ValueError: If a file is damaged, comes from another save, or
                 belongs to another class.
         """
-        device = check_device(device)
+        device, folder = check_device(device), check_path('folder', folder)
         config = read_config(folder, cls)['config']
         # The device 'meta' skips the initialization of weights.
         with torch.device('meta'):
@@ -111,7 +112,7 @@ def write_folder(
     files: Mapping[str, Mapping[str, Tensor]],
 ) -> None:
     r"""Writes all files, then replaces earlier files."""
-    config, folder = module.config, Path(folder)
+    config, folder = module.config, check_path('folder', folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         # The first path on the stack is replaced last.

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,8 +16,11 @@ from diffmm_geo.nn.pretrained import (
 )
 from diffmm_geo.sparse.bipartite_adj import BipartiteAdj, to_coo
 from diffmm_geo.utils.checks import check_edge_index, check_keys, describe
+from diffmm_geo.utils.paths import check_path
+from diffmm_geo.utils.raw_ids import check_raw_ids, decode_ids, encode_ids
 
 GRAPHS = 'graphs.safetensors'
+RAW_IDS = 'raw_ids.safetensors'
 
 
 class PretrainedWithGraphs(Pretrained):
@@ -46,20 +49,25 @@ class PretrainedWithGraphs(Pretrained):
         self,
         folder: str | Path,
         edge_index_dict: Mapping[EdgeType, Adj | BipartiteAdj] | None = None,
+        raw_id_dict: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        r"""Saves the module and optionally its graphs. A failure leaves an
-        earlier save unchanged.
+        r"""Saves the module and optionally its graphs and the IDs of users and
+        items as they came in. A failure leaves an earlier save unchanged.
 
         Args:
             folder (str or Path): The folder, created if missing.
             edge_index_dict (dict, optional): The observed and generated
                 graphs. (default: :obj:`None`)
+            raw_id_dict (dict[str, list[str]], optional): The IDs by node type,
+                such as :obj:`data.collect('raw_id')`. (default: :obj:`None`)
 
         Raises:
             ImportError: If safetensors is not installed.
-            ValueError: If the observed graph is missing, or a graph has edge
-                weights or a size other than that of the module.
+            ValueError: If the observed graph is missing, a graph has edge
+                weights or a size other than that of the module, or a node type
+                has no ID for each node.
         """
+        folder = check_path('folder', folder)
         files: dict[str, dict[str, Tensor]] = {WEIGHTS: self.state_dict()}
         if edge_index_dict is not None:
             check_keys('edge_index_dict', edge_index_dict, self.edge_types[:1])
@@ -70,9 +78,45 @@ class PretrainedWithGraphs(Pretrained):
                 for t in self.edge_types
                 if t in edge_index_dict
             }
+        if raw_id_dict is not None:
+            sizes = self._sizes_by_node_type
+            check_keys('raw_id_dict', raw_id_dict, sizes)
+            files[RAW_IDS] = {
+                t: encode_ids(
+                    check_raw_ids(f"raw_id_dict['{t}']", raw_id_dict[t], size)
+                )
+                for t, size in sizes.items()
+            }
         write_folder(folder, self, files)
-        if edge_index_dict is None:
-            Path(folder, GRAPHS).unlink(missing_ok=True)
+        for name in (GRAPHS, RAW_IDS):
+            if name not in files:
+                Path(folder, name).unlink(missing_ok=True)
+
+    @property
+    def _sizes_by_node_type(self) -> dict[str, int]:
+        user, _, item = self.edge_types[0]
+        return {user: self.num_users, item: self.num_items}
+
+    def load_raw_ids(self, folder: str | Path) -> dict[str, list[str]]:
+        r"""Loads the saved IDs of users and items, by node type.
+
+        Args:
+            folder (str or Path): The folder.
+
+        Raises:
+            FileNotFoundError: If no IDs were saved.
+            ImportError: If safetensors is not installed.
+            ValueError: If the file is damaged or comes from another save.
+        """
+        folder = check_path('folder', folder)
+        content = read_file(folder, RAW_IDS, type(self))
+        check_keys(str(folder / RAW_IDS), content, self._sizes_by_node_type)
+        return {
+            t: check_raw_ids(
+                f'{folder / RAW_IDS}, {t}', decode_ids(t, content[t]), size
+            )
+            for t, size in self._sizes_by_node_type.items()
+        }
 
     def load_graphs(self, folder: str | Path) -> dict[EdgeType, Tensor]:
         r"""Loads the saved graphs to the module's device.
@@ -89,7 +133,8 @@ class PretrainedWithGraphs(Pretrained):
             ValueError: If the file is damaged or comes from another save, or
                 its graphs do not fit the module.
         """
-        path = Path(folder, GRAPHS)
+        folder = check_path('folder', folder)
+        path = folder / GRAPHS
         graphs = read_file(folder, GRAPHS, type(self))
         by_key = {json.dumps(t): t for t in self.edge_types}
         required = json.dumps(self.edge_types[0])

@@ -1,10 +1,11 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from diffmm_geo.nn.diffusion.forms import FORMS
 from diffmm_geo.nn.models.item_graph_light_gcn import OBJECTIVES
 from diffmm_geo.utils.checks import (
     MAX_SEED,
+    as_plain,
     check_choice,
     check_int,
     check_number,
@@ -81,6 +82,10 @@ class TrainingConfig:
         return config
 
     def __post_init__(self) -> None:
+        # Checkpoints and JSON hold plain values only.
+        for field in fields(self):
+            value = as_plain(getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
         check_int('num_epochs', self.num_epochs)
         check_int('patience', self.patience)
         check_int('batch_size', self.batch_size)

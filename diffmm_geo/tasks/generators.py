@@ -78,7 +78,7 @@ def random_edges(
     r"""For each user, :obj:`k` distinct items drawn uniformly: as many edges,
     without any information.
     """
-    check_k(k, num_items, 'num_edges_per_user')
+    k = check_k(k, num_items, 'num_edges_per_user')
     user = torch.arange(num_users, device=device)
     item = random_subsets(user, num_items, k).flatten()
     return torch.stack([user.repeat_interleave(k), item])

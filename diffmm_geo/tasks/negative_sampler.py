@@ -37,8 +37,8 @@ class NegativeSampler:
         num_users: int,
         num_items: int,
     ) -> None:
-        check_int('num_users', num_users)
-        check_int('num_items', num_items)
+        num_users = check_int('num_users', num_users)
+        num_items = check_int('num_items', num_items)
         edge_index = check_edge_index(
             'edge_index', edge_index, num_users, num_items
         )

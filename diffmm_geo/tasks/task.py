@@ -26,6 +26,7 @@ from diffmm_geo.utils.checks import (
     check_values,
 )
 from diffmm_geo.utils.checksum import tensor_digest
+from diffmm_geo.utils.interactions import count_nodes, observed_edges
 from diffmm_geo.utils.memory import release_memory
 from diffmm_geo.utils.ranks import Ranks
 
@@ -96,21 +97,11 @@ class Task(Module, ABC):
             raise ValueError(
                 f"'cuda_graphs' needs a CUDA device (got '{self.device}')"
             )
-        if self.edge_type not in data.edge_types:
-            raise ValueError(
-                f"'data' needs edges of type {self.edge_type} "
-                f'(got {data.edge_types})'
-            )
-        sizes = [data[t].num_nodes for t in (edge_type[0], edge_type[2])]
-        if None in sizes or 0 in sizes:
-            raise ValueError(
-                f"'data' needs nodes of types '{edge_type[0]}' "
-                f"and '{edge_type[2]}' (got {sizes} of them)"
-            )
-        self.num_users, self.num_items = sizes
+        self.num_users, self.num_items = count_nodes(data, self.edge_type)
 
         store = data[self.edge_type]
-        self.edge_index = self._edges(store, 'edge_index')
+        observed = observed_edges(store, (self.num_users, self.num_items))
+        self.edge_index = self._edges({'edge_index': observed}, 'edge_index')
         self.edge_label_index = {
             split: self._edges(store, f'{split}_edge_label_index')
             for split in SPLITS

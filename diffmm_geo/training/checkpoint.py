@@ -11,6 +11,7 @@ import torch
 
 from diffmm_geo.utils.atomic import atomic_path, sync_folder
 from diffmm_geo.utils.checks import describe
+from diffmm_geo.utils.paths import check_path
 from diffmm_geo.utils.torch_file import load_torch_file
 
 LAST, PREVIOUS, BEST = 'last.ckpt', 'previous.ckpt', 'best.ckpt'
@@ -60,7 +61,7 @@ class CheckpointFolder:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = check_path('checkpoint_dir', folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(
                 f"'checkpoint_dir' needs to be a folder (got the file "

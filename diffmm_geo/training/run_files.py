@@ -16,6 +16,7 @@ from diffmm_geo.training.ensemble import Ensemble
 from diffmm_geo.training.trainer import Record, Trainer
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import check_type
+from diffmm_geo.utils.paths import check_path
 
 
 def save_run(trainer: Trainer, folder: str | Path) -> None:
@@ -40,12 +41,12 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
         ValueError: If no epoch is complete.
     """
     check_type('trainer', trainer, Trainer)
+    folder = check_path('folder', folder)
     if not trainer.history:
         raise ValueError("'trainer' needs at least one epoch done (got none)")
     state = trainer.state_dict()
     if not trainer.ranks.is_first:
         return
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(run_metrics(trainer), indent=2)
 

@@ -27,6 +27,7 @@ from diffmm_geo.utils.checks import (
     check_type,
 )
 from diffmm_geo.utils.features import modality_features
+from diffmm_geo.utils.interactions import count_nodes
 
 
 @functional_transform('modality_aware_graph_diffusion')
@@ -125,7 +126,7 @@ class ModalityAwareGraphDiffusion(BaseTransform):
         Shapes:
             - **item_emb, modality_emb_dict:** :math:`(|\mathcal{I}|, F)`
         """
-        check_int('embedding_dim', embedding_dim)
+        embedding_dim = check_int('embedding_dim', embedding_dim)
         edge_index, num_users = self._interactions(data)
         num_items = self.diffusion.num_items
         check_edge_index('edge_index', edge_index, num_users, num_items)
@@ -174,21 +175,11 @@ class ModalityAwareGraphDiffusion(BaseTransform):
 
     def _interactions(self, data: HeteroData) -> tuple[Tensor, int]:
         check_type('data', data, HeteroData)
-        if self.edge_type not in data.edge_types:
-            raise ValueError(
-                f"'data' needs edges of type {self.edge_type} "
-                f'(got {data.edge_types})'
-            )
-        user, _, item = self.edge_type
-        num_users, num_items = data[user].num_nodes, data[item].num_nodes
-        if not num_users:
-            raise ValueError(
-                f"'data' needs nodes of type '{user}' (got {num_users})"
-            )
+        num_users, num_items = count_nodes(data, self.edge_type)
         if num_items != self.diffusion.num_items:
             raise ValueError(
                 f"'data' needs {self.diffusion.num_items} nodes of type "
-                f"'{item}' to fit 'diffusion' (got {num_items})"
+                f"'{self.edge_type[2]}' to fit 'diffusion' (got {num_items})"
             )
         store: Any = data[self.edge_type]
         # `T.ToSparseTensor` leaves `adj_t` in place of `edge_index`.
@@ -197,7 +188,18 @@ class ModalityAwareGraphDiffusion(BaseTransform):
         return torch.stack([row, col]), num_users
 
     def __repr__(self) -> str:
+        # PyG compares it to tell whether a `pre_transform` has changed.
+        others = {
+            'edge_type': ('user', 'interacts', 'item'),
+            'sampling_steps': 0,
+            'sampling_noise': False,
+        }
+        changed = ''.join(
+            f', {name}={getattr(self, name)!r}'
+            for name, default in others.items()
+            if getattr(self, name) != default
+        )
         return (
             f'{self.__class__.__name__}({self.diffusion}, '
-            f'num_edges_per_user={self.num_edges_per_user})'
+            f'num_edges_per_user={self.num_edges_per_user}{changed})'
         )

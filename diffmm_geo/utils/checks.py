@@ -1,9 +1,10 @@
 r"""Argument checks. Errors name the argument, what it needs and its value."""
 
+import operator
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -42,22 +43,53 @@ def check_int(
     name: str, value: Any, minimum: int = 1, maximum: int = MAX_COUNT
 ) -> int:
     r"""An integer from :obj:`minimum` to :obj:`maximum`."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    number = as_int(value)
+    if number is None:
         raise _error(name, f'to be an integer >= {minimum}', describe(value))
-    if value < minimum:
-        raise _error(name, f'to be an integer >= {minimum}', value)
-    if value > maximum:
-        got = value if value < 2**63 else f'one of {value.bit_length()} bits'
+    if number < minimum:
+        raise _error(name, f'to be an integer >= {minimum}', number)
+    # In a traced graph, this would bound dynamic sizes.
+    if not torch.compiler.is_compiling() and number > maximum:
+        got = number if number < 2**63 else f'one of {number.bit_length()} bits'
         raise _error(name, f'to be an integer <= {maximum}', got)
-    return value
+    return number
+
+
+def as_int(value: Any) -> int | None:
+    r"""An integer of Python or of another library, such as NumPy, as the
+    former. :obj:`None` for anything else, including booleans.
+    """
+    if type(value) is int or isinstance(value, torch.SymInt):
+        return cast(int, value)
+    dtype = getattr(value, 'dtype', None)
+    if isinstance(value, bool) or dtype == torch.bool:
+        return None
+    try:
+        return operator.index(value)
+    except (TypeError, RuntimeError):  # The latter for tensors on 'meta'.
+        return None
+
+
+def as_plain(value: Any) -> Any:
+    r"""Numbers of another library, such as NumPy, as those of Python, also
+    in lists. Anything else stays as it is.
+    """
+    if isinstance(value, (list, tuple)):
+        return type(value)([as_plain(v) for v in value])
+    number = as_int(value)
+    if number is not None:
+        return number
+    is_real = isinstance(value, Real) and not isinstance(value, bool)
+    return float(value) if is_real else value
 
 
 def check_k(k: Any, num_items: int, name: str = 'k') -> int:
     r"""A positive number of at most :obj:`num_items` items."""
-    check_int(name, k)
-    if k > num_items:
-        raise _error(name, f'to be at most the number of items {num_items}', k)
-    return int(k)
+    number = check_int(name, k)
+    if number > num_items:
+        needed = f'to be at most the number of items {num_items}'
+        raise _error(name, needed, number)
+    return number
 
 
 def check_number(
@@ -186,8 +218,11 @@ def check_steps(
     device: torch.device | None = None,
 ) -> Tensor:
     r"""A diffusion step for each row, or one for all rows."""
-    if isinstance(t, int):
-        check_int('t', t, 0, MAX_COUNT if num_steps is None else num_steps - 1)
+    # A vector of one step is no integer.
+    if getattr(t, 'ndim', 0) == 0 and as_int(t) is not None:
+        t = check_int(
+            't', t, 0, MAX_COUNT if num_steps is None else num_steps - 1
+        )
         return torch.tensor([t], device=device)
     steps = check_index('t', t, num_steps, device)
     if steps.numel() not in (1, num_rows):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from itertools import product
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,14 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.set_defaults(seeds=[0])
     parser.add_argument(
         '--runs',
+        type=expanduser,
         default='runs/experiments',
         help='folder that keeps trained models for all experiments '
         '(default: %(default)s)',
     )
     parser.add_argument(
         '--output',
+        type=expanduser,
         default='runs/reports',
         help='folder for the table, picture and JSON (default: %(default)s)',
     )

@@ -8,6 +8,7 @@ follow from the number of the seed alone, and those that fail are kept.
 """
 
 import argparse
+import gzip
 import io
 import json
 import os
@@ -31,7 +32,7 @@ import pyarrow.parquet as pq
 import torch
 from scipy import sparse
 
-from diffmm_geo.datasets import MMRecDataset, write_mmrec
+from diffmm_geo.datasets import MMRecDataset, read_interactions, write_mmrec
 from diffmm_geo.datasets._download import extract_member
 from diffmm_geo.datasets._interaction_files import load_interactions
 from diffmm_geo.datasets._npy import load_features
@@ -170,6 +171,8 @@ def readers():
 
     arrays = [np.ones((5, 3), t) for t in ('f2', 'f4', '>f8', 'i4', 'b1')]
     pickles = [pickle.dumps(matrix(*k), p) for k in kinds for p in (2, 3, 5)]
+    csv = b'user,"item",time\na,"b,c",3\nd,e,4\na,e,5\n'
+    lists = b'3 4 5 6\n2 5\n\n7\n'
     table = b'userID\ttitle\titemID\n0\ta b\t3\n1\t"\t2\n'
     return {
         'pickle': (forms(Path.write_bytes, *pickles), on('a', read_pattern)),
@@ -195,6 +198,14 @@ def readers():
         'table': (
             forms(Path.write_bytes, table),
             on('a', partial(read_columns, columns=columns)),
+        ),
+        'csv': (
+            forms(Path.write_bytes, csv, gzip.compress(csv)),
+            on('a', partial(read_interactions, time='time')),
+        ),
+        'lists': (
+            forms(Path.write_bytes, lists, gzip.compress(lists)),
+            on('a', partial(read_interactions, lists=True)),
         ),
         'zip': (
             forms(zipped, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),

@@ -11,7 +11,8 @@ from tests.datasets import fuzz
 # The first are made to do harm, the others by chance.
 COUNT = 500
 NAMES = [
-    *['pickle', 'npy', 'interactions', 'parquet', 'table', 'zip', 'torch'],
+    *['pickle', 'npy', 'interactions', 'parquet', 'table', 'csv', 'lists'],
+    *['zip', 'torch'],
     *['checkpoint', 'official', 'recommender', 'pretrained', 'mmrec'],
 ]
 

@@ -3,6 +3,7 @@ import torch
 import torch_geometric.transforms as T
 from torch_geometric.data import HeteroData
 
+from diffmm_geo.datasets import MMRecDataset, write_mmrec
 from diffmm_geo.nn import MaskedDiffusion, ModalityDiffusion
 from diffmm_geo.transforms import ModalityAwareGraphDiffusion
 from tests.wrong_values import wrong_values
@@ -255,3 +256,22 @@ def test_repr():
         "ModalityAwareGraphDiffusion(ModalityDiffusion(24, ['image', "
         "'text']), num_edges_per_user=1)"
     )
+
+
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        {'edge_type': ('user', 'buys', 'item')},
+        {'num_edges_per_user': 2},
+        {'sampling_steps': 1},
+        {'sampling_noise': True},
+    ],
+)
+def test_repr_tells_transforms_apart(planted, tmp_path, kwargs):
+    r"""PyG compares it with the one that data were processed with."""
+    ((name, value),) = kwargs.items()
+    assert f'{name}={value!r}' in str(make(**kwargs))
+    write_mmrec(planted(), tmp_path / 'raw', 'shop')
+    MMRecDataset(tmp_path, 'shop', pre_transform=make())
+    with pytest.warns(UserWarning, match='.pre_transform. argument differs'):
+        MMRecDataset(tmp_path, 'shop', pre_transform=make(**kwargs))

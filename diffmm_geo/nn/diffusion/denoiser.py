@@ -9,6 +9,7 @@ from torch.nn import Linear, ModuleList, Parameter
 from diffmm_geo.ops.dropout import dropout
 from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.utils.checks import (
+    as_int,
     check_bool,
     check_int,
     check_matrix,
@@ -71,18 +72,18 @@ class Denoiser(torch.nn.Module):
         normalize: bool = False,
     ) -> None:
         super().__init__()
-        if isinstance(hidden_channels, int):
-            hidden_channels = [hidden_channels]
-        is_list = isinstance(hidden_channels, (list, tuple))
-        if not is_list or len(hidden_channels) == 0:
+        number = as_int(hidden_channels)
+        sizes = hidden_channels if number is None else [number]
+        if not isinstance(sizes, (list, tuple)) or len(sizes) == 0:
             raise ValueError(
                 f"'hidden_channels' needs to be an integer or a non-empty list "
                 f'of integers (got {describe(hidden_channels)})'
             )
-        hidden = [check_int('hidden_channels', h) for h in hidden_channels]
-        self.num_items = check_int('num_items', num_items)
+        hidden = [check_int('hidden_channels', h) for h in sizes]
+        self.num_items = num_items = check_int('num_items', num_items)
         self.hidden_channels = hidden
-        self.time_channels = check_int('time_channels', time_channels, 2)
+        time_channels = check_int('time_channels', time_channels, 2)
+        self.time_channels = time_channels
         self.dropout = check_number(
             'dropout', dropout, 0.0, 1.0, high_open=True
         )

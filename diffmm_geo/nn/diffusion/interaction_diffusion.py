@@ -172,7 +172,9 @@ class InteractionDiffusion(torch.nn.Module):
         """
         weight, num_steps = self.denoiser.item_weight, self.diffusion.num_steps
         check_matrix('x_start', x_start, None, self.num_items, like=weight)
-        check_int('sampling_steps', sampling_steps, 0, num_steps)
+        sampling_steps = check_int(
+            'sampling_steps', sampling_steps, 0, num_steps
+        )
         check_bool('sampling_noise', sampling_noise)
         x_t = x_start
         if sampling_steps > 0:
@@ -238,7 +240,7 @@ class InteractionDiffusion(torch.nn.Module):
         check_bool('exclude_observed', exclude_observed)
         lists = self.item_lists(edge_index, num_users)
         height = max(1, block_size(BLOCK_SIZE, weight.device) // num_items)
-        item = lists.col.new_empty(num_users, k)
+        item = lists.col.new_empty(lists.size[0], k)
         for users, block in lists.blocks(height):
             x_start = block.dense(weight)
             score = self.sample(x_start, sampling_steps, sampling_noise)
@@ -252,8 +254,7 @@ class InteractionDiffusion(torch.nn.Module):
 
     def item_lists(self, edge_index: Tensor, num_users: int) -> CSR:
         r"""The distinct items of each user."""
-        check_int('num_users', num_users, 0)
-        size = num_users, self.num_items
+        size = check_int('num_users', num_users, 0), self.num_items
         device = self.denoiser.item_weight.device
         edge_index = check_edge_index('edge_index', edge_index, *size, device)
         return CSR.from_edge_index(edge_index, size, coalesce=True)

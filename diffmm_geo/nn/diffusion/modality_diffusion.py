@@ -254,7 +254,7 @@ class ModalityDiffusion(Pretrained):
         user.
         """
         model = self[modality]
-        check_int('sampling_steps', sampling_steps, 0)
+        sampling_steps = check_int('sampling_steps', sampling_steps, 0)
         check_bool('sampling_noise', sampling_noise)
         check_bool('exclude_observed', exclude_observed)
         has_noise = sampling_noise or sampling_steps > 0
@@ -375,9 +375,9 @@ class ModalityDiffusion(Pretrained):
             progress (bool, optional): Whether to show a progress bar.
                 (default: :obj:`False`)
         """
-        check_int('num_users', num_users)
-        check_int('num_epochs', num_epochs)
-        check_int('batch_size', batch_size)
+        num_users = check_int('num_users', num_users)
+        num_epochs = check_int('num_epochs', num_epochs)
+        batch_size = check_int('batch_size', batch_size)
         lr = check_number('lr', lr, 0.0, low_open=True)
         if msi_weight is not None:
             msi_weight = check_number('msi_weight', msi_weight, 0.0)

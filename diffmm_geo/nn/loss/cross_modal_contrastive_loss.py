@@ -80,7 +80,7 @@ class CrossModalContrastiveLoss(torch.nn.Module):
         if anchor is not None:
             check_choice('anchor', anchor, ANCHORS)
         if num_candidates is not None:
-            check_int('num_candidates', num_candidates)
+            num_candidates = check_int('num_candidates', num_candidates)
         self.anchor = anchor
         self.num_candidates = num_candidates
 

@@ -125,10 +125,10 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         self.residual_weight = check_number('residual_weight', residual_weight)
         self.edge_type = check_edge_type(edge_type)
 
-        self.user_emb = Embedding(num_users, embedding_dim)
-        self.item_emb = Embedding(num_items, embedding_dim)
+        self.user_emb = Embedding(self.num_users, self.embedding_dim)
+        self.item_emb = Embedding(self.num_items, self.embedding_dim)
         self.projections = ModalityProjection(
-            modality_channels, embedding_dim, projection, standardize
+            modality_channels, self.embedding_dim, projection, standardize
         )
         self.modality_channels = self.projections.channels
         self.modalities = list(self.modality_channels)

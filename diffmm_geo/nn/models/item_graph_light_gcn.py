@@ -125,8 +125,8 @@ class ItemGraphLightGCN(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         self.num_layers = check_int('num_layers', num_layers, 0)
         self.edge_type = check_edge_type(edge_type)
 
-        self.user_emb = Embedding(num_users, embedding_dim)
-        self.item_emb = Embedding(num_items, embedding_dim)
+        self.user_emb = Embedding(self.num_users, self.embedding_dim)
+        self.item_emb = Embedding(self.num_items, self.embedding_dim)
         self.projections = ModalityProjection(
             modality_channels, embedding_dim, 'linear'
         )

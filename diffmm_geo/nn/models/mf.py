@@ -42,9 +42,9 @@ class MF(torch.nn.Module):
         self, num_users: int, num_items: int, embedding_dim: int = 64
     ) -> None:
         super().__init__()
-        check_int('num_users', num_users)
-        check_int('num_items', num_items)
-        check_int('embedding_dim', embedding_dim)
+        num_users = check_int('num_users', num_users)
+        num_items = check_int('num_items', num_items)
+        embedding_dim = check_int('embedding_dim', embedding_dim)
         self.user_emb = Embedding(num_users, embedding_dim)
         self.item_emb = Embedding(num_items, embedding_dim)
         self.reset_parameters()

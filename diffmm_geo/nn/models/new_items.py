@@ -41,7 +41,7 @@ class NewItemsMixin:
         Shapes:
             - **item_emb:** :math:`(N, d)`
         """
-        check_int('num_new_items', num_new_items)
+        num_new_items = check_int('num_new_items', num_new_items)
         weight = self.item_emb.weight
         if item_emb is None:
             item_emb = weight.new_zeros(num_new_items, self.embedding_dim)

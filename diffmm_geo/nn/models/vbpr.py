@@ -60,9 +60,9 @@ class VBPR(torch.nn.Module):
         feature_dim: int = 64,
     ) -> None:
         super().__init__()
-        check_int('num_users', num_users)
-        check_int('embedding_dim', embedding_dim)
-        check_int('feature_dim', feature_dim)
+        num_users = check_int('num_users', num_users)
+        embedding_dim = check_int('embedding_dim', embedding_dim)
+        feature_dim = check_int('feature_dim', feature_dim)
         num_items, channels = check_matrix('feature', feature).size()
         self.user_emb = Embedding(num_users, embedding_dim)
         self.item_emb = Embedding(num_items, embedding_dim)

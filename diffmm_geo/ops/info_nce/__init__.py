@@ -84,7 +84,7 @@ def info_nce(
     if index.numel() == 0:
         raise ValueError("'index' needs at least one node (got none)")
     if num_candidates is not None:
-        check_int('num_candidates', num_candidates)
+        num_candidates = check_int('num_candidates', num_candidates)
     if candidate_sample is not None:
         candidate_sample = check_candidate_sample(
             candidate_sample, anchor.size(0)

@@ -74,7 +74,7 @@ def topk_items(
         device=query.device,
     )
     num_items = item.size(0)
-    check_k(k, num_items)
+    k = check_k(k, num_items)
     if bias is not None:
         check_vector('bias', bias, num_items, query.device)
     if exclude is not None:

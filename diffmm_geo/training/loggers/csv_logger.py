@@ -8,6 +8,7 @@ from diffmm_geo.training.loggers.logger import Logger, flatten_record
 from diffmm_geo.training.trainer import Record
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.expecting import expecting
+from diffmm_geo.utils.paths import check_path
 
 EPOCH = 'epoch'
 
@@ -31,7 +32,7 @@ class CSVLogger(Logger):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = check_path('path', path)
         self._rows = self._read() if self.path.exists() else []
 
     def _read(self) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from diffmm_geo.training.loggers.logger import Logger, flatten_record
 from diffmm_geo.training.trainer import Record
+from diffmm_geo.utils.paths import check_path
 
 
 class TensorBoardLogger(Logger):
@@ -34,7 +35,7 @@ class TensorBoardLogger(Logger):
                 'TensorBoardLogger needs the package tensorboard: '
                 "pip install 'diffmm_geo[tensorboard]'"
             ) from error
-        self.folder = str(folder)
+        self.folder = str(check_path('folder', folder))
         self._open: Any = SummaryWriter
         self._writer: Any = None
         self._epoch = 0

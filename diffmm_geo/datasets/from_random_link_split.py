@@ -1,0 +1,123 @@
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.typing import EdgeType
+
+from diffmm_geo.utils.checks import (
+    check_edge_index,
+    check_edge_type,
+    check_type,
+    describe,
+)
+from diffmm_geo.utils.interactions import count_nodes
+
+from ._user_item_data import SPLITS
+
+
+def from_random_link_split(
+    train: HeteroData,
+    val: HeteroData,
+    test: HeteroData,
+    edge_type: EdgeType = ('user', 'interacts', 'item'),
+    key: str = 'edge_label',
+) -> HeteroData:
+    r"""Makes one user-item graph of the three of PyG's
+    :class:`~torch_geometric.transforms.RandomLinkSplit`. All training
+    interactions, including those that supervise only
+    (:obj:`disjoint_train_ratio`), are observed. Those that supervise
+    validation and testing are held out. Sampled negatives, of label :obj:`0`,
+    are left out.
+
+    Args:
+        train (HeteroData): The graph for training.
+        val (HeteroData): The graph for validation.
+        test (HeteroData): The graph for testing.
+        edge_type (tuple[str, str, str], optional): The edge type that was
+            split. (default: :obj:`('user', 'interacts', 'item')`)
+        key (str, optional): The :obj:`key` of the split.
+            (default: :obj:`"edge_label"`)
+
+    Raises:
+        ValueError: If the graphs are not of one split, in this order.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import HeteroData
+        >>> from torch_geometric.transforms import RandomLinkSplit
+        >>> from diffmm_geo.datasets import from_random_link_split
+        >>> data = HeteroData()
+        >>> data['user'].num_nodes, data['item'].num_nodes = 5, 4
+        >>> edge_index = torch.arange(20).view(1, -1).repeat(2, 1)
+        >>> edge_type = ('user', 'interacts', 'item')
+        >>> data[edge_type].edge_index = edge_index % torch.tensor([[5], [4]])
+        >>> split = RandomLinkSplit(0.1, 0.2, edge_types=[edge_type])
+        >>> from_random_link_split(*split(data))[edge_type]
+        {'edge_index': ..., 'val_edge_label_index': ...}
+    """
+    edge_type = check_edge_type(edge_type)
+    graphs = {'train': train, 'val': val, 'test': test}
+    for name, graph in graphs.items():
+        check_type(name, graph, HeteroData)
+    size = count_nodes(train, edge_type)
+    observed, labels = {}, {}
+    for name, graph in graphs.items():
+        if count_nodes(graph, edge_type) != size:
+            raise ValueError(
+                f"'{name}' needs {size} nodes, as 'train' "
+                f'(got {count_nodes(graph, edge_type)})'
+            )
+        store = graph[edge_type]
+        observed[name] = check_edge_index(
+            f'{name}.edge_index', store.get('edge_index'), *size
+        )
+        labels[name] = _positives(name, store, key, size)
+
+    # PyG's validation graph has all edges for training, and the test graph has
+    # those for validation, too.
+    for low, high in (('train', 'val'), ('val', 'test')):
+        parts = [observed[low], labels[low]]
+        inside = _is_in(torch.cat(parts, dim=1), observed[high], size[1])
+        if not bool(inside.all()):
+            raise ValueError(
+                f"'{high}' needs the edges and labels of '{low}' as its edges, "
+                f'as RandomLinkSplit returns them '
+                f'(got {int((~inside).sum())} others)'
+            )
+    out = copy.copy(val)
+    store = out[edge_type]
+    for name in (key, f'{key}_index'):
+        for prefix in ('', 'pos_', 'neg_'):
+            if f'{prefix}{name}' in store:
+                del store[f'{prefix}{name}']
+    for name, split in zip(SPLITS[1:], ('val', 'test')):
+        if labels[split].size(1) > 0:
+            store[name] = labels[split]
+    return out
+
+
+def _positives(
+    name: str, store: Any, key: str, size: tuple[int, int]
+) -> Tensor:
+    positive = f'pos_{key}_index'
+    if positive in store:  # With `split_labels=True`.
+        return check_edge_index(f'{name}.{positive}', store[positive], *size)
+    index = check_edge_index(
+        f'{name}.{key}_index', store.get(f'{key}_index'), *size
+    )
+    label = store.get(key)
+    if label is None:
+        return index
+    if not isinstance(label, Tensor) or label.size() != index.size()[1:]:
+        raise ValueError(
+            f"'{name}.{key}' needs a label for each of the {index.size(1)} "
+            f'edges (got {describe(label)})'
+        )
+    return index[:, label != 0]
+
+
+def _is_in(edge_index: Tensor, other: Tensor, num_items: int) -> Tensor:
+    keys = [e[0] * num_items + e[1] for e in (edge_index, other)]
+    return torch.isin(*keys)

@@ -1,0 +1,151 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch_geometric.data import HeteroData
+
+from diffmm_geo.utils.checks import as_int, check_bool, check_int, describe
+from diffmm_geo.utils.paths import check_path
+
+from ._delimited import (
+    Column,
+    RawInteractions,
+    number_ids,
+    read_lists,
+    read_table,
+)
+from ._edges import earliest_edges, unique_edges
+from ._user_item_data import SPLITS, user_item_data
+
+
+def read_interactions(
+    path: str | Path,
+    user: Column = 'user',
+    item: Column = 'item',
+    time: Column | None = None,
+    *,
+    val: str | Path | None = None,
+    test: str | Path | None = None,
+    delimiter: str | None = None,
+    header: bool = True,
+    lists: bool = False,
+) -> HeteroData:
+    r"""Reads a user-item graph from a table with a row for each interaction,
+    such as a CSV or TSV file, which may be compressed with gzip. IDs are
+    strings of any kind. :obj:`data['user'].raw_id` and
+    :obj:`data['item'].raw_id` list them in the order in which they first
+    appear: the ID of user :obj:`0` is :obj:`data['user'].raw_id[0]`. Repeated
+    interactions count once, at their earliest time.
+    :func:`~diffmm_geo.datasets.split_interactions` holds interactions out.
+
+    A column is a name or, counted from zero, a position. The name
+    :obj:`"user"` also finds :obj:`user:token` (the header of `RecBole
+    <https://recbole.io>`_), and otherwise :obj:`user_id`, :obj:`userId` and
+    the like.
+
+    .. note::
+
+        PyG's loaders do not take lists with an entry for each node. Before
+        you use one, remove them: :obj:`raw_id = data['item'].pop('raw_id')`.
+
+    Args:
+        path (str or Path): The file.
+        user (str or int, optional): The column of user IDs. Without a header,
+            the default is the first column. (default: :obj:`"user"`)
+        item (str or int, optional): The column of item IDs. Without a header,
+            the default is the second column. (default: :obj:`"item"`)
+        time (str or int, optional): The column of times, numbers or dates,
+            which become :obj:`time` of the interactions (dates: nanoseconds
+            since 1970). (default: :obj:`None`)
+        val (str or Path, optional): A file of validation interactions in the
+            same form. (default: :obj:`None`)
+        test (str or Path, optional): A file of test interactions in the same
+            form. (default: :obj:`None`)
+        delimiter (str, optional): The character between columns.
+            (default: :obj:`None`, the first of tab, comma, semicolon, bar and
+            space that the first line has)
+        header (bool, optional): Whether the first line names the columns.
+            (default: :obj:`True`)
+        lists (bool, optional): Whether each line has a user and all items of
+            this user instead, separated by spaces, as the :obj:`train.txt` of
+            LightGCN. (default: :obj:`False`)
+
+    Raises:
+        ValueError: If a file is damaged, or has no such column.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from diffmm_geo.datasets import read_interactions
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, 'clicks.csv')
+        ...     _ = path.write_text('who,what\nann,tea\nann,mug\nbob,tea\n')
+        ...     data = read_interactions(path, user='who', item='what')
+        >>> data['user'].raw_id, data['item'].raw_id
+        (['ann', 'bob'], ['tea', 'mug'])
+        >>> data['user', 'interacts', 'item'].edge_index
+        tensor([[0, 0, 1],
+                [0, 1, 0]])
+    """
+    check_bool('header', header)
+    check_bool('lists', lists)
+    if delimiter is not None and (
+        not isinstance(delimiter, str) or len(delimiter) != 1
+    ):
+        raise ValueError(
+            f"'delimiter' needs to be one character (got {describe(delimiter)})"
+        )
+    columns = {
+        name: _check_column(name, column, header)
+        for name, column in (('user', user), ('item', item), ('time', time))
+    }
+
+    def read(name: str, file: str | Path) -> RawInteractions:
+        full = str(check_path(name, file))
+        if lists:
+            return read_lists(full)
+        return read_table(full, **columns, delimiter=delimiter, header=header)
+
+    files = {'path': path, 'val': val, 'test': test}
+    tables = {
+        name: read(name, file)
+        for name, file in files.items()
+        if file is not None
+    }
+    if len(tables['path'].user) == 0:
+        raise ValueError(f"'{path}': expected interactions, got none")
+    users, user_id = number_ids([table.user for table in tables.values()])
+    items, item_id = number_ids([table.item for table in tables.values()])
+
+    num_items, edges = len(item_id), {}
+    times = tables['path'].time
+    for name, row, col in zip(tables, users, items):
+        key = SPLITS[list(files).index(name)]
+        if name == 'path' and times is not None:
+            found, times = earliest_edges(row, col, num_items, times)
+        else:
+            found = unique_edges(row, col, num_items)
+        edges[key] = torch.from_numpy(found)
+    data = user_item_data(len(user_id), num_items, {}, edges)
+    data['user'].raw_id, data['item'].raw_id = user_id, item_id
+    if times is not None:
+        store = data['user', 'interacts', 'item']
+        store.time = torch.from_numpy(np.ascontiguousarray(times))
+    return data
+
+
+def _check_column(name: str, column: Any, header: bool) -> Any:
+    if name == 'time' and column is None:
+        return None
+    if not header and column == name and name != 'time':
+        return ('user', 'item').index(name)
+    if as_int(column) is not None:
+        return check_int(name, column, 0)
+    if not isinstance(column, str) or not header:
+        needed = 'a name or a position' if header else 'a position'
+        raise ValueError(
+            f"'{name}' needs to be {needed} of a column "
+            f'(got {describe(column)})'
+        )
+    return column

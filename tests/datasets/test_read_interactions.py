@@ -1,0 +1,198 @@
+import gzip
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from diffmm_geo.datasets import read_interactions, split_interactions
+from diffmm_geo.training import MFConfig, MFTrainer
+
+OBSERVED = ('user', 'interacts', 'item')
+ROWS = [
+    ('ann', 'tea, green', 30),
+    ('bob', 'mug', 10),
+    ('ann', 'mug', 20),
+    ('ann', 'tea, green', 5),
+    ('çem', '007', 40),
+]
+
+
+def table(delimiter=',', header=('user', 'item', 'time'), quote='"'):
+    rows = [
+        [f'{quote}{user}{quote}', f'{quote}{item}{quote}', str(time)]
+        for user, item, time in ROWS
+    ]
+    lines = [header, *rows] if header else rows
+    return ''.join(f'{delimiter.join(line)}\n' for line in lines).encode()
+
+
+def pairs(data, name='edge_index'):
+    user, item = data[OBSERVED][name].tolist()
+    users, items = data['user'].raw_id, data['item'].raw_id
+    return [(users[u], items[i]) for u, i in zip(user, item)]
+
+
+def check(data, with_time=True):
+    assert data['user'].raw_id == ['ann', 'bob', 'çem']
+    assert data['item'].raw_id == ['tea, green', 'mug', '007']
+    assert (data['user'].num_nodes, data['item'].num_nodes) == (3, 3)
+    assert pairs(data) == [
+        ('ann', 'tea, green'),
+        ('ann', 'mug'),
+        ('bob', 'mug'),
+        ('çem', '007'),
+    ]
+    if with_time:
+        assert data[OBSERVED].time.tolist() == [5, 20, 10, 40]
+    assert data.validate()
+
+
+@pytest.mark.parametrize(
+    ('content', 'kwargs'),
+    [
+        (table(), {}),
+        (b'\xef\xbb\xbf' + table(), {}),
+        (table().replace(b'\n', b'\r\n'), {}),
+        (table('\t', quote=''), {}),
+        (table(';'), {'delimiter': ';'}),
+        (table('|', quote=''), {'delimiter': '|'}),
+        (table(header=None), {'header': False, 'time': 2}),
+        (
+            table(header=None),
+            {'header': False, 'user': 0, 'item': 1, 'time': np.int64(2)},
+        ),
+        (
+            table('\t', ('user_id:token', 'item_id:token', 'time:float'), ''),
+            {'user': 'user_id', 'item': 'item_id'},
+        ),
+        (table('\t', ('user_id:token', 'item_id:token', 'time:float'), ''), {}),
+        (table(header=('userId', 'Item ID', 'time')), {}),
+        (
+            table(header=('who', 'what', 'when')),
+            {'user': 'who', 'item': 'what', 'time': 'when'},
+        ),
+        (gzip.compress(table()), {}),
+    ],
+)
+def test_tables(tmp_path, content, kwargs):
+    path = tmp_path / 'clicks.csv'
+    path.write_bytes(content)
+    check(read_interactions(path, **{'time': 'time', **kwargs}))
+
+
+def test_other_order_of_columns_and_no_time(tmp_path):
+    path = tmp_path / 'clicks.csv.gz'
+    lines = ['rating,item,x,user']
+    lines += [f'1.5,"{item}",,{user}' for user, item, _ in ROWS]
+    path.write_bytes(gzip.compress('\n'.join(lines).encode()))
+    data = read_interactions(path)
+    check(data, with_time=False)
+    assert 'time' not in data[OBSERVED]
+
+
+@pytest.mark.parametrize(
+    ('times', 'expected'),
+    [
+        (('1.5', '3'), [1.5, 3.0]),
+        (('2024-01-01', '2024-01-02'), [1704067200e9, 1704153600e9]),
+        (
+            ('2024-01-01 00:00:01', '2024-01-01 00:00:02'),
+            [1704067201e9, 1704067202e9],
+        ),
+    ],
+)
+def test_times(tmp_path, times, expected):
+    path = tmp_path / 'clicks.csv'
+    rows = ''.join(f'ann,{n},{time}\n' for n, time in enumerate(times))
+    path.write_text(f'user,item,at\n{rows}')
+    data = read_interactions(path, time='at')
+    assert data[OBSERVED].time.tolist() == expected
+
+
+def test_lists(tmp_path):
+    r"""As in LightGCN, with ids that held-out files add."""
+    train, test = tmp_path / 'train.txt', tmp_path / 'test.txt'
+    train.write_text('7 3 10 2\n8 \n\n9 3 3\n')
+    test.write_text('8 2 11\n12 3\n')
+    data = read_interactions(train, lists=True, test=test)
+    assert data['user'].raw_id == ['7', '8', '9', '12']
+    assert data['item'].raw_id == ['3', '10', '2', '11']
+    expected = [('7', '3'), ('7', '10'), ('7', '2'), ('9', '3')]
+    assert pairs(data) == expected
+    expected = [('8', '2'), ('8', '11'), ('12', '3')]
+    assert pairs(data, 'test_edge_label_index') == expected
+    assert 'val_edge_label_index' not in data[OBSERVED]
+
+    packed = tmp_path / 'train.gz'
+    packed.write_bytes(gzip.compress(train.read_bytes()))
+    assert pairs(read_interactions(packed, lists=True)) == pairs(data)
+
+
+def test_files_of_each_split(tmp_path):
+    paths = [tmp_path / f'{name}.tsv' for name in ('train', 'val', 'test')]
+    for n, path in enumerate(paths):
+        path.write_text(f'user\titem\nann\t{n}\nbob{n}\t5\n')
+    data = read_interactions(paths[0], val=paths[1], test=paths[2])
+    assert pairs(data) == [('ann', '0'), ('bob0', '5')]
+    assert pairs(data, 'val_edge_label_index') == [('ann', '1'), ('bob1', '5')]
+    assert pairs(data, 'test_edge_label_index') == [('ann', '2'), ('bob2', '5')]
+
+
+@pytest.mark.parametrize(
+    ('content', 'kwargs', 'expected'),
+    [
+        (b'', {}, 'clicks.csv.*a table with columns'),
+        (b'user,item\n', {}, 'clicks.csv.*expected interactions, got none'),
+        (b'who,item\na,b\n', {}, "clicks.csv.*columns .*'who', 'item'"),
+        (b'user,item\na,b\na\n', {}, 'clicks.csv.*[Rr]ow #3'),
+        (b'user,item\na,\n', {}, "clicks.csv.*an empty 'item'"),
+        (b'user,item\na,\xff\n', {}, 'clicks.csv.*UTF'),
+        (b'user,user_id,item\na,b,c\n', {'user': 'User'}, 'columns'),
+        (b'user,item\na,b\n', {'item': 2}, 'clicks.csv.*2 columns'),
+        (b'user,item\na,b\n', {'item': 0}, 'clicks.csv.*one column'),
+        (b'user,item\na,b\n', {'item': -1}, "'item' needs"),
+        (b'user,item\na,b\n', {'item': None}, "'item' needs to be a name"),
+        (b'user,item\na,b\n', {'time': 'when'}, 'clicks.csv.*when'),
+        (b'user,item,t\na,b,c\n', {'time': 't'}, 'clicks.csv.*of type string'),
+        (b'user,item,t\na,b,nan\n', {'time': 't'}, 'clicks.csv'),
+        (b'a,b\n', {'header': False, 'user': 'who'}, "'user' needs"),
+        (b'a,b\n', {'delimiter': '::'}, "'delimiter' needs"),
+        (b'a,b\n', {'header': 1}, "'header' needs"),
+        (b'\x1f\x8b damaged', {}, 'clicks.csv.*a table'),
+        (b'a b\n', {'lists': 1}, "'lists' needs"),
+        (b'a \xff\n', {'lists': True}, 'clicks.csv.*lines of a user'),
+        (b'\n\n', {'lists': True}, 'clicks.csv.*expected interactions'),
+    ],
+)
+def test_errors(tmp_path, content, kwargs, expected):
+    path = tmp_path / 'clicks.csv'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=expected):
+        read_interactions(path, **kwargs)
+    with pytest.raises(FileNotFoundError, match='no.csv'):
+        read_interactions(tmp_path / 'no.csv', 0, 1)
+
+
+def test_many_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr('diffmm_geo.datasets._delimited.BLOCK_SIZE', 64)
+    path = tmp_path / 'clicks.csv'
+    edges = np.random.RandomState(0).randint(30, size=(400, 2)).tolist()
+    rows = ''.join(f'u{u},i{i}\n' for u, i in edges)
+    path.write_text(f'user,item\n{rows}')
+    data = read_interactions(path)
+    expected = {(f'u{u}', f'i{i}') for u, i in edges}
+    assert sorted(pairs(data)) == sorted(expected)
+    first = list(dict.fromkeys(f'u{u}' for u, _ in edges))
+    assert data['user'].raw_id == first
+
+
+def test_from_a_table_to_training(tmp_path):
+    path = tmp_path / 'clicks.csv'
+    rows = ''.join(f'u{n % 9},i{n * n % 23}\n' for n in range(200))
+    path.write_text(f'user,item\n{rows}')
+    data = split_interactions(read_interactions(path))
+    trainer = MFTrainer(data, MFConfig(num_epochs=1, k=2, embedding_dim=2))
+    assert math.isfinite(trainer.fit()[0]['loss']['bpr'])
+    torch.save(data.to_dict(), tmp_path / 'data.pt')
+    assert torch.load(tmp_path / 'data.pt')['user']['raw_id'][0] == 'u0'
