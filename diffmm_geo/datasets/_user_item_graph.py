@@ -10,6 +10,7 @@ from diffmm_geo.utils.checks import (
     check_edge_type,
     check_matrix,
 )
+from diffmm_geo.utils.held_out import check_splits
 
 from ._user_item_data import SPLITS
 
@@ -49,10 +50,12 @@ class UserItemGraph(NamedTuple):
         # Held-out interactions are optional.
         store = dict.fromkeys(SPLITS[1:], torch.empty(2, 0, dtype=torch.long))
         store.update(data[edge_type].items())
-        splits = [
-            check_edge_index(name, store.get(name), *sizes).cpu().numpy()
+        edges = {
+            name: check_edge_index(name, store.get(name), *sizes)
             for name in SPLITS
-        ]
+        }
+        check_splits(edges, sizes[1])
+        splits = [edge_index.cpu().numpy() for edge_index in edges.values()]
         if splits[0].shape[1] == 0:
             raise ValueError(
                 "'edge_index' needs at least one interaction (got none)"

@@ -26,6 +26,7 @@ from diffmm_geo.utils.checks import (
     check_values,
 )
 from diffmm_geo.utils.checksum import tensor_digest
+from diffmm_geo.utils.held_out import check_splits
 from diffmm_geo.utils.memory import release_memory
 from diffmm_geo.utils.ranks import Ranks
 
@@ -122,6 +123,16 @@ class Task(Module, ABC):
                 f'{self.edge_type} to choose the epoch by '
                 f'(got {list(store.keys())})'
             )
+        check_splits(
+            {
+                'edge_index': self.edge_index,
+                **{
+                    f'{split}_edge_label_index': x
+                    for split, x in self.edge_label_index.items()
+                },
+            },
+            self.num_items,
+        )
         check_k(config.k, self.num_items)
         self._prepare_triples()
         if self.positives.size(1) == 0:

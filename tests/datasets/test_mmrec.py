@@ -137,3 +137,9 @@ def test_missing_files(tmp_path):
 def test_invalid_name(tmp_path, name):
     with pytest.raises(ValueError, match="'name' is expected"):
         MMRecDataset(tmp_path, name)
+
+
+def test_held_out_interactions_in_training(tmp_path):
+    write(tmp_path, [*ROWS, '1\t3\t1.0\t104\t1'])
+    with pytest.warns(UserWarning, match="1 of 2 .*'val_edge_label_index'"):
+        MMRecDataset(tmp_path, 'toy')

@@ -53,3 +53,19 @@ def test_unavailable_device(planted, device, expected):
 def test_cuda_graphs_need_cuda(planted):
     with pytest.raises(ValueError, match="'cuda_graphs'"):
         MFTrainer(planted(), MFConfig(cuda_graphs=True))
+
+
+def test_held_out_interactions_in_training(planted):
+    data = planted()
+    store = data[OBSERVED]
+    observed = store.edge_index[:, :5]
+    val = store.val_edge_label_index
+    store.val_edge_label_index = torch.cat([val, observed], dim=1)
+    with pytest.warns(UserWarning, match="^5 of .*'val_edge_label_index'"):
+        make(data)
+    store.val_edge_label_index = store.edge_index
+    with pytest.raises(ValueError, match="'val_edge_label_index'.*all of"):
+        make(data)
+    store.val_edge_label_index = store.test_edge_label_index = val
+    with pytest.warns(UserWarning, match="'test_edge_label_index' are the sa"):
+        make(data)
