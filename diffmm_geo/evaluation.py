@@ -2,30 +2,15 @@ r"""All-ranking evaluation of user and item embeddings."""
 
 import torch
 from torch import Tensor
-from torch_geometric.metrics import (
-    LinkPredHitRatio,
-    LinkPredMAP,
-    LinkPredMetricCollection,
-    LinkPredMRR,
-    LinkPredNDCG,
-    LinkPredPrecision,
-    LinkPredRecall,
-)
 
+from diffmm_geo.ops.ranking import ItemRanker, expected_metrics
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import check_choice, check_edge_index, check_k
+from diffmm_geo.utils.held_out import check_held_out
 
 __all__ = ['evaluate', 'evaluate_cold']
 
-METRICS = {
-    'recall': LinkPredRecall,
-    'precision': LinkPredPrecision,
-    'ndcg': LinkPredNDCG,
-    'hit_ratio': LinkPredHitRatio,
-    'map': LinkPredMAP,
-    'mrr': LinkPredMRR,
-}
 CANDIDATES = ('all', 'cold')
 BATCH_SIZE = 4096
 
@@ -38,8 +23,9 @@ def evaluate(
     exclude_edge_index: Tensor | None = None,
     k: int = 20,
 ) -> dict[str, float]:
-    r"""Ranks all items by the product of embeddings and averages PyG's link
-    prediction metrics over users with a held-out item.
+    r"""Ranks all items by the product of embeddings and averages the metrics
+    of :mod:`torch_geometric.metrics` over users with a held-out item. For items
+    of equal scores, the metrics are those to expect of a random order.
 
     Args:
         user_emb (torch.Tensor): The user embeddings.
@@ -62,8 +48,9 @@ def evaluate(
         'hit_ratio@20': ..., 'map@20': ..., 'mrr@20': ...}`
 
     Raises:
-        ValueError: If nothing is held out, shapes or indices do not fit,
-            embeddings are not finite, or :obj:`k` exceeds the number of items.
+        ValueError: If nothing is held out, all of it is excluded, shapes or
+            indices do not fit, embeddings are not finite, or :obj:`k` exceeds
+            the number of items.
 
     Example:
         >>> import torch
@@ -87,20 +74,37 @@ def evaluate(
         raise ValueError(
             "'edge_label_index' needs at least one interaction (got none)"
         )
-    metrics = LinkPredMetricCollection(
-        {f'{name}@{k}': metric(k) for name, metric in METRICS.items()}
-    ).to(user_emb.device)
-    held_out = CSR.from_edge_index(
+    if recommender.exclude_edge_index is not None:
+        check_held_out(
+            'edge_label_index',
+            edge_label_index,
+            'exclude_edge_index',
+            recommender.exclude_edge_index,
+            recommender.num_items,
+        )
+    return mean_metrics(recommender, edge_label_index, k)
+
+
+@torch.no_grad()
+def mean_metrics(
+    recommender: Recommender, edge_label_index: Tensor, k: int
+) -> dict[str, float]:
+    r"""The metrics of :func:`evaluate`, without its checks."""
+    ranker = ItemRanker(recommender.item_emb, k)
+    label = CSR.from_edge_index(
         edge_label_index, recommender.size, coalesce=True
     )
-    users = held_out.rowptr.diff().nonzero().view(-1)
+    users = label.rowptr.diff().nonzero().view(-1)
+    total: dict[str, Tensor] = {}
     for batch in users.split(BATCH_SIZE):
-        index = recommender.recommend(batch, k)
-        # PyG's metrics take -1 for the last item of the previous user.
-        index.masked_fill_(index < 0, recommender.num_items)
-        label = held_out.take(batch)
-        metrics.update(index, (label.row, label.col))
-    return {name: float(value) for name, value in metrics.compute().items()}
+        ranking = ranker(
+            recommender.user_emb[batch],
+            label.take(batch),
+            recommender.excluded(batch),
+        )
+        for name, x in expected_metrics(ranking, [k]).items():
+            total[name] = total.get(name, 0.0) + x.sum()
+    return {name: float(x) / users.numel() for name, x in total.items()}
 
 
 def evaluate_cold(

@@ -126,6 +126,10 @@ class Recommender:
         r"""The number of users and the number of items."""
         return self.num_users, self.num_items
 
+    def excluded(self, user_index: Tensor) -> CSR | None:
+        r"""The items not to recommend to each of some users, if any."""
+        return None if self._exclude is None else self._exclude.take(user_index)
+
     @torch.no_grad()
     def recommend(
         self,

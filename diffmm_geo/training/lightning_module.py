@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch_geometric.data import HeteroData
 
-from diffmm_geo.evaluation import evaluate
+from diffmm_geo.evaluation import mean_metrics
 from diffmm_geo.nn import DiffMM, ModalityDiffusion
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.tasks import DiffMMTask
@@ -177,10 +177,9 @@ class DiffMMLightning(LightningModule):
         return _Loader(1, lambda: [self.task.edge_label_index['test']])
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        user, item = self._embeddings()
-        observed, k = self.task.edge_index, self.config.k
         split = 'test' if self.trainer.testing else 'val'
-        self._log(split, evaluate(user, item, batch, observed, k))
+        metrics = mean_metrics(self._recommender(), batch, self.config.k)
+        self._log(split, metrics)
 
     test_step = validation_step
 

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from diffmm_geo.evaluation import METRICS, evaluate
+from diffmm_geo.evaluation import mean_metrics
+from diffmm_geo.ops.ranking import METRICS
+from diffmm_geo.recommender import Recommender
 from diffmm_geo.tasks import Task
 from diffmm_geo.tasks.config import TrainingConfig
 from diffmm_geo.tasks.task import OnStep
@@ -130,17 +132,16 @@ class Trainer:
         edge_label_index: Tensor,
     ) -> dict[str, float]:
         k, ranks = self.config.k, self.ranks
+        recommender = Recommender(user, item, self.edge_index)
         if ranks.size == 1:
-            return evaluate(user, item, edge_label_index, self.edge_index, k)
+            return mean_metrics(recommender, edge_label_index, k)
         users = edge_label_index[0].unique()
         own = users[ranks.share(users.numel())]
         total = torch.zeros(len(METRICS), dtype=torch.double, device=own.device)
         if own.numel() > 0:
             row = edge_label_index[0]
             mask = (row >= own[0]) & (row <= own[-1])
-            metrics = evaluate(
-                user, item, edge_label_index[:, mask], self.edge_index, k
-            )
+            metrics = mean_metrics(recommender, edge_label_index[:, mask], k)
             share = own.numel() / users.numel()
             total += share * total.new_tensor(list(metrics.values()))
         names = [f'{name}@{k}' for name in METRICS]

@@ -3,6 +3,7 @@ from torch import Tensor
 
 from diffmm_geo.ops.device import block_size
 from diffmm_geo.ops.product import compute_dtype, matmul
+from diffmm_geo.ops.topk.exclude_items import exclude_items_
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_index,
@@ -122,7 +123,7 @@ def _topk(
             None if bias is None else bias[start:stop],
         )
         if excluded is not None:
-            _exclude(score, *excluded, start, item.size(0))
+            exclude_items_(score, *excluded, start, item.size(0))
         found = _select(score, min(k, stop - start))
         found = found[0], found[1] + start
         if best is not None:
@@ -145,19 +146,3 @@ def _select(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
     else:
         value, index = score.topk(k, dim=1)
     return value, index
-
-
-def _exclude(
-    score: Tensor, row: Tensor, item: Tensor, start: int, num_items: int
-) -> None:
-    width = score.size(1)
-    if width == num_items:
-        score[row, item] = float('-inf')
-        return
-    # Entries outside of the block add zero. Filtering them would synchronize
-    # with the device.
-    inside = (item >= start) & (item < start + width)
-    column = (item - start).clamp_(0, width - 1)
-    mask = torch.zeros(score.size(), dtype=torch.bool, device=score.device)
-    mask.view(-1).index_add_(0, row * width + column, inside)
-    score.masked_fill_(mask, float('-inf'))
