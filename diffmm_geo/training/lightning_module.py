@@ -18,10 +18,10 @@ from diffmm_geo.nn import DiffMM, ModalityDiffusion
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
-from diffmm_geo.training.resume import random_state, set_random_state
 from diffmm_geo.utils.checks import check_equal
 from diffmm_geo.utils.finite import FiniteLosses, errors_of_epoch
 from diffmm_geo.utils.memory import kept_memory
+from diffmm_geo.utils.random_state import get_random_state, set_random_state
 
 try:
     from lightning.pytorch import LightningModule
@@ -141,22 +141,36 @@ class DiffMMLightning(LightningModule):
             self.task.optimizers['diffusion'].load_state_dict(
                 resumed['diffusion_optimizer']
             )
-            set_random_state(self.device, resumed['random'])
+            with self.task.random_state.entered():
+                set_random_state(self.device, resumed['random'])
 
     def train_dataloader(self) -> _Loader:
-        return _Loader(self.task.num_batches, self.task.batches)
+        return _Loader(self.task.num_batches, self._batches)
+
+    def _batches(self) -> Iterator[Any]:
+        entered, batches = self.task.random_state.entered, None
+        while True:
+            with entered():
+                if batches is None:
+                    batches = iter(self.task.batches())
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
     def on_train_epoch_start(self) -> None:
         epoch = self.current_epoch + 1
         self._finite = FiniteLosses(self.task.loss_names, epoch)
         on_cpu = self.device.type == 'cpu'
-        with errors_of_epoch(epoch), kept_memory(on_cpu):
+        entered = self.task.random_state.entered
+        with errors_of_epoch(epoch), kept_memory(on_cpu), entered():
             losses = self.task.start_epoch()
         self.model.train()
         self._log('loss', losses)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        losses = self.task.loss(batch)
+        with self.task.random_state.entered():
+            losses = self.task.loss(batch)
         terms = torch.stack(list(losses.values()))
         self._finite.add(batch_idx + 1, terms.detach())
         self._log('loss', losses, batch.size(1))
@@ -213,10 +227,12 @@ class DiffMMLightning(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         optimizer = self.task.optimizers['diffusion']
+        with self.task.random_state.entered():
+            state = get_random_state(self.device)
         checkpoint[KEY] = {
             'generated': self.task.generated,
             'diffusion_optimizer': optimizer.state_dict(),
-            'random': random_state(self.device),
+            'random': state,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -22,7 +22,6 @@ from diffmm_geo.training.graphed_step import GraphedStep
 from diffmm_geo.training.resume import (
     get_state,
     make_checkpoint,
-    random_state,
     restore_checkpoint,
     set_state,
 )
@@ -33,6 +32,7 @@ from diffmm_geo.utils.finite import (
     errors_of_epoch,
 )
 from diffmm_geo.utils.memory import kept_memory
+from diffmm_geo.utils.random_state import get_random_state
 
 Record = dict[str, Any]
 Callback = Callable[[Record], None]
@@ -46,6 +46,9 @@ class Trainer:
 
         trainer = Trainer(DiffMMTask(data, config))
         trainer.fit()
+
+    It draws the random numbers of its task and leaves those of Python, NumPy
+    and PyTorch as they were, also for callbacks.
 
     If the task has several ranks, they split each batch, sum gradients, and
     split the users to evaluate on. Only the first one shows progress, calls
@@ -160,9 +163,10 @@ class Trainer:
         Raises:
             NonFiniteLossError: If a loss is infinite or not a number.
         """
-        losses = self.task.start_epoch(on_step)
-        with self.task.phase('recommend'):
-            return {**losses, **self.train_on_batches(on_step)}
+        with self.task.random_state.entered():
+            losses = self.task.start_epoch(on_step)
+            with self.task.phase('recommend'):
+                return {**losses, **self.train_on_batches(on_step)}
 
     def train_on_batches(
         self,
@@ -178,12 +182,13 @@ class Trainer:
             step = GraphedStep(step)
         total: Tensor | float = 0.0
         finite = FiniteLosses(names)
-        for number, batch in enumerate(task.batches(), start=1):
-            terms = step(batch)
-            finite.add(number, terms)
-            total = total + terms * task.weight(batch)
-            if on_step is not None:
-                on_step()
+        with task.random_state.entered():
+            for number, batch in enumerate(task.batches(), start=1):
+                terms = step(batch)
+                finite.add(number, terms)
+                total = total + terms * task.weight(batch)
+                if on_step is not None:
+                    on_step()
         finite.check()
         for optimizer in task.loss_optimizers:
             optimizer.zero_grad()
@@ -271,12 +276,14 @@ class Trainer:
             if resume and folder is not None:
                 content = folder.read(self.device)
                 if content is not None:
-                    self.history[:], best = restore_checkpoint(
-                        self.task, content
-                    )
+                    with self.task.random_state.entered():
+                        self.history[:], best = restore_checkpoint(
+                            self.task, content
+                        )
             with kept_memory(on_cpu):
                 while not self._is_over():
-                    record = self._epoch(progress)
+                    with self.task.random_state.entered():
+                        record = self._epoch(progress)
                     self.history.append(record)
                     if self.best_val is record:
                         best = None  # Not two of them in memory.
@@ -299,7 +306,8 @@ class Trainer:
         best: dict[str, Any],
     ) -> None:
         is_best = self.best_val is self.history[-1]
-        checkpoint = make_checkpoint(self.task, self.history, best, is_best)
+        with self.task.random_state.entered():
+            checkpoint = make_checkpoint(self.task, self.history, best, is_best)
         if self.ranks.is_first:
             record = {'record': self.best_val, 'state': best}
             folder.write(checkpoint, record if is_best else None)
@@ -320,7 +328,7 @@ class Trainer:
         self.ranks.check_equal(
             [
                 torch.tensor([number]),
-                *random_state(self.device).values(),
+                *get_random_state(self.device).values(),
                 *self.model.parameters(),
             ],
             f"'ranks' need to be in the same state after epoch {number - 1} "

@@ -1,12 +1,15 @@
 r"""What a trainer does with any task."""
 
 import math
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from diffmm_geo.training import (
+    DiffMMConfig,
     DiffMMTrainer,
     MFConfig,
     MFTrainer,
@@ -17,6 +20,8 @@ from diffmm_geo.training import trainer as trainer_module
 from diffmm_geo.training.checkpoint import read_checkpoint
 from diffmm_geo.utils.finite import NonFiniteLossError
 from tests.tasks.task_protocol import OBSERVED, losses_of, weights_of
+
+CONFIGS = {MFTrainer: MFConfig, DiffMMTrainer: DiffMMConfig}
 
 
 def make(data, **kwargs):
@@ -31,7 +36,9 @@ def script(monkeypatch):
     def script(recalls):
         values = (recall for recall in recalls for _ in ('val', 'test'))
         monkeypatch.setattr(
-            trainer_module, 'evaluate', lambda *_: {'recall@3': next(values)}
+            trainer_module,
+            'mean_metrics',
+            lambda *_: {'recall@3': next(values)},
         )
 
     return script
@@ -227,3 +234,57 @@ def test_what_it_shows_of_its_task(planted):
     assert trainer.edge_index is task.edge_index
     assert trainer.edge_label_index is task.edge_label_index
     assert trainer.device == torch.device('cpu')
+
+
+def outer_numbers():
+    return random.random(), np.random.rand(), float(torch.rand(()))
+
+
+@pytest.mark.parametrize('cls', [MFTrainer, DiffMMTrainer])
+def test_has_random_numbers_of_its_own(planted, cls):
+    settings = {'batch_size': 32, 'embedding_dim': 8, 'k': 3, 'num_epochs': 2}
+    if cls is DiffMMTrainer:
+        settings['hidden_channels'] = 8
+
+    def start(seed):
+        return cls(planted(), CONFIGS[cls](**settings, seed=seed))
+
+    alone = []
+    for seed in (0, 1):
+        trainer = start(seed)
+        alone.append((losses_of(trainer.fit()), weights_of(trainer)))
+    assert alone[0][0] != alone[1][0]
+
+    torch.manual_seed(5)
+    random.seed(5)
+    np.random.seed(5)
+    expected = [outer_numbers() for _ in range(4)]
+    torch.manual_seed(5)
+    random.seed(5)
+    np.random.seed(5)
+    trainers, numbers = [start(seed) for seed in (0, 1)], []
+    numbers.append(outer_numbers())
+    trainers[0].train_epoch()
+    trainers[0].evaluate()
+    numbers.append(outer_numbers())
+    # A callback trains another one, and draws numbers.
+    again = start(0)
+    for trainer in (trainers[1], again):
+        trainer.fit(
+            callback=[
+                lambda _: numbers.append(outer_numbers()),
+                lambda _: trainers[0].train_epoch(),
+            ]
+        )
+    assert numbers[:4] == expected
+    assert losses_of(trainers[1].history) == alone[1][0]
+    assert losses_of(again.history) == alone[0][0]
+    for one, other in zip(weights_of(again), alone[0][1]):
+        assert one.equal(other)
+
+
+def test_a_constructor_that_fails_leaves_random_numbers(planted):
+    state = torch.get_rng_state()
+    with pytest.raises(ValueError, match="'diffusion'"):
+        DiffMMTrainer(planted(), diffusion=3)
+    assert torch.get_rng_state().equal(state)
