@@ -41,7 +41,13 @@ def main():
     user, _, item = model.edge_type
     emb = model(features, graphs)
     observed = graphs[model.edge_type]
-    recommender = Recommender(emb[user], emb[item], observed)
+    recommender = Recommender(
+        emb[user],
+        emb[item],
+        observed,
+        user_ids=data[user].get('raw_id'),
+        item_ids=data[item].get('raw_id'),
+    )
     if args.export:
         recommender.save(args.export)
 

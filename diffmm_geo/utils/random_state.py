@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +17,13 @@ def get_random_state(device: torch.device) -> dict[str, Tensor]:
     device.
     """
     version, internal, gauss = random.getstate()
-    _, key, position, has_gauss, np_gauss = np.random.get_state(legacy=True)
+    other: Any = np.random.get_state(legacy=False)
+    key, position = other['state']['key'], other['state']['pos']
     state = {
         'python': _pack([version, *internal], gauss is not None, gauss or 0.0),
-        'numpy': _pack([*key.tolist(), position], has_gauss, np_gauss),
+        'numpy': _pack(
+            [*key.tolist(), position], other['has_gauss'], other['gauss']
+        ),
         'cpu': torch.get_rng_state(),
     }
     if device.type == 'cuda':
