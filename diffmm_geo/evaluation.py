@@ -1,5 +1,7 @@
 r"""All-ranking evaluation of user and item embeddings."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ def evaluate(
     item_emb: Tensor,
     edge_label_index: Tensor,
     exclude_edge_index: Tensor | None = None,
-    k: int = 20,
+    k: int | Sequence[int] = 20,
 ) -> dict[str, float]:
     r"""Ranks all items by the product of embeddings and averages the metrics
     of :mod:`torch_geometric.metrics` over users with a held-out item. For items
@@ -35,7 +37,8 @@ def evaluate(
         exclude_edge_index (torch.Tensor, optional): The interactions to leave
             out of the ranking, usually the training set.
             (default: :obj:`None`)
-        k (int, optional): The length of the ranking. (default: :obj:`20`)
+        k (int or list[int], optional): The length of the ranking, or several
+            lengths, which one ranking serves. (default: :obj:`20`)
 
     Shapes:
         - **user_emb:** :math:`(|\mathcal{U}|, F)`
@@ -45,7 +48,7 @@ def evaluate(
 
     Returns:
         :obj:`{'recall@20': ..., 'precision@20': ..., 'ndcg@20': ...,
-        'hit_ratio@20': ..., 'map@20': ..., 'mrr@20': ...}`
+        'hit_ratio@20': ..., 'map@20': ..., 'mrr@20': ...}`, for each length
 
     Raises:
         ValueError: If nothing is held out, all of it is excluded, shapes or
@@ -63,7 +66,7 @@ def evaluate(
         1.0
     """
     recommender = Recommender(user_emb, item_emb, exclude_edge_index)
-    k = check_k(k, recommender.num_items)
+    lengths = _lengths(k, recommender.num_items)
     edge_label_index = check_edge_index(
         'edge_label_index',
         edge_label_index,
@@ -82,15 +85,23 @@ def evaluate(
             recommender.exclude_edge_index,
             recommender.num_items,
         )
-    return mean_metrics(recommender, edge_label_index, k)
+    return mean_metrics(recommender, edge_label_index, lengths)
+
+
+def _lengths(k: int | Sequence[int], num_items: int) -> list[int]:
+    if not isinstance(k, (list, tuple, range)):
+        return [check_k(k, num_items)]
+    if len(k) == 0:
+        raise ValueError(f"'k' needs at least one length (got {k!r})")
+    return [check_k(length, num_items) for length in k]
 
 
 @torch.no_grad()
 def mean_metrics(
-    recommender: Recommender, edge_label_index: Tensor, k: int
+    recommender: Recommender, edge_label_index: Tensor, lengths: Sequence[int]
 ) -> dict[str, float]:
     r"""The metrics of :func:`evaluate`, without its checks."""
-    ranker = ItemRanker(recommender.item_emb, k)
+    ranker = ItemRanker(recommender.item_emb, max(lengths))
     label = CSR.from_edge_index(
         edge_label_index, recommender.size, coalesce=True
     )
@@ -102,7 +113,7 @@ def mean_metrics(
             label.take(batch),
             recommender.excluded(batch),
         )
-        for name, x in expected_metrics(ranking, [k]).items():
+        for name, x in expected_metrics(ranking, lengths).items():
             total[name] = total.get(name, 0.0) + x.sum()
     return {name: float(x) / users.numel() for name, x in total.items()}
 
@@ -112,7 +123,7 @@ def evaluate_cold(
     item_emb: Tensor,
     edge_label_index: Tensor,
     edge_index: Tensor,
-    k: int = 20,
+    k: int | Sequence[int] = 20,
     candidates: str = 'all',
 ) -> dict[str, float]:
     r"""The metrics of :func:`evaluate` on cold items, which have no observed
@@ -125,7 +136,8 @@ def evaluate_cold(
             interactions with cold items count.
         edge_index (torch.Tensor): The observed interactions, which are left out
             of the ranking.
-        k (int, optional): The length of the ranking. (default: :obj:`20`)
+        k (int or list[int], optional): As in :func:`evaluate`.
+            (default: :obj:`20`)
         candidates (str, optional): The items to rank: :obj:`"all"` unobserved
             items, or only :obj:`"cold"` items. With the latter, it does not
             matter if the embeddings of cold items differ in norm from those of
@@ -161,7 +173,7 @@ def evaluate_cold(
         return evaluate(
             user_emb, item_emb, torch.stack([user, item]), edge_index, k
         )
-    check_k(k, int(cold.sum()))
+    _lengths(k, int(cold.sum()))
     place = cold.cumsum(0) - 1
     return evaluate(
         user_emb, item_emb[cold], torch.stack([user, place[item]]), k=k

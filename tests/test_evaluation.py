@@ -56,6 +56,29 @@ def test_agrees_with_a_loop(monkeypatch, k, batch_size):
         assert out == pytest.approx(expected, rel=1e-5)
 
 
+def test_several_lengths_are_ranked_once(monkeypatch):
+    user_emb, item_emb, label, exclude = random_case()
+    expected = {}
+    for k in (5, 1, 12):
+        expected.update(evaluate(user_emb, item_emb, label, exclude, k))
+    rankings = []
+
+    class Ranker(MODULE.ItemRanker):
+        def __call__(self, *args):
+            rankings.append(1)
+            return super().__call__(*args)
+
+    monkeypatch.setattr(MODULE, 'ItemRanker', Ranker)
+    for k in ([5, 1, 12], (5, 1, 12)):
+        out = evaluate(user_emb, item_emb, label, exclude, k)
+        assert out == pytest.approx(expected, rel=1e-12)
+        assert list(out) == list(expected)
+    assert len(rankings) == 2
+    for k in ([], [5, 13], [0], 'ab'):
+        with pytest.raises(ValueError, match="'k'"):
+            evaluate(user_emb, item_emb, label, exclude, k)
+
+
 def test_duplicates_count_once():
     user_emb, item_emb, label, exclude = random_case()
     out = evaluate(user_emb, item_emb, label, exclude, 5)
@@ -176,6 +199,8 @@ def test_cold_items_among_their_like(cold_case):
     none = torch.empty(2, 0, dtype=torch.long)
     expected = reference(user_emb @ item_emb[9:].t(), among, none, 2)
     assert out == pytest.approx(expected, rel=1e-5)
+    several = evaluate_cold(user_emb, item_emb, label, observed, [1, 2], 'cold')
+    assert out.items() <= several.items() and len(several) == 12
     among_all = evaluate_cold(user_emb, item_emb, label, observed, 2)
     assert among_all['recall@2'] != pytest.approx(out['recall@2'])
 

@@ -38,7 +38,7 @@ class _TaskMeta(ABCMeta):
     r"""Ends the random numbers of a task with its constructor."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        task = cls.__new__(cls, *args, **kwargs)
+        task: Any = object.__new__(cls)  # type: ignore[arg-type]
         try:
             task.__init__(*args, **kwargs)
         finally:
@@ -142,6 +142,13 @@ class Task(Module, metaclass=_TaskMeta):
                 f'{self.edge_type} to choose the epoch by '
                 f'(got {list(store.keys())})'
             )
+        check_k(config.k, self.num_items)
+        self._prepare_triples()
+        if self.positives.size(1) == 0:
+            raise ValueError(
+                "'edge_index' needs at least one user with an item not "
+                'interacted with (got none)'
+            )
         check_splits(
             {
                 'edge_index': self.edge_index,
@@ -152,13 +159,6 @@ class Task(Module, metaclass=_TaskMeta):
             },
             self.num_items,
         )
-        check_k(config.k, self.num_items)
-        self._prepare_triples()
-        if self.positives.size(1) == 0:
-            raise ValueError(
-                "'edge_index' needs at least one user with an item not "
-                'interacted with (got none)'
-            )
         self.optimizers: dict[str, Optimizer] = {}
         self.seconds: dict[str, float] = {}
         # Whoever builds a model after this line builds the same one. They are

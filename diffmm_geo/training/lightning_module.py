@@ -56,8 +56,9 @@ class DiffMMLightning(LightningModule):
         data, modalities, model, diffusion, edge_type: As in
             :class:`~diffmm_geo.tasks.DiffMMTask`.
         config (DiffMMConfig or dict, optional): The settings. Lightning ignores
-            :obj:`num_epochs` and :obj:`patience`, and decides itself when to
-            stop. (default: :obj:`DiffMMConfig()`)
+            :obj:`num_epochs`, :obj:`patience`, :obj:`metric` and
+            :obj:`eval_every`, and decides itself when to evaluate and stop.
+            (default: :obj:`DiffMMConfig()`)
 
     Raises:
         ValueError: If the data or settings do not fit, or, in training, if
@@ -111,7 +112,9 @@ class DiffMMLightning(LightningModule):
         by :meth:`Recommender.recommend
         <diffmm_geo.recommender.Recommender.recommend>`.
         """
-        return self._recommender().recommend(user_index, self.config.k)
+        k = self.config.k
+        out: Tensor = self._recommender().recommend(user_index, k)
+        return out
 
     def _recommender(self) -> Recommender:
         return Recommender(*self._embeddings(), self.task.edge_index)
@@ -192,7 +195,7 @@ class DiffMMLightning(LightningModule):
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         split = 'test' if self.trainer.testing else 'val'
-        metrics = mean_metrics(self._recommender(), batch, self.config.k)
+        metrics = mean_metrics(self._recommender(), batch, [self.config.k])
         self._log(split, metrics)
 
     test_step = validation_step
@@ -210,7 +213,8 @@ class DiffMMLightning(LightningModule):
         del self._predictor
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        return self._predictor.recommend(batch, self.config.k)
+        out: Tensor = self._predictor.recommend(batch, self.config.k)
+        return out
 
     def _log(
         self,

@@ -33,11 +33,12 @@ def set_state(task: Task, state: dict[str, Any]) -> None:
 def make_checkpoint(
     task: Task,
     history: list[dict[str, Any]],
-    best: dict[str, Any],
+    best: dict[str, Any] | None,
     is_best: bool,
 ) -> dict[str, Any]:
     r"""What to resume from after an epoch. :obj:`best` is the state of the
-    best epoch, and :obj:`is_best` tells whether it is this one.
+    best epoch, if one was evaluated, and :obj:`is_best` tells whether it is
+    this one.
     """
     optimizers = {
         name: optimizer.state_dict()

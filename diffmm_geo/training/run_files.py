@@ -41,6 +41,7 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
     check_type('trainer', trainer, Trainer)
     if not trainer.history:
         raise ValueError("'trainer' needs at least one epoch done (got none)")
+    trainer.best_val  # noqa: B018 (raises an error if no epoch was evaluated)
     state = trainer.state_dict()
     if not trainer.ranks.is_first:
         return
@@ -89,11 +90,13 @@ def plot_curves(history: list[Record], metric: str, path: str) -> None:
     figure = Figure(figsize=(10, 4), layout='constrained')
     left, right = figure.subplots(1, 2)
     epochs = [record['epoch'] for record in history]
+    evaluated = [record for record in history if 'val' in record]
     for split, label in (('val', 'validation'), ('test', 'test')):
-        if split in history[0]:
-            values = [record[split][metric] for record in history]
-            left.plot(epochs, values, marker='.', label=label)
-    chosen = max(history, key=lambda record: record['val'][metric])['epoch']
+        if split in evaluated[0]:
+            values = [record[split][metric] for record in evaluated]
+            at = [record['epoch'] for record in evaluated]
+            left.plot(at, values, marker='.', label=label)
+    chosen = max(evaluated, key=lambda record: record['val'][metric])['epoch']
     left.axvline(chosen, color='grey', linestyle=':', label='chosen epoch')
     left.set(xlabel='Epoch', ylabel=metric.capitalize())
     left.legend()

@@ -39,8 +39,8 @@ Callback = Callable[[Record], None]
 
 
 class Trainer:
-    r"""Trains a task until its validation Recall stops rising, and keeps the
-    weights of the best epoch.
+    r"""Trains a task until its validation metric (Recall by default) stops
+    rising, and keeps the weights of the best epoch.
 
     .. code-block:: python
 
@@ -60,11 +60,12 @@ class Trainer:
     Attributes:
         config, model, ranks: Those of the task.
         history (list[dict]): For each epoch, its number, mean losses, metrics
-            on :obj:`'val'` and :obj:`'test'`, and seconds by phase.
-        best_val (dict): The record of the epoch with the highest validation
-            Recall. Report this record.
-        best_test (dict): The record of the epoch with the highest test
-            Recall. The authors' code prints this record.
+            on :obj:`'val'` and :obj:`'test'` (if evaluated), and seconds by
+            phase.
+        best_val (dict): The record of the epoch with the highest
+            :obj:`metric` on validation. Report this record.
+        best_test (dict): The record of the epoch with the highest
+            :obj:`metric` on testing. The authors' code prints this record.
     """
 
     config: TrainingConfig
@@ -95,7 +96,7 @@ class Trainer:
     @property
     def metric(self) -> str:
         r"""The metric that selects the best epoch."""
-        return f'recall@{self.config.k}'
+        return f'{self.config.metric}@{self.config.k}'
 
     @property
     def best_val(self) -> Record:
@@ -106,8 +107,14 @@ class Trainer:
         return self._best('test')
 
     def _best(self, split: str) -> Record:
+        records = [record for record in self.history if split in record]
+        if not records:
+            raise ValueError(
+                f"'history' needs an epoch that was evaluated on '{split}' "
+                f'(got {len(self.history)} epochs, none of them)'
+            )
         # The first of equals.
-        return max(self.history, key=lambda r: r[split][self.metric])
+        return max(records, key=lambda r: r[split][self.metric])
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         r"""The embeddings of users and items, whose products are scores."""
@@ -137,14 +144,14 @@ class Trainer:
         k, ranks = self.config.k, self.ranks
         recommender = Recommender(user, item, self.edge_index)
         if ranks.size == 1:
-            return mean_metrics(recommender, edge_label_index, k)
+            return mean_metrics(recommender, edge_label_index, [k])
         users = edge_label_index[0].unique()
         own = users[ranks.share(users.numel())]
         total = torch.zeros(len(METRICS), dtype=torch.double, device=own.device)
         if own.numel() > 0:
             row = edge_label_index[0]
             mask = (row >= own[0]) & (row <= own[-1])
-            metrics = mean_metrics(recommender, edge_label_index[:, mask], k)
+            metrics = mean_metrics(recommender, edge_label_index[:, mask], [k])
             share = own.numel() / users.numel()
             total += share * total.new_tensor(list(metrics.values()))
         names = [f'{name}@{k}' for name in METRICS]
@@ -269,7 +276,7 @@ class Trainer:
             )
         # The weights of the best epoch so far, unless they are in place.
         best: dict[str, Any] | None = None
-        if self.history:
+        if any('val' in record for record in self.history):
             best = copy.deepcopy(self.state_dict())
         on_cpu = self.device.type == 'cpu'
         try:
@@ -285,11 +292,10 @@ class Trainer:
                     with self.task.random_state.entered():
                         record = self._epoch(progress)
                     self.history.append(record)
-                    if self.best_val is record:
+                    if self._is_best(record):
                         best = None  # Not two of them in memory.
                         best = copy.deepcopy(self.state_dict())
                     if folder is not None:
-                        assert best is not None
                         with self.task.phase('checkpoint'):
                             self._write_checkpoint(folder, best)
                         record['seconds'] = dict(self.task.seconds)
@@ -303,24 +309,28 @@ class Trainer:
     def _write_checkpoint(
         self,
         folder: CheckpointFolder,
-        best: dict[str, Any],
+        best: dict[str, Any] | None,
     ) -> None:
-        is_best = self.best_val is self.history[-1]
+        is_best = self._is_best(self.history[-1])
         with self.task.random_state.entered():
             checkpoint = make_checkpoint(self.task, self.history, best, is_best)
         if self.ranks.is_first:
-            record = {'record': self.best_val, 'state': best}
+            record = {'record': self.history[-1], 'state': best}
             folder.write(checkpoint, record if is_best else None)
+
+    def _is_best(self, record: Record) -> bool:
+        return 'val' in record and self.best_val is record
 
     def _is_over(self) -> bool:
         if not self.history:
             return False
         epoch: int = self.history[-1]['epoch']
+        if epoch >= self.config.num_epochs:
+            return True
+        if 'val' not in self.history[-1]:
+            return False
         best_epoch: int = self.best_val['epoch']
-        return (
-            epoch >= self.config.num_epochs
-            or epoch - best_epoch >= self.config.patience
-        )
+        return epoch - best_epoch >= self.config.patience
 
     def _epoch(self, progress: bool) -> Record:
         number = len(self.history) + 1
@@ -342,12 +352,15 @@ class Trainer:
         for name, loss in losses.items():
             if not math.isfinite(loss):
                 raise NonFiniteLossError(name, loss, epoch=number)
-        with self.task.phase('evaluate'):
-            embeddings = self.embeddings()
-            metrics = {
-                split: self._metrics(*embeddings, index)
-                for split, index in self.edge_label_index.items()
-            }
+        metrics: dict[str, dict[str, float]] = {}
+        is_last = number == self.config.num_epochs
+        if is_last or number % self.config.eval_every == 0:
+            with self.task.phase('evaluate'):
+                embeddings = self.embeddings()
+                metrics = {
+                    split: self._metrics(*embeddings, index)
+                    for split, index in self.edge_label_index.items()
+                }
         return {
             'epoch': number,
             'loss': losses,

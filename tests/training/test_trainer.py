@@ -15,6 +15,7 @@ from diffmm_geo.training import (
     MFTrainer,
     Trainer,
     VBPRTrainer,
+    save_run,
 )
 from diffmm_geo.training import trainer as trainer_module
 from diffmm_geo.training.checkpoint import read_checkpoint
@@ -234,6 +235,84 @@ def test_what_it_shows_of_its_task(planted):
     assert trainer.edge_index is task.edge_index
     assert trainer.edge_label_index is task.edge_label_index
     assert trainer.device == torch.device('cpu')
+
+
+@pytest.mark.parametrize('metric', ['ndcg', 'mrr'])
+def test_metric_that_selects_the_epoch(planted, monkeypatch, metric):
+    values = iter([(0.1, 0.5), (0.2, 0.4), (0.3, 0.6), (0.4, 0.3)] * 2)
+
+    def metrics(*_):
+        recall, other = next(values)
+        return {'recall@3': recall, f'{metric}@3': other}
+
+    monkeypatch.setattr(trainer_module, 'mean_metrics', metrics)
+    data = planted()
+    del data[OBSERVED]['test_edge_label_index']
+    trainer = make(data, num_epochs=4, metric=metric)
+    trainer.fit()
+    assert trainer.metric == f'{metric}@3'
+    assert trainer.best_val['epoch'] == 3
+    with pytest.raises(ValueError, match="'metric'"):
+        make(data, metric='recall@3')
+
+
+def make_rarely_evaluated(data):
+    return make(data, num_epochs=7, eval_every=3)
+
+
+def without_seconds(history):
+    return [
+        {name: x for name, x in record.items() if name != 'seconds'}
+        for record in history
+    ]
+
+
+def test_evaluates_every_few_epochs(planted, tmp_path):
+    expected = make(planted(), num_epochs=7)
+    expected.fit()
+    weights, trainer = {}, make_rarely_evaluated(planted())
+    trainer.fit(
+        callback=lambda r: weights.update({r['epoch']: weights_of(trainer)})
+    )
+    evaluated = [r['epoch'] for r in trainer.history if 'val' in r]
+    assert evaluated == [3, 6, 7]
+    for record, other in zip(
+        without_seconds(trainer.history), without_seconds(expected.history)
+    ):
+        if record['epoch'] not in evaluated:
+            del other['val'], other['test']
+        assert record == other
+    best = trainer.best_val['epoch']
+    assert_close(weights_of(trainer), weights[best], rtol=0, atol=0)
+    save_run(trainer, tmp_path)
+
+
+@pytest.mark.parametrize('stop_at', [1, 2, 4])
+def test_resume_of_a_run_that_is_rarely_evaluated(planted, tmp_path, stop_at):
+    expected = make_rarely_evaluated(planted())
+    expected.fit()
+
+    def stop(record):
+        if record['epoch'] == stop_at:
+            raise KeyboardInterrupt
+
+    interrupted = make_rarely_evaluated(planted())
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.fit(callback=stop, checkpoint_dir=tmp_path)
+    if stop_at < 3:
+        with pytest.raises(ValueError, match="'history' needs an epoch that"):
+            save_run(interrupted, tmp_path / 'run')
+    resumed = make_rarely_evaluated(planted())
+    resumed.fit(checkpoint_dir=tmp_path, resume=True)
+    assert without_seconds(resumed.history) == without_seconds(expected.history)
+    assert_close(weights_of(resumed), weights_of(expected), rtol=0, atol=0)
+
+
+def test_patience_counts_from_evaluated_epochs(planted, script):
+    script([0.3, 0.2, 0.1, 0.1])
+    trainer = make(planted(), num_epochs=90, eval_every=5, patience=6)
+    trainer.fit()
+    assert trainer.history[-1]['epoch'] == 15
 
 
 def outer_numbers():
