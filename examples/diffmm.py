@@ -19,6 +19,7 @@ from command_line import (
     load_data,
     make_config,
     make_parser,
+    need,
     start,
 )
 from diffmm_geo.training import (
@@ -28,6 +29,7 @@ from diffmm_geo.training import (
     TensorBoardLogger,
     save_run,
 )
+from diffmm_geo.utils.extras import check_package
 
 # Loggers, and their files in the folder of results.
 LOGGERS = {
@@ -77,6 +79,9 @@ def show(record):
 
 def main():
     args = parse_args()
+    need('matplotlib', 'safetensors')
+    if 'tensorboard' in args.log:
+        check_package('tensorboard', 'tensorboard', '--log tensorboard')
     data = load_data(args)
     config = make_config(
         args,
@@ -109,15 +114,18 @@ def main():
     trainer.model.save_pretrained(
         Path(output) / 'model', trainer.edge_index_dict
     )
-    for name, best in (
-        ('Chosen by validation', trainer.best_val),
-        ('Best test epoch', trainer.best_test),
-    ):
+    bests = {('Chosen by validation', 'val'): trainer.best_val}
+    if 'test' in trainer.edge_label_index:
+        bests = {
+            ('Chosen by validation', 'test'): trainer.best_val,
+            ('Best test epoch', 'test'): trainer.best_test,
+        }
+    for (name, split), best in bests.items():
         values = ', '.join(
-            f'{metric} {best["test"][metric]:.4f}'
+            f'{metric} {best[split][metric]:.4f}'
             for metric in ('recall@20', 'precision@20', 'ndcg@20')
         )
-        print(f'{name} (epoch {best["epoch"]}): test {values}')
+        print(f'{name} (epoch {best["epoch"]}): {split} {values}')
     print(f'metrics.json, curves.png, model.pt and model/ are in {output}')
 
 

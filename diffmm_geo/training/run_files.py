@@ -15,6 +15,7 @@ import diffmm_geo
 from diffmm_geo.training.trainer import Record, Trainer
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import check_type
+from diffmm_geo.utils.extras import check_package
 
 
 def save_run(trainer: Trainer, folder: str | Path) -> None:
@@ -36,7 +37,9 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
         folder (str or Path): The folder, created if missing.
 
     Raises:
-        ValueError: If no epoch is complete.
+        ImportError: If matplotlib is not installed. The other files are
+            written.
+        ValueError: If no epoch was evaluated.
     """
     check_type('trainer', trainer, Trainer)
     if not trainer.history:
@@ -84,6 +87,7 @@ def run_metrics(trainer: Trainer) -> dict[str, Any]:
 
 def plot_curves(history: list[Record], metric: str, path: str) -> None:
     r"""Draws metrics and losses over epochs."""
+    check_package('matplotlib', 'examples', 'curves.png')
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

@@ -26,6 +26,7 @@ from diffmm_geo.training.resume import (
     set_state,
 )
 from diffmm_geo.utils.checks import check_choice, check_type
+from diffmm_geo.utils.extras import check_package
 from diffmm_geo.utils.finite import (
     FiniteLosses,
     NonFiniteLossError,
@@ -257,6 +258,7 @@ class Trainer:
                 run replaces it. (default: :obj:`False`)
 
         Raises:
+            ImportError: If progress is to be shown without tqdm.
             ValueError: If the checkpoint is damaged, or belongs to other data
                 or settings.
             NonFiniteLossError: If a loss is infinite or not a number.
@@ -267,6 +269,8 @@ class Trainer:
             callbacks = [callbacks]
         if not self.ranks.is_first:
             progress, callbacks = False, []
+        if progress:
+            check_package('tqdm', 'examples', 'progress=True')
         folder = None
         if checkpoint_dir is not None:
             folder = CheckpointFolder(checkpoint_dir)

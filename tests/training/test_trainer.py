@@ -2,6 +2,7 @@ r"""What a trainer does with any task."""
 
 import math
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -95,6 +96,23 @@ def test_progress(planted, capsys):
     trainer.fit(progress=True)
     total = trainer.task.num_epoch_steps
     assert f'Epoch 1:   0%|          | 0/{total}' in capsys.readouterr().err
+
+
+def test_progress_without_tqdm(planted, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'tqdm', None)
+    trainer = make(planted())
+    with pytest.raises(ImportError, match=r"tqdm.*'diffmm_geo\[examples\]'"):
+        trainer.fit(progress=True)
+    assert not trainer.history
+
+
+def test_files_of_a_run_without_matplotlib(planted, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
+    trainer = make(planted(), num_epochs=1)
+    trainer.fit()
+    with pytest.raises(ImportError, match=r"matplotlib.*\[examples\]'"):
+        save_run(trainer, tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {'metrics.json', 'model.pt'}
 
 
 def test_mean_loss_that_is_not_finite(planted, monkeypatch):

@@ -26,6 +26,7 @@ from diffmm_geo.utils.checks import (
     check_trainable,
     check_type,
 )
+from diffmm_geo.utils.extras import check_package
 from diffmm_geo.utils.finite import FiniteLosses
 
 T = TypeVar('T', bound='ModalityDiffusion')
@@ -372,6 +373,7 @@ class ModalityDiffusion(Pretrained):
         args = optimizer, interactions, item_emb, emb_dict
         epochs: Iterable[int] = range(num_epochs)
         if progress:
+            check_package('tqdm', 'examples', 'progress=True')
             from tqdm.auto import tqdm
 
             epochs = tqdm(epochs, desc='Diffusion', leave=False)
