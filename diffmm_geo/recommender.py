@@ -25,16 +25,16 @@ from diffmm_geo.utils.checks import (
     describe,
 )
 from diffmm_geo.utils.expecting import expecting
-from diffmm_geo.utils.raw_ids import RawIds, check_nodes, is_raw
+from diffmm_geo.utils.node_ids import NodeIds, check_nodes, is_raw
+from diffmm_geo.utils.raw_ids import decode_ids, encode_ids
 from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
-from diffmm_geo.utils.text_tensor import from_text_tensor, to_text_tensor
 
 __all__ = ['Recommender']
 
 # The limit of FAISS.
 MAX_NEIGHBORS = 2048
 SUFFIXES = ('.npz', '.safetensors')
-OPTIONAL = ('exclude_edge_index', 'user_ids', 'item_ids')
+OPTIONAL = ('exclude_edge_index', 'raw_user_id', 'raw_item_id')
 # The share of the mean variance that `fold_in` adds to each channel's.
 RIDGE = 1e-3
 
@@ -73,10 +73,10 @@ class Recommender:
             added to an empty index. It requires FAISS (the extra
             :obj:`faiss`), which searches in float32.
             (default: :obj:`None`, exact search over all scores)
-        user_ids (list[str], optional): The identifiers of users, such as
+        raw_user_id (list[str], optional): The identifiers of users, such as
             :obj:`data['user'].raw_id`, by which to ask for users.
             (default: :obj:`None`)
-        item_ids (list[str], optional): The identifiers of items.
+        raw_item_id (list[str], optional): The identifiers of items.
             (default: :obj:`None`)
 
     Shapes:
@@ -104,8 +104,9 @@ class Recommender:
         item_emb: Tensor,
         exclude_edge_index: Tensor | None = None,
         index: KNNIndex | None = None,
-        user_ids: Sequence[str] | None = None,
-        item_ids: Sequence[str] | None = None,
+        *,
+        raw_user_id: Sequence[str] | None = None,
+        raw_item_id: Sequence[str] | None = None,
     ) -> None:
         self.user_emb = check_matrix('user_emb', user_emb).detach()
         self.item_emb = check_matrix(
@@ -126,10 +127,10 @@ class Recommender:
                 self.exclude_edge_index, self.size, coalesce=True
             )
         self._user_ids, self._item_ids = (
-            None if ids is None else RawIds(name, ids, size)
+            None if ids is None else NodeIds(name, ids, size)
             for name, ids, size in (
-                ('user_ids', user_ids, self.num_users),
-                ('item_ids', item_ids, self.num_items),
+                ('raw_user_id', raw_user_id, self.num_users),
+                ('raw_item_id', raw_item_id, self.num_items),
             )
         )
         self.index = index
@@ -156,12 +157,12 @@ class Recommender:
         return None if self._exclude is None else self._exclude.take(user_index)
 
     @property
-    def user_ids(self) -> list[str] | None:
+    def raw_user_id(self) -> list[str] | None:
         r"""The identifiers of users, if known."""
         return None if self._user_ids is None else self._user_ids.ids
 
     @property
-    def item_ids(self) -> list[str] | None:
+    def raw_item_id(self) -> list[str] | None:
         r"""The identifiers of items, if known."""
         return None if self._item_ids is None else self._item_ids.ids
 
@@ -185,26 +186,26 @@ class Recommender:
 
         Args:
             user_index (torch.Tensor, numpy.ndarray or list, optional): The
-                users to recommend to, as indices or as :obj:`user_ids`.
+                users to recommend to, as indices or as :obj:`raw_user_id`.
                 (default: :obj:`None`, all users)
             k (int, optional): The number of recommendations.
                 (default: :obj:`20`)
             return_scores (bool, optional): Whether to return the scores, too.
                 (default: :obj:`False`)
             candidates (torch.Tensor, numpy.ndarray or list, optional): The
-                only items to rank, as indices or as :obj:`item_ids`.
+                only items to rank, as indices or as :obj:`raw_item_id`.
                 (default: :obj:`None`, all items)
             exclude_items (torch.Tensor, numpy.ndarray or list, optional): The
                 items not to recommend to anybody, as indices or as
-                :obj:`item_ids`. (default: :obj:`None`)
+                :obj:`raw_item_id`. (default: :obj:`None`)
 
         Shapes:
             - **user_index:** :math:`(B)`
             - **output:** item indices :math:`(B, k)` by descending score,
               padded with :obj:`-1` if a user has fewer items left or an
               approximate index finds fewer. For users given as
-              :obj:`user_ids`, a list of the :obj:`item_ids` of each user, if
-              known, without padding.
+              :obj:`raw_user_id`, a list of :obj:`raw_item_id` for each user,
+              if known, without padding.
             - **scores:** :math:`(B, k)`, padded with :math:`-\infty`
 
         Raises:
@@ -261,7 +262,7 @@ class Recommender:
 
         Args:
             item_lists (list): The items that each user likes, each a list,
-                array or tensor of indices or of :obj:`item_ids`.
+                array or tensor of indices or of :obj:`raw_item_id`.
             k (int, optional): As in :meth:`recommend`. (default: :obj:`20`)
             return_scores (bool, optional): As in :meth:`recommend`.
                 (default: :obj:`False`)
@@ -272,7 +273,7 @@ class Recommender:
 
         Shapes:
             - **output**, **scores:** as in :meth:`recommend`. If a list holds
-              :obj:`item_ids`, so does the output.
+              :obj:`raw_item_id`, so does the output.
 
         Raises:
             ValueError: If an item or :obj:`k` is out of range, or a list is
@@ -476,13 +477,14 @@ class Recommender:
             )
 
     def _ids(self) -> dict[str, list[str]]:
-        ids = {'user_ids': self.user_ids, 'item_ids': self.item_ids}
+        ids = {'raw_user_id': self.raw_user_id, 'raw_item_id': self.raw_item_id}
         return {name: x for name, x in ids.items() if x is not None}
 
     def save(self, path: str | Path) -> None:
         r"""Writes :obj:`user_emb`, :obj:`item_emb` and, if given,
-        :obj:`exclude_edge_index`, and :obj:`user_ids` and :obj:`item_ids` as
-        the bytes of JSON lists. A failure leaves an earlier file unchanged.
+        :obj:`exclude_edge_index`, and :obj:`raw_user_id` and
+        :obj:`raw_item_id` as the bytes of JSON lists. A failure leaves an
+        earlier file unchanged.
 
         Args:
             path (str or Path): The :obj:`.safetensors` or :obj:`.npz` file.
@@ -498,7 +500,7 @@ class Recommender:
         if self.exclude_edge_index is not None:
             tensors['exclude_edge_index'] = self.exclude_edge_index
         for name, ids in self._ids().items():
-            tensors[name] = to_text_tensor(ids)
+            tensors[name] = encode_ids(ids)
         with atomic_path(os.fspath(path)) as temporary:
             if suffix == '.npz':
                 with open(temporary, 'wb') as file:
@@ -538,8 +540,8 @@ class Recommender:
             )
         try:
             content: dict[str, Any] = {
-                name: from_text_tensor(name, x)
-                if name.endswith('_ids')
+                name: decode_ids(name, x)
+                if name.startswith('raw_')
                 else x.to(device)
                 for name, x in tensors.items()
             }

@@ -45,8 +45,8 @@ def main():
         emb[user],
         emb[item],
         observed,
-        user_ids=data[user].get('raw_id'),
-        item_ids=data[item].get('raw_id'),
+        raw_user_id=data[user].get('raw_id'),
+        raw_item_id=data[item].get('raw_id'),
     )
     if args.export:
         recommender.save(args.export)

@@ -283,12 +283,12 @@ def test_candidates_and_items_to_leave_out(case, faiss):
 @pytest.mark.parametrize('name', ['x.npz', 'x.safetensors'])
 def test_identifiers_come_back_as_they_came_in(case, tmp_path, name):
     user_ids, item_ids = names('user ', U), names('\u00fc\U0001f600', I)
-    Recommender(*case, user_ids=user_ids, item_ids=item_ids).save(
+    Recommender(*case, raw_user_id=user_ids, raw_item_id=item_ids).save(
         tmp_path / name
     )
     recommender = Recommender.load(tmp_path / name)
-    assert recommender.user_ids == user_ids
-    assert recommender.item_ids == item_ids
+    assert recommender.raw_user_id == user_ids
+    assert recommender.raw_item_id == item_ids
     top = recommender.recommend([39, 3, 7], 5)
     expected = [[item_ids[i] for i in row if i >= 0] for row in top.tolist()]
     users = ['user 39', 'user 3', 'user 7']
@@ -310,8 +310,8 @@ def test_identifiers_come_back_as_they_came_in(case, tmp_path, name):
 
 
 @wrong_values(
-    user_ids=['abc', names('u', U - 1), ['u'] * U, list(range(U)), 3],
-    item_ids=[names('i', I + 1), [None] * I],
+    raw_user_id=['abc', names('u', U - 1), ['u'] * U, list(range(U)), 3],
+    raw_item_id=[names('i', I + 1), [None] * I],
 )
 def test_bad_identifiers(case, name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):
@@ -319,7 +319,7 @@ def test_bad_identifiers(case, name, value):
 
 
 def test_bad_nodes(case):
-    recommender = Recommender(*case, user_ids=names('u', U))
+    recommender = Recommender(*case, raw_user_id=names('u', U))
     for users in ('u1', ['v'], ['u1', 2], [1.5], [[1], [2, 3]], [True], 3, [U]):
         with pytest.raises(ValueError, match="'user_index'"):
             recommender.recommend(users)
@@ -336,13 +336,13 @@ def test_bad_nodes(case):
 
 
 def test_damaged_identifiers(case, tmp_path):
-    recommender = Recommender(*case, user_ids=names('u', U))
+    recommender = Recommender(*case, raw_user_id=names('u', U))
     recommender.save(tmp_path / 'x.npz')
     with np.load(tmp_path / 'x.npz') as file:
         arrays = dict(file)
-    for bad in (arrays['user_ids'][:-3], np.array([255], np.uint8), 3.5):
-        np.savez(tmp_path / 'x.npz', **{**arrays, 'user_ids': bad})
-        with pytest.raises(ValueError, match=r"x\.npz.*'user_ids'"):
+    for bad in (arrays['raw_user_id'][:-3], np.array([255], np.uint8), 3.5):
+        np.savez(tmp_path / 'x.npz', **{**arrays, 'raw_user_id': bad})
+        with pytest.raises(ValueError, match=r"x\.npz.*'raw_user_id'"):
             Recommender.load(tmp_path / 'x.npz')
 
 
