@@ -2,20 +2,18 @@ r"""All-ranking evaluation of embeddings and of scorers, and the evaluation of
 generated interactions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch_geometric.metrics import (
-    LinkPredHitRatio,
-    LinkPredMAP,
-    LinkPredMetricCollection,
-    LinkPredMRR,
-    LinkPredNDCG,
-    LinkPredPrecision,
-    LinkPredRecall,
-)
 
+from diffmm_geo.ops.device import block_size
+from diffmm_geo.ops.ranking import (
+    ItemRanker,
+    Ranking,
+    expected_metrics,
+    rank_scores,
+)
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.scorers import Scorer
 from diffmm_geo.sparse import CSR
@@ -26,6 +24,7 @@ from diffmm_geo.utils.checks import (
     check_k,
     check_type,
 )
+from diffmm_geo.utils.held_out import check_held_out
 
 __all__ = [
     'evaluate',
@@ -34,16 +33,10 @@ __all__ = [
     'generation_metrics',
 ]
 
-METRICS = {
-    'recall': LinkPredRecall,
-    'precision': LinkPredPrecision,
-    'ndcg': LinkPredNDCG,
-    'hit_ratio': LinkPredHitRatio,
-    'map': LinkPredMAP,
-    'mrr': LinkPredMRR,
-}
 CANDIDATES = ('all', 'cold')
 BATCH_SIZE = 4096
+# Scores of a block on a CPU: 16 MiB.
+BLOCK_SIZE = 2**22
 
 
 @torch.no_grad()
@@ -52,10 +45,11 @@ def evaluate(
     item_emb: Tensor,
     edge_label_index: Tensor,
     exclude_edge_index: Tensor | None = None,
-    k: int = 20,
+    k: int | Sequence[int] = 20,
 ) -> dict[str, float]:
-    r"""Ranks all items by the product of embeddings and averages PyG's link
-    prediction metrics over users with a held-out item.
+    r"""Ranks all items by the product of embeddings and averages the metrics
+    of :mod:`torch_geometric.metrics` over users with a held-out item. For items
+    of equal scores, the metrics are those to expect of a random order.
 
     Args:
         user_emb (torch.Tensor): The user embeddings.
@@ -65,7 +59,8 @@ def evaluate(
         exclude_edge_index (torch.Tensor, optional): The interactions to leave
             out of the ranking, usually the training set.
             (default: :obj:`None`)
-        k (int, optional): The length of the ranking. (default: :obj:`20`)
+        k (int or list[int], optional): The length of the ranking, or several
+            lengths, which one ranking serves. (default: :obj:`20`)
 
     Shapes:
         - **user_emb:** :math:`(|\mathcal{U}|, F)`
@@ -75,11 +70,12 @@ def evaluate(
 
     Returns:
         :obj:`{'recall@20': ..., 'precision@20': ..., 'ndcg@20': ...,
-        'hit_ratio@20': ..., 'map@20': ..., 'mrr@20': ...}`
+        'hit_ratio@20': ..., 'map@20': ..., 'mrr@20': ...}`, for each length
 
     Raises:
-        ValueError: If nothing is held out, shapes or indices do not fit,
-            embeddings are not finite, or :obj:`k` exceeds the number of items.
+        ValueError: If nothing is held out, all of it is excluded, shapes or
+            indices do not fit, embeddings are not finite, or :obj:`k` exceeds
+            the number of items.
 
     Example:
         >>> import torch
@@ -92,12 +88,81 @@ def evaluate(
         1.0
     """
     recommender = Recommender(user_emb, item_emb, exclude_edge_index)
-    k = check_k(k, recommender.num_items)
-    size, device = recommender.size, user_emb.device
-    held_out, users = _held_out(edge_label_index, size, device)
-    batches = users.split(BATCH_SIZE)
-    ranking = (recommender.recommend(batch, k) for batch in batches)
-    return _metrics(held_out, batches, ranking, k)
+    lengths = _lengths(k, recommender.num_items)
+    edge_label_index = _held_out(
+        edge_label_index,
+        recommender.exclude_edge_index,
+        recommender.size,
+        user_emb.device,
+    )
+    return mean_metrics(recommender, edge_label_index, lengths)
+
+
+def _held_out(
+    edge_label_index: Tensor,
+    exclude_edge_index: Tensor | None,
+    size: tuple[int, int],
+    device: torch.device,
+) -> Tensor:
+    edge_label_index = check_edge_index(
+        'edge_label_index', edge_label_index, *size, device
+    )
+    if edge_label_index.size(1) == 0:
+        raise ValueError(
+            "'edge_label_index' needs at least one interaction (got none)"
+        )
+    if exclude_edge_index is not None:
+        name = 'exclude_edge_index'
+        exclude_edge_index = check_edge_index(name, exclude_edge_index, *size)
+        check_held_out(
+            'edge_label_index',
+            edge_label_index,
+            name,
+            exclude_edge_index.to(device),
+            size[1],
+        )
+    return edge_label_index
+
+
+def _lengths(k: int | Sequence[int], num_items: int) -> list[int]:
+    if not isinstance(k, (list, tuple, range)):
+        return [check_k(k, num_items)]
+    if len(k) == 0:
+        raise ValueError(f"'k' needs at least one length (got {k!r})")
+    return [check_k(length, num_items) for length in k]
+
+
+@torch.no_grad()
+def mean_metrics(
+    recommender: Recommender, edge_label_index: Tensor, lengths: Sequence[int]
+) -> dict[str, float]:
+    r"""The metrics of :func:`evaluate`, without its checks."""
+    ranker = ItemRanker(recommender.item_emb, max(lengths))
+    label = CSR.from_edge_index(
+        edge_label_index, recommender.size, coalesce=True
+    )
+    users = label.rowptr.diff().nonzero().view(-1)
+
+    def rank(batch: Tensor) -> Ranking:
+        return ranker(
+            recommender.user_emb[batch],
+            label.take(batch),
+            recommender.excluded(batch),
+        )
+
+    return _means(map(rank, users.split(BATCH_SIZE)), lengths)
+
+
+def _means(
+    rankings: Iterable[Ranking], lengths: Sequence[int]
+) -> dict[str, float]:
+    total: dict[str, float] = {}
+    num_users = 0
+    for ranking in rankings:
+        num_users += ranking.value.size(0)
+        for name, x in expected_metrics(ranking, lengths).items():
+            total[name] = total.get(name, 0.0) + float(x.sum())
+    return {name: x / num_users for name, x in total.items()}
 
 
 @torch.no_grad()
@@ -105,7 +170,7 @@ def evaluate_scorer(
     scorer: Scorer,
     edge_label_index: Tensor,
     exclude_edge_index: Tensor | None = None,
-    k: int = 20,
+    k: int | Sequence[int] = 20,
 ) -> dict[str, float]:
     r"""The metrics of :func:`evaluate` for any scorer.
 
@@ -116,7 +181,8 @@ def evaluate_scorer(
         exclude_edge_index (torch.Tensor, optional): The interactions to leave
             out of the ranking, usually the training set.
             (default: :obj:`None`)
-        k (int, optional): The length of the ranking. (default: :obj:`20`)
+        k (int or list[int], optional): As in :func:`evaluate`.
+            (default: :obj:`20`)
 
     Shapes:
         - **edge_label_index:** :math:`(2, |\mathcal{E}_{\mathrm{test}}|)`
@@ -137,44 +203,26 @@ def evaluate_scorer(
         1.0
     """
     check_type('scorer', scorer, Scorer)
-    k = check_k(k, scorer.num_items)
-    held_out, users = _held_out(edge_label_index, scorer.size, scorer.device)
-    ranking = scorer.recommend(users, k, exclude_edge_index)
-    batches = users.split(BATCH_SIZE)
-    return _metrics(held_out, batches, ranking.split(BATCH_SIZE), k)
-
-
-def _held_out(
-    edge_label_index: Tensor, size: tuple[int, int], device: torch.device
-) -> tuple[CSR, Tensor]:
-    r"""The held-out items of each user, and the users who have any."""
-    edge_label_index = check_edge_index(
-        'edge_label_index', edge_label_index, *size, device
-    )
-    if edge_label_index.size(1) == 0:
-        raise ValueError(
-            "'edge_label_index' needs at least one interaction (got none)"
+    lengths = _lengths(k, scorer.num_items)
+    size, device = scorer.size, scorer.device
+    held_out = _held_out(edge_label_index, exclude_edge_index, size, device)
+    label = CSR.from_edge_index(held_out, size, coalesce=True)
+    exclude: CSR | None = None
+    if exclude_edge_index is not None:
+        exclude = CSR.from_edge_index(
+            exclude_edge_index.to(device), size, coalesce=True
         )
-    held_out = CSR.from_edge_index(edge_label_index, size, coalesce=True)
-    return held_out, held_out.rowptr.diff().nonzero().view(-1)
+    users = label.rowptr.diff().nonzero().view(-1)
+    height = max(1, block_size(BLOCK_SIZE, device) // scorer.num_items)
 
+    def rank(batch: Tensor) -> Ranking:
+        score, own = scorer(batch), label.take(batch)
+        if exclude is not None:
+            seen = exclude.take(batch)
+            score[seen.row, seen.col] = float('-inf')
+        return rank_scores(score, max(lengths), own.row, own.col)
 
-def _metrics(
-    held_out: CSR,
-    batches: Iterable[Tensor],
-    ranking: Iterable[Tensor],
-    k: int,
-) -> dict[str, float]:
-    r"""The metrics of the top :obj:`k` items of each batch of users."""
-    metrics = LinkPredMetricCollection(
-        {f'{name}@{k}': metric(k) for name, metric in METRICS.items()}
-    ).to(held_out.col.device)
-    for batch, index in zip(batches, ranking):
-        # PyG's metrics take -1 for the last item of the previous user.
-        index.masked_fill_(index < 0, held_out.size[1])
-        label = held_out.take(batch)
-        metrics.update(index, (label.row, label.col))
-    return {name: float(value) for name, value in metrics.compute().items()}
+    return _means(map(rank, users.split(height)), lengths)
 
 
 def evaluate_cold(
@@ -182,7 +230,7 @@ def evaluate_cold(
     item_emb: Tensor,
     edge_label_index: Tensor,
     edge_index: Tensor,
-    k: int = 20,
+    k: int | Sequence[int] = 20,
     candidates: str = 'all',
 ) -> dict[str, float]:
     r"""The metrics of :func:`evaluate` on cold items, which have no observed
@@ -195,7 +243,8 @@ def evaluate_cold(
             interactions with cold items count.
         edge_index (torch.Tensor): The observed interactions, which are left out
             of the ranking.
-        k (int, optional): The length of the ranking. (default: :obj:`20`)
+        k (int or list[int], optional): As in :func:`evaluate`.
+            (default: :obj:`20`)
         candidates (str, optional): The items to rank: :obj:`"all"` unobserved
             items, or only :obj:`"cold"` items. With the latter, it does not
             matter if the embeddings of cold items differ in norm from those of
@@ -231,7 +280,7 @@ def evaluate_cold(
         return evaluate(
             user_emb, item_emb, torch.stack([user, item]), edge_index, k
         )
-    check_k(k, int(cold.sum()))
+    _lengths(k, int(cold.sum()))
     place = cold.cumsum(0) - 1
     return evaluate(
         user_emb, item_emb[cold], torch.stack([user, place[item]]), k=k

@@ -8,6 +8,7 @@ from os.path import expanduser
 from diffmm_geo.datasets import DATASETS, load_dataset
 from diffmm_geo.nn.diffusion import FORMS
 from diffmm_geo.training import PRECISIONS, RECIPES
+from diffmm_geo.utils.extras import check_package
 
 # Shells leave the ~ of --root=~/data as it is.
 PATH = {'type': expanduser}
@@ -70,6 +71,14 @@ def make_parser(description, *names, **kwargs):
     for name in names:
         parser.add_argument(f'--{name}', **OPTIONS[name])
     return parser
+
+
+def need(*packages):
+    r"""Looks for packages of the extra `examples`, before any work."""
+    if sys.stderr.isatty():
+        packages = (*packages, 'tqdm')
+    for package in packages:
+        check_package(package, 'examples', 'This example')
 
 
 def load_data(args):

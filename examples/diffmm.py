@@ -21,6 +21,7 @@ from command_line import (
     load_data,
     make_config,
     make_parser,
+    need,
     start,
 )
 from diffmm_geo.training import (
@@ -36,6 +37,7 @@ from diffmm_geo.training import (
     save_ensemble,
     save_run,
 )
+from diffmm_geo.utils.extras import check_package
 
 # Loggers, and their files in the folder of results.
 LOGGERS = {
@@ -146,6 +148,9 @@ def values(metrics):
 
 def main():
     args = parse_args()
+    need('matplotlib', 'safetensors')
+    if 'tensorboard' in args.log:
+        check_package('tensorboard', 'tensorboard', '--log tensorboard')
     data = load_data(args)
     if args.preset == 'best':
         train_ensemble(args, data)
@@ -185,11 +190,14 @@ def train_diffmm(args, data):
     trainer.model.save_pretrained(
         Path(output) / 'model', trainer.edge_index_dict
     )
-    for name, best in (
-        ('Chosen by validation', trainer.best_val),
-        ('Best test epoch', trainer.best_test),
-    ):
-        print(f'{name} (epoch {best["epoch"]}): test {values(best["test"])}')
+    bests = {('Chosen by validation', 'val'): trainer.best_val}
+    if 'test' in trainer.edge_label_index:
+        bests = {
+            ('Chosen by validation', 'test'): trainer.best_val,
+            ('Best test epoch', 'test'): trainer.best_test,
+        }
+    for (name, split), best in bests.items():
+        print(f'{name} (epoch {best["epoch"]}): {split} {values(best[split])}')
     print(f'metrics.json, curves.png, model.pt and model/ are in {output}')
 
 

@@ -14,7 +14,7 @@ import sys
 
 import torch
 
-from command_line import DATA, load_data, make_config, make_parser
+from command_line import DATA, load_data, make_config, make_parser, need
 from diffmm_geo.training import save_run
 from diffmm_geo.training.distributed import (
     DistributedDiffMMTrainer,
@@ -60,6 +60,7 @@ def show(record):
 
 def main():
     args = parse_args()
+    need('matplotlib')
     # Each process loads the data before it waits for others, as a download may
     # take longer than the timeout.
     data = load_data(args)
@@ -86,9 +87,10 @@ def train(data, config, ranks, args):
     save_run(trainer, output)
     if ranks.is_first:
         best = trainer.best_val
+        split = 'test' if 'test' in best else 'val'
         print(
             f'Chosen by validation (epoch {best["epoch"]}): '
-            f'test recall@20 {best["test"]["recall@20"]:.4f}; '
+            f'{split} recall@20 {best[split]["recall@20"]:.4f}; '
             f'see {output}'
         )
 

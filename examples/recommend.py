@@ -49,7 +49,13 @@ def main():
     user, _, item = model.edge_type
     emb = model(features, graphs)
     observed = graphs[model.edge_type]
-    recommender = Recommender(emb[user], emb[item], observed)
+    recommender = Recommender(
+        emb[user],
+        emb[item],
+        observed,
+        raw_user_id=data[user].get('raw_id'),
+        raw_item_id=data[item].get('raw_id'),
+    )
     if args.export:
         recommender.save(args.export)
 

@@ -98,6 +98,29 @@ def test_bad_input_with_a_scorer(name, value):
         evaluate_scorer(**{**args, name: value})
 
 
+def test_several_lengths_are_ranked_once(monkeypatch):
+    user_emb, item_emb, label, exclude = random_case()
+    expected = {}
+    for k in (5, 1, 12):
+        expected.update(evaluate(user_emb, item_emb, label, exclude, k))
+    rankings = []
+
+    class Ranker(MODULE.ItemRanker):
+        def __call__(self, *args):
+            rankings.append(1)
+            return super().__call__(*args)
+
+    monkeypatch.setattr(MODULE, 'ItemRanker', Ranker)
+    for k in ([5, 1, 12], (5, 1, 12)):
+        out = evaluate(user_emb, item_emb, label, exclude, k)
+        assert out == pytest.approx(expected, rel=1e-12)
+        assert list(out) == list(expected)
+    assert len(rankings) == 2
+    for k in ([], [5, 13], [0], 'ab'):
+        with pytest.raises(ValueError, match="'k'"):
+            evaluate(user_emb, item_emb, label, exclude, k)
+
+
 def test_duplicates_count_once():
     user_emb, item_emb, label, exclude = random_case()
     out = evaluate(user_emb, item_emb, label, exclude, 5)
@@ -136,6 +159,62 @@ def test_bad_input(name, value):
         evaluate(**{**args, name: value})
 
 
+def test_held_out_items_that_are_excluded():
+    user_emb, item_emb, label, exclude = random_case()
+    some = torch.cat([exclude, label[:, :7]], dim=1)
+    with pytest.warns(UserWarning, match="^7 of 60 .*'edge_label_index'"):
+        evaluate(user_emb, item_emb, label, some, 5)
+    every = torch.cat([exclude, label], dim=1)
+    with pytest.raises(ValueError, match="'edge_label_index'.*all of"):
+        evaluate(user_emb, item_emb, label, every, 5)
+
+
+@pytest.mark.parametrize('dtype', [torch.float, torch.double, torch.half])
+@pytest.mark.parametrize('num_items', [50, 20_000])
+def test_constant_scores(num_items, dtype):
+    r"""Ranks do not depend on the number of an item."""
+    user_emb = torch.randn(30, 64, dtype=dtype)
+    item_emb = torch.randn(1, 64, dtype=dtype).repeat(num_items, 1)
+    for first in (0, num_items - 2):
+        label = torch.cartesian_prod(
+            torch.arange(30), torch.arange(first, first + 2)
+        ).t()
+        out = evaluate(user_emb, item_emb, label)
+        assert out['recall@20'] == pytest.approx(20 / num_items)
+        assert out['precision@20'] == pytest.approx(2 / num_items)
+        missed = (num_items - 20) * (num_items - 21)
+        missed /= num_items * (num_items - 1)
+        assert out['hit_ratio@20'] == pytest.approx(1 - missed)
+
+
+def test_constant_scores_of_cold_items():
+    user_emb, item_emb = torch.randn(30, 8), torch.ones(50, 8)
+    for cold in (range(40), range(10, 50)):
+        warm = sorted({*range(50)} - {*cold})
+        observed = torch.tensor([[0] * 10, warm])
+        label = torch.tensor([[3, 4, 5], list(cold)[:3]])
+        out = evaluate_cold(user_emb, item_emb, label, observed, 5)
+        assert out['recall@5'] == pytest.approx(5 / 50)
+        out = evaluate_cold(user_emb, item_emb, label, observed, 5, 'cold')
+        assert out['recall@5'] == pytest.approx(5 / 40)
+
+
+def test_popularity_is_at_its_expectation():
+    r"""Small random numbers break the ties of popularity."""
+    _, _, label, exclude = random_case()
+    count = exclude[1].bincount(minlength=12).double() // 3
+    user_emb, item_emb = torch.ones(25, 1).double(), count.view(-1, 1)
+    assert item_emb.unique().numel() < 6
+    out = evaluate(user_emb, item_emb, label, exclude, 4)
+    total = dict.fromkeys(out, 0.0)
+    for _ in range(400):
+        noise = 1e-3 * torch.rand(25, 12).double()
+        broken = torch.eye(25).double(), (count + noise).t()
+        for name, value in evaluate(*broken, label, exclude, 4).items():
+            total[name] += value / 400
+    assert total == pytest.approx(out, abs=0.01)
+
+
 @pytest.fixture
 def cold_case():
     user_emb, item_emb, label, _ = random_case()
@@ -162,6 +241,8 @@ def test_cold_items_among_their_like(cold_case):
     none = torch.empty(2, 0, dtype=torch.long)
     expected = reference(user_emb @ item_emb[9:].t(), among, none, 2)
     assert out == pytest.approx(expected, rel=1e-5)
+    several = evaluate_cold(user_emb, item_emb, label, observed, [1, 2], 'cold')
+    assert out.items() <= several.items() and len(several) == 12
     among_all = evaluate_cold(user_emb, item_emb, label, observed, 2)
     assert among_all['recall@2'] != pytest.approx(out['recall@2'])
 

@@ -1,6 +1,7 @@
 import math
 import os
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -207,3 +208,191 @@ def test_bad_query(case):
     for k in (0, I + 1):
         with pytest.raises(ValueError, match="'k'"):
             recommender.recommend(k=k)
+
+
+def names(letter, count):
+    return [f'{letter}{n}' for n in range(count)]
+
+
+def test_users_of_any_form(case):
+    recommender = Recommender(*case)
+    users = torch.tensor([39, 3, 7])
+    expected = recommender.recommend(users, 5)
+    for form in (
+        users.tolist(),
+        tuple(users.tolist()),
+        users.numpy(),
+        users.numpy().astype(np.uint16),
+        users.int(),
+        list(users.numpy()),
+    ):
+        assert recommender.recommend(form, 5).equal(expected)
+    assert recommender.recommend([], 5).size() == (0, 5)
+    assert recommender.recommend(np.empty(0), 5).size() == (0, 5)
+    assert recommender.recommend(range(3), 5).size() == (3, 5)
+
+
+@pytest.mark.parametrize('faiss', [False, True])
+def test_scores(case, faiss):
+    user_emb, item_emb, exclude = case
+    index = MIPSKNNIndex() if faiss else None
+    recommender = Recommender(user_emb, item_emb, exclude, index)
+    users = [39, 3, 7, 12]
+    top, score = recommender.recommend(users, I, return_scores=True)
+    assert top.equal(recommender.recommend(users, I))
+    assert (top == -1).any() and (score[top == -1] == -math.inf).all()
+    full = (user_emb @ item_emb.t())[users].gather(1, top.clamp(min=0))
+    mask = top >= 0
+    assert torch.allclose(score[mask], full[mask], atol=1e-5)
+    assert (score[:, 1:] <= score[:, :-1]).all()
+
+
+@pytest.mark.parametrize('faiss', [False, True])
+def test_candidates_and_items_to_leave_out(case, faiss):
+    user_emb, item_emb, exclude = case
+    index = MIPSKNNIndex() if faiss else None
+    recommender = Recommender(user_emb, item_emb, exclude, index)
+    users = [39, 3, 7, 12]
+    score = user_emb @ item_emb.t()
+    score[exclude[0], exclude[1]] = -math.inf
+
+    def best(kept, k):
+        masked = torch.full_like(score, -math.inf)
+        masked[:, kept] = score[:, kept]
+        value, top = masked[users].topk(k)
+        return top.masked_fill(value == -math.inf, -1)
+
+    some, sold_out = [20, 3, 4, 9, 9, 12, 29], np.array([3, 5, 29])
+    rest = sorted({*range(I)} - {*sold_out.tolist()})
+    both = sorted({*some} - {*sold_out.tolist()})
+    for k in (1, 4, I):
+        for kept, kwargs in (
+            (some, {'candidates': some}),
+            (rest, {'exclude_items': sold_out}),
+            (
+                both,
+                {'candidates': torch.tensor(some), 'exclude_items': sold_out},
+            ),
+            ([], {'candidates': []}),
+            (list(range(I)), {'exclude_items': []}),
+        ):
+            out = recommender.recommend(users, k, **kwargs)
+            assert out.equal(best(kept, k))
+
+
+@pytest.mark.parametrize('name', ['x.npz', 'x.safetensors'])
+def test_identifiers_come_back_as_they_came_in(case, tmp_path, name):
+    user_ids, item_ids = names('user ', U), names('\u00fc\U0001f600', I)
+    Recommender(*case, raw_user_id=user_ids, raw_item_id=item_ids).save(
+        tmp_path / name
+    )
+    recommender = Recommender.load(tmp_path / name)
+    assert recommender.raw_user_id == user_ids
+    assert recommender.raw_item_id == item_ids
+    top = recommender.recommend([39, 3, 7], 5)
+    expected = [[item_ids[i] for i in row if i >= 0] for row in top.tolist()]
+    users = ['user 39', 'user 3', 'user 7']
+    assert recommender.recommend(users, 5) == expected
+    assert recommender.recommend(np.array(users), 5) == expected
+    assert expected[0] == []  # All items are excluded.
+    out, score = recommender.recommend(
+        users, 5, True, item_ids[:9], exclude_items=item_ids[3:5]
+    )
+    top, expected = recommender.recommend(
+        [39, 3, 7], 5, True, range(9), exclude_items=[3, 4]
+    )
+    assert score.equal(expected)
+    assert out == [[item_ids[i] for i in r if i >= 0] for r in top.tolist()]
+    out = recommender.fold_in([item_ids[:2], []], 5)
+    assert out == recommender.fold_in([item_ids[:2], [item_ids[0]][:0]], 5)
+    top = recommender.fold_in([[0, 1], []], 5)
+    assert out == [[item_ids[i] for i in row] for row in top.tolist()]
+
+
+@wrong_values(
+    raw_user_id=['abc', names('u', U - 1), ['u'] * U, list(range(U)), 3],
+    raw_item_id=[names('i', I + 1), [None] * I],
+)
+def test_bad_identifiers(case, name, value):
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        Recommender(*case, **{name: value})
+
+
+def test_bad_nodes(case):
+    recommender = Recommender(*case, raw_user_id=names('u', U))
+    for users in ('u1', ['v'], ['u1', 2], [1.5], [[1], [2, 3]], [True], 3, [U]):
+        with pytest.raises(ValueError, match="'user_index'"):
+            recommender.recommend(users)
+    for name in ('candidates', 'exclude_items'):
+        for items in (['i1'], [-1], [I], 5):
+            with pytest.raises(ValueError, match=f"'{name}'"):
+                recommender.recommend([0], **{name: items})
+    for lists in ('abc', [1, 2], [[I]], [['i1']], 5):
+        with pytest.raises(ValueError, match="'item_lists'"):
+            recommender.fold_in(lists)
+    for k in (0, I + 1):
+        with pytest.raises(ValueError, match="'k'"):
+            recommender.fold_in([[0]], k=k)
+
+
+def test_damaged_identifiers(case, tmp_path):
+    recommender = Recommender(*case, raw_user_id=names('u', U))
+    recommender.save(tmp_path / 'x.npz')
+    with np.load(tmp_path / 'x.npz') as file:
+        arrays = dict(file)
+    for bad in (arrays['raw_user_id'][:-3], np.array([255], np.uint8), 3.5):
+        np.savez(tmp_path / 'x.npz', **{**arrays, 'raw_user_id': bad})
+        with pytest.raises(ValueError, match=r"x\.npz.*'raw_user_id'"):
+            Recommender.load(tmp_path / 'x.npz')
+
+
+def test_users_without_interactions(case):
+    user_emb, item_emb, exclude = case
+    recommender = Recommender(*case)
+    with pytest.warns(UserWarning, match="^1 of 3 users in 'user_index'"):
+        recommender.recommend([0, 3, 5])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        recommender.recommend([3, 5])
+        Recommender(user_emb, item_emb).recommend([0])
+        Recommender(user_emb, item_emb, exclude[:, :0]).recommend([0])
+
+
+def test_nothing_known_is_popularity(case):
+    user_emb, item_emb, exclude = case
+    recommender = Recommender(*case)
+    popularity = exclude.unique(dim=1)[1].bincount(minlength=I)
+    top, count = recommender.fold_in([[3], []], 5, return_scores=True)
+    assert popularity[top[1]].equal(popularity.topk(5).values)
+    assert count[1].tolist() == popularity.topk(5).values.tolist()
+    assert top[:1].equal(recommender.fold_in([[3]], 5))
+    kept = [i for i in range(I) if i not in (2, 9)]
+    out = recommender.fold_in([[]], 5, exclude_items=[2, 9])
+    assert popularity[out[0]].equal(popularity[kept].topk(5).values)
+    assert recommender.fold_in([]).size() == (0, 20)
+    with pytest.raises(ValueError, match="'item_lists'.*popularity"):
+        Recommender(user_emb, item_emb).fold_in([[]])
+
+
+def test_fold_in_recovers_the_users_of_a_graph():
+    r"""If the embeddings of users are a map of those of their items, a user
+    from outside gets what the same user in the graph gets.
+    """
+    item_emb, weight = torch.randn(200, 16), torch.randn(16, 16)
+    liked = torch.rand(300, 200) < 0.05
+    liked[:, 0] |= ~liked.any(dim=1)
+    size = liked.sum(dim=1, keepdim=True)
+    user_emb = (liked.float() @ item_emb / size.sqrt()) @ weight
+    observed = liked.nonzero().t()
+    recommender = Recommender(user_emb, item_emb, observed)
+    lists = [row.nonzero().view(-1) for row in liked]
+    out = recommender.fold_in(lists, 10)
+    same = (out.unsqueeze(2) == recommender.recommend(k=10).unsqueeze(1)).any(1)
+    assert same.float().mean() > 0.97
+    for items, top in zip(lists, out):
+        assert not set(items.tolist()) & set(top.tolist())
+    # Without a graph, the items that are most like those that are liked.
+    alone = Recommender(user_emb, item_emb).fold_in([[7, 7]], 199)
+    score = item_emb @ item_emb[7]
+    score[7] = -math.inf
+    assert alone[0].equal(score.topk(199).indices)

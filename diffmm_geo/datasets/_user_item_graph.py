@@ -10,6 +10,7 @@ from diffmm_geo.utils.checks import (
     check_edge_type,
     check_matrix,
 )
+from diffmm_geo.utils.held_out import check_splits
 from diffmm_geo.utils.interactions import count_nodes, observed_edges
 
 from ._user_item_data import SPLITS
@@ -38,11 +39,14 @@ class UserItemGraph(NamedTuple):
         # Held-out interactions are optional.
         store = dict.fromkeys(SPLITS[1:], torch.empty(2, 0, dtype=torch.long))
         store.update(data[edge_type].items())
-        edges = [
-            observed_edges(data[edge_type], sizes),
-            *(check_edge_index(n, store.get(n), *sizes) for n in SPLITS[1:]),
-        ]
-        splits = [edge_index.cpu().numpy() for edge_index in edges]
+        edges = {
+            SPLITS[0]: observed_edges(data[edge_type], sizes),
+            **{
+                n: check_edge_index(n, store.get(n), *sizes) for n in SPLITS[1:]
+            },
+        }
+        check_splits(edges, sizes[1])
+        splits = [edge_index.cpu().numpy() for edge_index in edges.values()]
         if splits[0].shape[1] == 0:
             raise ValueError(
                 "'edge_index' needs at least one interaction (got none)"

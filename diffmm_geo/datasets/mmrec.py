@@ -1,6 +1,10 @@
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
+from diffmm_geo.utils.checks import check_bool
+
 from ._edges import unique_edges
 from ._modalities import feature_file
 from ._npy import load_features
@@ -38,6 +42,10 @@ class MMRecDataset(UserItemDataset):
     is the number of feature rows. Without features, it is the largest item
     index plus one. Repeated interactions count once.
 
+    Users without training interactions keep their held-out ones. MMRec does not
+    evaluate such users (its option :obj:`filter_out_cod_start_users`). To
+    compare metrics with MMRec's, pass :obj:`drop_cold_users=True`.
+
     Args:
         root (str): The root directory of the dataset.
         name (str): The name of the dataset, *e.g.*, :obj:`"baby"`.
@@ -45,6 +53,9 @@ class MMRecDataset(UserItemDataset):
             (default: :obj:`None`, all in :obj:`root/raw`)
         transform, pre_transform, force_reload (optional): As in
             :class:`~diffmm_geo.datasets.MovieLens100K`.
+        drop_cold_users (bool, optional): Whether to drop the held-out
+            interactions of users without training interactions, as MMRec does.
+            The users stay. (default: :obj:`False`)
     """
 
     def __init__(
@@ -55,8 +66,10 @@ class MMRecDataset(UserItemDataset):
         transform: DataTransform | None = None,
         pre_transform: DataTransform | None = None,
         force_reload: bool = False,
+        drop_cold_users: bool = False,
     ) -> None:
         self.name = check_name(name)
+        self.drop_cold_users = check_bool('drop_cold_users', drop_cold_users)
         self.find_raw_files(
             root,
             [f'{name}.inter'],
@@ -73,7 +86,8 @@ class MMRecDataset(UserItemDataset):
 
     @property
     def processed_file_names(self) -> str:
-        return f'{self.name}+{super().processed_file_names}'
+        variant = 'warm+' if self.drop_cold_users else ''
+        return f'{self.name}+{variant}{super().processed_file_names}'
 
     def process(self) -> None:
         path = self.raw_paths[0]
@@ -106,6 +120,9 @@ class MMRecDataset(UserItemDataset):
             unique_edges(user[label == i], item[label == i], num_items)
             for i in range(3)
         ]
+        if self.drop_cold_users:
+            train = splits[0]
+            splits[1:] = [x[:, np.isin(x[0], train[0])] for x in splits[1:]]
         data = self.build(int(user.max()) + 1, num_items, splits, features)
         self.save_processed(data)
 

@@ -3,6 +3,7 @@ from typing import TypeVar
 
 from diffmm_geo.nn.diffusion.forms import FORMS
 from diffmm_geo.nn.models.item_graph_light_gcn import OBJECTIVES
+from diffmm_geo.ops.ranking import METRICS
 from diffmm_geo.utils.checks import (
     MAX_SEED,
     as_plain,
@@ -26,7 +27,7 @@ class TrainingConfig:
         num_epochs (int, optional): The maximum number of epochs.
             (default: :obj:`1000`)
         patience (int, optional): Training stops after this number of epochs
-            without a better validation Recall. (default: :obj:`20`)
+            without a better value of :obj:`metric`. (default: :obj:`20`)
         batch_size (int, optional): The number of interactions (and of users,
             in the diffusion phase) per step. (default: :obj:`1024`)
         lr (float, optional): The learning rate of Adam.
@@ -41,6 +42,14 @@ class TrainingConfig:
             (default: :obj:`0.0`)
         k (int, optional): The length of the ranking in evaluation.
             (default: :obj:`20`)
+        metric (str, optional): The validation metric that selects the epoch:
+            :obj:`"recall"`, :obj:`"precision"`, :obj:`"ndcg"`,
+            :obj:`"hit_ratio"`, :obj:`"map"` or :obj:`"mrr"`.
+            (default: :obj:`"recall"`)
+        eval_every (int, optional): The number of epochs from one evaluation to
+            the next. The last epoch of :obj:`num_epochs` is evaluated in any
+            case, and only evaluated epochs are selected.
+            (default: :obj:`1`)
         precision (str, optional): The data type of large products:
             :obj:`"fp32"`, or :obj:`"bf16"` through autocast. Weights, sums and
             everything else stay in single precision. (default: :obj:`"fp32"`)
@@ -64,6 +73,8 @@ class TrainingConfig:
     reg_weight: float = 1e-6
     user_exponent: float = 0.0
     k: int = 20
+    metric: str = 'recall'
+    eval_every: int = 1
     precision: str = 'fp32'
     cuda_graphs: bool = False
     seed: int = 0
@@ -93,6 +104,8 @@ class TrainingConfig:
         check_number('reg_weight', self.reg_weight, 0.0)
         check_number('user_exponent', self.user_exponent, 0.0)
         check_int('k', self.k)
+        check_choice('metric', self.metric, METRICS)
+        check_int('eval_every', self.eval_every)
         check_choice('precision', self.precision, PRECISIONS)
         check_int('seed', self.seed, 0, MAX_SEED)
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Adam, Optimizer
-from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
@@ -26,15 +25,31 @@ from diffmm_geo.utils.checks import (
     check_values,
 )
 from diffmm_geo.utils.checksum import tensor_digest
+from diffmm_geo.utils.held_out import check_splits
 from diffmm_geo.utils.interactions import count_nodes, observed_edges
 from diffmm_geo.utils.memory import release_memory
+from diffmm_geo.utils.random_state import RandomState
 from diffmm_geo.utils.ranks import Ranks
 
 OnStep = Callable[[], None]
 SPLITS = ('val', 'test')
 
 
-class Task(Module, ABC):
+class _TaskMeta(ABCMeta):
+    r"""Ends the random numbers of a task with its constructor."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        task: Any = object.__new__(cls)  # type: ignore[arg-type]
+        try:
+            task.__init__(*args, **kwargs)
+        finally:
+            random_state = task.__dict__.get('random_state')
+            if random_state is not None:
+                random_state.leave()
+        return task
+
+
+class Task(Module, metaclass=_TaskMeta):
     r"""Base class of tasks. A task holds what is trained: a model with its data
     and its objective. An engine drives the training, *e.g.*,
     :class:`~diffmm_geo.training.Trainer` or Lightning.
@@ -46,6 +61,10 @@ class Task(Module, ABC):
     The constructor of a subclass calls :obj:`super().__init__`, which sets the
     seed, then creates :obj:`model`, and then calls :meth:`reset_optimizers`. A
     subclass implements :meth:`loss` and :meth:`embeddings`.
+
+    A task has random numbers of its own, which start from the seed, so that
+    those of the caller do not change. Engines draw within
+    :obj:`task.random_state.entered()`.
 
     Args:
         data (HeteroData): The user-item graph. The store of
@@ -66,6 +85,7 @@ class Task(Module, ABC):
             of :obj:`"val"` and, if given, :obj:`"test"`.
         loss_names (tuple[str]): The names of the terms of :meth:`loss`.
         optimizers (dict[str, torch.optim.Optimizer]): All optimizers.
+        random_state (RandomState): The random numbers of the task.
         seconds (dict[str, float]): The seconds of each :meth:`phase`. The
             engine resets them.
 
@@ -120,10 +140,22 @@ class Task(Module, ABC):
                 "'edge_index' needs at least one user with an item not "
                 'interacted with (got none)'
             )
+        check_splits(
+            {
+                'edge_index': self.edge_index,
+                **{
+                    f'{split}_edge_label_index': x
+                    for split, x in self.edge_label_index.items()
+                },
+            },
+            self.num_items,
+        )
         self.optimizers: dict[str, Optimizer] = {}
         self.seconds: dict[str, float] = {}
-        # Whoever builds a model after this line builds the same one.
-        seed_everything(config.seed)
+        # Whoever builds a model after this line builds the same one. They are
+        # left when the constructor ends.
+        self.random_state = RandomState(config.seed, self.device)
+        self.random_state.enter()
 
     def _edges(self, store: Any, name: str) -> Tensor:
         edge_index = check_edge_index(
@@ -156,7 +188,7 @@ class Task(Module, ABC):
 
     def move_data(self, device: torch.device) -> None:
         r"""Moves the data to a device. Moving the module also does this."""
-        self.device = device
+        self.device = self.random_state.device = device
         self.edge_index = self.edge_index.to(device)
         self.edge_label_index = {
             split: x.to(device) for split, x in self.edge_label_index.items()

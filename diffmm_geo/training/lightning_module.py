@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch_geometric.data import HeteroData
 
-from diffmm_geo.evaluation import evaluate
+from diffmm_geo.evaluation import mean_metrics
 from diffmm_geo.nn import DiffMM, ModalityDiffusion
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
-from diffmm_geo.training.resume import random_state, set_random_state
 from diffmm_geo.utils.checks import check_equal
 from diffmm_geo.utils.finite import FiniteLosses, errors_of_epoch
 from diffmm_geo.utils.memory import kept_memory
+from diffmm_geo.utils.random_state import get_random_state, set_random_state
 
 try:
     from lightning.pytorch import LightningModule
@@ -56,8 +56,9 @@ class DiffMMLightning(LightningModule):
         data, modalities, model, diffusion, edge_type: As in
             :class:`~diffmm_geo.tasks.DiffMMTask`.
         config (DiffMMConfig or dict, optional): The settings. Lightning ignores
-            :obj:`num_epochs` and :obj:`patience`, and decides itself when to
-            stop. (default: :obj:`DiffMMConfig()`)
+            :obj:`num_epochs`, :obj:`patience`, :obj:`metric` and
+            :obj:`eval_every`, and decides itself when to evaluate and stop.
+            (default: :obj:`DiffMMConfig()`)
 
     Raises:
         ValueError: If the data or settings do not fit, or, in training, if
@@ -111,7 +112,9 @@ class DiffMMLightning(LightningModule):
         by :meth:`Recommender.recommend
         <diffmm_geo.recommender.Recommender.recommend>`.
         """
-        return self._recommender().recommend(user_index, self.config.k)
+        k = self.config.k
+        out: Tensor = self._recommender().recommend(user_index, k)
+        return out
 
     def _recommender(self) -> Recommender:
         return Recommender(*self._embeddings(), self.task.edge_index)
@@ -141,22 +144,36 @@ class DiffMMLightning(LightningModule):
             self.task.optimizers['diffusion'].load_state_dict(
                 resumed['diffusion_optimizer']
             )
-            set_random_state(self.device, resumed['random'])
+            with self.task.random_state.entered():
+                set_random_state(self.device, resumed['random'])
 
     def train_dataloader(self) -> _Loader:
-        return _Loader(self.task.num_batches, self.task.batches)
+        return _Loader(self.task.num_batches, self._batches)
+
+    def _batches(self) -> Iterator[Any]:
+        entered, batches = self.task.random_state.entered, None
+        while True:
+            with entered():
+                if batches is None:
+                    batches = iter(self.task.batches())
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
     def on_train_epoch_start(self) -> None:
         epoch = self.current_epoch + 1
         self._finite = FiniteLosses(self.task.loss_names, epoch)
         on_cpu = self.device.type == 'cpu'
-        with errors_of_epoch(epoch), kept_memory(on_cpu):
+        entered = self.task.random_state.entered
+        with errors_of_epoch(epoch), kept_memory(on_cpu), entered():
             losses = self.task.start_epoch()
         self.model.train()
         self._log('loss', losses)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        losses = self.task.loss(batch)
+        with self.task.random_state.entered():
+            losses = self.task.loss(batch)
         terms = torch.stack(list(losses.values()))
         self._finite.add(batch_idx + 1, terms.detach())
         self._log('loss', losses, batch.size(1))
@@ -180,10 +197,9 @@ class DiffMMLightning(LightningModule):
         return _Loader(1, lambda: [self.task.edge_label_index['test']])
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        user, item = self._embeddings()
-        observed, k = self.task.edge_index, self.config.k
         split = 'test' if self.trainer.testing else 'val'
-        self._log(split, evaluate(user, item, batch, observed, k))
+        metrics = mean_metrics(self._recommender(), batch, [self.config.k])
+        self._log(split, metrics)
         if split == 'val':
             for m, metrics in self.task.metrics()['generated'].items():
                 self._log(f'generated/{m}', metrics)
@@ -203,7 +219,8 @@ class DiffMMLightning(LightningModule):
         del self._predictor
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        return self._predictor.recommend(batch, self.config.k)
+        out: Tensor = self._predictor.recommend(batch, self.config.k)
+        return out
 
     def _log(
         self,
@@ -220,10 +237,12 @@ class DiffMMLightning(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         optimizer = self.task.optimizers['diffusion']
+        with self.task.random_state.entered():
+            state = get_random_state(self.device)
         checkpoint[KEY] = {
             'generated': self.task.generated,
             'diffusion_optimizer': optimizer.state_dict(),
-            'random': random_state(self.device),
+            'random': state,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

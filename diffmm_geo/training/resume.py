@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from diffmm_geo.tasks import Task
+from diffmm_geo.utils.random_state import get_random_state, set_random_state
 from diffmm_geo.utils.sharded_state import (
     sharded_optimizer_state,
     sharded_state,
@@ -35,11 +33,12 @@ def set_state(task: Task, state: dict[str, Any]) -> None:
 def make_checkpoint(
     task: Task,
     history: list[dict[str, Any]],
-    best: dict[str, Any],
+    best: dict[str, Any] | None,
     is_best: bool,
 ) -> dict[str, Any]:
     r"""What to resume from after an epoch. :obj:`best` is the state of the
-    best epoch, and :obj:`is_best` tells whether it is this one.
+    best epoch, if one was evaluated, and :obj:`is_best` tells whether it is
+    this one.
     """
     optimizers = {
         name: optimizer.state_dict()
@@ -53,7 +52,7 @@ def make_checkpoint(
         'state': best if is_best else get_state(task),
         'best': None if is_best else best,
         'optimizers': whole_state(optimizers, task.ranks),
-        'random': random_state(task.device),
+        'random': get_random_state(task.device),
     }
 
 
@@ -114,18 +113,3 @@ def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 def _plain(value: Any) -> Any:
     # A list is the same setting as a tuple.
     return list(value) if isinstance(value, Sequence) else value
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    r"""The state of PyTorch's random numbers on CPU and on a device."""
-    state = {'cpu': torch.get_rng_state()}
-    if device.type == 'cuda':
-        state['cuda'] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def set_random_state(device: torch.device, state: dict[str, Tensor]) -> None:
-    r"""Restores what :func:`random_state` returned."""
-    torch.set_rng_state(state['cpu'].cpu())
-    if device.type == 'cuda' and 'cuda' in state:
-        torch.cuda.set_rng_state(state['cuda'].cpu(), device)

@@ -16,6 +16,7 @@ from diffmm_geo.training.ensemble import Ensemble
 from diffmm_geo.training.trainer import Record, Trainer
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import check_type
+from diffmm_geo.utils.extras import check_package
 from diffmm_geo.utils.paths import check_path
 
 
@@ -38,12 +39,15 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
         folder (str or Path): The folder, created if missing.
 
     Raises:
-        ValueError: If no epoch is complete.
+        ImportError: If matplotlib is not installed. The other files are
+            written.
+        ValueError: If no epoch was evaluated.
     """
     check_type('trainer', trainer, Trainer)
     folder = check_path('folder', folder)
     if not trainer.history:
         raise ValueError("'trainer' needs at least one epoch done (got none)")
+    trainer.best_val  # noqa: B018 (raises an error if no epoch was evaluated)
     state = trainer.state_dict()
     if not trainer.ranks.is_first:
         return
@@ -128,17 +132,20 @@ def versions() -> dict[str, str]:
 
 def plot_curves(history: list[Record], metric: str, path: str) -> None:
     r"""Draws metrics and losses over epochs."""
+    check_package('matplotlib', 'examples', 'curves.png')
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(10, 4), layout='constrained')
     left, right = figure.subplots(1, 2)
     epochs = [record['epoch'] for record in history]
+    evaluated = [record for record in history if 'val' in record]
     for split, label in (('val', 'validation'), ('test', 'test')):
-        if split in history[0]:
-            values = [record[split][metric] for record in history]
-            left.plot(epochs, values, marker='.', label=label)
-    chosen = max(history, key=lambda record: record['val'][metric])['epoch']
+        if split in evaluated[0]:
+            values = [record[split][metric] for record in evaluated]
+            at = [record['epoch'] for record in evaluated]
+            left.plot(at, values, marker='.', label=label)
+    chosen = max(evaluated, key=lambda record: record['val'][metric])['epoch']
     left.axvline(chosen, color='grey', linestyle=':', label='chosen epoch')
     left.set(xlabel='Epoch', ylabel=metric.capitalize())
     left.legend()

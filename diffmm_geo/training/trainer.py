@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from diffmm_geo.evaluation import METRICS, evaluate
+from diffmm_geo.evaluation import mean_metrics
+from diffmm_geo.ops.ranking import METRICS
+from diffmm_geo.recommender import Recommender
 from diffmm_geo.tasks import Task
 from diffmm_geo.tasks.config import TrainingConfig
 from diffmm_geo.tasks.task import OnStep
@@ -20,30 +22,34 @@ from diffmm_geo.training.graphed_step import GraphedStep
 from diffmm_geo.training.resume import (
     get_state,
     make_checkpoint,
-    random_state,
     restore_checkpoint,
     set_state,
 )
 from diffmm_geo.utils.checks import check_choice, check_type
+from diffmm_geo.utils.extras import check_package
 from diffmm_geo.utils.finite import (
     FiniteLosses,
     NonFiniteLossError,
     errors_of_epoch,
 )
 from diffmm_geo.utils.memory import kept_memory
+from diffmm_geo.utils.random_state import get_random_state
 
 Record = dict[str, Any]
 Callback = Callable[[Record], None]
 
 
 class Trainer:
-    r"""Trains a task until its validation Recall stops rising, and keeps the
-    weights of the best epoch.
+    r"""Trains a task until its validation metric (Recall by default) stops
+    rising, and keeps the weights of the best epoch.
 
     .. code-block:: python
 
         trainer = Trainer(DiffMMTask(data, config))
         trainer.fit()
+
+    It draws the random numbers of its task and leaves those of Python, NumPy
+    and PyTorch as they were, also for callbacks.
 
     If the task has several ranks, they split each batch, sum gradients, and
     split the users to evaluate on. Only the first one shows progress, calls
@@ -55,12 +61,12 @@ class Trainer:
     Attributes:
         config, model, ranks: Those of the task.
         history (list[dict]): For each epoch, its number, mean losses, metrics
-            on :obj:`'val'` and :obj:`'test'`, metrics of the task, and seconds
-            by phase.
-        best_val (dict): The record of the epoch with the highest validation
-            Recall. Report this record.
-        best_test (dict): The record of the epoch with the highest test
-            Recall. The authors' code prints this record.
+            on :obj:`'val'` and :obj:`'test'` and metrics of the task (if
+            evaluated), and seconds by phase.
+        best_val (dict): The record of the epoch with the highest
+            :obj:`metric` on validation. Report this record.
+        best_test (dict): The record of the epoch with the highest
+            :obj:`metric` on testing. The authors' code prints this record.
     """
 
     config: TrainingConfig
@@ -91,7 +97,7 @@ class Trainer:
     @property
     def metric(self) -> str:
         r"""The metric that selects the best epoch."""
-        return f'recall@{self.config.k}'
+        return f'{self.config.metric}@{self.config.k}'
 
     @property
     def best_val(self) -> Record:
@@ -102,8 +108,14 @@ class Trainer:
         return self._best('test')
 
     def _best(self, split: str) -> Record:
+        records = [record for record in self.history if split in record]
+        if not records:
+            raise ValueError(
+                f"'history' needs an epoch that was evaluated on '{split}' "
+                f'(got {len(self.history)} epochs, none of them)'
+            )
         # The first of equals.
-        return max(self.history, key=lambda r: r[split][self.metric])
+        return max(records, key=lambda r: r[split][self.metric])
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         r"""The embeddings of users and items, whose products are scores."""
@@ -131,17 +143,16 @@ class Trainer:
         edge_label_index: Tensor,
     ) -> dict[str, float]:
         k, ranks = self.config.k, self.ranks
+        recommender = Recommender(user, item, self.edge_index)
         if ranks.size == 1:
-            return evaluate(user, item, edge_label_index, self.edge_index, k)
+            return mean_metrics(recommender, edge_label_index, [k])
         users = edge_label_index[0].unique()
         own = users[ranks.share(users.numel())]
         total = torch.zeros(len(METRICS), dtype=torch.double, device=own.device)
         if own.numel() > 0:
             row = edge_label_index[0]
             mask = (row >= own[0]) & (row <= own[-1])
-            metrics = evaluate(
-                user, item, edge_label_index[:, mask], self.edge_index, k
-            )
+            metrics = mean_metrics(recommender, edge_label_index[:, mask], [k])
             share = own.numel() / users.numel()
             total += share * total.new_tensor(list(metrics.values()))
         names = [f'{name}@{k}' for name in METRICS]
@@ -160,9 +171,10 @@ class Trainer:
         Raises:
             NonFiniteLossError: If a loss is infinite or not a number.
         """
-        losses = self.task.start_epoch(on_step)
-        with self.task.phase('recommend'):
-            return {**losses, **self.train_on_batches(on_step)}
+        with self.task.random_state.entered():
+            losses = self.task.start_epoch(on_step)
+            with self.task.phase('recommend'):
+                return {**losses, **self.train_on_batches(on_step)}
 
     def train_on_batches(
         self,
@@ -178,12 +190,13 @@ class Trainer:
             step = GraphedStep(step)
         total: Tensor | float = 0.0
         finite = FiniteLosses(names)
-        for number, batch in enumerate(task.batches(), start=1):
-            terms = step(batch)
-            finite.add(number, terms)
-            total = total + terms * task.weight(batch)
-            if on_step is not None:
-                on_step()
+        with task.random_state.entered():
+            for number, batch in enumerate(task.batches(), start=1):
+                terms = step(batch)
+                finite.add(number, terms)
+                total = total + terms * task.weight(batch)
+                if on_step is not None:
+                    on_step()
         finite.check()
         for optimizer in task.loss_optimizers:
             optimizer.zero_grad()
@@ -245,6 +258,7 @@ class Trainer:
                 run replaces it. (default: :obj:`False`)
 
         Raises:
+            ImportError: If progress is to be shown without tqdm.
             ValueError: If the checkpoint is damaged, or belongs to other data
                 or settings.
             NonFiniteLossError: If a loss is infinite or not a number.
@@ -255,6 +269,8 @@ class Trainer:
             callbacks = [callbacks]
         if not self.ranks.is_first:
             progress, callbacks = False, []
+        if progress:
+            check_package('tqdm', 'examples', 'progress=True')
         folder = None
         if checkpoint_dir is not None:
             folder = CheckpointFolder(checkpoint_dir)
@@ -264,25 +280,26 @@ class Trainer:
             )
         # The weights of the best epoch so far, unless they are in place.
         best: dict[str, Any] | None = None
-        if self.history:
+        if any('val' in record for record in self.history):
             best = copy.deepcopy(self.state_dict())
         on_cpu = self.device.type == 'cpu'
         try:
             if resume and folder is not None:
                 content = folder.read(self.device)
                 if content is not None:
-                    self.history[:], best = restore_checkpoint(
-                        self.task, content
-                    )
+                    with self.task.random_state.entered():
+                        self.history[:], best = restore_checkpoint(
+                            self.task, content
+                        )
             with kept_memory(on_cpu):
                 while not self._is_over():
-                    record = self._epoch(progress)
+                    with self.task.random_state.entered():
+                        record = self._epoch(progress)
                     self.history.append(record)
-                    if self.best_val is record:
+                    if self._is_best(record):
                         best = None  # Not two of them in memory.
                         best = copy.deepcopy(self.state_dict())
                     if folder is not None:
-                        assert best is not None
                         with self.task.phase('checkpoint'):
                             self._write_checkpoint(folder, best)
                         record['seconds'] = dict(self.task.seconds)
@@ -298,23 +315,28 @@ class Trainer:
     def _write_checkpoint(
         self,
         folder: CheckpointFolder,
-        best: dict[str, Any],
+        best: dict[str, Any] | None,
     ) -> None:
-        is_best = self.best_val is self.history[-1]
-        checkpoint = make_checkpoint(self.task, self.history, best, is_best)
+        is_best = self._is_best(self.history[-1])
+        with self.task.random_state.entered():
+            checkpoint = make_checkpoint(self.task, self.history, best, is_best)
         if self.ranks.is_first:
-            record = {'record': self.best_val, 'state': best}
+            record = {'record': self.history[-1], 'state': best}
             folder.write(checkpoint, record if is_best else None)
+
+    def _is_best(self, record: Record) -> bool:
+        return 'val' in record and self.best_val is record
 
     def _is_over(self) -> bool:
         if not self.history:
             return False
         epoch: int = self.history[-1]['epoch']
+        if epoch >= self.config.num_epochs:
+            return True
+        if 'val' not in self.history[-1]:
+            return False
         best_epoch: int = self.best_val['epoch']
-        return (
-            epoch >= self.config.num_epochs
-            or epoch - best_epoch >= self.config.patience
-        )
+        return epoch - best_epoch >= self.config.patience
 
     def _epoch(self, progress: bool) -> Record:
         number = len(self.history) + 1
@@ -322,7 +344,7 @@ class Trainer:
         self.ranks.check_equal(
             [
                 torch.tensor([number]),
-                *random_state(self.device).values(),
+                *get_random_state(self.device).values(),
                 *self.model.parameters(),
             ],
             f"'ranks' need to be in the same state after epoch {number - 1} "
@@ -336,13 +358,17 @@ class Trainer:
         for name, loss in losses.items():
             if not math.isfinite(loss):
                 raise NonFiniteLossError(name, loss, epoch=number)
-        with self.task.phase('evaluate'):
-            embeddings = self.embeddings()
-            metrics = {
-                split: self._metrics(*embeddings, index)
-                for split, index in self.edge_label_index.items()
-            }
-            generated = self.task.metrics()
+        metrics: dict[str, dict[str, float]] = {}
+        generated: dict[str, Any] = {}
+        is_last = number == self.config.num_epochs
+        if is_last or number % self.config.eval_every == 0:
+            with self.task.phase('evaluate'):
+                embeddings = self.embeddings()
+                metrics = {
+                    split: self._metrics(*embeddings, index)
+                    for split, index in self.edge_label_index.items()
+                }
+                generated = self.task.metrics()
         return {
             'epoch': number,
             'loss': losses,

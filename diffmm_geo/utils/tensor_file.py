@@ -6,6 +6,8 @@ from types import ModuleType
 
 from torch import Tensor
 
+from diffmm_geo.utils.extras import check_package
+
 
 def write_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor]
@@ -41,11 +43,7 @@ def read_tensors(
 
 
 def _safetensors() -> ModuleType:
-    try:
-        import safetensors
-    except ImportError:
-        raise ImportError(
-            'safetensors is needed to save and load models: pip install '
-            "'diffmm_geo[safetensors]'"
-        ) from None
+    check_package('safetensors', 'safetensors', 'A .safetensors file')
+    import safetensors
+
     return safetensors

@@ -80,6 +80,7 @@ class Experiment:
                 f"'--seeds' needs distinct numbers (got {args.seeds})"
             )
         check_device(args.device)
+        command_line.need('matplotlib')
         for flag in ('runs', 'output'):
             path = Path(getattr(args, flag))
             if path.exists() and not path.is_dir():

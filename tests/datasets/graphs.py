@@ -11,8 +11,9 @@ DTYPES = (torch.half, torch.bfloat16, torch.float, torch.double)
 
 @st.composite
 def graphs(draw, edge_type=OBSERVED, last_nodes=False):
-    r"""Any graph with at least one training interaction; with
-    `last_nodes`, one of the last user and the last item.
+    r"""Any graph with at least one training interaction, and held-out ones
+    that are not all among these; with `last_nodes`, one of the last user and
+    the last item.
     """
     num_users = draw(st.integers(1, 6))
     num_items = draw(st.integers(1, 7))
@@ -30,6 +31,10 @@ def graphs(draw, edge_type=OBSERVED, last_nodes=False):
         pairs = draw(st.lists(pair, min_size=0 if held_out else 1, max_size=9))
         if last_nodes and not held_out:
             pairs.append((num_users - 1, num_items - 1))
+        if not held_out:
+            observed = {*pairs}
+        elif observed >= {*pairs}:
+            pairs = []
         edges = torch.tensor(pairs, dtype=torch.long).view(-1, 2).t()
         data[edge_type][name] = edges
     names = st.from_regex(r'\w{1,8}', fullmatch=True).filter(

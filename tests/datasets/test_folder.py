@@ -137,3 +137,15 @@ def test_files_that_do_not_fit(folder):
         load_folder(folder)
     with pytest.raises(ValueError, match='expected interactions'):
         load_folder(folder / 'none')
+
+
+def test_held_out_interactions_in_training(folder):
+    with pytest.warns(UserWarning, match='are the same interactions'):
+        load_folder(folder)
+    test = np.concatenate([HELD_OUT, TRAIN[:, :2]], axis=1)
+    np.save(folder / 'test.npy', test)
+    with pytest.warns(UserWarning, match="2 of 5 .*'test_edge_label_index'"):
+        load_folder(folder)
+    np.save(folder / 'test.npy', TRAIN)
+    with pytest.raises(ValueError, match="'test_edge_label_index'"):
+        load_folder(folder)

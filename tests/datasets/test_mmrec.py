@@ -137,3 +137,27 @@ def test_missing_files(tmp_path):
 def test_invalid_name(tmp_path, name):
     with pytest.raises(ValueError, match="'name' is expected"):
         MMRecDataset(tmp_path, name)
+
+
+def test_held_out_interactions_in_training(tmp_path):
+    write(tmp_path, [*ROWS, '1\t3\t1.0\t104\t1'])
+    with pytest.warns(UserWarning, match="1 of 2 .*'val_edge_label_index'"):
+        MMRecDataset(tmp_path, 'toy')
+
+
+def test_users_without_training_interactions(tmp_path):
+    rows = [*ROWS, '3\t2\t1.0\t104\t1', '1\t0\t1.0\t105\t2']
+    write(tmp_path, rows)
+    for drop, val, test in (
+        (False, [[0, 3], [2, 2]], [[1, 2], [0, 0]]),
+        (True, [[0], [2]], [[1], [0]]),
+        (False, [[0, 3], [2, 2]], [[1, 2], [0, 0]]),
+    ):
+        data = MMRecDataset(tmp_path, 'toy', drop_cold_users=drop)[0]
+        store = data['user', 'interacts', 'item']
+        assert store.val_edge_label_index.tolist() == val
+        assert store.test_edge_label_index.tolist() == test
+        assert data['user'].num_nodes == 4
+        assert store.edge_index.tolist() == [[0, 1], [1, 3]]
+    with pytest.raises(ValueError, match="'drop_cold_users'"):
+        MMRecDataset(tmp_path, 'toy', drop_cold_users='yes')

@@ -1,5 +1,7 @@
 import json
+import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -105,3 +107,46 @@ def test_resume(run_example, shop, tmp_path):
         assert out.returncode == 0, out.stderr
         lines = [x for x in out.stdout.splitlines() if x.startswith('Epoch ')]
         assert [x.split()[1].rstrip(':') for x in lines] == numbers
+
+
+@pytest.mark.parametrize(
+    ('script', 'package'),
+    [
+        ('diffmm.py', 'matplotlib'),
+        ('diffmm.py', 'safetensors'),
+        ('distributed.py', 'matplotlib'),
+        ('demo.py', 'matplotlib'),
+    ],
+)
+def test_missing_packages_are_noticed_before_training(
+    run_example, shop, tmp_path, monkeypatch, script, package
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    args = ('--root', shop, '--output', tmp_path / 'out', '--epochs', 1)
+    if script != 'demo.py':
+        args = (*args, '--dataset', 'shop')
+    out = run_example(script, *args)
+    assert out.returncode == 1
+    assert "pip install 'diffmm_geo[examples]'" in out.stderr
+    assert package in out.stderr and out.stderr.count('\n') == 1
+    assert 'Epoch' not in out.stdout and not (tmp_path / 'out').exists()
+
+
+def test_log_without_tensorboard(run_example, shop, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'tensorboard', None)
+    args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path / 'out')
+    out = run_example('diffmm.py', *args, '--log', 'tensorboard')
+    assert out.returncode == 1
+    assert "'diffmm_geo[tensorboard]'" in out.stderr and not out.stdout
+
+
+@pytest.mark.parametrize('script', ['diffmm.py', 'distributed.py'])
+def test_data_without_a_test_split(run_example, tmp_path, script):
+    pairs = np.array([np.arange(60) % 12, np.arange(60) * 7 % 30])
+    np.save(tmp_path / 'train.npy', pairs[:, :50])
+    np.save(tmp_path / 'val.npy', pairs[:, 50:])
+    np.save(tmp_path / 'image_feat.npy', np.ones((30, 4), np.float32))
+    args = ('--root', tmp_path, '--dataset', 'folder', '--epochs', 1)
+    out = run_example(script, *args, '--output', tmp_path / 'out')
+    assert out.returncode == 0, out.stderr
+    assert 'Chosen by validation (epoch 1): val recall@20' in out.stdout

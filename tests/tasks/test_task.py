@@ -87,3 +87,19 @@ def test_an_epoch_holds_each_interaction_once(planted):
     _, triples = users_of_epochs(data, 0.0, 1)
     assert triples[:2].unique(dim=1).size(1) == triples.size(1)
     assert triples.size(1) == data[OBSERVED].edge_index.size(1)
+
+
+def test_held_out_interactions_in_training(planted):
+    data = planted()
+    store = data[OBSERVED]
+    observed = store.edge_index[:, :5]
+    val = store.val_edge_label_index
+    store.val_edge_label_index = torch.cat([val, observed], dim=1)
+    with pytest.warns(UserWarning, match="^5 of .*'val_edge_label_index'"):
+        make(data)
+    store.val_edge_label_index = store.edge_index
+    with pytest.raises(ValueError, match="'val_edge_label_index'.*all of"):
+        make(data)
+    store.val_edge_label_index = store.test_edge_label_index = val
+    with pytest.warns(UserWarning, match="'test_edge_label_index' are the sa"):
+        make(data)

@@ -1,22 +1,29 @@
 r"""What a trainer does with any task."""
 
 import math
+import random
+import sys
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from diffmm_geo.training import (
+    DiffMMConfig,
     DiffMMTrainer,
     MFConfig,
     MFTrainer,
     Trainer,
     VBPRTrainer,
+    save_run,
 )
 from diffmm_geo.training import trainer as trainer_module
 from diffmm_geo.training.checkpoint import read_checkpoint
 from diffmm_geo.utils.finite import NonFiniteLossError
 from tests.tasks.task_protocol import OBSERVED, losses_of, weights_of
+
+CONFIGS = {MFTrainer: MFConfig, DiffMMTrainer: DiffMMConfig}
 
 
 def make(data, **kwargs):
@@ -31,7 +38,9 @@ def script(monkeypatch):
     def script(recalls):
         values = (recall for recall in recalls for _ in ('val', 'test'))
         monkeypatch.setattr(
-            trainer_module, 'evaluate', lambda *_: {'recall@3': next(values)}
+            trainer_module,
+            'mean_metrics',
+            lambda *_: {'recall@3': next(values)},
         )
 
     return script
@@ -87,6 +96,23 @@ def test_progress(planted, capsys):
     trainer.fit(progress=True)
     total = trainer.task.num_epoch_steps
     assert f'Epoch 1:   0%|          | 0/{total}' in capsys.readouterr().err
+
+
+def test_progress_without_tqdm(planted, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'tqdm', None)
+    trainer = make(planted())
+    with pytest.raises(ImportError, match=r"tqdm.*'diffmm_geo\[examples\]'"):
+        trainer.fit(progress=True)
+    assert not trainer.history
+
+
+def test_files_of_a_run_without_matplotlib(planted, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
+    trainer = make(planted(), num_epochs=1)
+    trainer.fit()
+    with pytest.raises(ImportError, match=r"matplotlib.*\[examples\]'"):
+        save_run(trainer, tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {'metrics.json', 'model.pt'}
 
 
 def test_mean_loss_that_is_not_finite(planted, monkeypatch):
@@ -227,3 +253,135 @@ def test_what_it_shows_of_its_task(planted):
     assert trainer.edge_index is task.edge_index
     assert trainer.edge_label_index is task.edge_label_index
     assert trainer.device == torch.device('cpu')
+
+
+@pytest.mark.parametrize('metric', ['ndcg', 'mrr'])
+def test_metric_that_selects_the_epoch(planted, monkeypatch, metric):
+    values = iter([(0.1, 0.5), (0.2, 0.4), (0.3, 0.6), (0.4, 0.3)] * 2)
+
+    def metrics(*_):
+        recall, other = next(values)
+        return {'recall@3': recall, f'{metric}@3': other}
+
+    monkeypatch.setattr(trainer_module, 'mean_metrics', metrics)
+    data = planted()
+    del data[OBSERVED]['test_edge_label_index']
+    trainer = make(data, num_epochs=4, metric=metric)
+    trainer.fit()
+    assert trainer.metric == f'{metric}@3'
+    assert trainer.best_val['epoch'] == 3
+    with pytest.raises(ValueError, match="'metric'"):
+        make(data, metric='recall@3')
+
+
+def make_rarely_evaluated(data):
+    return make(data, num_epochs=7, eval_every=3)
+
+
+def without_seconds(history):
+    return [
+        {name: x for name, x in record.items() if name != 'seconds'}
+        for record in history
+    ]
+
+
+def test_evaluates_every_few_epochs(planted, tmp_path):
+    expected = make(planted(), num_epochs=7)
+    expected.fit()
+    weights, trainer = {}, make_rarely_evaluated(planted())
+    trainer.fit(
+        callback=lambda r: weights.update({r['epoch']: weights_of(trainer)})
+    )
+    evaluated = [r['epoch'] for r in trainer.history if 'val' in r]
+    assert evaluated == [3, 6, 7]
+    for record, other in zip(
+        without_seconds(trainer.history), without_seconds(expected.history)
+    ):
+        if record['epoch'] not in evaluated:
+            del other['val'], other['test']
+        assert record == other
+    best = trainer.best_val['epoch']
+    assert_close(weights_of(trainer), weights[best], rtol=0, atol=0)
+    save_run(trainer, tmp_path)
+
+
+@pytest.mark.parametrize('stop_at', [1, 2, 4])
+def test_resume_of_a_run_that_is_rarely_evaluated(planted, tmp_path, stop_at):
+    expected = make_rarely_evaluated(planted())
+    expected.fit()
+
+    def stop(record):
+        if record['epoch'] == stop_at:
+            raise KeyboardInterrupt
+
+    interrupted = make_rarely_evaluated(planted())
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.fit(callback=stop, checkpoint_dir=tmp_path)
+    if stop_at < 3:
+        with pytest.raises(ValueError, match="'history' needs an epoch that"):
+            save_run(interrupted, tmp_path / 'run')
+    resumed = make_rarely_evaluated(planted())
+    resumed.fit(checkpoint_dir=tmp_path, resume=True)
+    assert without_seconds(resumed.history) == without_seconds(expected.history)
+    assert_close(weights_of(resumed), weights_of(expected), rtol=0, atol=0)
+
+
+def test_patience_counts_from_evaluated_epochs(planted, script):
+    script([0.3, 0.2, 0.1, 0.1])
+    trainer = make(planted(), num_epochs=90, eval_every=5, patience=6)
+    trainer.fit()
+    assert trainer.history[-1]['epoch'] == 15
+
+
+def outer_numbers():
+    return random.random(), np.random.rand(), float(torch.rand(()))
+
+
+@pytest.mark.parametrize('cls', [MFTrainer, DiffMMTrainer])
+def test_has_random_numbers_of_its_own(planted, cls):
+    settings = {'batch_size': 32, 'embedding_dim': 8, 'k': 3, 'num_epochs': 2}
+    if cls is DiffMMTrainer:
+        settings['hidden_channels'] = 8
+
+    def start(seed):
+        return cls(planted(), CONFIGS[cls](**settings, seed=seed))
+
+    alone = []
+    for seed in (0, 1):
+        trainer = start(seed)
+        alone.append((losses_of(trainer.fit()), weights_of(trainer)))
+    assert alone[0][0] != alone[1][0]
+
+    torch.manual_seed(5)
+    random.seed(5)
+    np.random.seed(5)
+    expected = [outer_numbers() for _ in range(4)]
+    torch.manual_seed(5)
+    random.seed(5)
+    np.random.seed(5)
+    trainers, numbers = [start(seed) for seed in (0, 1)], []
+    numbers.append(outer_numbers())
+    trainers[0].train_epoch()
+    trainers[0].evaluate()
+    numbers.append(outer_numbers())
+    # A callback trains another one, and draws numbers.
+    again = start(0)
+    for trainer in (trainers[1], again):
+        trainer.fit(
+            callback=[
+                lambda _: numbers.append(outer_numbers()),
+                lambda _: trainers[0].train_epoch(),
+            ]
+        )
+    assert numbers[:4] == expected
+    assert losses_of(trainers[1].history) == alone[1][0]
+    assert losses_of(again.history) == alone[0][0]
+    for one, other in zip(weights_of(again), alone[0][1]):
+        assert one.equal(other)
+
+
+def test_a_constructor_that_fails_leaves_random_numbers(planted):
+    state = torch.get_rng_state()
+    with pytest.raises(ValueError, match="'diffusion'"):
+        DiffMMTrainer(planted(), diffusion=3)
+    assert torch.get_rng_state().equal(state)

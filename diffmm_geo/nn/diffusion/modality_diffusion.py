@@ -35,6 +35,7 @@ from diffmm_geo.utils.checks import (
     check_number,
     check_trainable,
 )
+from diffmm_geo.utils.extras import check_package
 from diffmm_geo.utils.finite import FiniteLosses
 
 T = TypeVar('T', bound='ModalityDiffusion')
@@ -399,6 +400,7 @@ class ModalityDiffusion(Pretrained):
         args = optimizer, interactions, item_emb, emb_dict
         epochs: Iterable[int] = range(num_epochs)
         if progress:
+            check_package('tqdm', 'examples', 'progress=True')
             from tqdm.auto import tqdm
 
             epochs = tqdm(epochs, desc='Diffusion', leave=False)

@@ -1,8 +1,11 @@
+from typing import Literal, overload
+
 import torch
 from torch import Tensor
 
 from diffmm_geo.ops.device import block_size
 from diffmm_geo.ops.product import compute_dtype, matmul
+from diffmm_geo.ops.topk.exclude_items import exclude_items_
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_index,
@@ -20,6 +23,29 @@ MAX_BLOCK_ITEMS = 2**14
 MAX_BLOCK_ITEMS_TOP_1 = 2**11
 
 
+@overload
+def topk_items(
+    query: Tensor,
+    item: Tensor,
+    k: int,
+    bias: Tensor | None = ...,
+    exclude: CSR | None = ...,
+    return_scores: Literal[False] = ...,
+) -> Tensor: ...
+
+
+@overload
+def topk_items(
+    query: Tensor,
+    item: Tensor,
+    k: int,
+    bias: Tensor | None = ...,
+    exclude: CSR | None = ...,
+    *,
+    return_scores: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+
+
 @torch.no_grad()
 def topk_items(
     query: Tensor,
@@ -27,7 +53,8 @@ def topk_items(
     k: int,
     bias: Tensor | None = None,
     exclude: CSR | None = None,
-) -> Tensor:
+    return_scores: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     r"""Returns the :math:`k` items with the highest scores
     :math:`\mathbf{Q} \mathbf{X}^{\top} + \mathbf{b}` of each query. It computes
     the scores in blocks, in the data type of autocast, and never computes the
@@ -41,13 +68,16 @@ def topk_items(
             item. (default: :obj:`None`)
         exclude (CSR, optional): The items to exclude for each query.
             (default: :obj:`None`)
+        return_scores (bool, optional): Whether to return the scores, too.
+            (default: :obj:`False`)
 
     Shapes:
         - **query:** :math:`(B, F)`
         - **item:** :math:`(I, F)`
         - **bias:** :math:`(I)`
         - **output:** :math:`(B, k)`, sorted by descending score, and padded
-          with :obj:`-1` if exclusions leave fewer than :math:`k` items.
+          with :obj:`-1`, of score :math:`-\infty`, if exclusions leave fewer
+          than :math:`k` items. Equal scores come in no particular order.
 
     Raises:
         ValueError: If shapes, types or devices do not match, or :obj:`k`
@@ -90,6 +120,9 @@ def topk_items(
     bias = None if bias is None else bias.to(dtype)
 
     out = torch.empty(num_queries, k, dtype=torch.long, device=query.device)
+    scores = query.new_empty(
+        num_queries, k if return_scores else 0, dtype=dtype
+    )
     width = MAX_BLOCK_ITEMS_TOP_1 if k == 1 else max(MAX_BLOCK_ITEMS, k)
     width = min(num_items, width)
     height = max(1, block_size(BLOCK_SIZE, query.device) // width)
@@ -100,8 +133,12 @@ def topk_items(
         if lists is not None:
             _, block = next(lists)
             excluded = block.row, block.col
-        out[rows] = _topk(query[rows].to(dtype), item, k, bias, excluded, width)
-    return out
+        value, out[rows] = _topk(
+            query[rows].to(dtype), item, k, bias, excluded, width
+        )
+        if return_scores:
+            scores[rows] = value
+    return (out, scores) if return_scores else out
 
 
 def _topk(
@@ -111,7 +148,7 @@ def _topk(
     bias: Tensor | None,
     excluded: tuple[Tensor, Tensor] | None,
     width: int,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     r"""Merges the top items of a block of queries over blocks of items."""
     best: tuple[Tensor, Tensor] | None = None
     for start in range(0, item.size(0), width):
@@ -122,7 +159,7 @@ def _topk(
             None if bias is None else bias[start:stop],
         )
         if excluded is not None:
-            _exclude(score, *excluded, start, item.size(0))
+            exclude_items_(score, *excluded, start, item.size(0))
         found = _select(score, min(k, stop - start))
         found = found[0], found[1] + start
         if best is not None:
@@ -136,7 +173,7 @@ def _topk(
     value, index = best
     if excluded is not None:
         index = index.masked_fill(value == float('-inf'), -1)
-    return index
+    return value, index
 
 
 def _select(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -145,19 +182,3 @@ def _select(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
     else:
         value, index = score.topk(k, dim=1)
     return value, index
-
-
-def _exclude(
-    score: Tensor, row: Tensor, item: Tensor, start: int, num_items: int
-) -> None:
-    width = score.size(1)
-    if width == num_items:
-        score[row, item] = float('-inf')
-        return
-    # Entries outside of the block add zero. Filtering them would synchronize
-    # with the device.
-    inside = (item >= start) & (item < start + width)
-    column = (item - start).clamp_(0, width - 1)
-    mask = torch.zeros(score.size(), dtype=torch.bool, device=score.device)
-    mask.view(-1).index_add_(0, row * width + column, inside)
-    score.masked_fill_(mask, float('-inf'))

@@ -1,0 +1,37 @@
+import torch
+from torch import Tensor
+
+CHUNK_SIZE = 2**16
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def equal_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Groups the equal rows of a matrix.
+
+    Shapes:
+        - **x:** :math:`(N, F)`
+        - **output:** the group of each row, :math:`(N)`, and a row of each
+          group, :math:`(G)`
+    """
+    bits = x.contiguous().view(INTEGERS[x.element_size()])
+    rows = torch.arange(x.size(0), device=x.device)
+    # A row's key is the sum of its bits times random words.
+    generator = torch.Generator(x.device).manual_seed(0)
+    word = torch.randint(
+        -(2**62), 2**62, (x.size(1),), generator=generator, device=x.device
+    )
+    chunks = bits.split(CHUNK_SIZE)
+    key = torch.cat([(chunk * word).sum(dim=1) for chunk in chunks])
+    _, group = key.unique(return_inverse=True)
+    num_groups = int(group.max()) + 1
+    if num_groups == x.size(0):
+        return rows, rows
+    first = rows.new_full((num_groups,), x.size(0))
+    first = first.scatter_reduce(0, group, rows, 'amin')
+    # Keys may collide, so rows are compared as well.
+    if all(
+        chunk.equal(bits[first[part]])
+        for chunk, part in zip(chunks, group.split(CHUNK_SIZE))
+    ):
+        return group, first
+    return rows, rows
