@@ -19,7 +19,7 @@ from diffmm_geo.scorers import (
     RandomWalk,
     Scorer,
 )
-from diffmm_geo.tasks import DenoiserTask, ItemGraphTask
+from diffmm_geo.tasks import DenoiserTask, ItemGraphTask, Task
 from diffmm_geo.tasks.config import DenoiserConfig, ItemGraphConfig
 from diffmm_geo.training.trainer import Trainer
 from diffmm_geo.utils.checks import (
@@ -143,7 +143,7 @@ class Ensemble:
         self.task = ItemGraphTask(
             data, self.config.graph, modalities, edge_type, device
         )
-        tasks = {'graph': self.task}
+        tasks: dict[str, Task] = {'graph': self.task}
         if 'denoiser' in self.config.members:
             tasks['denoiser'] = DenoiserTask(
                 data, self.config.denoiser, edge_type, device

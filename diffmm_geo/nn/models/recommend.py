@@ -29,4 +29,5 @@ class RecommendMixin:
         check_k(k, self.num_items)
         user, item = self(feature_dict, edge_index_dict).values()
         recommender = Recommender(user, item, exclude_edge_index)
-        return recommender.recommend(user_index, k)
+        out: Tensor = recommender.recommend(user_index, k)
+        return out
