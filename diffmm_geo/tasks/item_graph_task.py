@@ -11,6 +11,7 @@ from diffmm_geo.nn import ItemGraphLightGCN
 from diffmm_geo.tasks.config import ItemGraphConfig
 from diffmm_geo.tasks.task import Task
 from diffmm_geo.transforms import ItemKNNGraph
+from diffmm_geo.utils.checks import check_unweighted
 from diffmm_geo.utils.features import modality_features
 
 
@@ -69,6 +70,8 @@ class ItemGraphTask(Task):
         ]
         if missing:
             data = ItemKNNGraph(missing, c.num_neighbors, item)(data)
+        for t in self.model.edge_types[1:]:
+            check_unweighted(t, data[t])
         self.edge_index_dict = {
             self.edge_type: self.edge_index,
             **{

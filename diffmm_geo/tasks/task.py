@@ -23,6 +23,7 @@ from diffmm_geo.utils.checks import (
     check_edge_type,
     check_k,
     check_type,
+    check_unweighted,
     check_values,
 )
 from diffmm_geo.utils.checksum import tensor_digest
@@ -110,6 +111,7 @@ class Task(Module, ABC):
         self.num_users, self.num_items = sizes
 
         store = data[self.edge_type]
+        check_unweighted(self.edge_type, store)
         self.edge_index = self._edges(store, 'edge_index')
         self.edge_label_index = {
             split: self._edges(store, f'{split}_edge_label_index')

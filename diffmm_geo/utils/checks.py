@@ -220,6 +220,15 @@ def check_edge_index(
     return edge_index.long()
 
 
+def check_unweighted(edge_type: tuple[str, str, str], store: Any) -> None:
+    r"""A store of edges without weights, where they would have no effect."""
+    for name in ('edge_weight', 'edge_attr'):
+        if store.get(name) is not None:
+            needed = f"edges of type {edge_type} without '{name}', which has "
+            needed += 'no effect here. Delete it to train without weights'
+            raise _error('data', needed, describe(store.get(name)))
+
+
 def check_triples(
     edge_label_index: Any,
     neg_item: Any,

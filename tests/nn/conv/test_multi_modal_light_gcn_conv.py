@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 import torch_geometric.transforms as T
 from torch.testing import assert_close
-from torch_geometric.nn import LGConv
+from torch_geometric.nn import LGConv, MeanAggregation
 
 from diffmm_geo.nn import (
     BipartiteLGConv,
@@ -297,7 +297,20 @@ def test_prepared_adjacency_of_other_size(random_edges):
     modalities=[[], 'image', ['a', 'a']],
     generated_weight=[math.inf],
     edge_type=[('user', 'item'), ('user', 'knows', 'user')],
+    # These have no meaning in a layer that sums in both directions.
+    aggr=['mean', 'max', ['add', 'mean'], MeanAggregation(), None],
+    flow=['target_to_source', 'up'],
+    node_dim=[0, -1],
 )
 def test_bad_arguments(name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):
         MultiModalLightGCNConv(**{'modalities': ['a'], name: value})
+    if name in ('aggr', 'flow', 'node_dim'):
+        with pytest.raises(ValueError, match=f"'{name}'"):
+            BipartiteLGConv(**{name: value})
+
+
+def test_defaults_may_be_spelled_out(random_edges):
+    x, edges, features = inputs(random_edges)
+    conv = make_conv(aggr='sum', flow='source_to_target', node_dim=-2)
+    assert_close(conv(x, edges, features), naive(conv, x, edges, features))
