@@ -300,10 +300,8 @@ def to_coo(
         item, user = coo.indices()
         return user, item, coo.values()
     if isinstance(adj, Tensor):
-        # `as_tensor()` drops the caches of an `EdgeIndex`.
-        plain = adj.as_tensor() if hasattr(adj, 'as_tensor') else adj
         user, item = check_values(
-            name, check_edge_index(name, plain, *size, device)
+            name, check_edge_index(name, adj, *size, device)
         )
         return user, item, None
     raise ValueError(

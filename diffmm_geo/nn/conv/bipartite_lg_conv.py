@@ -227,4 +227,5 @@ class BipartiteLGConv(MessagePassing):
         # torch-sparse multiplies matrices only.
         flat = x.movedim(self.node_dim, 0)
         out: Tensor = pyg_spmm(adj_t, flat.flatten(1), self.aggr)
-        return out.view(-1, *flat.size()[1:]).movedim(0, self.node_dim)
+        out = out.view(out.size(0), *flat.size()[1:])
+        return out.movedim(0, self.node_dim)

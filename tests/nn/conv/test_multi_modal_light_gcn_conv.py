@@ -150,6 +150,16 @@ def test_static_graphs(adj_form, random_edges):
             assert_close({t: v[i, j] for t, v in out.items()}, one)
 
 
+@pytest.mark.parametrize('size', [(0, C), (2, 0, C), (2, 0), (0, 0)])
+def test_empty_dimensions(adj_form, random_edges, size):
+    *batch, channels = size
+    x = torch.randn(*batch, U, channels), torch.randn(*batch, I, channels)
+    x[0].requires_grad_()
+    out = BipartiteLGConv()(x, adj_form(random_edges(U, I, 20), SIZE))
+    assert [y.size() for y in out] == [y.size() for y in x]
+    (out[0].sum() + out[1].sum()).backward()
+
+
 def test_missing_generated_edges_contribute_nothing(random_edges):
     conv = make_conv(generated_weight=2.0)
     x, edges, features = inputs(random_edges)
