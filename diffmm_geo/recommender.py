@@ -109,15 +109,14 @@ class Recommender:
         raw_user_id: Sequence[str] | None = None,
         raw_item_id: Sequence[str] | None = None,
     ) -> None:
-        self.user_emb = check_matrix('user_emb', user_emb).detach()
-        self.item_emb = check_matrix(
-            'item_emb',
-            item_emb,
-            None,
-            user_emb.size(1),
-            dtype=user_emb.dtype,
-            device=user_emb.device,
-        ).detach()
+        check_matrix('user_emb', user_emb)
+        device = user_emb.device
+        check_matrix(
+            'item_emb', item_emb, None, user_emb.size(1), device=device
+        )
+        dtype = torch.promote_types(user_emb.dtype, item_emb.dtype)
+        self.user_emb = user_emb.detach().to(dtype)
+        self.item_emb = item_emb.detach().to(dtype)
         self.exclude_edge_index: Tensor | None = None
         self._exclude: CSR | None = None
         if exclude_edge_index is not None:

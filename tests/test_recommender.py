@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from torch_geometric import EdgeIndex, Index
 from torch_geometric.nn.pool import ApproxMIPSKNNIndex, L2KNNIndex, MIPSKNNIndex
 
 from diffmm_geo.recommender import Recommender
@@ -192,13 +193,34 @@ def test_files(case, tmp_path):
 
 @wrong_values(
     user_emb=[torch.full((U, 8), math.nan), torch.ones(U, 8).long()],
-    item_emb=[torch.randn(I, 7), torch.randn(I, 8).double()],
+    item_emb=[torch.randn(I, 7), torch.randn(I, 8).long()],
     exclude_edge_index=[torch.tensor([[U], [0]])],
 )
 def test_bad_input(case, name, value):
     args = dict(zip(('user_emb', 'item_emb', 'exclude_edge_index'), case))
     with pytest.raises(ValueError, match=f"'{name}'"):
         Recommender(**{**args, name: value})
+
+
+def test_embeddings_of_two_types():
+    user, item = torch.randn(4, 8), torch.randn(9, 8)
+    expected = Recommender(user, item).recommend(k=3)
+    for a, b in [(user.double(), item), (user, item.double())]:
+        recommender = Recommender(a, b)
+        assert recommender.user_emb.dtype == torch.double
+        assert recommender.item_emb.dtype == torch.double
+        assert recommender.recommend(k=3).equal(expected)
+
+
+def test_pyg_indices():
+    user, item = torch.randn(4, 8), torch.randn(9, 8)
+    observed = torch.tensor([[0, 2, 3], [4, 8, 0]])
+    expected = Recommender(user, item, observed)
+    got = Recommender(user, item, EdgeIndex(observed, sparse_size=(4, 9)))
+    assert type(got.exclude_edge_index) is torch.Tensor
+    index = torch.tensor([3, 0])
+    expected = expected.recommend(index, 3)
+    assert got.recommend(Index(index), 3).equal(expected)
 
 
 def test_bad_query(case):

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 # For smaller products, the overhead of oneDNN dominates.
 MIN_ONEDNN_FLOPS = 1e6
@@ -63,21 +62,17 @@ def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        ctx.dtypes = a.dtype, b.dtype
-        dtype = compute_dtype(a)
-        a, b = a.to(dtype), b.to(dtype)
         ctx.save_for_backward(a, b)
-        return matmul(a, b).to(ctx.dtypes[0])
+        return matmul(a, b)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         a, b = ctx.saved_tensors
-        grad, grad_a, grad_b = grad.to(a.dtype), None, None
+        grad_a = grad_b = None
         if ctx.needs_input_grad[0]:
-            grad_a = matmul(grad, b.t()).to(ctx.dtypes[0])
+            grad_a = product_as_is(grad, b.t())
         if ctx.needs_input_grad[1]:
-            grad_b = matmul(a.t(), grad).to(ctx.dtypes[1])
+            grad_b = product_as_is(a.t(), grad)
         return grad_a, grad_b
 
 
@@ -85,14 +80,21 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor) -> Tensor:
         w = weight.to(compute_dtype(weight))
-        ctx.save_for_backward(w)
+        ctx.dtype = w.dtype
+        ctx.save_for_backward(weight)
         return matmul(w.t(), w).to(weight.dtype)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (w,) = ctx.saved_tensors
-        return matmul(w, (grad + grad.t()).to(w.dtype)).to(grad.dtype)
+        (weight,) = ctx.saved_tensors
+        both = (grad + grad.t()).to(ctx.dtype)
+        return product_as_is(weight.to(ctx.dtype), both).to(grad.dtype)
+
+
+def product_as_is(a: Tensor, b: Tensor) -> Tensor:
+    r"""Equals :func:`product` of matrices of the same type, in this type."""
+    out: Tensor = _Product.apply(a, b)
+    return out
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -104,8 +106,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         - **b:** :math:`(K, M)`
         - **output:** :math:`(N, M)`
     """
-    out: Tensor = _Product.apply(a, b)
-    return out
+    dtype = compute_dtype(a)
+    return product_as_is(a.to(dtype), b.to(dtype)).to(a.dtype)
 
 
 def gram(weight: Tensor) -> Tensor:

@@ -10,11 +10,14 @@ from torch_geometric.utils import is_torch_sparse_tensor, scatter
 from diffmm_geo.utils.checks import (
     check_bool,
     check_edge_index,
+    check_finite,
     check_number,
     check_same_device,
     check_size,
     check_values,
+    check_vector,
     describe,
+    has_values,
 )
 
 from .sparse_matrix import SparseMatrix, move
@@ -78,6 +81,7 @@ class BipartiteAdj:
         device: torch.device | None = None,
         name: str = 'edge_index',
         add_self_loops: bool = True,
+        edge_weight: Tensor | None = None,
     ) -> BipartiteAdj:
         r"""Converts any form in which PyG represents a bipartite graph.
 
@@ -102,36 +106,55 @@ class BipartiteAdj:
             add_self_loops (bool, optional): Whether normalization adds
                 self-loops first. Without them, weights are
                 :math:`R_{ui} / \sqrt{d_u d_i}`. (default: :obj:`True`)
+            edge_weight (torch.Tensor, optional): The weights :math:`R_{ui}` of
+                the edges of an :obj:`edge_index`, :obj:`[E]`. A node whose
+                degree is zero gets zeros, as in PyG.
+                (default: :obj:`None`, all are one)
 
         Raises:
             ValueError: If :obj:`adj` has another form or size, is on another
-                device, or has indices out of range.
+                device, or has indices out of range, or if weights are not
+                finite or make a degree negative.
         """
         dtype = dtype or torch.get_default_dtype()
         size = check_size('size', size)
         check_bool('prepare', prepare)
         check_bool('add_self_loops', add_self_loops)
         user, item, weight = to_coo(adj, size, device, name)
-        weight = None if weight is None else weight.to(dtype)
+        if edge_weight is not None:
+            if weight is not None or isinstance(adj, SparseTensor):
+                raise ValueError(
+                    f"'edge_weight' needs '{name}' to be an edge_index tensor, "
+                    f'as a sparse tensor holds its own (got {describe(adj)})'
+                )
+            weight = check_vector(
+                'edge_weight', edge_weight, user.numel(), user.device
+            )
+        if weight is not None:
+            weighted = name if edge_weight is None else 'edge_weight'
+            check_finite(weighted, weight)
+            weight = weight.to(dtype)
 
         user_loop = item_loop = user_scale = item_scale = None
         if normalize:
-            unweighted = weight is None
-            if weight is None:
-                weight = torch.ones(
-                    user.numel(), dtype=dtype, device=user.device
-                )
             extra = 1.0 if add_self_loops else 0.0
-            user_loop = 1.0 / (scatter(weight, user, 0, size[0]) + extra)
-            item_loop = 1.0 / (scatter(weight, item, 0, size[1]) + extra)
-            if not add_self_loops:  # Nodes may have a degree of zero.
-                user_loop.masked_fill_(user_loop.isinf(), 0.0)
-                item_loop.masked_fill_(item_loop.isinf(), 0.0)
-            weight = (user_loop[user] * item_loop[item]).sqrt() * weight
+            ones = torch.ones(user.numel(), dtype=dtype, device=user.device)
+            values = ones if weight is None else weight
+            user_degree = scatter(values, user, 0, size[0]) + extra
+            item_degree = scatter(values, item, 0, size[1]) + extra
+            user_loop = _inverse(user_degree)
+            item_loop = _inverse(item_degree)
+            if weight is None:
+                weight = (user_loop[user] * item_loop[item]).sqrt()
+                if add_self_loops:
+                    user_scale, item_scale = user_loop.sqrt(), item_loop.sqrt()
+            else:
+                _check_degree(weighted, user_degree, item_degree)
+                # Products of small degrees may vanish.
+                weight = user_loop.sqrt()[user] * weight
+                weight = weight * item_loop.sqrt()[item]
             if not add_self_loops:
                 user_loop = item_loop = None
-            elif unweighted:
-                user_scale, item_scale = user_loop.sqrt(), item_loop.sqrt()
         loops = user_loop, item_loop
 
         if isinstance(adj, SparseTensor) and not prepare:
@@ -240,6 +263,22 @@ class BipartiteAdj:
         )
 
 
+def _inverse(degree: Tensor) -> Tensor:
+    # Both fills keep gradients finite.
+    zero = degree == 0
+    return degree.masked_fill(zero, 1.0).reciprocal().masked_fill(zero, 0.0)
+
+
+def _check_degree(name: str, *degrees: Tensor) -> None:
+    for degree in degrees:
+        if has_values(degree) and bool((degree < 0).any()):
+            raise ValueError(
+                f"'{name}' needs weights whose sum at each node, plus one for "
+                f'a self-loop, is not negative to normalize the graph (got a '
+                f'sum of {float(degree.min()):.4g})'
+            )
+
+
 def to_coo(
     adj: Adj,
     size: tuple[int, int],
@@ -261,10 +300,8 @@ def to_coo(
         item, user = coo.indices()
         return user, item, coo.values()
     if isinstance(adj, Tensor):
-        # `as_tensor()` drops the caches of an `EdgeIndex`.
-        plain = adj.as_tensor() if hasattr(adj, 'as_tensor') else adj
         user, item = check_values(
-            name, check_edge_index(name, plain, *size, device)
+            name, check_edge_index(name, adj, *size, device)
         )
         return user, item, None
     raise ValueError(

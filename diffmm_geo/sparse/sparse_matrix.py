@@ -6,7 +6,12 @@ import torch
 from torch import Tensor
 from torch_geometric.index import index2ptr
 
-from diffmm_geo.utils.checks import check_index, check_size, check_vector
+from diffmm_geo.utils.checks import (
+    as_plain,
+    check_index,
+    check_size,
+    check_vector,
+)
 
 from .csr import CSR
 
@@ -77,6 +82,7 @@ class SparseMatrix:
             ValueError: If indices are out of range, or numbers of entries
                 differ.
         """
+        row, col = as_plain(row), as_plain(col)
         if check_invariants:
             size = check_size('size', size)
             row = check_index('row', row, size[0])

@@ -22,7 +22,7 @@ class ItemGraphTask(Task):
     Args:
         data (HeteroData): The user-item graph with item features :obj:`x_{m}`
             and, optionally, edges of type
-            :obj:`(item, f'similar_{m}', item)`.
+            :obj:`(item, f'similar_{m}', item)`, whose weights are not used.
         config (ItemGraphConfig, optional): The settings. (default: :obj:`None`,
             :class:`~diffmm_geo.training.ItemGraphConfig` with its defaults)
         modalities (list[str], optional): The modalities to use. If not given,

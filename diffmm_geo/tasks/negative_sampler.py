@@ -1,3 +1,5 @@
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,9 @@ from diffmm_geo.utils.checks import (
     check_int,
     check_values,
 )
+
+# Afterwards, users with nearly all items draw from the few that are left.
+MAX_ROUNDS = 8
 
 
 class NegativeSampler:
@@ -46,6 +51,7 @@ class NegativeSampler:
         self.num_items = num_items
         self._observed = torch.unique(edge_index[0] * num_items + edge_index[1])
         count = torch.bincount(self._observed // num_items, minlength=num_users)
+        self._count = count
         self._complete = count >= num_items
 
     def has_negatives(self, users: Tensor) -> Tensor:
@@ -73,13 +79,36 @@ class NegativeSampler:
             )
         items = torch.randint(self.num_items, users.size(), device=users.device)
         left = self._is_observed(users, items).nonzero().view(-1)
-        while left.numel() > 0:
+        for _ in range(MAX_ROUNDS):
+            if left.numel() == 0:
+                return items
             again = torch.randint(
                 self.num_items, left.size(), device=users.device
             )
             items[left] = again
             left = left[self._is_observed(users[left], again)]
+        items[left] = self._from_complement(users[left])
         return items
+
+    def _from_complement(self, users: Tensor) -> Tensor:
+        place = torch.randint(2**62, users.size(), device=users.device)
+        place %= self.num_items - self._count[users]
+        # As many observed items as come before this place are skipped.
+        found = torch.searchsorted(
+            self._free_before, users * self.num_items + place, right=True
+        )
+        return place + found - (self._count.cumsum(0) - self._count)[users]
+
+    @cached_property
+    def _free_before(self) -> Tensor:
+        r"""For each observed item, its user's number of smaller items that are
+        not observed, in keys that ascend over users.
+        """
+        user = self._observed // self.num_items
+        start = self._count.cumsum(0) - self._count
+        place = torch.arange(user.numel(), device=user.device) - start[user]
+        out: Tensor = self._observed - place
+        return out
 
     def _is_observed(self, users: Tensor, items: Tensor) -> Tensor:
         if self._observed.numel() == 0:

@@ -22,6 +22,7 @@ from diffmm_geo.utils.checks import (
     check_edge_type,
     check_k,
     check_type,
+    check_unweighted,
     check_values,
 )
 from diffmm_geo.utils.checksum import tensor_digest
@@ -120,6 +121,7 @@ class Task(Module, metaclass=_TaskMeta):
         self.num_users, self.num_items = count_nodes(data, self.edge_type)
 
         store = data[self.edge_type]
+        check_unweighted(self.edge_type, store)
         observed = observed_edges(store, (self.num_users, self.num_items))
         self.edge_index = self._edges({'edge_index': observed}, 'edge_index')
         self.edge_label_index = {

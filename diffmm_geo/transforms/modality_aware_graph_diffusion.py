@@ -25,6 +25,7 @@ from diffmm_geo.utils.checks import (
     check_k,
     check_matrix,
     check_type,
+    check_unweighted,
 )
 from diffmm_geo.utils.features import modality_features
 from diffmm_geo.utils.interactions import count_nodes
@@ -182,6 +183,7 @@ class ModalityAwareGraphDiffusion(BaseTransform):
                 f"'{self.edge_type[2]}' to fit 'diffusion' (got {num_items})"
             )
         store: Any = data[self.edge_type]
+        check_unweighted(self.edge_type, store)
         # `T.ToSparseTensor` leaves `adj_t` in place of `edge_index`.
         adj = store.adj_t if 'adj_t' in store else store.get('edge_index')
         row, col, _ = to_coo(adj, (num_users, num_items))

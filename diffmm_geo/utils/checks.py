@@ -184,6 +184,7 @@ def check_index(
     r"""A vector of node indices in :obj:`[0, num_nodes)`. :obj:`read=False`
     skips the range, to avoid synchronizing a GPU.
     """
+    index = as_plain(index)
     if not _is_dense(index) or index.dim() != 1:
         raise _error(name, 'to be a vector of node indices', describe(index))
     _check_integers(name, index, device)
@@ -241,6 +242,7 @@ def check_edge_index(
     read: bool = True,
 ) -> Tensor:
     r"""An :obj:`edge_index`; see :func:`check_index` for :obj:`read`."""
+    edge_index = as_plain(edge_index)
     if (
         not _is_dense(edge_index)
         or edge_index.dim() != 2
@@ -253,6 +255,15 @@ def check_edge_index(
         _check_range(name, 'source indices', edge_index[0], num_users)
         _check_range(name, 'target indices', edge_index[1], num_items)
     return edge_index.long()
+
+
+def check_unweighted(edge_type: tuple[str, str, str], store: Any) -> None:
+    r"""A store of edges without weights, where they would have no effect."""
+    for name in ('edge_weight', 'edge_attr'):
+        if store.get(name) is not None:
+            needed = f"edges of type {edge_type} without '{name}', which has "
+            needed += 'no effect here. Delete it to train without weights'
+            raise _error('data', needed, describe(store.get(name)))
 
 
 def check_triples(
@@ -456,6 +467,14 @@ def check_values(name: str, x: Tensor) -> Tensor:
 def has_values(x: Tensor) -> bool:
     r"""Whether a tensor has values. Reading them breaks a compiled graph."""
     return x.device.type != 'meta' and not torch.compiler.is_compiling()
+
+
+def as_plain(x: Any) -> Any:
+    r"""The tensor of an :class:`~torch_geometric.EdgeIndex` or
+    :class:`~torch_geometric.Index`, without its caches. Kernels do not take
+    these subclasses.
+    """
+    return x.as_tensor() if hasattr(x, 'as_tensor') else x
 
 
 def _is_dense(x: Any) -> TypeGuard[Tensor]:

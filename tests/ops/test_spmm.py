@@ -5,6 +5,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
+from torch_geometric import EdgeIndex
 
 from diffmm_geo.ops.spmm import (
     BACKENDS,
@@ -13,7 +14,7 @@ from diffmm_geo.ops.spmm import (
     default_backend,
     spmm,
 )
-from diffmm_geo.sparse import SparseMatrix
+from diffmm_geo.sparse import CSR, SparseMatrix
 
 # One number of channels for each shape of the blocks of a kernel.
 WIDE = st.sampled_from([64, 100, 192, 256, 300])
@@ -248,6 +249,28 @@ def test_from_coo_of_large_size_sorts_alike(monkeypatch):
     order = module._lexsort(row, col, (2**40, 2**40))
     assert order.equal(module._lexsort(row, col, (6, 5)))
     assert expected.value.equal(value[order])
+
+
+@pytest.mark.parametrize('check_invariants', [False, True])
+def test_from_coo_of_an_edge_index(name, check_invariants):
+    index = torch.tensor([[0, 1, 3], [2, 4, 0]])
+    value, x = torch.rand(3), torch.rand(5, 2, requires_grad=True)
+    edge_index = EdgeIndex(index, sparse_size=(4, 5), sort_order='row')
+    expected = spmm(SparseMatrix.from_coo(*index, value, (4, 5)), x)
+    matrix = SparseMatrix.from_coo(
+        *(edge_index[0], edge_index[1], value, (4, 5)),
+        check_invariants=check_invariants,
+    )
+    out = spmm(matrix, x, backend=name)
+    assert_close(out, expected)
+    assert_close(
+        torch.autograd.grad(out.sum(), x),
+        torch.autograd.grad(expected.sum(), x),
+    )
+    for coalesce in (False, True):
+        csr = CSR.from_edge_index(edge_index, (4, 5), coalesce=coalesce)
+        for pattern in (csr, matrix.pattern, matrix.pattern_t):
+            assert type(pattern.rowptr) is type(pattern.col) is torch.Tensor
 
 
 def test_leading_dimensions():

@@ -1,7 +1,10 @@
 import pytest
 import torch
+import torch_geometric.typing
 from torch.testing import assert_close
+from torch_geometric.nn import LGConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
+from torch_geometric.typing import SparseTensor
 
 from diffmm_geo.nn import BipartiteLGConv
 from diffmm_geo.sparse import BipartiteAdj
@@ -90,6 +93,110 @@ def test_edge_weights_of_sparse_tensor(edge_index):
     for prepare in (False, True):
         adj = BipartiteAdj.from_adj(adj_t, SIZE, prepare=prepare)
         assert_close(dense(adj), expected(edge_index, weight=weight))
+
+
+def weighted_forms(edge_index, weight):
+    r"""All forms of a graph with weights, as arguments of `from_adj`."""
+    adj_t = torch.sparse_coo_tensor(edge_index.flip(0), weight, SIZE[::-1])
+    forms = [(edge_index, weight), (adj_t, None), (adj_t.to_sparse_csr(), None)]
+    if torch_geometric.typing.WITH_TORCH_SPARSE:
+        forms.append((SparseTensor.from_torch_sparse_coo_tensor(adj_t), None))
+    return forms
+
+
+def from_weights(form, weight, **kwargs):
+    return BipartiteAdj.from_adj(form, SIZE, edge_weight=weight, **kwargs)
+
+
+@pytest.mark.parametrize('prepare', [False, True])
+@pytest.mark.parametrize('add_self_loops', [False, True])
+def test_weights_as_in_pyg(edge_index, prepare, add_self_loops):
+    weight = torch.rand(edge_index.size(1)) + 0.1
+    if add_self_loops:
+        weight[0] = -0.05  # Degrees stay positive.
+    joint = torch.stack([edge_index[0], edge_index[1] + SIZE[0]])
+    joint, value = gcn_norm(
+        torch.cat([joint, joint.flip(0)], dim=1),
+        torch.cat([weight, weight]),
+        sum(SIZE),
+        add_self_loops=add_self_loops,
+    )
+    expected = torch.zeros(sum(SIZE), sum(SIZE))
+    expected = expected.index_put(tuple(joint), value, accumulate=True)
+    kwargs = {'prepare': prepare, 'add_self_loops': add_self_loops}
+    for form in weighted_forms(edge_index, weight):
+        assert_close(dense(from_weights(*form, **kwargs)), expected)
+
+
+@pytest.mark.parametrize('prepare', [False, True])
+@pytest.mark.parametrize('add_self_loops', [False, True])
+@pytest.mark.parametrize('tiny', [0.0, 1e-30])
+def test_degrees_of_zero(prepare, add_self_loops, tiny):
+    # The weights of user 0 cancel out.
+    edge_index = torch.tensor([[0, 0, 1, 3, 4], [0, 1, 2, 1, 0]])
+    first = -1.5 if add_self_loops else -0.5
+    values = [first, 0.5, tiny, 2.0, 2.0]
+    weight = torch.tensor(values, requires_grad=True)
+    joint = torch.stack([edge_index[0], edge_index[1] + SIZE[0]])
+    joint, value = gcn_norm(
+        torch.cat([joint, joint.flip(0)], dim=1),
+        torch.cat([weight, weight]).detach(),
+        sum(SIZE),
+        add_self_loops=add_self_loops,
+    )
+    expected = torch.zeros(sum(SIZE), sum(SIZE))
+    expected = expected.index_put(tuple(joint), value, accumulate=True)
+    assert expected.isfinite().all() and not expected[0].any()
+    kwargs = {'prepare': prepare, 'add_self_loops': add_self_loops}
+    for form in weighted_forms(edge_index, weight.detach()):
+        assert_close(dense(from_weights(*form, **kwargs)), expected)
+    out = dense(from_weights(edge_index, weight, **kwargs))
+    (grad,) = torch.autograd.grad(out.sum(), weight)
+    assert tiny > 0 or grad.isfinite().all()
+
+
+@pytest.mark.parametrize('bad', [-9.0, float('nan'), float('inf')])
+@pytest.mark.parametrize('prepare', [False, True])
+def test_bad_weights(edge_index, bad, prepare):
+    weight = torch.rand(edge_index.size(1))
+    weight[2] = bad
+    for form in weighted_forms(edge_index, weight):
+        name = 'edge_index' if form[1] is None else 'edge_weight'
+        with pytest.raises(ValueError, match=f"'{name}'"):
+            from_weights(*form, prepare=prepare)
+        if bad == -9.0:  # Without normalization, any number will do.
+            from_weights(*form, normalize=False, prepare=prepare)
+            continue
+        with pytest.raises(ValueError, match=f"'{name}' needs to be finite"):
+            from_weights(*form, normalize=False, prepare=prepare)
+
+
+def test_weights_twice(edge_index):
+    weight = torch.rand(edge_index.size(1))
+    for form, none in weighted_forms(edge_index, weight):
+        if none is None:
+            with pytest.raises(ValueError, match="'edge_weight'"):
+                from_weights(form, weight)
+    with pytest.raises(ValueError, match="'edge_weight' needs 11 elements"):
+        from_weights(edge_index, weight[1:])
+
+
+def test_layer_takes_weights(edge_index):
+    x = torch.randn(sum(SIZE), 3)
+    weight = torch.rand(edge_index.size(1), requires_grad=True)
+    conv = BipartiteLGConv(add_self_loops=False)
+    out = torch.cat(conv(x.split(SIZE), edge_index, weight))
+    joint = torch.stack([edge_index[0], edge_index[1] + SIZE[0]])
+    joint = torch.cat([joint, joint.flip(0)], dim=1)
+    expected = LGConv()(x, joint, torch.cat([weight, weight]))
+    assert_close(out, expected)
+    assert_close(
+        torch.autograd.grad(out.pow(2).sum(), weight),
+        torch.autograd.grad(expected.pow(2).sum(), weight),
+    )
+    adj = conv.adjacency(edge_index, SIZE)
+    with pytest.raises(ValueError, match="'edge_weight'"):
+        conv(x.split(SIZE), adj, weight)
 
 
 def test_without_normalization(adj_form, edge_index):

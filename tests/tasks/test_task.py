@@ -29,6 +29,15 @@ def test_bad_edges(planted, name, value):
         make(data)
 
 
+@pytest.mark.parametrize('name', ['edge_weight', 'edge_attr'])
+def test_weights_are_refused(planted, name):
+    data = planted()
+    store = data[OBSERVED]
+    store[name] = torch.rand(store.edge_index.size(1))
+    with pytest.raises(ValueError, match=f"'data' needs edges.*'{name}'"):
+        make(data)
+
+
 def test_missing_edge_type(planted):
     with pytest.raises(ValueError, match="'data' needs edges of type"):
         make(planted(), edge_type=('user', 'likes', 'item'))

@@ -11,6 +11,7 @@ from diffmm_geo.ops.spmm import spmm
 from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
 from diffmm_geo.utils.checks import (
     check_bool,
+    check_equal,
     check_matrix,
     check_same_device,
     describe,
@@ -37,7 +38,12 @@ class BipartiteLGConv(MessagePassing):
         add_self_loops (bool, optional): Whether normalization adds self-loops
             first. (default: :obj:`True`)
         **kwargs (optional): Additional arguments of
-            :class:`torch_geometric.nn.conv.MessagePassing`.
+            :class:`torch_geometric.nn.conv.MessagePassing`. Of :obj:`aggr`,
+            :obj:`flow` and :obj:`node_dim`, only the defaults have a meaning.
+
+    Raises:
+        ValueError: If an argument is invalid, or one of
+            :class:`~torch_geometric.nn.conv.MessagePassing` has no meaning.
 
     Shapes:
         - **x_user:** :math:`(*, |\mathcal{U}|, F)`,
@@ -45,6 +51,8 @@ class BipartiteLGConv(MessagePassing):
         - **edge_index:** :math:`(2, |\mathcal{E}|)` (row 0 users, row 1
           items), any other :obj:`Adj` form, or a
           :class:`~diffmm_geo.sparse.BipartiteAdj`
+        - **edge_weight** *(optional)*: :math:`(|\mathcal{E}|)`, the weights
+          of the edges of an :obj:`edge_index`
         - **output:** the shapes of :obj:`x_user` and :obj:`x_item`
 
     Example:
@@ -64,7 +72,13 @@ class BipartiteLGConv(MessagePassing):
         add_self_loops: bool = True,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault('aggr', 'add')
+        reason = 'the layer sums over neighbors in both directions'
+        if kwargs.setdefault('aggr', 'add') != 'sum':
+            check_equal('aggr', kwargs['aggr'], 'add', reason)
+        flow = kwargs.get('flow', 'source_to_target')
+        check_equal('flow', flow, 'source_to_target', reason)
+        reason = 'features are [*, num_nodes, num_channels]'
+        check_equal('node_dim', kwargs.get('node_dim', -2), -2, reason)
         super().__init__(**kwargs)
         self.normalize = check_bool('normalize', normalize)
         self.add_self_loops = check_bool('add_self_loops', add_self_loops)
@@ -77,6 +91,7 @@ class BipartiteLGConv(MessagePassing):
         prepare: bool = False,
         device: torch.device | None = None,
         name: str = 'edge_index',
+        edge_weight: OptTensor = None,
     ) -> BipartiteAdj:
         r"""Normalizes a graph (and sorts it, if :obj:`prepare=True`). Pass
         the result as :obj:`edge_index` to reuse it.
@@ -91,6 +106,12 @@ class BipartiteLGConv(MessagePassing):
                 device,
                 name,
                 self.add_self_loops,
+                edge_weight,
+            )
+        if edge_weight is not None:
+            raise ValueError(
+                f"'edge_weight' needs '{name}' to be an edge_index tensor, as "
+                f'a normalized graph holds its own (got a BipartiteAdj)'
             )
         check_same_device(name, edge_index, device)
         if edge_index.size is not None and edge_index.size != size:
@@ -164,7 +185,10 @@ class BipartiteLGConv(MessagePassing):
         return out
 
     def forward(
-        self, x: tuple[Tensor, Tensor], edge_index: Adj | BipartiteAdj
+        self,
+        x: tuple[Tensor, Tensor],
+        edge_index: Adj | BipartiteAdj,
+        edge_weight: OptTensor = None,
     ) -> tuple[Tensor, Tensor]:
         if not isinstance(x, (tuple, list)) or len(x) != 2:
             raise ValueError(
@@ -188,7 +212,11 @@ class BipartiteLGConv(MessagePassing):
             )
         size = (x_user.size(-2), x_item.size(-2))
         adj = self.adjacency(
-            edge_index, size, x_user.dtype, device=x_user.device
+            edge_index,
+            size,
+            x_user.dtype,
+            device=x_user.device,
+            edge_weight=edge_weight,
         )
         return self.step(adj, x_user, x_item)
 
@@ -199,4 +227,5 @@ class BipartiteLGConv(MessagePassing):
         # torch-sparse multiplies matrices only.
         flat = x.movedim(self.node_dim, 0)
         out: Tensor = pyg_spmm(adj_t, flat.flatten(1), self.aggr)
-        return out.view(-1, *flat.size()[1:]).movedim(0, self.node_dim)
+        out = out.view(out.size(0), *flat.size()[1:])
+        return out.movedim(0, self.node_dim)

@@ -1,10 +1,10 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from diffmm_geo.ops.composed_grads import composed_grads
 from diffmm_geo.ops.device import block_size
 from diffmm_geo.ops.product import compute_dtype, matmul
 
@@ -57,17 +57,54 @@ class _InfoNCE(torch.autograd.Function):
                     columns,
                     width,
                 )
-        ctx.save_for_backward(*grads.finish())
+        ctx.save_for_backward(
+            *(weight, place, scale, column_weight),
+            *(query, *views),
+            *grads.finish(),
+        )
         return total
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        made = (
-            None if saved is None else saved * grad
-            for saved in ctx.saved_tensors
-        )
+        # Four operands, then the inputs, then as many gradients.
+        half = len(ctx.saved_tensors) // 2 + 2
+        inputs, saved = ctx.saved_tensors[4:half], ctx.saved_tensors[half:]
+        made: Iterable[Tensor | None]
+        if torch.is_grad_enabled():  # For second derivatives.
+            operands = ctx.saved_tensors[:4]
+            made = composed_grads(
+                lambda *inputs: _composed(*operands, *inputs), inputs, [grad]
+            )
+        else:
+            made = (None if x is None else x * grad for x in saved)
         return None, None, None, None, None, *made
+
+
+def _composed(
+    weight: Tensor,
+    place: Tensor,
+    scale: Tensor | None,
+    column_weight: Tensor | None,
+    query: Tensor,
+    *views: Tensor,
+) -> Tensor:
+    r"""The loss with the full matrix of cosines."""
+    total = query.new_zeros(())
+    for candidate, positive in zip(views[::2], views[1::2]):
+        logit = query @ candidate.t()
+        own = (query * positive).sum(dim=1)
+        shift = torch.maximum(logit.amax(dim=1), own).detach()
+        exp = (logit - shift.view(-1, 1)).exp()
+        if column_weight is not None:
+            exp = exp * column_weight
+        if scale is None:
+            norm = exp.sum(dim=1)
+        else:
+            column = torch.arange(exp.size(1), device=exp.device)
+            others = exp.masked_fill(column == place.view(-1, 1), 0.0)
+            norm = (own - shift).exp() + scale * others.sum(dim=1)
+        total = total + (weight * (norm.log() + shift - own)).sum()
+    return total
 
 
 def _rows(

@@ -2,9 +2,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from diffmm_geo.ops.bag import add_bag_grad_, bag
+from diffmm_geo.ops.composed_grads import composed_grads
 from diffmm_geo.ops.product import compute_dtype, matmul
 from diffmm_geo.sparse import CSR
 
@@ -41,12 +41,21 @@ class _Reconstruction(torch.autograd.Function):
         return error, projected
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, grad_error: Tensor, grad_projected: Tensor
     ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         layer, (feature, observed, mixed) = LastLayer(*saved[:5]), saved[5:8]
+        if torch.is_grad_enabled():  # For second derivatives.
+            grads = composed_grads(
+                lambda h, weight, bias: _composed(
+                    *(h, weight, bias, ctx.lists),
+                    *(feature, ctx.square, saved[8:]),
+                ),
+                layer[:3],
+                [grad_error, grad_projected],
+            )
+            return *grads, None, None, None
         h, low = layer.h, layer.h_low.dtype
         grad_h, grad_weight, grad_bias = ctx.square.backward(
             layer, saved[8:], grad_error
@@ -62,6 +71,22 @@ class _Reconstruction(torch.autograd.Function):
         grad_weight += matmul(feature.to(low), grad_mixed.t()).to(h.dtype)
         grad_bias += feature @ grad_projected.sum(dim=0, dtype=h.dtype)
         return grad_h, grad_weight, grad_bias, None, None, None
+
+
+def _composed(
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    lists: CSR,
+    feature: Tensor,
+    square: Square,
+    kept: tuple[Tensor, ...],
+) -> tuple[Tensor, Tensor]:
+    own = (h[lists.row] * weight[lists.col]).sum(dim=1) + bias[lists.col]
+    score = own.new_zeros(h.size(0)).index_add(0, lists.row, own)
+    error = square.composed(h, weight, bias, kept)
+    error = error + (lists.rowptr.diff() - 2 * score)
+    return error, h @ (weight.t() @ feature) + bias @ feature
 
 
 def reconstruction(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffmm_geo.ops.product import matmul
@@ -34,6 +35,12 @@ class Square(ABC):
         self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         r"""The gradients of :obj:`h`, :obj:`weight` and :obj:`bias`."""
+
+    def composed(
+        self, h: Tensor, weight: Tensor, bias: Tensor, kept: tuple[Tensor, ...]
+    ) -> Tensor:
+        r"""The same squares, by differentiable operations."""
+        return F.linear(h, weight, bias).square().sum(dim=1)
 
 
 class DenseSquare(Square):
@@ -131,6 +138,13 @@ class SampledSquare(Square):
         )
         grad_h = torch.zeros_like(layer.h).index_add_(0, drawn, grad_rows)
         return grad_h, grad_weight, grad_bias
+
+    def composed(
+        self, h: Tensor, weight: Tensor, bias: Tensor, kept: tuple[Tensor, ...]
+    ) -> Tensor:
+        _, drawn, share = kept
+        square = super().composed(h[drawn], weight, bias, ())
+        return h.new_zeros(h.size(0)).index_add(0, drawn, square * share)
 
 
 def _rows(layer: LastLayer, rows: Tensor) -> LastLayer:

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from diffmm_geo.sparse import SparseMatrix
+from diffmm_geo.sparse import CSR, SparseMatrix
 from diffmm_geo.utils.checks import check_matrix, check_type
 
 from .backend import Backend
 from .registry import find_backend
+from .sddmm import sddmm_blockwise
 
 
 def spmm(matrix: SparseMatrix, x: Tensor, backend: str | None = None) -> Tensor:
@@ -108,21 +108,34 @@ class _SpMM(torch.autograd.Function):
         x: Tensor,
     ) -> Tensor:
         ctx.backend, ctx.matrix = backend, matrix
-        ctx.save_for_backward(x if ctx.needs_input_grad[2] else None)
+        ctx.save_for_backward(value, x if ctx.needs_input_grad[2] else None)
         return backend(matrix.pattern, detach(value), x.detach())
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, grad: Tensor
     ) -> tuple[None, None, Tensor | None, Tensor | None]:
-        (x,) = ctx.saved_tensors
+        value, x = ctx.saved_tensors
         matrix, grad = ctx.matrix, grad.contiguous()
         grad_value = grad_x = None
         if ctx.needs_input_grad[2]:
-            grad_value = ctx.backend.sddmm(matrix.pattern, grad, x)
-            grad_value = grad_value.to(matrix.value.dtype)
+            grad_value = grad_of_value(ctx.backend, matrix.pattern, grad, x)
+            grad_value = grad_value.to(value.dtype)
         if ctx.needs_input_grad[3]:
-            value_t = detach(matrix.value_t)
-            grad_x = ctx.backend(matrix.pattern_t, value_t, grad)
+            if torch.is_grad_enabled():  # For second derivatives.
+                grad_x = _spmm(ctx.backend, matrix.set_value(value).t(), grad)
+            else:
+                value_t = detach(matrix.value_t)
+                grad_x = ctx.backend(matrix.pattern_t, value_t, grad)
         return None, None, grad_value, grad_x
+
+
+def grad_of_value(
+    backend: Backend, pattern: CSR, grad: Tensor, x: Tensor
+) -> Tensor:
+    r"""The gradient with respect to the values. It is differentiable itself
+    if gradients are enabled.
+    """
+    if torch.is_grad_enabled():
+        return sddmm_blockwise(pattern, grad, x)
+    return backend.sddmm(pattern, grad, x)

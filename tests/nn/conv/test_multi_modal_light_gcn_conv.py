@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 import torch_geometric.transforms as T
 from torch.testing import assert_close
-from torch_geometric.nn import LGConv
+from torch_geometric.nn import LGConv, MeanAggregation
 
 from diffmm_geo.nn import (
     BipartiteLGConv,
@@ -148,6 +148,16 @@ def test_static_graphs(adj_form, random_edges):
                 {m: v[i, j] for m, v in features.items()},
             )
             assert_close({t: v[i, j] for t, v in out.items()}, one)
+
+
+@pytest.mark.parametrize('size', [(0, C), (2, 0, C), (2, 0), (0, 0)])
+def test_empty_dimensions(adj_form, random_edges, size):
+    *batch, channels = size
+    x = torch.randn(*batch, U, channels), torch.randn(*batch, I, channels)
+    x[0].requires_grad_()
+    out = BipartiteLGConv()(x, adj_form(random_edges(U, I, 20), SIZE))
+    assert [y.size() for y in out] == [y.size() for y in x]
+    (out[0].sum() + out[1].sum()).backward()
 
 
 def test_missing_generated_edges_contribute_nothing(random_edges):
@@ -297,7 +307,20 @@ def test_prepared_adjacency_of_other_size(random_edges):
     modalities=[[], 'image', ['a', 'a']],
     generated_weight=[math.inf],
     edge_type=[('user', 'item'), ('user', 'knows', 'user')],
+    # These have no meaning in a layer that sums in both directions.
+    aggr=['mean', 'max', ['add', 'mean'], MeanAggregation(), None],
+    flow=['target_to_source', 'up'],
+    node_dim=[0, -1],
 )
 def test_bad_arguments(name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):
         MultiModalLightGCNConv(**{'modalities': ['a'], name: value})
+    if name in ('aggr', 'flow', 'node_dim'):
+        with pytest.raises(ValueError, match=f"'{name}'"):
+            BipartiteLGConv(**{name: value})
+
+
+def test_defaults_may_be_spelled_out(random_edges):
+    x, edges, features = inputs(random_edges)
+    conv = make_conv(aggr='sum', flow='source_to_target', node_dim=-2)
+    assert_close(conv(x, edges, features), naive(conv, x, edges, features))
