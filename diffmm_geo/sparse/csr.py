@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.index import index2ptr
 
-from diffmm_geo.utils.checks import as_plain
+from diffmm_geo.utils.checks import as_tensor
 
 T = TypeVar('T')
 
@@ -57,7 +57,7 @@ class CSR:
                 sort columns. Otherwise, columns keep their order within a
                 row. (default: :obj:`False`)
         """
-        edge_index = as_plain(edge_index)
+        edge_index = as_tensor(edge_index)
         if coalesce:
             # Sorting one key is faster than sorting a pair of indices.
             key = (edge_index[0] * size[1] + edge_index[1]).unique()

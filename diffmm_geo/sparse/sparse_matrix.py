@@ -7,7 +7,7 @@ from torch import Tensor
 from torch_geometric.index import index2ptr
 
 from diffmm_geo.utils.checks import (
-    as_plain,
+    as_tensor,
     check_index,
     check_size,
     check_vector,
@@ -82,7 +82,7 @@ class SparseMatrix:
             ValueError: If indices are out of range, or numbers of entries
                 differ.
         """
-        row, col = as_plain(row), as_plain(col)
+        row, col = as_tensor(row), as_tensor(col)
         if check_invariants:
             size = check_size('size', size)
             row = check_index('row', row, size[0])

@@ -184,7 +184,7 @@ def check_index(
     r"""A vector of node indices in :obj:`[0, num_nodes)`. :obj:`read=False`
     skips the range, to avoid synchronizing a GPU.
     """
-    index = as_plain(index)
+    index = as_tensor(index)
     if not _is_dense(index) or index.dim() != 1:
         raise _error(name, 'to be a vector of node indices', describe(index))
     _check_integers(name, index, device)
@@ -242,7 +242,7 @@ def check_edge_index(
     read: bool = True,
 ) -> Tensor:
     r"""An :obj:`edge_index`; see :func:`check_index` for :obj:`read`."""
-    edge_index = as_plain(edge_index)
+    edge_index = as_tensor(edge_index)
     if (
         not _is_dense(edge_index)
         or edge_index.dim() != 2
@@ -469,7 +469,7 @@ def has_values(x: Tensor) -> bool:
     return x.device.type != 'meta' and not torch.compiler.is_compiling()
 
 
-def as_plain(x: Any) -> Any:
+def as_tensor(x: Any) -> Any:
     r"""The tensor of an :class:`~torch_geometric.EdgeIndex` or
     :class:`~torch_geometric.Index`, without its caches. Kernels do not take
     these subclasses.
