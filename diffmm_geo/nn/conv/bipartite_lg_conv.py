@@ -96,8 +96,21 @@ class BipartiteLGConv(MessagePassing):
         r"""Normalizes a graph (and sorts it, if :obj:`prepare=True`). Pass
         the result as :obj:`edge_index` to reuse it.
         """
-        if not isinstance(edge_index, BipartiteAdj):
-            return BipartiteAdj.from_adj(
+        if isinstance(edge_index, BipartiteAdj):
+            adj = edge_index
+            if edge_weight is not None:
+                raise ValueError(
+                    f"'edge_weight' needs '{name}' to be an edge_index tensor, "
+                    f'as a normalized graph holds its own (got a BipartiteAdj)'
+                )
+            check_same_device(name, adj, device)
+            if adj.size is not None and adj.size != size:
+                raise ValueError(
+                    f"'{name}' needs to be a graph of {size[0]} users and "
+                    f'{size[1]} items (got {adj.size})'
+                )
+        else:
+            adj = BipartiteAdj.from_adj(
                 edge_index,
                 size,
                 self.normalize,
@@ -108,18 +121,13 @@ class BipartiteLGConv(MessagePassing):
                 self.add_self_loops,
                 edge_weight,
             )
-        if edge_weight is not None:
+        if self.explain and not isinstance(adj.to_user, Tensor):
             raise ValueError(
-                f"'edge_weight' needs '{name}' to be an edge_index tensor, as "
-                f'a normalized graph holds its own (got a BipartiteAdj)'
+                f"'{name}' needs to be an edge_index tensor to explain the "
+                f'layer, as the messages of others have no order (got '
+                f'{describe(edge_index)})'
             )
-        check_same_device(name, edge_index, device)
-        if edge_index.size is not None and edge_index.size != size:
-            raise ValueError(
-                f"'{name}' needs to be a graph of {size[0]} users and "
-                f'{size[1]} items (got {edge_index.size})'
-            )
-        return edge_index
+        return adj
 
     def step(
         self, adj: BipartiteAdj, x_user: Tensor, x_item: Tensor

@@ -1,10 +1,13 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 import torch_geometric.transforms as T
+from torch.nn import Parameter
 from torch.testing import assert_close
+from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 from torch_geometric.nn import LGConv, MeanAggregation
 
 from diffmm_geo.nn import (
@@ -324,3 +327,49 @@ def test_defaults_may_be_spelled_out(random_edges):
     x, edges, features = inputs(random_edges)
     conv = make_conv(aggr='sum', flow='source_to_target', node_dim=-2)
     assert_close(conv(x, edges, features), naive(conv, x, edges, features))
+
+
+def test_masks_of_explanations(adj_form, random_edges):
+    # As with PyG's layers, a mask has an entry for each edge.
+    edge_index = random_edges(U, I, 20)
+    x, form = (torch.randn(U, C), torch.randn(I, C)), adj_form(edge_index, SIZE)
+    conv = BipartiteLGConv()
+    plain = conv(x, form)
+    adj = conv.adjacency(edge_index, SIZE)
+    mask = torch.rand(20)
+    masked = conv.step(replace(adj, weight=adj.weight * mask), *x)
+
+    set_masks(conv, Parameter(mask), edge_index, apply_sigmoid=False)
+    assert_close(conv(x, edge_index), masked)
+    edges = getattr(form, 'to_user', form)
+    if getattr(edges, 'layout', None) is torch.strided:
+        assert_close(conv(x, form), masked)
+    else:
+        with pytest.raises(ValueError, match="'edge_index'.*to explain"):
+            conv(x, form)
+    clear_masks(conv)
+    assert_close(conv(x, form), plain)
+
+
+def test_transforms_of_functions(random_edges):
+    # Of PyTorch, with an `edge_index`; see the documentation.
+    edge_index = random_edges(U, I, 20)
+    x_user, x_item = torch.randn(U, C, requires_grad=True), torch.randn(I, C)
+    conv = BipartiteLGConv()
+
+    def loss(x_user, adj):
+        user, item = conv((x_user, x_item), adj)
+        return user.pow(3).sum() + item.pow(3).sum()
+
+    (expected,) = torch.autograd.grad(loss(x_user, edge_index), x_user)
+    grad = torch.func.grad(loss)(x_user.detach(), edge_index)
+    assert_close(grad, expected)
+    prepared = conv.adjacency(edge_index, SIZE, prepare=True)
+    with pytest.raises(RuntimeError, match='setup_context'):
+        torch.func.grad(loss)(x_user.detach(), prepared)
+    compiled = torch.compile(loss, backend='eager', fullgraph=True)
+    (grad,) = torch.autograd.grad(compiled(x_user, edge_index), x_user)
+    assert_close(grad, expected)
+    compiled = torch.compile(loss, backend='eager')
+    (grad,) = torch.autograd.grad(compiled(x_user, prepared), x_user)
+    assert_close(grad, expected)
