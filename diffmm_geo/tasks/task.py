@@ -86,7 +86,8 @@ class Task(Module, metaclass=_TaskMeta):
             of :obj:`"val"` and, if given, :obj:`"test"`.
         loss_names (tuple[str]): The names of the terms of :meth:`loss`.
         optimizers (dict[str, torch.optim.Optimizer]): All optimizers.
-        random_state (RandomState): The random numbers of the task.
+        random_state: The random numbers of the task, which
+            :obj:`with task.random_state.entered():` makes those in use.
         seconds (dict[str, float]): The seconds of each :meth:`phase`. The
             engine resets them.
 

@@ -26,6 +26,8 @@ def make_trainer(data, **kwargs):
         'embedding_dim': 8,
         'hidden_channels': 8,
         'k': 3,
+        # Standardized, the planted features leave nothing to learn.
+        'standardize': False,
         **kwargs,
     }
     edge_type = kwargs.pop('edge_type', OBSERVED)
