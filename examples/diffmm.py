@@ -110,7 +110,7 @@ def show(record):
         f'; {m} edges recall {values["recall"]:.4f}, '
         f'{values["observed"]:.0%} observed, '
         f'{values["distinct_items"]:.0f} items'
-        for m, values in record['generated'].items()
+        for m, values in record.get('generated', {}).items()
     )
     seconds = sum(record['seconds'].values())
     print(f'Epoch {record["epoch"]:3d}: {metrics}{generated} ({seconds:.1f} s)')
@@ -136,8 +136,9 @@ def train_ensemble(args, data):
     weights = ', '.join(f'{name} {w:g}' for name, w in scorer.weights.items())
     print(f'Weights: {weights}')
     save_ensemble(ensemble, output)
-    if 'test' in ensemble.task.edge_label_index:
-        print(f'Chosen by validation: test {values(ensemble.evaluate())}')
+    split = 'test' if 'test' in ensemble.task.edge_label_index else 'val'
+    metrics = values(ensemble.evaluate(split))
+    print(f'Chosen by validation: {split} {metrics}')
     print(f'metrics.json and model.pt are in {output}')
 
 

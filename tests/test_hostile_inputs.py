@@ -454,7 +454,7 @@ def cases() -> dict[str, Callable[[], Case]]:
             num_candidates=3,
         ),
         'ItemKNNGraph.__init__': lambda: Case(
-            ItemKNNGraph, modalities=['image'], k=2, node_type='item'
+            ItemKNNGraph, k=2, modalities=['image'], item_type='item'
         ),
         'ItemKNNGraph': lambda: Case(ItemKNNGraph(k=2), data=graph()),
         'ItemKNNGraph(x_image)': partial(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -51,7 +51,8 @@ class EnsembleConfig:
             of interactions of an item. (default: :obj:`10.0`)
         max_ease_items (int, optional): With more items, :obj:`"ease"` is left
             out. (default: :obj:`12000`)
-        k (int, optional): The length of the ranking that weights are chosen by.
+        k (int, optional): The length of the ranking that epochs and weights are
+            chosen by, also in :obj:`denoiser` and :obj:`graph`.
             (default: :obj:`20`)
     """
 
@@ -140,14 +141,13 @@ class Ensemble:
         self.config = EnsembleConfig() if config is None else config
         check_type('config', self.config, EnsembleConfig)
         # Holds the data for all members, and checks them.
-        self.task = ItemGraphTask(
-            data, self.config.graph, modalities, edge_type, device
-        )
+        k = self.config.k
+        graph = replace(self.config.graph, k=k)
+        self.task = ItemGraphTask(data, graph, modalities, edge_type, device)
         tasks: dict[str, Task] = {'graph': self.task}
         if 'denoiser' in self.config.members:
-            tasks['denoiser'] = DenoiserTask(
-                data, self.config.denoiser, edge_type, device
-            )
+            denoiser = replace(self.config.denoiser, k=k)
+            tasks['denoiser'] = DenoiserTask(data, denoiser, edge_type, device)
         self.trainers = {
             name: Trainer(tasks[name])
             for name in self.config.members

@@ -140,13 +140,20 @@ def test_log_without_tensorboard(run_example, shop, tmp_path, monkeypatch):
     assert "'diffmm_geo[tensorboard]'" in out.stderr and not out.stdout
 
 
-@pytest.mark.parametrize('script', ['diffmm.py', 'distributed.py'])
-def test_data_without_a_test_split(run_example, tmp_path, script):
+@pytest.mark.parametrize(
+    'script, chosen',
+    [
+        (('diffmm.py', '--preset', 'paper'), ' (epoch 1)'),
+        (('diffmm.py', '--preset', 'best'), ''),
+        (('distributed.py',), ' (epoch 1)'),
+    ],
+)
+def test_data_without_a_test_split(run_example, tmp_path, script, chosen):
     pairs = np.array([np.arange(60) % 12, np.arange(60) * 7 % 30])
     np.save(tmp_path / 'train.npy', pairs[:, :50])
     np.save(tmp_path / 'val.npy', pairs[:, 50:])
     np.save(tmp_path / 'image_feat.npy', np.ones((30, 4), np.float32))
     args = ('--root', tmp_path, '--dataset', 'folder', '--epochs', 1)
-    out = run_example(script, *args, '--output', tmp_path / 'out')
+    out = run_example(*script, *args, '--output', tmp_path / 'out')
     assert out.returncode == 0, out.stderr
-    assert 'Chosen by validation (epoch 1): val recall@20' in out.stdout
+    assert f'Chosen by validation{chosen}: val recall@20' in out.stdout

@@ -21,7 +21,7 @@ class MaskedDiffusion(torch.nn.Module):
         p_t = \frac{t + 1}{T + 1}, \quad t = 0, \ldots, T - 1,
 
     and a dropped interaction stays dropped. The buffer :obj:`mask_prob` holds
-    :math:`p_t`, and :obj:`scale` holds :math:`{(1 - p_t)}^{-1/2}`.
+    :math:`p_t`, and :obj:`scale` is :math:`{(1 - p_t)}^{-1/2}`.
 
     Args:
         num_steps (int, optional): The number of steps :math:`T`.
@@ -41,15 +41,16 @@ class MaskedDiffusion(torch.nn.Module):
     """
 
     mask_prob: Tensor
-    scale: Tensor
 
     def __init__(self, num_steps: int = 5) -> None:
         super().__init__()
         self.num_steps = check_int('num_steps', num_steps)
         step = torch.arange(1, num_steps + 1)
         self.register_buffer('mask_prob', step / (num_steps + 1))
-        scale = (1 - self.mask_prob).rsqrt()
-        self.register_buffer('scale', scale, persistent=False)
+
+    @property
+    def scale(self) -> Tensor:
+        return (1 - self.mask_prob).rsqrt()
 
     @property
     def config(self) -> dict[str, Any]:
