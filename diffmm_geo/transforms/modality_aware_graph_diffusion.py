@@ -28,7 +28,7 @@ from diffmm_geo.utils.checks import (
     check_unweighted,
 )
 from diffmm_geo.utils.features import modality_features
-from diffmm_geo.utils.interactions import count_nodes
+from diffmm_geo.utils.interactions import count_nodes, observed_edges
 
 
 @functional_transform('modality_aware_graph_diffusion')
@@ -184,9 +184,10 @@ class ModalityAwareGraphDiffusion(BaseTransform):
             )
         store: Any = data[self.edge_type]
         check_unweighted(self.edge_type, store)
-        # `T.ToSparseTensor` leaves `adj_t` in place of `edge_index`.
-        adj = store.adj_t if 'adj_t' in store else store.get('edge_index')
-        row, col, _ = to_coo(adj, (num_users, num_items))
+        size = num_users, num_items
+        if 'adj_t' in store and 'edge_index' not in store:
+            return observed_edges(store, size), num_users
+        row, col, _ = to_coo(store.get('edge_index'), size)
         return torch.stack([row, col]), num_users
 
     def __repr__(self) -> str:
@@ -195,6 +196,7 @@ class ModalityAwareGraphDiffusion(BaseTransform):
             'edge_type': ('user', 'interacts', 'item'),
             'sampling_steps': 0,
             'sampling_noise': False,
+            'exclude_observed': False,
         }
         changed = ''.join(
             f', {name}={getattr(self, name)!r}'

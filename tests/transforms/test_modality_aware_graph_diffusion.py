@@ -265,6 +265,7 @@ def test_repr():
         {'num_edges_per_user': 2},
         {'sampling_steps': 1},
         {'sampling_noise': True},
+        {'exclude_observed': True},
     ],
 )
 def test_repr_tells_transforms_apart(planted, tmp_path, kwargs):
