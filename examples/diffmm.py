@@ -118,7 +118,7 @@ def show(record):
 
 def show_member(record):
     print(
-        f'{record["name"]:10s} val recall@20 {record["val"]["recall@20"]:.4f} '
+        f'{record["name"]:14s} val recall@20 {record["val"]["recall@20"]:.4f} '
         f'({record["seconds"]:.1f} s)'
     )
 
@@ -132,9 +132,9 @@ def train_ensemble(args, data):
     )
     output = args.output or f'runs/{args.dataset}'
     ensemble = Ensemble(data, config, args.modalities, device=args.device)
-    scorer = ensemble.fit(sys.stderr.isatty(), show_member)
-    weights = ', '.join(f'{name} {w:g}' for name, w in scorer.weights.items())
-    print(f'Weights: {weights}')
+    ensemble.fit(sys.stderr.isatty(), show_member)
+    weights = [f'{name} {w:.3g}' for name, w in ensemble.weights.items()]
+    print(f'Weights: {", ".join(weights)}')
     save_ensemble(ensemble, output)
     split = 'test' if 'test' in ensemble.task.edge_label_index else 'val'
     metrics = values(ensemble.evaluate(split))

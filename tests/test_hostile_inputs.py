@@ -49,10 +49,12 @@ from diffmm_geo.scorers import (
     EASE,
     DenoiserScorer,
     EmbeddingScorer,
+    FeatureCosine,
     FusedScorer,
     ItemCosine,
     Popularity,
     RandomWalk,
+    TwoStageScorer,
     UserCosine,
 )
 from diffmm_geo.sparse import CSR, BipartiteAdj, SparseMatrix
@@ -595,7 +597,7 @@ def cases() -> dict[str, Callable[[], Case]]:
                 **options,
             )
             for make, options in (
-                (Popularity, {}),
+                (Popularity, {'user_exponent': 0.5}),
                 (ItemCosine, {}),
                 (UserCosine, {}),
                 (EASE, {'reg_weight': 1.0}),
@@ -635,9 +637,23 @@ def cases() -> dict[str, Callable[[], Case]]:
             scorers=scorers(),
             edge_label_index=held_out(),
             exclude_edge_index=edges(),
-            k=2,
-            grid=[0.0, 0.5],
+            retriever=scorers()['walk'],
+            num_candidates=3,
+            reg_weight=1.0,
             max_users=3,
+        ),
+        'TwoStageScorer': lambda: Case(
+            recommending(TwoStageScorer),
+            retriever=scorers()['walk'],
+            ranker=scorers()['popularity'],
+            edge_index=edges(),
+            num_candidates=3,
+        ),
+        'FeatureCosine': lambda: Case(
+            recommending(FeatureCosine),
+            edge_index=edges(),
+            x=item_x,
+            num_users=NUM_USERS,
         ),
         'Scorer.recommend': lambda: Case(
             scorers()['walk'].recommend,

@@ -1,29 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch_geometric.metrics import LinkPredRecall
 
 from diffmm_geo.ops.topk.topk_scores import topk_scores
 from diffmm_geo.scorers.scorer import Scorer
+from diffmm_geo.scorers.softmax_regression import softmax_regression
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_edge_index,
     check_int,
-    check_k,
     check_keys,
     check_number,
     check_same_device,
     check_type,
-    describe,
 )
 
-GRID = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
 MAX_WEIGHT = 1e6
-# Scores that `fit_weights` holds: 512 MiB.
-MAX_SCORES = 2**27
 # Users in a block of scores.
 HEIGHT = 512
 
@@ -64,8 +59,9 @@ class FusedScorer(Scorer):
         >>> FusedScorer(scorers, weights)(torch.tensor([0, 2])).size()
         torch.Size([2, 4])
         >>> held_out = torch.tensor([[0], [2]])
-        >>> FusedScorer.fit_weights(scorers, held_out, edge_index, k=1)
-        FusedScorer(3, 4, weights={'cosine': 1.0, 'popularity': 0.0})
+        >>> fused = FusedScorer.fit_weights(scorers, held_out, edge_index)
+        >>> sorted(fused.weights)
+        ['cosine', 'popularity']
     """
 
     def __init__(
@@ -102,38 +98,49 @@ class FusedScorer(Scorer):
         return out
 
     @classmethod
-    @torch.no_grad()
     def fit_weights(
         cls,
         scorers: Mapping[str, Scorer],
         edge_label_index: Tensor,
         exclude_edge_index: Tensor | None = None,
-        k: int = 20,
-        grid: Sequence[float] = GRID,
+        retriever: Scorer | None = None,
+        num_candidates: int = 200,
+        reg_weight: float = 3.0,
         max_users: int = 10_000,
     ) -> FusedScorer:
-        r"""Chooses weights by the Recall@k of validation interactions. The best
-        scorer has weight one. The others start at zero, and get the best weight
-        of the grid one after the other, in the order of their own Recall@k,
-        until no change of a single weight helps. Of equal weights, the
-        smallest is chosen. The result is deterministic.
+        r"""Learns weights from validation interactions
+        :math:`\mathcal{H}_u` by a softmax regression over the candidates
+        :math:`\mathcal{C}_u` of each user
 
-        Each scorer scores each validation user once. The scores are kept
-        meanwhile, which takes at most 512 MiB, or twice as much for one scorer.
+        .. math::
+            \min_{\mathbf{w}} \sum_u
+            \frac{-1}{|\mathcal{H}_u \cap \mathcal{C}_u|}
+            \sum_{i \in \mathcal{H}_u \cap \mathcal{C}_u} \log
+            \frac{\exp(s_{ui})}{\sum_{j \in \mathcal{C}_u} \exp(s_{uj})}
+            + \lambda \sum_n {(w_n \sigma_n)}^2,
+
+        where :math:`\sigma_n` is the standard deviation of a scorer over all
+        candidates. The problem is convex. Weights may be negative. Users
+        without a held-out candidate do not count. The weights are for ranking
+        these candidates; see :class:`TwoStageScorer`.
+
+        Each scorer scores each validation user once.
 
         Args:
             scorers (dict[str, Scorer]): See :class:`FusedScorer`.
             edge_label_index (torch.Tensor): The validation interactions, row 0
                 users, row 1 items.
-            exclude_edge_index (torch.Tensor, optional): The interactions to
-                leave out of the ranking, usually the training set.
+            exclude_edge_index (torch.Tensor, optional): The interactions that
+                are no candidates, usually the training set.
                 (default: :obj:`None`)
-            k (int, optional): The length of the ranking. (default: :obj:`20`)
-            grid (list[float], optional): The weights to choose from, and zero.
-                (default: :obj:`(0, 0.1, 0.25, 0.5, 1, 2)`)
+            retriever (Scorer, optional): The scorer whose best items are the
+                candidates. (default: :obj:`None`, the sum of all scorers)
+            num_candidates (int, optional): The number of candidates of each
+                user. (default: :obj:`200`)
+            reg_weight (float, optional): The weight :math:`\lambda`.
+                (default: :obj:`3.0`)
             max_users (int, optional): The highest number of validation users
-                to use. If there are more, or the scores would take more
-                memory, uses a fixed random sample.
+                to use. If there are more, uses a fixed random sample.
                 (default: :obj:`10000`)
 
         Shapes:
@@ -141,13 +148,17 @@ class FusedScorer(Scorer):
             - **exclude_edge_index:** :math:`(2, |\mathcal{E}|)`
 
         Raises:
-            ValueError: If nothing is held out, the scorers do not fit each
-                other, or an index or number is out of range.
+            ValueError: If nothing is held out, no held-out interaction is a
+                candidate, the scorers do not fit each other, or an index or
+                number is out of range.
         """
         first = _check_scorers(scorers)
         size, device = first.size, first.device
-        k = check_k(k, size[1])
-        choices = _check_grid(grid)
+        if retriever is None:
+            retriever = cls(scorers, dict.fromkeys(scorers, 1.0))
+        _check_scorers({**scorers, 'retriever': retriever})
+        check_int('num_candidates', num_candidates)
+        check_number('reg_weight', reg_weight, 0.0, low_open=True)
         check_int('max_users', max_users)
         held_out = _lists('edge_label_index', edge_label_index, size, device)
         users = held_out.rowptr.diff().nonzero().view(-1)
@@ -155,37 +166,37 @@ class FusedScorer(Scorer):
             raise ValueError(
                 "'edge_label_index' needs at least one interaction (got none)"
             )
-        fitting = max(1, MAX_SCORES // (len(scorers) * size[1]))
-        users = _sample(users, min(max_users, fitting))
-        label = held_out.take(users)
-        exclude: CSR | None = None
-        if exclude_edge_index is not None:
-            exclude = _lists(
-                'exclude_edge_index', exclude_edge_index, size, device
-            ).take(users)
-        blocks = users.split(HEIGHT)
-        score = {
-            name: torch.cat([standardize(scorer(block)) for block in blocks])
-            for name, scorer in scorers.items()
-        }
-        order = torch.arange(users.numel(), device=device)
-
-        def recall(weights: Mapping[str, float]) -> float:
-            metric = LinkPredRecall(k).to(device)
-            for index in order.split(HEIGHT):
-                total = torch.zeros(index.numel(), size[1], device=device)
-                for n, weight in weights.items():
-                    if weight != 0:
-                        total.add_(score[n][index], alpha=weight)
-                excluded = None if exclude is None else exclude.take(index)
-                top = topk_scores(total, k, excluded)
-                # PyG's metrics take -1 for the last item of the previous user.
-                top.masked_fill_(top < 0, size[1])
-                block = label.take(index)
-                metric.update(top, (block.row, block.col))
-            return float(metric.compute())
-
-        return cls(scorers, _ascend(recall, list(scorers), choices))
+        if exclude_edge_index is None:
+            exclude_edge_index = edge_label_index.new_empty(2, 0)
+        excluded = _lists(
+            'exclude_edge_index', exclude_edge_index, size, device
+        )
+        k = min(num_candidates, size[1])
+        scores, labels, masks = [], [], []
+        for block in _sample(users, max_users).split(HEIGHT):
+            candidate = topk_scores(retriever(block), k, excluded.take(block))
+            mask, candidate = candidate >= 0, candidate.clamp(min=0)
+            lists = held_out.take(block)
+            label = torch.zeros(block.numel(), size[1], device=device)
+            label[lists.row, lists.col] = 1.0
+            label = label.gather(1, candidate) * mask
+            # Only users with a held-out candidate count.
+            keep = label.any(dim=1)
+            score = [
+                standardize(scorer(block)).gather(1, candidate)[keep]
+                for scorer in scorers.values()
+            ]
+            scores.append(torch.stack(score, dim=-1))
+            labels.append(label[keep])
+            masks.append(mask[keep])
+        args = torch.cat(scores), torch.cat(labels), torch.cat(masks)
+        if args[0].size(0) == 0:
+            raise ValueError(
+                f"'edge_label_index' needs an interaction with one of the {k} "
+                f'candidates of its user (got none)'
+            )
+        weights = softmax_regression(*args, reg_weight)
+        return cls(scorers, dict(zip(scorers, weights.tolist())))
 
     def __repr__(self) -> str:
         return (
@@ -212,30 +223,6 @@ def standardize(score: Tensor) -> Tensor:
     return out.div_(std.masked_fill_(std == 0, 1.0))
 
 
-def _ascend(
-    recall: Callable[[Mapping[str, float]], float],
-    names: list[str],
-    choices: list[float],
-) -> dict[str, float]:
-    r"""Coordinate ascent from the best single scorer."""
-    single = {name: recall({name: 1.0}) for name in names}
-    order = sorted(names, key=lambda name: -single[name])
-    weights = {name: float(name == order[0]) for name in names}
-    best, changed = single[order[0]], True
-    while changed:
-        changed = False
-        for name in order[1:]:
-            tried = {
-                w: best if w == weights[name] else recall({**weights, name: w})
-                for w in choices
-            }
-            # The first of equal values is the smallest weight.
-            chosen = max(choices, key=lambda w: tried[w])
-            changed |= chosen != weights[name]
-            weights[name], best = chosen, tried[chosen]
-    return weights
-
-
 def _check_scorers(scorers: Mapping[str, Scorer]) -> Scorer:
     check_keys('scorers', scorers, [])
     if not scorers:
@@ -252,16 +239,6 @@ def _check_scorers(scorers: Mapping[str, Scorer]) -> Scorer:
                 f'(got {scorer.num_users} and {scorer.num_items})'
             )
     return first
-
-
-def _check_grid(grid: Sequence[float]) -> list[float]:
-    if not isinstance(grid, Sequence) or isinstance(grid, str):
-        raise ValueError(
-            f"'grid' needs to be a list of numbers (got {describe(grid)})"
-        )
-    return sorted(
-        {0.0, *(check_number('grid', w, 0.0, MAX_WEIGHT) for w in grid)}
-    )
 
 
 def _lists(

@@ -9,6 +9,8 @@ from diffmm_geo.utils.checks import check_edge_index, check_int
 
 # Below this share of the steps back, a difference is a rounding error.
 ROUNDING = 1e-5
+# Higher powers of degrees may vanish in single precision.
+MAX_EXPONENT = 2.0
 
 
 class InteractionScorer(Scorer):

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 
 from diffmm_geo.ops import spmm
-from diffmm_geo.scorers.interaction_scorer import InteractionScorer, power
+from diffmm_geo.scorers.interaction_scorer import (
+    MAX_EXPONENT,
+    InteractionScorer,
+    power,
+)
 from diffmm_geo.sparse import CSR, SparseMatrix
 from diffmm_geo.utils.checks import (
     check_edge_index,
@@ -17,8 +21,6 @@ from diffmm_geo.utils.checks import (
 
 # Interactions that each item has in advance, so that none is impossible.
 PRIOR_INTERACTIONS = 0.1
-# Higher powers of degrees may vanish in single precision.
-MAX_EXPONENT = 2.0
 
 
 class RandomWalk(InteractionScorer):

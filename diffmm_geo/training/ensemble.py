@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,10 +15,12 @@ from diffmm_geo.evaluation import evaluate_scorer
 from diffmm_geo.scorers import (
     EASE,
     EmbeddingScorer,
+    FeatureCosine,
     FusedScorer,
-    ItemCosine,
+    Popularity,
     RandomWalk,
     Scorer,
+    TwoStageScorer,
 )
 from diffmm_geo.tasks import DenoiserTask, ItemGraphTask, Task
 from diffmm_geo.tasks.config import DenoiserConfig, ItemGraphConfig
@@ -32,7 +35,12 @@ from diffmm_geo.utils.checks import (
 Record = dict[str, Any]
 
 #: The members of an :class:`Ensemble`, those without training first.
-MEMBERS = ('walk', 'cosine', 'ease', 'denoiser', 'graph')
+MEMBERS = ('popularity', 'features', 'walk', 'ease', 'denoiser', 'graph')
+#: Members that know too little to retrieve candidates.
+ONLY_RANKING = ('popularity', 'features')
+#: The exponents of several popularities, see :class:`Popularity`. Their sum can
+#: weigh users by any smooth function of their number of interactions.
+USER_EXPONENTS = (0.0, 0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +48,10 @@ class EnsembleConfig:
     r"""The settings of an :class:`Ensemble`.
 
     Args:
-        members (list[str], optional): The members, some of :obj:`"walk"`,
-            :obj:`"cosine"`, :obj:`"ease"`, :obj:`"denoiser"` and
-            :obj:`"graph"`. (default: all)
+        members (list[str], optional): The members, some of
+            :obj:`"popularity"`, :obj:`"features"`, :obj:`"walk"`,
+            :obj:`"ease"`, :obj:`"denoiser"` and :obj:`"graph"`.
+            (default: all)
         denoiser (DenoiserConfig, optional): The settings of the denoiser.
         graph (ItemGraphConfig, optional): The settings of
             :class:`~diffmm_geo.nn.ItemGraphLightGCN`.
@@ -51,9 +60,10 @@ class EnsembleConfig:
             of interactions of an item. (default: :obj:`10.0`)
         max_ease_items (int, optional): With more items, :obj:`"ease"` is left
             out. (default: :obj:`12000`)
-        k (int, optional): The length of the ranking that epochs and weights are
-            chosen by, also in :obj:`denoiser` and :obj:`graph`.
-            (default: :obj:`20`)
+        num_candidates (int, optional): The number of candidates of each user
+            that the weighted sum ranks. (default: :obj:`200`)
+        k (int, optional): The length of the ranking that epochs are chosen by,
+            also in :obj:`denoiser` and :obj:`graph`. (default: :obj:`20`)
     """
 
     members: tuple[str, ...] = MEMBERS
@@ -61,6 +71,7 @@ class EnsembleConfig:
     graph: ItemGraphConfig = field(default_factory=ItemGraphConfig)
     ease_reg_factor: float = 10.0
     max_ease_items: int = 12_000
+    num_candidates: int = 200
     k: int = 20
 
     def __post_init__(self) -> None:
@@ -72,24 +83,30 @@ class EnsembleConfig:
         check_type('graph', self.graph, ItemGraphConfig)
         check_number('ease_reg_factor', self.ease_reg_factor, 0, low_open=True)
         check_int('max_ease_items', self.max_ease_items, 0)
+        check_int('num_candidates', self.num_candidates)
         check_int('k', self.k)
 
 
 class Ensemble:
-    r"""The weighted sum of recommenders that err differently, whose weights
-    validation chooses; see :class:`~diffmm_geo.scorers.FusedScorer`. It is not
-    DiffMM, but made of the parts of this library:
+    r"""The weighted sum of recommenders that err differently. It is not DiffMM,
+    but made of the parts of this library:
 
+    - :obj:`"popularity"`: a :class:`~diffmm_geo.scorers.Popularity` for each of
+      several user exponents,
+    - :obj:`"features"`: a :class:`~diffmm_geo.scorers.FeatureCosine` for each
+      modality,
     - :obj:`"walk"`: a :class:`~diffmm_geo.scorers.RandomWalk` over interactions
       and graphs of similar items,
-    - :obj:`"cosine"` and :obj:`"ease"`: :class:`~diffmm_geo.scorers.ItemCosine`
-      and :class:`~diffmm_geo.scorers.EASE`,
+    - :obj:`"ease"`: an :class:`~diffmm_geo.scorers.EASE`,
     - :obj:`"denoiser"`: a masked diffusion over interactions, see
       :class:`~diffmm_geo.tasks.DenoiserTask`,
     - :obj:`"graph"`: an :class:`~diffmm_geo.nn.ItemGraphLightGCN`.
 
-    The walk wins on sparse data, the linear autoencoder and the denoiser on
-    dense data. A weight may be zero.
+    The plain sum of the last four retrieves candidates. A weighted sum of all
+    members ranks these candidates, with weights that
+    :meth:`~diffmm_geo.scorers.FusedScorer.fit_weights` learns from validation
+    interactions. The walk wins on sparse data, the linear autoencoder and the
+    denoiser on dense data.
 
     Args:
         data (HeteroData): The user-item graph with item features; see
@@ -107,7 +124,8 @@ class Ensemble:
         trainers (dict[str, Trainer]): The trainers of :obj:`"denoiser"` and
             :obj:`"graph"`.
         scorers (dict[str, Scorer]): The members, after :meth:`fit`.
-        scorer (FusedScorer): Their weighted sum, after :meth:`fit`.
+        scorer (TwoStageScorer): The retrieval and the weighted sum, after
+            :meth:`fit`.
         history (list[dict]): For each member and, as :obj:`"ensemble"`, for
             their sum: its name, metrics on :obj:`"val"`, and seconds.
 
@@ -124,7 +142,7 @@ class Ensemble:
         >>> store = data['user', 'interacts', 'item']
         >>> store.edge_index = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 3]])
         >>> store.val_edge_label_index = torch.tensor([[0, 1], [1, 2]])
-        >>> config = EnsembleConfig(members=('walk', 'cosine'), k=3)
+        >>> config = EnsembleConfig(members=('walk', 'features'), k=3)
         >>> scorer = Ensemble(data, config).fit()
         >>> scorer.recommend(torch.tensor([0]), k=2).size()
         torch.Size([1, 2])
@@ -155,7 +173,15 @@ class Ensemble:
         }
         self.scorers: dict[str, Scorer] = {}
         self.history: list[Record] = []
-        self.scorer: FusedScorer | None = None
+        self.scorer: TwoStageScorer | None = None
+        self._ranker: FusedScorer | None = None
+
+    @property
+    def weights(self) -> dict[str, float]:
+        r"""The learned weight of each scorer, after :meth:`fit`."""
+        if self._ranker is None:
+            raise ValueError('the ensemble needs to be trained by fit() first')
+        return self._ranker.weights
 
     @property
     def edge_index(self) -> Tensor:
@@ -166,7 +192,7 @@ class Ensemble:
         self,
         progress: bool = False,
         callback: Callable[[Record], None] | None = None,
-    ) -> FusedScorer:
+    ) -> TwoStageScorer:
         r"""Trains the members and chooses their weights.
 
         Args:
@@ -176,39 +202,71 @@ class Ensemble:
                 :obj:`history`. (default: :obj:`None`)
         """
         self.scorers, self.history = {}, []
-        for name in self.config.members:
-            start = time.perf_counter()
-            scorer = self._member(name, progress)
-            if scorer is not None:
-                self.scorers[name] = scorer
-                self._record(name, scorer, start, callback)
+        for member in self.config.members:
+            for name, make in self._scorers(member, progress).items():
+                start = time.perf_counter()
+                self.scorers[name] = make()
+                self._record(name, self.scorers[name], start, callback)
         start = time.perf_counter()
-        self.scorer = FusedScorer.fit_weights(
-            self.scorers,
-            self.task.edge_label_index['val'],
-            self.edge_index,
-            self.config.k,
-        )
+        self.scorer = self._fuse()
         self._record('ensemble', self.scorer, start, callback)
         return self.scorer
 
-    def _member(self, name: str, progress: bool) -> Scorer | None:
+    def _fuse(self) -> TwoStageScorer:
+        num_candidates = self.config.num_candidates
+        found = {
+            name: scorer
+            for name, scorer in self.scorers.items()
+            if name.split(':')[0] not in ONLY_RANKING
+        } or self.scorers
+        retriever = FusedScorer(found, dict.fromkeys(found, 1.0))
+        self._ranker = FusedScorer.fit_weights(
+            self.scorers,
+            self.task.edge_label_index['val'],
+            self.edge_index,
+            retriever,
+            num_candidates,
+        )
+        return TwoStageScorer(
+            retriever, self._ranker, self.edge_index, num_candidates
+        )
+
+    def _scorers(
+        self, member: str, progress: bool
+    ) -> dict[str, Callable[[], Scorer]]:
+        r"""What makes the scorers of a member, by their names."""
         c, task = self.config, self.task
         inputs = task.edge_index, task.num_users, task.num_items
-        if name == 'walk':
+        if member == 'popularity':
+            return {
+                f'popularity:{a}': partial(Popularity, *inputs, a)
+                for a in USER_EXPONENTS
+            }
+        if member == 'features':
+            return {
+                f'features:{m}': partial(
+                    FeatureCosine, task.edge_index, x, task.num_users
+                )
+                for m, x in task.feature_dict.items()
+            }
+        if member == 'walk':
             similar = {
                 m: task.edge_index_dict[task.model.similar_edge_type(m)]
                 for m in task.model.modalities
             }
-            return RandomWalk(*inputs, item_graph_dict=similar)
-        if name == 'cosine':
-            return ItemCosine(*inputs)
-        if name == 'ease':
+            return {
+                'walk': partial(RandomWalk, *inputs, item_graph_dict=similar)
+            }
+        if member == 'ease':
             if task.num_items > c.max_ease_items:
-                return None
+                return {}
             degree = task.edge_index.size(1) / task.num_items
-            return EASE(*inputs, reg_weight=c.ease_reg_factor * degree)
-        trainer = self.trainers[name]
+            reg_weight = c.ease_reg_factor * degree
+            return {'ease': partial(EASE, *inputs, reg_weight=reg_weight)}
+        return {member: partial(self._train, member, progress)}
+
+    def _train(self, member: str, progress: bool) -> Scorer:
+        trainer = self.trainers[member]
         trainer.fit(progress)
         return EmbeddingScorer(*trainer.embeddings())
 

@@ -100,11 +100,10 @@ def save_ensemble(ensemble: Ensemble, folder: str | Path) -> None:
     check_type('ensemble', ensemble, Ensemble)
     splits = list(ensemble.task.edge_label_index)
     metrics = {split: ensemble.evaluate(split) for split in splits}
-    assert ensemble.scorer is not None
     content = {
         'best_val': {'epoch': None, **metrics},
         'history': ensemble.history,
-        'weights': ensemble.scorer.weights,
+        'weights': ensemble.weights,
         'config': asdict(ensemble.config),
         'versions': versions(),
         'device': str(ensemble.task.device),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from diffmm_geo.evaluation import evaluate_scorer
-from diffmm_geo.scorers import FusedScorer, Popularity, Scorer
+from diffmm_geo.scorers import FusedScorer, Scorer
 
 U, I = 12, 10
 USERS = torch.arange(U)
@@ -130,45 +130,95 @@ def recall(scorer, held_out, observed):
 
 def test_fits_weights(case):
     scorers, held_out, observed = case
-    fused = FusedScorer.fit_weights(scorers, held_out, observed, k=5)
+    fused = FusedScorer.fit_weights(scorers, held_out, observed)
     assert list(fused.weights) == list(scorers)
-    assert fused.weights['strong'] == 1.0 and fused.weights['weak'] > 0
+    # The strong one is twice as far above its noise as the weak one.
+    assert fused.weights['strong'] > fused.weights['weak'] > 0
+    assert abs(fused.weights['noise']) < 0.3 * fused.weights['weak']
     best = recall(fused, held_out, observed)
     assert best > recall(scorers['strong'], held_out, observed) + 0.05
-    # No weight of the grid is better, and no smaller one as good.
-    for name in ('weak', 'noise'):
-        for weight in MODULE.GRID:
-            changed = FusedScorer(scorers, {**fused.weights, name: weight})
-            other = recall(changed, held_out, observed)
-            assert other <= best
-            assert other < best or weight >= fused.weights[name]
-    again = FusedScorer.fit_weights(scorers, held_out, observed, k=5)
+    again = FusedScorer.fit_weights(scorers, held_out, observed)
     assert again.weights == fused.weights
+
+
+def objective(weights, scorers, held_out, observed, reg_weight=3.0):
+    r"""The formula of the documentation, with all items as candidates."""
+    z = {n: MODULE.standardize(s.table).double() for n, s in scorers.items()}
+    total = sum(weights[n] * x for n, x in z.items())
+    left = torch.ones_like(total, dtype=torch.bool)
+    left[observed[0], observed[1]] = False
+    out = 0.0
+    for user in held_out[0].unique().tolist():
+        items = held_out[1, held_out[0] == user].unique()
+        log_p = total[user].masked_fill(~left[user], -1e9).log_softmax(0)
+        out -= float(log_p[items].mean())
+    for n, x in z.items():
+        sigma = float(x[left].std(correction=0))
+        out += reg_weight * (weights[n] * sigma) ** 2
+    return out
+
+
+def test_weights_are_at_the_minimum_of_the_documented_objective(case):
+    scorers, held_out, observed = case
+    fused = FusedScorer.fit_weights(scorers, held_out, observed)
+    args = scorers, held_out, observed
+    best = objective(fused.weights, *args)
+    for name in scorers:
+        for change in (-0.03, 0.03):
+            weights = dict(fused.weights)
+            weights[name] += change
+            assert objective(weights, *args) > best
+
+
+def test_more_regularization_gives_smaller_weights(case):
+    scorers, held_out, observed = case
+    norms = [
+        FusedScorer.fit_weights(
+            scorers, held_out, observed, reg_weight=reg_weight
+        ).weights['strong']
+        for reg_weight in (0.1, 10.0, 1000.0)
+    ]
+    assert norms[0] > norms[1] > norms[2] > 0
 
 
 def test_each_scorer_is_called_once(case):
     scorers, held_out, observed = case
-    FusedScorer.fit_weights(scorers, held_out[:, :50], observed, k=5)
-    assert [s.num_asked for s in scorers.values()] == [50] * 3
+    noise = scorers.pop('noise')
+    FusedScorer.fit_weights(scorers, held_out[:, :50], observed, noise)
+    assert [s.num_asked for s in (noise, *scorers.values())] == [50] * 3
+
+
+def test_candidates_are_the_best_of_the_retriever(case):
+    scorers, held_out, observed = case
+    users, items = scorers['strong'].size
+    # Only two items can be candidates; a user learns from them alone.
+    table = torch.zeros(users, items)
+    table[:, :2] = 1.0
+    first_two = held_out[:, held_out[1] < 2]
+    kwargs = {'retriever': Given(table), 'num_candidates': 2}
+    args = observed[:, :0], Given(table), 2
+    out = FusedScorer.fit_weights(scorers, held_out, *args)
+    same = FusedScorer.fit_weights(scorers, first_two, *args)
+    assert first_two.size(1) == 4 and out.weights == same.weights
+    beyond = held_out[:, held_out[1] >= 2]
+    with pytest.raises(ValueError, match='one of the 2 candidates'):
+        FusedScorer.fit_weights(scorers, beyond, **kwargs)
 
 
 @pytest.mark.parametrize('height', [1, 7, 512])
-def test_blocks_of_the_search_do_not_matter(monkeypatch, case, height):
+def test_blocks_do_not_matter(monkeypatch, case, height):
     scorers, held_out, observed = case
-    expected = FusedScorer.fit_weights(scorers, held_out, observed, k=5)
+    expected = FusedScorer.fit_weights(scorers, held_out, observed)
     monkeypatch.setattr(MODULE, 'HEIGHT', height)
-    fused = FusedScorer.fit_weights(scorers, held_out, observed, k=5)
-    assert fused.weights == expected.weights
+    fused = FusedScorer.fit_weights(scorers, held_out, observed)
+    assert fused.weights == pytest.approx(expected.weights, rel=1e-6)
 
 
-def test_samples_of_users(monkeypatch, case):
+def test_samples_of_users(case):
     scorers, held_out, observed = case
-    FusedScorer.fit_weights(scorers, held_out, observed, k=5, max_users=9)
+    args = held_out, observed, Given(torch.randn(60, 80))
+    FusedScorer.fit_weights(scorers, *args, max_users=9)
     assert [s.num_asked for s in scorers.values()] == [9] * 3
-    # Scores of 20 users fit.
-    monkeypatch.setattr(MODULE, 'MAX_SCORES', 20 * 3 * 80)
-    FusedScorer.fit_weights(scorers, held_out, observed, k=5)
-    assert [s.num_asked for s in scorers.values()] == [29] * 3
 
 
 def test_what_does_not_help_has_no_weight(case):
@@ -176,14 +226,13 @@ def test_what_does_not_help_has_no_weight(case):
     strong = scorers['strong']
     users, items = strong.size
     same = {'a': strong, 'b': strong, 'c': Given(torch.ones(users, items))}
-    fused = FusedScorer.fit_weights(same, held_out, observed, k=5)
-    assert fused.weights == {'a': 1.0, 'b': 0.0, 'c': 0.0}
-    popular = {'only': Popularity(observed, users, items)}
-    fused = FusedScorer.fit_weights(popular, held_out, k=5)
-    assert fused.weights == {'only': 1.0}
+    weights = FusedScorer.fit_weights(same, held_out, observed).weights
+    assert weights['a'] == pytest.approx(weights['b']) and weights['c'] == 0
+    with pytest.raises(ValueError, match='weight other than zero'):
+        FusedScorer.fit_weights({'c': same['c']}, held_out, observed)
 
 
-def test_excluded_items_do_not_count():
+def test_excluded_items_are_no_candidates():
     observed = torch.tensor([[0, 1], [0, 1]])
     held_out = torch.tensor([[0, 1], [2, 3]])
     # One prefers an observed item to the held-out one, the other a third.
@@ -191,13 +240,13 @@ def test_excluded_items_do_not_count():
         'worse': Given(torch.tensor([[0.0, 2, 1, 0], [2.0, 0, 0, 1]])),
         'better': Given(torch.tensor([[2.0, 0, 1, 0], [0.0, 2, 0, 1]])),
     }
-    fused = FusedScorer.fit_weights(scorers, held_out, observed, k=1)
-    assert fused.weights == {'worse': 0.0, 'better': 1.0}
-    fused = FusedScorer.fit_weights(scorers, held_out, k=1)
-    assert fused.weights['worse'] == 1.0
+    weights = FusedScorer.fit_weights(scorers, held_out, observed).weights
+    assert weights['better'] > 0.2 > weights['worse']
+    weights = FusedScorer.fit_weights(scorers, held_out).weights
+    assert weights['worse'] == pytest.approx(weights['better'])
 
 
-def test_wrong_search(case):
+def test_wrong_fit(case):
     scorers, held_out, observed = case
     good = {
         'scorers': scorers,
@@ -209,12 +258,11 @@ def test_wrong_search(case):
         ('edge_label_index', held_out[:, :0]),
         ('edge_label_index', held_out + 70),
         ('exclude_edge_index', observed + 70),
-        ('k', 81),
-        ('grid', (-1.0,)),
-        ('grid', 3),
-        ('grid', ('a',)),
+        ('retriever', Given(torch.zeros(60, 81))),
+        ('num_candidates', 0),
+        ('reg_weight', 0.0),
         ('max_users', 0),
     ):
-        with pytest.raises(ValueError, match=f"'{name}'"):
+        with pytest.raises(ValueError, match=name):
             FusedScorer.fit_weights(**{**good, name: value})
     assert all(s.num_asked == 0 for s in scorers.values())
