@@ -10,7 +10,7 @@ from .diffusion import (
     ModalityDiffusion,
 )
 from .loss import CrossModalContrastiveLoss, info_nce, sampled_softmax_loss
-from .models import MF, VBPR, DiffMM, ItemGraphLightGCN
+from .models import MF, VBPR, DiffMM, ItemGraphLightGCN, rescale_cold_items
 from .official_checkpoint import load_official_checkpoint
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     'MultiModalLightGCNConv',
     'info_nce',
     'load_official_checkpoint',
+    'rescale_cold_items',
     'sampled_softmax_loss',
 ]

@@ -7,13 +7,15 @@ interaction, in a ranking of all items and in a ranking of cold items only.
 
 import torch
 
-from diffmm_geo.evaluation import evaluate_cold
+from diffmm_geo.evaluation import evaluate, evaluate_cold
+from diffmm_geo.nn import rescale_cold_items
 from examples.experiments.experiment import (
     Experiment,
     add_models,
     make_parser,
     start,
 )
+from examples.experiments.models import MODELS
 from examples.experiments.plots import COLORS, draw_bars, new_figure
 from examples.experiments.run_store import OBSERVED
 from examples.experiments.table import means_table, of_seeds, summaries
@@ -25,6 +27,13 @@ AMONG = 'cold items among themselves'
 def main():
     parser = make_parser(__doc__)
     add_models(parser)
+    parser.add_argument(
+        '--cold-scale',
+        type=float,
+        default=4.0,
+        help='also show models with features whose cold items have embeddings '
+        'of this multiple of the mean norm (default: 4)',
+    )
     args = parser.parse_args()
     experiment = Experiment('cold_items', args)
     store = experiment.data[OBSERVED]
@@ -48,18 +57,31 @@ def main():
         parts[AMONG] = parts['cold items']
         chance[AMONG] = 20 / num_cold
 
-    def metrics_of(run, part):
+    def metrics_of(run, scale, part):
+        observed = store.edge_index
+        user_emb, item_emb = run.embeddings
+        if scale is not None:
+            item_emb = rescale_cold_items(item_emb, observed, scale)
         if part == AMONG:
-            observed = store.edge_index
             return evaluate_cold(
-                *run.embeddings, test, observed, candidates='cold'
+                user_emb, item_emb, test, observed, candidates='cold'
             )
-        return run.evaluate_on(experiment.data, parts[part])
+        k = run.result['config']['k']
+        return evaluate(user_emb, item_emb, parts[part], observed, k)
 
     runs = {model: experiment.tuned_runs(model) for model in args.models}
+    rows = {model: (model, None) for model in runs}
+    rows |= {
+        f'{model}, scaled': (model, args.cold_scale)
+        for model in runs
+        if MODELS[model].uses_features
+    }
     values = {
-        model: {part: [metrics_of(run, part) for run in of] for part in parts}
-        for model, of in runs.items()
+        row: {
+            part: [metrics_of(run, scale, part) for run in runs[model]]
+            for part in parts
+        }
+        for row, (model, scale) in rows.items()
     }
     table = means_table(
         [
@@ -106,6 +128,9 @@ def main():
         f'{of_seeds(args.seeds)}. Seen items have training interactions, the '
         f'{num_cold:,} cold items have none. Brackets show the numbers of '
         'test interactions. The ranking covers all items, or only cold items. '
+        'In rows named "scaled", the embeddings of cold items have '
+        f'{args.cold_scale:g} times the mean norm of others, see '
+        '`rescale_cold_items`. '
         'A random ranking has a recall@20 of '
         + ', '.join(f'{line:.4f} ({part})' for part, line in chance.items())
         + f'.{experiment.chosen_settings}\n\n{table}',

@@ -20,6 +20,8 @@ from diffmm_geo.scorers import (
 from diffmm_geo.training import (
     RECIPES,
     DiffMMTrainer,
+    ItemGraphConfig,
+    ItemGraphTrainer,
     LightGCNConfig,
     LightGCNTrainer,
     MFConfig,
@@ -48,6 +50,13 @@ MODELS = {
     'DiffMM': Model(
         lambda dataset: RECIPES.get(dataset, RECIPES['default']),
         lambda data, config, device: DiffMMTrainer(data, config, device=device),
+        uses_features=True,
+    ),
+    'ItemGraph': Model(
+        lambda _: ItemGraphConfig(),
+        lambda data, config, device: ItemGraphTrainer(
+            data, config, device=device
+        ),
         uses_features=True,
     ),
     'LightGCN': Model(

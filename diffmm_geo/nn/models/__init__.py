@@ -1,8 +1,9 @@
 r"""Models."""
 
+from .cold_items import rescale_cold_items
 from .diffmm import DiffMM
 from .item_graph_light_gcn import ItemGraphLightGCN
 from .mf import MF
 from .vbpr import VBPR
 
-__all__ = ['MF', 'VBPR', 'DiffMM', 'ItemGraphLightGCN']
+__all__ = ['MF', 'VBPR', 'DiffMM', 'ItemGraphLightGCN', 'rescale_cold_items']

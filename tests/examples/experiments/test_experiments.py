@@ -59,7 +59,7 @@ def test_comparison_shares_runs(run_experiment, report):
     lines = trained(out)
     assert lines and not any(line.startswith('DiffMM') for line in lines)
     content, page = report('comparison-shop')
-    names = ['DiffMM', 'LightGCN', 'MF-BPR', 'VBPR']
+    names = ['DiffMM', 'ItemGraph', 'LightGCN', 'MF-BPR', 'VBPR']
     assert list(content['models']) == [*names, *FLOORS]
     for model, runs in content['models'].items():
         (run,) = runs
@@ -243,6 +243,14 @@ def test_cold_items(run_experiment, report, cold_shop):
         metrics = content['items'][model]
         everything = metrics['all'][0]['recall@20']
         assert everything == pytest.approx(run['best_val']['test']['recall@20'])
+    assert list(content['items']) == [
+        *('DiffMM', 'VBPR', 'LightGCN', 'DiffMM, scaled', 'VBPR, scaled')
+    ]
+    before, after = content['items']['VBPR'], content['items']['VBPR, scaled']
+    assert (
+        before['cold items'][0]['recall@20']
+        <= after['cold items'][0]['recall@20']
+    )
     assert f'({parts["cold items"]})' in page
 
 
