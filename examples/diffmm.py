@@ -118,7 +118,7 @@ def show(record):
 
 def show_member(record):
     print(
-        f'{record["name"]:14s} val recall@20 {record["val"]["recall@20"]:.4f} '
+        f'{record["name"]:18s} val recall@20 {record["val"]["recall@20"]:.4f} '
         f'({record["seconds"]:.1f} s)'
     )
 
