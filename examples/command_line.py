@@ -27,6 +27,11 @@ OPTIONS = {
         'action': 'store_true',
         'help': 'process the raw files again, even if they have not changed',
     },
+    'drop-cold-users': {
+        'action': 'store_true',
+        'help': 'drop held-out interactions of users without training '
+        'interactions, as MMRec does',
+    },
     'epochs': {'type': int, 'help': 'upper limit (default: recipe)'},
     'seed': {'type': int, 'default': 0},
     'seeds': {
@@ -57,7 +62,7 @@ OPTIONS = {
     },
     'output': {**PATH, 'help': 'folder for results (default: runs/DATASET)'},
 }
-DATA = ('dataset', 'root', 'modalities', 'reload')
+DATA = ('dataset', 'root', 'modalities', 'reload', 'drop-cold-users')
 SPEED = ('precision', 'diffusion-form', 'num-candidates')
 
 
@@ -83,7 +88,9 @@ def need(*packages):
 
 def load_data(args):
     root = args.root or f'data/{args.dataset}'
-    return load_dataset(args.dataset, root, args.modalities, args.reload)
+    return load_dataset(
+        args.dataset, root, args.modalities, args.reload, args.drop_cold_users
+    )
 
 
 def make_config(args, **changes):
