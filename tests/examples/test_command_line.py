@@ -1,6 +1,7 @@
 import sys
 
 import pytest
+
 from examples import command_line
 
 
