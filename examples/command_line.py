@@ -1,9 +1,11 @@
 r"""What the command lines of the examples share."""
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from os.path import expanduser
+from pathlib import Path
 
 from diffmm_geo.datasets import DATASETS, load_dataset
 from diffmm_geo.nn.diffusion import FORMS
@@ -84,6 +86,29 @@ def need(*packages):
         packages = (*packages, 'tqdm')
     for package in packages:
         check_package(package, 'examples', 'This example')
+
+
+def check_output(flag, path, is_file=False):
+    r"""Checks a file or folder to write, before any work."""
+    kind, other = ('file', 'folder') if is_file else ('folder', 'file')
+    path = Path(path)
+    if path.exists() and path.is_dir() == is_file:
+        raise ValueError(
+            f"'--{flag}' needs to be a {kind} (got the {other} '{path}')"
+        )
+    # Missing folders are made, except those of a file.
+    parents = [path.parent] if is_file else [path, *path.absolute().parents]
+    folder = next((p for p in parents if p.exists()), None)
+    if folder is None or not folder.is_dir():
+        raise ValueError(
+            f"'--{flag}' needs to be a {kind} in an existing folder "
+            f"(got '{path}')"
+        )
+    if not os.access(folder, os.W_OK):
+        raise ValueError(
+            f"'--{flag}' needs to be a {kind} to write (got '{path}', where "
+            f"'{folder}' is read-only)"
+        )
 
 
 def load_data(args):

@@ -87,6 +87,18 @@ def read_interactions(
     """
     check_bool('header', header)
     check_bool('lists', lists)
+    changed = {
+        'user': user != 'user',
+        'item': item != 'item',
+        'time': time is not None,
+        'delimiter': delimiter is not None,
+        'header': not header,
+    }
+    if lists and any(changed.values()):
+        names = [name for name, is_changed in changed.items() if is_changed]
+        raise ValueError(
+            f"'lists' needs to be False to read columns (got also {names})"
+        )
     if delimiter is not None and (
         not isinstance(delimiter, str) or len(delimiter) != 1
     ):
@@ -104,7 +116,7 @@ def read_interactions(
             return read_lists(full)
         return read_table(full, **columns, delimiter=delimiter, header=header)
 
-    files = {'path': path, 'val': val, 'test': test}
+    files = {'path': check_path('path', path), 'val': val, 'test': test}
     tables = {
         name: read(name, file)
         for name, file in files.items()

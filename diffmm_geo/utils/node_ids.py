@@ -84,7 +84,7 @@ def check_nodes(
             array = array.astype(np.int64)
         if array.ndim != 1 or array.dtype.kind not in 'iu':
             raise ValueError(
-                f"'{name}' needs a list of node indices "
+                f"'{name}' needs a list of node indices or identifiers "
                 f'(got {describe(values)})'
             )
         values = torch.from_numpy(array.astype(np.int64))

@@ -176,6 +176,8 @@ def test_files_of_each_split(tmp_path):
         (b'a,b\n', {'header': 1}, "'header' needs"),
         (b'\x1f\x8b damaged', {}, 'clicks.csv.*a table'),
         (b'a b\n', {'lists': 1}, "'lists' needs"),
+        (b'a b\n', {'lists': True, 'user': 0}, r"'lists' .*got also \['user'"),
+        (b'a b\n', {'lists': True, 'delimiter': ','}, "'lists' .*'delimiter'"),
         (b'a \xff\n', {'lists': True}, 'clicks.csv.*lines of a user'),
         (b'\n\n', {'lists': True}, 'clicks.csv.*expected interactions'),
     ],
@@ -185,8 +187,20 @@ def test_errors(tmp_path, content, kwargs, expected):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=expected):
         read_interactions(path, **kwargs)
+
+
+def test_no_file(tmp_path):
+    expected = "no.csv': expected a table with .*'user', 'item'.*no such file"
+    with pytest.raises(FileNotFoundError, match=expected):
+        read_interactions(tmp_path / 'no.csv')
+    with pytest.raises(IsADirectoryError, match='expected .* got a folder'):
+        read_interactions(tmp_path)
+    (tmp_path / 'a.csv').write_text('user,item\na,b\n')
     with pytest.raises(FileNotFoundError, match='no.csv'):
-        read_interactions(tmp_path / 'no.csv', 0, 1)
+        read_interactions(tmp_path / 'a.csv', val=tmp_path / 'no.csv')
+    for path in (None, ['a.csv'], ''):
+        with pytest.raises(ValueError, match="'path' needs to be a path"):
+            read_interactions(path)
 
 
 def test_many_blocks(tmp_path, monkeypatch):
