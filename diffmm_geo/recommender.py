@@ -230,7 +230,7 @@ class Recommender:
                     f"{num_unknown} of {exclude.size[0]} users in 'user_index' "
                     f"have no interactions in 'exclude_edge_index'. If they "
                     f'have none at all, their items are arbitrary: pass the '
-                    f"items that they like, or none, to 'fold_in'.",
+                    f"items that they like, or none, to 'Recommender.fold_in'.",
                     stacklevel=3,
                 )
         found = self._search(query, exclude, k, candidates, exclude_items)

@@ -1,9 +1,11 @@
 r"""What the command lines of the examples share."""
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from os.path import expanduser
+from pathlib import Path
 
 from diffmm_geo.datasets import DATASETS, load_dataset
 from diffmm_geo.nn.diffusion import FORMS
@@ -26,6 +28,11 @@ OPTIONS = {
     'reload': {
         'action': 'store_true',
         'help': 'process the raw files again, even if they have not changed',
+    },
+    'drop-cold-users': {
+        'action': 'store_true',
+        'help': 'drop held-out interactions of users without training '
+        'interactions, as MMRec does',
     },
     'epochs': {'type': int, 'help': 'upper limit (default: recipe)'},
     'seed': {'type': int, 'default': 0},
@@ -57,7 +64,7 @@ OPTIONS = {
     },
     'output': {**PATH, 'help': 'folder for results (default: runs/DATASET)'},
 }
-DATA = ('dataset', 'root', 'modalities', 'reload')
+DATA = ('dataset', 'root', 'modalities', 'reload', 'drop-cold-users')
 SPEED = ('precision', 'diffusion-form', 'num-candidates')
 
 
@@ -81,9 +88,34 @@ def need(*packages):
         check_package(package, 'examples', 'This example')
 
 
+def check_output(flag, path, is_file=False):
+    r"""Checks a file or folder to write, before any work."""
+    kind, other = ('file', 'folder') if is_file else ('folder', 'file')
+    path = Path(path)
+    if path.exists() and path.is_dir() == is_file:
+        raise ValueError(
+            f"'--{flag}' needs to be a {kind} (got the {other} '{path}')"
+        )
+    # Missing folders are made, except those of a file.
+    parents = [path.parent] if is_file else [path, *path.absolute().parents]
+    folder = next((p for p in parents if p.exists()), None)
+    if folder is None or not folder.is_dir():
+        raise ValueError(
+            f"'--{flag}' needs to be a {kind} in an existing folder "
+            f"(got '{path}')"
+        )
+    if not os.access(folder, os.W_OK):
+        raise ValueError(
+            f"'--{flag}' needs to be a {kind} to write (got '{path}', where "
+            f"'{folder}' is read-only)"
+        )
+
+
 def load_data(args):
     root = args.root or f'data/{args.dataset}'
-    return load_dataset(args.dataset, root, args.modalities, args.reload)
+    return load_dataset(
+        args.dataset, root, args.modalities, args.reload, args.drop_cold_users
+    )
 
 
 def make_config(args, **changes):

@@ -8,7 +8,7 @@ import sys
 from os.path import expanduser
 from pathlib import Path
 
-from command_line import need, start
+from command_line import check_output, need, start
 from diffmm_geo.datasets import MovieLens100K
 from diffmm_geo.training import (
     DiffMMConfig,
@@ -72,6 +72,7 @@ def print_recommendations(trainer, data, users=(0, 1), k=10):
 def main():
     args = parse_args()
     need('matplotlib')
+    check_output('output', args.output)
     dataset = MovieLens100K(
         Path(args.root) / 'movielens-100k', modalities=('text', 'genre')
     )

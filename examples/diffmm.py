@@ -18,6 +18,7 @@ from pathlib import Path
 from command_line import (
     DATA,
     SPEED,
+    check_output,
     load_data,
     make_config,
     make_parser,
@@ -97,6 +98,8 @@ def parse_args():
         args.preset = 'paper' if is_paper else 'best'
     elif args.preset == 'best' and given:
         parser.error(f"'--preset best' has no {', '.join(given)}")
+    if args.num_neighbors and args.batching != 'neighbor':
+        parser.error("'--num-neighbors' needs '--batching neighbor'")
     return args
 
 
@@ -130,16 +133,15 @@ def train_ensemble(args, data):
     config = EnsembleConfig(
         denoiser=DenoiserConfig(**settings), graph=ItemGraphConfig(**settings)
     )
-    output = args.output or f'runs/{args.dataset}'
     ensemble = Ensemble(data, config, args.modalities, device=args.device)
     ensemble.fit(sys.stderr.isatty(), show_member)
     weights = [f'{name} {w:.3g}' for name, w in ensemble.weights.items()]
     print(f'Weights: {", ".join(weights)}')
-    save_ensemble(ensemble, output)
+    save_ensemble(ensemble, args.output)
     split = 'test' if 'test' in ensemble.task.edge_label_index else 'val'
     metrics = values(ensemble.evaluate(split))
     print(f'Chosen by validation: {split} {metrics}')
-    print(f'metrics.json and model.pt are in {output}')
+    print(f'metrics.json and model.pt are in {args.output}')
 
 
 def values(metrics):
@@ -152,6 +154,10 @@ def main():
     need('matplotlib', 'safetensors')
     if 'tensorboard' in args.log:
         check_package('tensorboard', 'tensorboard', '--log tensorboard')
+    args.output = args.output or f'runs/{args.dataset}'
+    check_output('output', args.output)
+    if args.checkpoint_dir:
+        check_output('checkpoint-dir', args.checkpoint_dir)
     data = load_data(args)
     if args.preset == 'best':
         train_ensemble(args, data)
@@ -170,14 +176,13 @@ def train_diffmm(args, data):
         batching=args.batching,
         num_neighbors=args.num_neighbors,
     )
-    output = args.output or f'runs/{args.dataset}'
     trainer = DiffMMTrainer(data, config, args.modalities, device=args.device)
     try:
         with ExitStack() as stack:
             callbacks = [show]
             for logger, name in map(LOGGERS.get, args.log):
                 callbacks.append(
-                    stack.enter_context(logger(Path(output, name)))
+                    stack.enter_context(logger(Path(args.output, name)))
                 )
             trainer.fit(
                 sys.stderr.isatty(), callbacks, args.checkpoint_dir, args.resume
@@ -187,9 +192,9 @@ def train_diffmm(args, data):
     if not trainer.history:
         sys.exit(130)
 
-    save_run(trainer, output)
+    save_run(trainer, args.output)
     trainer.model.save_pretrained(
-        Path(output) / 'model', trainer.edge_index_dict
+        Path(args.output) / 'model', trainer.edge_index_dict
     )
     bests = {('Chosen by validation', 'val'): trainer.best_val}
     if 'test' in trainer.edge_label_index:
@@ -199,7 +204,7 @@ def train_diffmm(args, data):
         }
     for (name, split), best in bests.items():
         print(f'{name} (epoch {best["epoch"]}): {split} {values(best[split])}')
-    print(f'metrics.json, curves.png, model.pt and model/ are in {output}')
+    print(f'metrics.json, curves.png, model.pt and model/ are in {args.output}')
 
 
 if __name__ == '__main__':

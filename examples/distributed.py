@@ -14,7 +14,14 @@ import sys
 
 import torch
 
-from command_line import DATA, load_data, make_config, make_parser, need
+from command_line import (
+    DATA,
+    check_output,
+    load_data,
+    make_config,
+    make_parser,
+    need,
+)
 from diffmm_geo.training import save_run
 from diffmm_geo.training.distributed import (
     DistributedDiffMMTrainer,
@@ -61,6 +68,10 @@ def show(record):
 def main():
     args = parse_args()
     need('matplotlib')
+    args.output = args.output or f'runs/{args.dataset}'
+    check_output('output', args.output)
+    if args.checkpoint_dir:
+        check_output('checkpoint-dir', args.checkpoint_dir)
     # Each process loads the data before it waits for others, as a download may
     # take longer than the timeout.
     data = load_data(args)
@@ -83,15 +94,14 @@ def train(data, config, ranks, args):
         shard_parameters=args.shard_parameters,
     )
     trainer.fit(sys.stderr.isatty(), show, args.checkpoint_dir, args.resume)
-    output = args.output or f'runs/{args.dataset}'
-    save_run(trainer, output)
+    save_run(trainer, args.output)
     if ranks.is_first:
         best = trainer.best_val
         split = 'test' if 'test' in best else 'val'
         print(
             f'Chosen by validation (epoch {best["epoch"]}): '
             f'{split} recall@20 {best[split]["recall@20"]:.4f}; '
-            f'see {output}'
+            f'see {args.output}'
         )
 
 

@@ -10,7 +10,14 @@ from itertools import product
 from os.path import expanduser
 from statistics import mean, stdev
 
-from command_line import DATA, load_data, make_config, make_parser, start
+from command_line import (
+    DATA,
+    check_output,
+    load_data,
+    make_config,
+    make_parser,
+    start,
+)
 from diffmm_geo.training import (
     DiffMMTrainer,
     LightGCNConfig,
@@ -47,6 +54,7 @@ def train(name, trainer):
 
 def main():
     args = parse_args()
+    check_output('output', args.output, is_file=True)
     data = load_data(args)
     limit = {} if args.epochs is None else {'num_epochs': args.epochs}
 

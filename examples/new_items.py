@@ -15,6 +15,7 @@ import torch
 from command_line import (
     DATA,
     SPEED,
+    check_output,
     load_data,
     make_config,
     make_parser,
@@ -130,6 +131,7 @@ def after_training(data, trainer, k):
 
 def main():
     args = parse_args()
+    check_output('output', args.output, is_file=True)
     data = load_data(args)
     cold = is_cold(data)
     for split in SPLITS:

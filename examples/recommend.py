@@ -9,7 +9,7 @@ from os.path import expanduser
 
 import torch
 
-from command_line import make_parser, start
+from command_line import check_output, make_parser, start
 from diffmm_geo.datasets import load_dataset
 from diffmm_geo.nn import DiffMM
 from diffmm_geo.recommender import Recommender
@@ -35,6 +35,8 @@ def parse_args():
 @torch.no_grad()
 def main():
     args = parse_args()
+    if args.export:
+        check_output('export', args.export, is_file=True)
     folder = args.model or f'runs/{args.dataset}/model'
     model = DiffMM.from_pretrained(folder)
     graphs = model.load_graphs(folder)

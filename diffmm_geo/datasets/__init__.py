@@ -1,5 +1,7 @@
 r"""Multi-modal recommendation datasets."""
 
+from diffmm_geo.utils.raw_ids import RawIds
+
 from .amazon import AmazonBaby, AmazonSports
 from .diffmm import DiffMMDataset
 from .folder import load_folder
@@ -20,6 +22,7 @@ __all__ = [
     'DiffMMDataset',
     'MMRecDataset',
     'MovieLens100K',
+    'RawIds',
     'TikTok',
     'from_random_link_split',
     'load_dataset',

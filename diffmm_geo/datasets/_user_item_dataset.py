@@ -1,3 +1,4 @@
+import os
 import os.path as osp
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,26 @@ class UserItemDataset(InMemoryDataset):
                 stacklevel=4,
             )
         return bool(changed)
+
+    def _process(self) -> None:
+        # PyG writes these after the data, so that a full disk or an interrupt
+        # may leave a part of one, and then cannot read it.
+        for name in ('pre_transform.pt', 'pre_filter.pt'):
+            path = osp.join(self.processed_dir, name)
+            try:
+                load_torch_file(path)
+            except FileNotFoundError:
+                continue
+            except ValueError:
+                os.remove(path)
+                self.force_reload = True
+        try:
+            super()._process()
+        except OSError as error:
+            if error.errno is None or error.filename is not None:
+                raise
+            args = error.errno, error.strerror, self.processed_dir
+            raise OSError(*args) from None
 
     def find_raw_files(self, root: str, names: Sequence[str], tag: str) -> None:
         r"""Finds the modalities in :obj:`root/raw`, which needs to have the

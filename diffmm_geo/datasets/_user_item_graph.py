@@ -9,6 +9,7 @@ from diffmm_geo.utils.checks import (
     check_edge_index,
     check_edge_type,
     check_matrix,
+    check_unweighted,
 )
 from diffmm_geo.utils.held_out import check_splits
 from diffmm_geo.utils.interactions import count_nodes, observed_edges
@@ -35,6 +36,7 @@ class UserItemGraph(NamedTuple):
         r"""Extracts and checks this part of a graph."""
         edge_type = check_edge_type(edge_type)
         sizes = count_nodes(data, edge_type)
+        check_unweighted(edge_type, data[edge_type])
 
         # Held-out interactions are optional.
         store = dict.fromkeys(SPLITS[1:], torch.empty(2, 0, dtype=torch.long))

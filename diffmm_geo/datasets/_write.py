@@ -37,10 +37,11 @@ def write_folder(
 def _check_modalities(folder: str, features: Mapping[str, object]) -> None:
     # The folder needs to hold exactly these.
     for modality in features:
-        if re.fullmatch(r'[\w-]+', modality) is None:
+        # As readers find them, apart from separators and controls.
+        if re.fullmatch(r'[^./\\:\0-\x1f][^/\\:\0-\x1f]*', modality) is None:
             raise ValueError(
-                f"'data' is expected to have modality names of letters, "
-                f'digits, underscores and dashes, as they name files, got '
+                f"'data' is expected to have modality names that can name "
+                f'files, without a leading dot, slashes and colons, got '
                 f'{modality!r}'
             )
     known = find_modalities(folder) if osp.isdir(folder) else []

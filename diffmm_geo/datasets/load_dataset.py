@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch_geometric.data import HeteroData
 
 from diffmm_geo.datasets.amazon import AmazonBaby, AmazonSports
@@ -12,6 +13,8 @@ from diffmm_geo.datasets.movielens import MovieLens100K
 from diffmm_geo.datasets.tiktok import TikTok
 from diffmm_geo.utils.checks import check_bool
 from diffmm_geo.utils.paths import check_path
+
+from ._user_item_data import SPLITS
 
 #: The datasets of :func:`load_dataset` by name.
 DATASETS: dict[str, Any] = {
@@ -28,6 +31,7 @@ def load_dataset(
     root: str | Path,
     modalities: Sequence[str] | None = None,
     force_reload: bool = False,
+    drop_cold_users: bool = False,
 ) -> HeteroData:
     r"""Loads the graph of a dataset by name.
 
@@ -42,11 +46,31 @@ def load_dataset(
             (default: :obj:`None`, the default of the dataset)
         force_reload (bool, optional): Whether to process the raw files again
             even if they have not changed. (default: :obj:`False`)
+        drop_cold_users (bool, optional): Whether to drop the held-out
+            interactions of users without training interactions, as MMRec does.
+            The users stay. (default: :obj:`False`)
 
     Raises:
         ValueError: If there is no such dataset.
     """
     root = check_path('root', root)
+    check_bool('drop_cold_users', drop_cold_users)
+    data = _load(name, root, modalities, force_reload)
+    if drop_cold_users:
+        store: Any = data['user', 'interacts', 'item']
+        for key in SPLITS[1:]:
+            if key in store:
+                is_warm = torch.isin(store[key][0], store.edge_index[0])
+                store[key] = store[key][:, is_warm]
+    return data
+
+
+def _load(
+    name: str,
+    root: Path,
+    modalities: Sequence[str] | None,
+    force_reload: bool,
+) -> HeteroData:
     kwargs: dict[str, Any] = (
         {} if modalities is None else {'modalities': modalities}
     )
@@ -54,7 +78,8 @@ def load_dataset(
         return load_folder(root, **kwargs)  # There is nothing to process.
     kwargs['force_reload'] = check_bool('force_reload', force_reload)
     if name in DATASETS:
-        return DATASETS[name](str(root), **kwargs)[0]
+        data: HeteroData = DATASETS[name](str(root), **kwargs)[0]
+        return data
     if not (root / 'raw' / f'{name}.inter').exists():
         raise ValueError(
             f"'name' needs to be one of {list(DATASETS)} or the name of a file "

@@ -7,6 +7,7 @@ from torch_geometric.data import HeteroData
 
 from diffmm_geo.utils.checks import as_int, check_bool, check_int, describe
 from diffmm_geo.utils.paths import check_path
+from diffmm_geo.utils.raw_ids import RawIds
 
 from ._delimited import (
     Column,
@@ -35,19 +36,15 @@ def read_interactions(
     such as a CSV or TSV file, which may be compressed with gzip. IDs are
     strings of any kind. :obj:`data['user'].raw_id` and
     :obj:`data['item'].raw_id` list them in the order in which they first
-    appear: the ID of user :obj:`0` is :obj:`data['user'].raw_id[0]`. Repeated
-    interactions count once, at their earliest time.
+    appear: the ID of user :obj:`0` is :obj:`data['user'].raw_id[0]`. In a batch
+    of PyG's loaders, :class:`~diffmm_geo.datasets.RawIds` stay those of the
+    whole graph. Repeated interactions count once, at their earliest time.
     :func:`~diffmm_geo.datasets.split_interactions` holds interactions out.
 
     A column is a name or, counted from zero, a position. The name
     :obj:`"user"` also finds :obj:`user:token` (the header of `RecBole
     <https://recbole.io>`_), and otherwise :obj:`user_id`, :obj:`userId` and
     the like.
-
-    .. note::
-
-        PyG's loaders do not take lists with an entry for each node. Before
-        you use one, remove them: :obj:`raw_id = data['item'].pop('raw_id')`.
 
     Args:
         path (str or Path): The file.
@@ -82,7 +79,7 @@ def read_interactions(
         ...     path = Path(folder, 'clicks.csv')
         ...     _ = path.write_text('who,what\nann,tea\nann,mug\nbob,tea\n')
         ...     data = read_interactions(path, user='who', item='what')
-        >>> data['user'].raw_id, data['item'].raw_id
+        >>> list(data['user'].raw_id), list(data['item'].raw_id)
         (['ann', 'bob'], ['tea', 'mug'])
         >>> data['user', 'interacts', 'item'].edge_index
         tensor([[0, 0, 1],
@@ -90,6 +87,18 @@ def read_interactions(
     """
     check_bool('header', header)
     check_bool('lists', lists)
+    changed = {
+        'user': user != 'user',
+        'item': item != 'item',
+        'time': time is not None,
+        'delimiter': delimiter is not None,
+        'header': not header,
+    }
+    if lists and any(changed.values()):
+        names = [name for name, is_changed in changed.items() if is_changed]
+        raise ValueError(
+            f"'lists' needs to be False to read columns (got also {names})"
+        )
     if delimiter is not None and (
         not isinstance(delimiter, str) or len(delimiter) != 1
     ):
@@ -107,7 +116,7 @@ def read_interactions(
             return read_lists(full)
         return read_table(full, **columns, delimiter=delimiter, header=header)
 
-    files = {'path': path, 'val': val, 'test': test}
+    files = {'path': check_path('path', path), 'val': val, 'test': test}
     tables = {
         name: read(name, file)
         for name, file in files.items()
@@ -128,7 +137,8 @@ def read_interactions(
             found = unique_edges(row, col, num_items)
         edges[key] = torch.from_numpy(found)
     data = user_item_data(len(user_id), num_items, {}, edges)
-    data['user'].raw_id, data['item'].raw_id = user_id, item_id
+    data['user'].raw_id = RawIds(user_id)
+    data['item'].raw_id = RawIds(item_id)
     if times is not None:
         store = data['user', 'interacts', 'item']
         store.time = torch.from_numpy(np.ascontiguousarray(times))

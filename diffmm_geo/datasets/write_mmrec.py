@@ -36,8 +36,9 @@ def write_mmrec(
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
 
     Raises:
-        ValueError: If the format cannot hold the graph. The last user needs an
-            interaction. Without features, the last item also needs one.
+        ValueError: If the format cannot hold the graph, such as edge weights.
+            The last user needs an interaction. Without features, the last item
+            also needs one.
         FileExistsError: If the folder holds features of another modality.
     """
     check_name(name)

@@ -37,7 +37,7 @@ def write_official(
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
 
     Raises:
-        ValueError: If the format cannot hold the graph.
+        ValueError: If the format cannot hold the graph, such as edge weights.
         FileExistsError: If the folder holds features of another modality.
     """
     graph = UserItemGraph.from_data(data, edge_type)

@@ -60,6 +60,10 @@ class EmbeddingScorer(Scorer):
             check_finite('bias', bias)
             self.bias = bias.detach().to(like.dtype)
 
+    @property
+    def needs_interactions(self) -> bool:
+        return True
+
     def score(self, user_index: Tensor) -> Tensor:
         query = self.user_emb[user_index]
         with torch.autocast(self.device.type, enabled=False):

@@ -88,6 +88,14 @@ class FusedScorer(Scorer):
                 f"'weights' needs a weight other than zero (got {weights})"
             )
 
+    @property
+    def needs_interactions(self) -> bool:
+        return any(
+            self.scorers[name].needs_interactions
+            for name, weight in self.weights.items()
+            if weight != 0
+        )
+
     def score(self, user_index: Tensor) -> Tensor:
         size = user_index.numel(), self.num_items
         out = torch.zeros(size, device=self.device)

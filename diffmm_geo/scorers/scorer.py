@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
@@ -71,6 +72,13 @@ class Scorer(ABC):
         r"""About how many values :meth:`score` holds for each user."""
         return self.num_items
 
+    @property
+    def needs_interactions(self) -> bool:
+        r"""Whether the scores of a user without interactions are arbitrary, as
+        those of untrained embeddings are.
+        """
+        return False
+
     @abstractmethod
     def score(self, user_index: Tensor) -> Tensor:
         r"""The scores of one block of users, whose indices are valid.
@@ -96,7 +104,10 @@ class Scorer(ABC):
         k: int = 20,
         exclude_edge_index: Tensor | None = None,
     ) -> Tensor:
-        r"""The top-:math:`k` items of users.
+        r"""The top-:math:`k` items of users. Warns of users whose items are
+        arbitrary: those with the same score for all items, and if
+        :attr:`needs_interactions`, those without any in
+        :obj:`exclude_edge_index`. :class:`Popularity` recommends to them.
 
         Args:
             user_index (torch.Tensor, optional): The users to recommend to.
@@ -129,10 +140,25 @@ class Scorer(ABC):
                 exclude_edge_index, self.size, coalesce=True
             )
         out = user_index.new_empty(user_index.numel(), k)
+        unknown = torch.zeros_like(user_index, dtype=torch.bool)
+        # An empty `exclude_edge_index` tells nothing of users.
+        if self.needs_interactions and exclude is not None and exclude.nnz > 0:
+            unknown |= exclude.rowptr.diff()[user_index] == 0
         for rows in self._blocks(user_index):
             users = user_index[rows]
             excluded = None if exclude is None else exclude.take(users)
-            out[rows] = topk_scores(self(users), k, excluded)
+            score = self(users)
+            low, high = score.aminmax(dim=1)
+            unknown[rows] |= low == high
+            out[rows] = topk_scores(score, k, excluded)
+        num_unknown = int(unknown.sum())
+        if num_unknown > 0 and self.num_items > 1:
+            warnings.warn(
+                f'The items of {num_unknown} of {unknown.numel()} users in '
+                f"'user_index' are arbitrary, as the scorer knows no "
+                f"interactions of theirs. Recommend to them by 'Popularity'.",
+                stacklevel=3,
+            )
         return out
 
     def _checked(self, user_index: Tensor) -> Tensor:

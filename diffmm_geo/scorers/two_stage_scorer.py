@@ -77,6 +77,11 @@ class TwoStageScorer(Scorer):
         members = self.retriever, self.ranker
         return max(scorer.values_per_user for scorer in members)
 
+    @property
+    def needs_interactions(self) -> bool:
+        members = self.retriever, self.ranker
+        return any(scorer.needs_interactions for scorer in members)
+
     def score(self, user_index: Tensor) -> Tensor:
         out = standardize(self.retriever(user_index))
         observed = self.observed.take(user_index)

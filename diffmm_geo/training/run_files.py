@@ -2,6 +2,8 @@ r"""The files of a training run."""
 
 import json
 import platform
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,8 @@ from diffmm_geo.utils.paths import check_path
 
 def save_run(trainer: Trainer, folder: str | Path) -> None:
     r"""Writes the results of :meth:`Trainer.fit
-    <diffmm_geo.training.Trainer.fit>`. Each file is written completely or not
-    at all.
+    <diffmm_geo.training.Trainer.fit>`. A failure leaves earlier files
+    unchanged.
 
     - :obj:`metrics.json`: :obj:`best_val` (the epoch chosen by validation)
       and :obj:`best_test` (the best test epoch), :obj:`epoch_seconds` by
@@ -51,15 +53,33 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
     state = trainer.state_dict()
     if not trainer.ranks.is_first:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(run_metrics(trainer), indent=2)
+    missing: ImportError | None = None
+    with _written(folder, run_metrics(trainer), state) as stack:
+        try:
+            check_package('matplotlib', 'examples', 'curves.png')
+        except ImportError as error:
+            missing = error
+        else:
+            path = stack.enter_context(atomic_path(str(folder / 'curves.png')))
+            plot_curves(trainer.history, trainer.metric, path)
+    if missing is not None:
+        raise missing
 
-    with atomic_path(str(folder / 'metrics.json')) as path:
-        Path(path).write_text(text + '\n')
-    with atomic_path(str(folder / 'model.pt')) as path:
+
+@contextmanager
+def _written(
+    folder: Path, metrics: dict[str, Any], state: dict[str, Any]
+) -> Iterator[ExitStack]:
+    r"""Writes the files that all runs have, which replace earlier ones at the
+    end of the block.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        path = stack.enter_context(atomic_path(str(folder / 'metrics.json')))
+        Path(path).write_text(json.dumps(metrics, indent=2) + '\n')
+        path = stack.enter_context(atomic_path(str(folder / 'model.pt')))
         torch.save(state, path)
-    with atomic_path(str(folder / 'curves.png')) as path:
-        plot_curves(trainer.history, trainer.metric, path)
+        yield stack
 
 
 def run_metrics(trainer: Trainer) -> dict[str, Any]:
@@ -82,8 +102,8 @@ def run_metrics(trainer: Trainer) -> dict[str, Any]:
 
 def save_ensemble(ensemble: Ensemble, folder: str | Path) -> None:
     r"""Writes the results of :meth:`Ensemble.fit
-    <diffmm_geo.training.Ensemble.fit>`. Each file is written completely or not
-    at all.
+    <diffmm_geo.training.Ensemble.fit>`. A failure leaves earlier files
+    unchanged.
 
     - :obj:`metrics.json`: :obj:`best_val` (the ensemble whose weights
       validation chose), the metrics of each member on validation, the weights,
@@ -109,12 +129,8 @@ def save_ensemble(ensemble: Ensemble, folder: str | Path) -> None:
         'device': str(ensemble.task.device),
     }
     state = {name: t.state_dict() for name, t in ensemble.trainers.items()}
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(str(folder / 'metrics.json')) as path:
-        Path(path).write_text(json.dumps(content, indent=2) + '\n')
-    with atomic_path(str(folder / 'model.pt')) as path:
-        torch.save(state, path)
+    with _written(check_path('folder', folder), content, state):
+        pass
 
 
 def versions() -> dict[str, str]:
@@ -131,7 +147,6 @@ def versions() -> dict[str, str]:
 
 def plot_curves(history: list[Record], metric: str, path: str) -> None:
     r"""Draws metrics and losses over epochs."""
-    check_package('matplotlib', 'examples', 'curves.png')
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

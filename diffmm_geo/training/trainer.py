@@ -25,7 +25,7 @@ from diffmm_geo.training.resume import (
     restore_checkpoint,
     set_state,
 )
-from diffmm_geo.utils.checks import check_choice, check_type
+from diffmm_geo.utils.checks import check_choice, check_type, describe
 from diffmm_geo.utils.extras import check_package
 from diffmm_geo.utils.finite import (
     FiniteLosses,
@@ -267,6 +267,13 @@ class Trainer:
         callbacks = [] if callback is None else callback
         if callable(callbacks):
             callbacks = [callbacks]
+        elif not isinstance(callbacks, (list, tuple)) or not all(
+            map(callable, callbacks)
+        ):
+            raise ValueError(
+                f"'callback' needs to be a callable or a list of these "
+                f'(got {describe(callback)})'
+            )
         if not self.ranks.is_first:
             progress, callbacks = False, []
         if progress:

@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 def atomic_path(path: str) -> Iterator[str]:
     r"""Yields a temporary path that replaces :obj:`path` once the block has
     ended without an exception and the file is on disk. After an interrupt or
-    a crash of the machine, :obj:`path` is unchanged or complete.
+    a crash of the machine, :obj:`path` is unchanged or complete. An
+    :class:`OSError` names :obj:`path`.
     """
     temporary = f'{path}.{uuid.uuid4().hex}.tmp'
     try:
@@ -16,9 +17,35 @@ def atomic_path(path: str) -> Iterator[str]:
         sync(temporary)
         os.replace(temporary, path)
         sync_folder(path)
+    except OSError as error:
+        raise _naming(path, temporary, error) from None
+    except Exception as error:
+        # Writers in C++ and Rust have errors of their own for a full disk.
+        reason = _write_error(temporary)
+        if reason is None:
+            raise
+        raise _naming(path, temporary, reason) from error
     finally:
         with suppress(FileNotFoundError):
             os.remove(temporary)
+
+
+def _naming(path: str, temporary: str, error: OSError) -> OSError:
+    if error.errno is not None and error.filename in (None, temporary):
+        return OSError(error.errno, error.strerror, path)
+    return error
+
+
+def _write_error(path: str) -> OSError | None:
+    r"""The error of writing more to a file, if any."""
+    try:
+        with open(path, 'ab') as file:
+            file.write(bytes(2**16))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
 
 
 def sync(path: str) -> None:

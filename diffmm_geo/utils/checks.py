@@ -262,7 +262,7 @@ def check_unweighted(edge_type: tuple[str, str, str], store: Any) -> None:
     for name in ('edge_weight', 'edge_attr'):
         if store.get(name) is not None:
             needed = f"edges of type {edge_type} without '{name}', which has "
-            needed += 'no effect here. Delete it to train without weights'
+            needed += 'no effect here. Delete it to go on without weights'
             raise _error('data', needed, describe(store.get(name)))
 
 

@@ -11,7 +11,13 @@ def expecting(
     r"""Opens a file. Turns any error of the block into a :class:`ValueError`
     that names the file, :obj:`expected` and :obj:`got` (default: the error).
     """
-    with open(path, 'rb') as f:
+    try:
+        file = open(path, 'rb')  # noqa: SIM115
+    except (FileNotFoundError, IsADirectoryError) as error:
+        what = 'a folder' if os.path.isdir(path) else 'no such file'
+        message = f"'{path}': expected {expected}, got {what}"
+        raise type(error)(message) from None
+    with file as f:
         try:
             yield f
         except Exception as error:  # Damaged files raise anything.

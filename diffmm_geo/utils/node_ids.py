@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffmm_geo.utils.checks import check_index, describe
-from diffmm_geo.utils.raw_ids import check_raw_ids
+from diffmm_geo.utils.raw_ids import RawIds, check_raw_ids
 
 
 class NodeIds:
@@ -51,7 +51,7 @@ def is_raw(values: Any) -> bool:
         values = values.ravel()[:1].tolist()
     return (
         not isinstance(values, (str, Tensor))
-        and isinstance(values, Sequence)
+        and isinstance(values, (Sequence, RawIds))
         and len(values) > 0
         and isinstance(values[0], str)
     )
@@ -84,7 +84,7 @@ def check_nodes(
             array = array.astype(np.int64)
         if array.ndim != 1 or array.dtype.kind not in 'iu':
             raise ValueError(
-                f"'{name}' needs a list of node indices "
+                f"'{name}' needs a list of node indices or identifiers "
                 f'(got {describe(values)})'
             )
         values = torch.from_numpy(array.astype(np.int64))

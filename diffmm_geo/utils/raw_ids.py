@@ -1,18 +1,78 @@
-r"""The IDs of nodes as they came in, as values of tensor files."""
+r"""The IDs of nodes as they came in, in graphs and in tensor files."""
+
+from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffmm_geo.utils.checks import describe
+from diffmm_geo.utils.checks import as_int, check_index, describe
+
+
+class RawIds:
+    r"""The IDs of the nodes of a type as they came in, by node index. It is
+    read like a list, and does not change.
+
+    PyG's loaders would filter a list with an entry for each node, and fail.
+    They, and :meth:`~torch_geometric.data.HeteroData.subgraph`, pass this
+    object on, so that it stays that of the whole graph: the IDs of a batch are
+    :obj:`raw_id[batch['item'].n_id]`.
+
+    Args:
+        ids (list[str]): The IDs.
+
+    Example:
+        >>> import torch
+        >>> from diffmm_geo.datasets import RawIds
+        >>> raw_id = RawIds(['tea', 'mug', 'pot'])
+        >>> raw_id[1], raw_id[:2], raw_id[torch.tensor([2, 0])]
+        ('mug', ['tea', 'mug'], ['pot', 'tea'])
+        >>> raw_id == ['tea', 'mug', 'pot']
+        True
+    """
+
+    # Not a `Sequence`: `data.to(device)` would make a list of it.
+    def __init__(self, ids: Any) -> None:
+        self._ids = list(ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        r"""The ID of a node, or the list of IDs of a slice or of an array,
+        list or tensor of nodes.
+        """
+        if isinstance(index, slice) or as_int(index) is not None:
+            return self._ids[index]
+        index = torch.as_tensor(index)
+        index = check_index('index', index, len(self)).tolist()
+        return [self._ids[n] for n in index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, RawIds):
+            other = other._ids
+        return self._ids == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}({len(self)})'
+
+
+# As lists, graphs with IDs load without executing code.
+torch.serialization.add_safe_globals([RawIds])
 
 
 def check_raw_ids(name: str, ids: Any, num_nodes: int) -> list[str]:
     r"""A list of a string for each node."""
-    if not isinstance(ids, (list, tuple)) or not all(
+    if not isinstance(ids, (list, tuple, RawIds)) or not all(
         isinstance(value, str) for value in ids
     ):
         raise ValueError(

@@ -82,11 +82,7 @@ class Experiment:
         check_device(args.device)
         command_line.need('matplotlib')
         for flag in ('runs', 'output'):
-            path = Path(getattr(args, flag))
-            if path.exists() and not path.is_dir():
-                raise ValueError(
-                    f"'--{flag}' needs to be a folder (got the file '{path}')"
-                )
+            command_line.check_output(flag, getattr(args, flag))
         self.data = command_line.load_data(args)
         if 'test_edge_label_index' not in self.data[OBSERVED]:
             raise ValueError(

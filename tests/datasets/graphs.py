@@ -37,7 +37,7 @@ def graphs(draw, edge_type=OBSERVED, last_nodes=False):
             pairs = []
         edges = torch.tensor(pairs, dtype=torch.long).view(-1, 2).t()
         data[edge_type][name] = edges
-    names = st.from_regex(r'\w{1,8}', fullmatch=True).filter(
+    names = st.from_regex(r'\w[\w. -]{0,7}', fullmatch=True).filter(
         lambda name: name.isascii()
     )
     modalities = draw(

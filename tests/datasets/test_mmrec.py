@@ -1,3 +1,5 @@
+import errno
+
 import numpy as np
 import pytest
 import torch
@@ -161,3 +163,28 @@ def test_users_without_training_interactions(tmp_path):
         assert store.edge_index.tolist() == [[0, 1], [1, 3]]
     with pytest.raises(ValueError, match="'drop_cold_users'"):
         MMRecDataset(tmp_path, 'toy', drop_cold_users='yes')
+
+
+@pytest.mark.parametrize('name', ['pre_transform.pt', 'pre_filter.pt'])
+def test_what_pyg_wrote_in_part(tmp_path, name):
+    write(tmp_path, image=np.ones((6, 3)))
+    expected = MMRecDataset(tmp_path, 'toy')[0]
+    path = tmp_path / 'processed' / name
+    for size in (0, 100):
+        path.write_bytes(path.read_bytes()[:size])
+        data = MMRecDataset(tmp_path, 'toy')[0]
+        assert data['item'].x_image.equal(expected['item'].x_image)
+        assert isinstance(torch.load(path), str)
+
+
+def test_full_disk_while_pyg_writes(tmp_path, monkeypatch):
+    def fail(data, path):
+        if 'pre_transform.pt' in path:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        torch.save(data, path)
+
+    write(tmp_path)
+    monkeypatch.setattr('torch_geometric.io.fs.torch_save', fail)
+    error = f"No space left on device: '{tmp_path}/processed'"
+    with pytest.raises(OSError, match=error):
+        MMRecDataset(tmp_path, 'toy')

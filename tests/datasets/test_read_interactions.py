@@ -1,14 +1,29 @@
+import copy
 import gzip
 import math
+import pickle
 
 import numpy as np
 import pytest
 import torch
+import torch_geometric.transforms as T
+from torch_geometric.data import Batch, HeteroData
+from torch_geometric.loader import (
+    HGTLoader,
+    LinkNeighborLoader,
+    NeighborLoader,
+)
 
-from diffmm_geo.datasets import read_interactions, split_interactions
+from diffmm_geo.datasets import (
+    RawIds,
+    read_interactions,
+    split_interactions,
+)
+from diffmm_geo.recommender import Recommender
 from diffmm_geo.training import MFConfig, MFTrainer
 
 OBSERVED = ('user', 'interacts', 'item')
+REVERSE = ('item', 'rev_interacts', 'user')
 ROWS = [
     ('ann', 'tea, green', 30),
     ('bob', 'mug', 10),
@@ -161,6 +176,8 @@ def test_files_of_each_split(tmp_path):
         (b'a,b\n', {'header': 1}, "'header' needs"),
         (b'\x1f\x8b damaged', {}, 'clicks.csv.*a table'),
         (b'a b\n', {'lists': 1}, "'lists' needs"),
+        (b'a b\n', {'lists': True, 'user': 0}, r"'lists' .*got also \['user'"),
+        (b'a b\n', {'lists': True, 'delimiter': ','}, "'lists' .*'delimiter'"),
         (b'a \xff\n', {'lists': True}, 'clicks.csv.*lines of a user'),
         (b'\n\n', {'lists': True}, 'clicks.csv.*expected interactions'),
     ],
@@ -170,8 +187,20 @@ def test_errors(tmp_path, content, kwargs, expected):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=expected):
         read_interactions(path, **kwargs)
+
+
+def test_no_file(tmp_path):
+    expected = "no.csv': expected a table with .*'user', 'item'.*no such file"
+    with pytest.raises(FileNotFoundError, match=expected):
+        read_interactions(tmp_path / 'no.csv')
+    with pytest.raises(IsADirectoryError, match='expected .* got a folder'):
+        read_interactions(tmp_path)
+    (tmp_path / 'a.csv').write_text('user,item\na,b\n')
     with pytest.raises(FileNotFoundError, match='no.csv'):
-        read_interactions(tmp_path / 'no.csv', 0, 1)
+        read_interactions(tmp_path / 'a.csv', val=tmp_path / 'no.csv')
+    for path in (None, ['a.csv'], ''):
+        with pytest.raises(ValueError, match="'path' needs to be a path"):
+            read_interactions(path)
 
 
 def test_many_blocks(tmp_path, monkeypatch):
@@ -196,3 +225,80 @@ def test_from_a_table_to_training(tmp_path):
     assert math.isfinite(trainer.fit()[0]['loss']['bpr'])
     torch.save(data.to_dict(), tmp_path / 'data.pt')
     assert torch.load(tmp_path / 'data.pt')['user']['raw_id'][0] == 'u0'
+
+
+def neighbors(data, **kwargs):
+    num_neighbors = {OBSERVED: [-1, -1], REVERSE: [-1, -1]}
+    nodes = 'user', torch.arange(4)
+    return NeighborLoader(data, num_neighbors, nodes, **kwargs)
+
+
+def links(data, **kwargs):
+    num_neighbors = {OBSERVED: [-1], REVERSE: [-1]}
+    label = OBSERVED, data[OBSERVED].edge_index[:, :4]
+    kwargs['neg_sampling_ratio'] = 1.0
+    return LinkNeighborLoader(data, num_neighbors, label, **kwargs)
+
+
+def layers(data, **kwargs):
+    return HGTLoader(data, [5, 5], ('user', torch.arange(4)), **kwargs)
+
+
+@pytest.mark.parametrize('make', [neighbors, links, layers])
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_pyg_loaders(tmp_path, make, num_workers):
+    pytest.importorskip('torch_sparse')
+    path = tmp_path / 'clicks.csv'
+    rows = ''.join(f'u{n % 9},i{n * n % 23}\n' for n in range(200))
+    path.write_text(f'user,item\n{rows}')
+    data = T.ToUndirected()(split_interactions(read_interactions(path)))
+    edges = {*pairs(data)}
+    loader = make(data, batch_size=4, num_workers=num_workers)
+    batch = next(iter(loader))
+    store = {t: batch[t] for t in ('user', 'item')}
+    users, items = (x.raw_id[x.n_id] for x in store.values())
+    assert 0 < len(users) == store['user'].num_nodes <= 9
+    found = batch[OBSERVED].edge_index.t().tolist()
+    assert found and {(users[u], items[i]) for u, i in found} <= edges
+
+
+def test_raw_ids_stay_through_pyg(tmp_path):
+    path = tmp_path / 'clicks.csv'
+    path.write_bytes(table())
+    data = read_interactions(path)
+    assert 'raw_id=RawIds(3)' in str(data)
+    changed = {
+        'to': data.to('cpu'),
+        'clone': data.clone(),
+        'copy': copy.deepcopy(data),
+        'pickle': pickle.loads(pickle.dumps(data)),
+        'undirected': T.ToUndirected()(data),
+        'sparse': T.ToSparseTensor()(data),
+    }
+    torch.save(data, tmp_path / 'data.pt')
+    torch.save(data.to_dict(), tmp_path / 'dict.pt')
+    changed['whole'] = torch.load(tmp_path / 'data.pt', weights_only=False)
+    changed['dict'] = HeteroData.from_dict(torch.load(tmp_path / 'dict.pt'))
+    for name, out in changed.items():
+        raw_id = out['item'].raw_id
+        assert type(raw_id) is RawIds, name
+        assert raw_id == data['item'].raw_id == ['tea, green', 'mug', '007']
+    assert Batch.from_data_list([data, data])['item'].raw_id == [raw_id] * 2
+
+    recommender = Recommender(
+        torch.randn(3, 2),
+        torch.randn(3, 2),
+        raw_user_id=data['user'].raw_id,
+        raw_item_id=raw_id,
+    )
+    assert recommender.raw_item_id == list(raw_id)
+    lists = recommender.recommend(data['user'].raw_id, k=3)
+    assert [sorted(x) for x in lists] == [sorted(raw_id)] * 3
+    for form in (torch.tensor, np.array, list):
+        assert raw_id[form([2, 0])] == ['007', 'tea, green']
+    assert raw_id[-1] == raw_id[np.int64(2)] == '007'
+    for bad in ([3], [True, False, True], [[0]], 0.5):
+        with pytest.raises(ValueError, match="'index' needs"):
+            raw_id[bad]
+    with pytest.raises(IndexError):
+        raw_id[3]

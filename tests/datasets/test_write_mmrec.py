@@ -80,7 +80,9 @@ def test_invalid_name(tmp_path, name):
     assert not (tmp_path / 'raw').exists()
 
 
-@pytest.mark.parametrize('name', ['a.b', '../a', 'a b', ''])
+@pytest.mark.parametrize(
+    'name', ['../a', '.a', 'a/b', 'a\\b', 'a\nb', 'a:b', '']
+)
 def test_modality_that_no_file_can_be_named_after(tmp_path, name):
     data = small()
     data['item'][f'x_{name}'] = torch.ones(4, 2)

@@ -2,6 +2,8 @@ r"""What both writers do: :func:`write_official` and :func:`write_mmrec`."""
 
 import numpy as np
 import pytest
+import torch
+import torch_geometric.transforms as T
 
 from diffmm_geo.datasets import load_dataset, write_mmrec, write_official
 from tests.datasets.graphs import OBSERVED, assert_same
@@ -27,6 +29,29 @@ def test_round_trip_of_other_types(writer, tmp_path, planted):
     data = planted(edge_type=edge_type)
     write(data, tmp_path / 'raw', edge_type)
     assert_same(load_dataset(name, tmp_path), data, edge_type)
+
+
+@pytest.mark.parametrize('modality', ['all-MiniLM-L6-v2', 'v1.5', 'a b', 'é'])
+def test_round_trip_of_names(writer, tmp_path, planted, modality):
+    write, name = writer
+    data = planted(modalities=(modality,))
+    write(data, tmp_path / 'raw')
+    assert_same(load_dataset(name, tmp_path), data)
+    assert_same(load_dataset(name, tmp_path, [modality]), data)
+
+
+@pytest.mark.parametrize('key', ['edge_weight', 'edge_attr'])
+def test_weights_are_refused(writer, tmp_path, planted, key):
+    write, data = writer[0], planted()
+    store = data[OBSERVED]
+    store[key] = torch.rand(store.edge_index.size(1))
+    with pytest.raises(ValueError, match=f"'data' needs edges.*'{key}'"):
+        write(data, tmp_path / 'raw')
+    assert not (tmp_path / 'raw').exists()
+    # Without weights, `adj_t` is fine.
+    write(T.ToSparseTensor()(planted()), tmp_path / 'other')
+    with pytest.raises(ValueError, match="'adj_t' needs.*without weights"):
+        write(T.ToSparseTensor(attr=key)(data), tmp_path / 'raw')
 
 
 def test_features_of_another_modality_are_in_the_way(writer, tmp_path, planted):

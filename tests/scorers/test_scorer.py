@@ -1,4 +1,5 @@
 import sys
+import warnings
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from diffmm_geo.scorers import (
     Popularity,
     RandomWalk,
     Scorer,
+    TwoStageScorer,
     UserCosine,
 )
 from tests.wrong_values import wrong_values
@@ -141,6 +143,39 @@ def test_wrong_embeddings(name, value):
     args = {'user_emb': torch.zeros(U, 4), 'item_emb': torch.zeros(I, 4)}
     with pytest.raises(ValueError, match=f"'{name}'"):
         EmbeddingScorer(**{**args, name: value})
+
+
+def test_warns_of_users_without_interactions(interactions):
+    edge_index, _ = interactions  # The last user has none.
+    known, last = edge_index[0].unique(), torch.tensor([U - 1])
+    scorers = {
+        make.__name__: make(edge_index, U, I) for make in FROM_INTERACTIONS
+    }
+    score = torch.randn(U, 4), torch.randn(I, 4)
+    scorers['embeddings'] = EmbeddingScorer(*score)
+    for name in ('EASE', 'embeddings'):
+        members = {name: scorers[name], 'other': Popularity(edge_index, U, I)}
+        weights = {name: 1.0, 'other': 0.0}
+        scorers[f'fused {name}'] = FusedScorer(members, weights)
+    scorers['two stages'] = TwoStageScorer(
+        scorers['Popularity'], scorers['embeddings'], edge_index, 3
+    )
+    for name, scorer in scorers.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            scorer.recommend(known, 3, edge_index)
+            if name in ('Popularity', 'RandomWalk'):
+                found = scorer.recommend(last, I, edge_index)
+                popular = scorers['Popularity'](last)
+                assert popular[0, found[0]].equal(popular[0].sort(0, True)[0])
+                continue
+            if 'embeddings' in name or name == 'two stages':
+                scorer.recommend(last, 3)  # Nothing is known of users.
+                scorer.recommend(last, 3, edge_index[:, :0])
+        with pytest.warns(UserWarning, match=f'of 1 of {U} users.*Popularity'):
+            scorer.recommend(None, 3, edge_index)
+    with pytest.warns(UserWarning, match='of 1 of 2 users'):
+        scorers['EASE'].recommend(torch.tensor([int(known[0]), U - 1]), 3)
 
 
 def test_scorers_may_hold_scorers(interactions):

@@ -90,13 +90,14 @@ def test_ease_is_left_out_of_many_items(planted):
     assert list(ensemble.scorers) == ['walk']
 
 
-def test_files(planted, tmp_path):
+def test_files(planted, tmp_path, monkeypatch):
     ensemble = make(planted(), members=('walk', 'denoiser'))
     with pytest.raises(ValueError, match='fit'):
         save_ensemble(ensemble, tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
     ensemble.fit()
-    save_ensemble(ensemble, tmp_path / 'run')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    save_ensemble(ensemble, '~/run')
     content = json.loads((tmp_path / 'run' / 'metrics.json').read_text())
     assert content['best_val']['test'] == ensemble.evaluate('test')
     assert content['weights'] == ensemble.weights

@@ -385,3 +385,11 @@ def test_a_constructor_that_fails_leaves_random_numbers(planted):
     with pytest.raises(ValueError, match="'diffusion'"):
         DiffMMTrainer(planted(), diffusion=3)
     assert torch.get_rng_state().equal(state)
+
+
+@pytest.mark.parametrize('callback', [3, [3], 'show', {1: print}])
+def test_bad_callback(planted, callback):
+    trainer = MFTrainer(planted(), MFConfig(num_epochs=1, k=2))
+    with pytest.raises(ValueError, match="'callback' needs to be a callable"):
+        trainer.fit(callback=callback)
+    assert trainer.history == []

@@ -24,7 +24,9 @@ class RecommendMixin:
         user_index: Tensor | None = None,
     ) -> Tensor:
         r"""The top-:math:`k` items of users; see
-        :meth:`diffmm_geo.recommender.Recommender.recommend`.
+        :meth:`diffmm_geo.recommender.Recommender.recommend`. Warns of users
+        who have no interactions in :obj:`exclude_edge_index`, as their items
+        are arbitrary.
         """
         check_k(k, self.num_items)
         user, item = self(feature_dict, edge_index_dict).values()

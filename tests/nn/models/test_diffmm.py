@@ -1,5 +1,6 @@
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -156,6 +157,18 @@ def test_recommend(features, edges):
     }.items():
         with pytest.raises(ValueError, match=f"'{name}'"):
             model.recommend(features, edges, *args)
+
+
+def test_recommend_warns_of_users_without_interactions(features, edges):
+    model, observed = DiffMM(U, I, CHANNELS, D), edges[OBSERVED]
+    observed = observed[:, observed[0] != 4]
+    args = features, {**edges, OBSERVED: observed}, 3, observed
+    count = U - observed[0].unique().numel()
+    with pytest.warns(UserWarning, match=f'^{count} of {U} users.*arbitrary'):
+        model.recommend(*args)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        model.recommend(*args, observed[0].unique())
 
 
 def test_reset_parameters():

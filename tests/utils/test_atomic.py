@@ -1,0 +1,116 @@
+import os
+import resource
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffmm_geo.datasets import write_mmrec, write_official
+from diffmm_geo.nn import DiffMM
+from diffmm_geo.recommender import Recommender
+from diffmm_geo.training import (
+    CSVLogger,
+    MFConfig,
+    MFTrainer,
+    save_run,
+)
+from diffmm_geo.utils.atomic import atomic_path
+
+
+@contextmanager
+def full_disk():
+    r"""No file can have more than 100 bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def recommender(data):
+    return Recommender(torch.randn(50, 8), torch.randn(60, 8))
+
+
+def trained(data):
+    config = MFConfig(num_epochs=1, k=2, embedding_dim=8)
+    trainer = MFTrainer(data, config)
+    trainer.fit()
+    return trainer
+
+
+def model(data):
+    return DiffMM(32, 24, {'image': 8}, 8)
+
+
+# What is written, by what, and the files.
+CASES = {
+    'npz': (recommender, lambda x, to: x.save(to / 'a.npz'), ['a.npz']),
+    'safetensors': (
+        recommender,
+        lambda x, to: x.save(to / 'a.safetensors'),
+        ['a.safetensors'],
+    ),
+    'run': (trained, save_run, ['curves.png', 'metrics.json', 'model.pt']),
+    'checkpoint': (
+        lambda data: MFTrainer(data, MFConfig(num_epochs=1, k=2)),
+        lambda x, to: x.fit(checkpoint_dir=to),
+        ['best.ckpt', 'last.ckpt'],
+    ),
+    'model': (
+        model,
+        lambda x, to: x.save_pretrained(to),
+        ['config.json', 'model.safetensors'],
+    ),
+    'logger': (
+        lambda data: {'epoch': 1, 'loss': {f'l{n}': 0.5 for n in range(99)}},
+        lambda x, to: CSVLogger(to / 'log.csv')(x),
+        ['log.csv'],
+    ),
+    'mmrec': (
+        lambda data: data,
+        lambda x, to: write_mmrec(x, to, 'toy'),
+        ['image_feat.npy', 'toy.inter'],
+    ),
+    'official': (
+        lambda data: data,
+        write_official,
+        ['image_feat.npy', 'trnMat.pkl', 'tstMat.pkl', 'valMat.pkl'],
+    ),
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('is_full', [True, False])
+def test_full_disk(tmp_path, planted, case, is_full):
+    if case in ('safetensors', 'model'):
+        pytest.importorskip('safetensors')
+    make, write, names = CASES[case]
+    x = make(planted(modalities=['image']))
+    for name in names:
+        (tmp_path / name).write_text('mine')
+    if case == 'logger':
+        (tmp_path / 'log.csv').unlink()
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    files = '|'.join(names)
+    error = f"too large: '{tmp_path}/({files})'$"
+    with pytest.raises(OSError, match=error) if is_full else nullcontext():
+        with full_disk() if is_full else nullcontext():
+            write(x, tmp_path)
+    after = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    assert (after == before) == is_full
+    assert is_full or sorted(after) == names
+
+
+def test_errors_name_the_file(tmp_path):
+    path = tmp_path / 'none' / 'a.npz'
+    with pytest.raises(FileNotFoundError, match=f"directory: '{path}'$"):
+        Recommender(torch.ones(2, 1), torch.ones(2, 1)).save(path)
+    # Errors of what is written stay as they are.
+    for error in (ValueError('x'), OSError('x'), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as found:
+            with atomic_path(str(tmp_path / 'a')) as temporary:
+                Path(temporary).write_bytes(b'1')
+                raise error
+        assert found.value is error and os.listdir(tmp_path) == []
