@@ -18,8 +18,8 @@ class FeatureScaler(torch.nn.Module):
 
     with the mean :math:`\boldsymbol{\mu}` and the standard deviation
     :math:`\boldsymbol{\sigma}` of each of the :math:`C` channels in the
-    features given to :meth:`fit`. The mean squared norm of rows is one. Rows of zeros
-    count as missing and stay zero. Constant channels become zero. Before
+    features given to :meth:`fit`. The mean squared norm of rows is one. Rows of
+    zeros count as missing and stay zero. Constant channels become zero. Before
     :meth:`fit`, features stay unchanged.
 
     Args:
