@@ -16,8 +16,8 @@ class Popularity(InteractionScorer):
         s_{ui} = \sum_v d_v^{-a} x_{vi}
 
     The weight of a user depends on the user's number of interactions
-    :math:`d_v`. The higher the exponent :math:`a`, the less do users with many
-    interactions count.
+    :math:`d_v`. A higher exponent :math:`a` gives less weight to users with
+    many interactions.
 
     Args:
         edge_index (torch.Tensor): The observed interactions; see

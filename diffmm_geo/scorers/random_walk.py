@@ -62,8 +62,8 @@ class RandomWalk(InteractionScorer):
             :math:`[0, 2]`. With one, each user passes on the mean mass of
             their items. (default: :obj:`1.0`)
         popularity_exponent (float, optional): The exponent :math:`b` in
-            :math:`[0, 2]`. The higher it is, the less do the user's popular
-            items count. (default: :obj:`0.25`)
+            :math:`[0, 2]`. A higher exponent gives less weight to the user's
+            popular items. (default: :obj:`0.25`)
         smoothing (float, optional): The positive share :math:`c` of the
             popularity. (default: :obj:`0.02`)
         item_graph_dict (dict[str, torch.Tensor], optional): Edges between

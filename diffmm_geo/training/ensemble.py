@@ -53,10 +53,12 @@ class EnsembleConfig:
             :obj:`"ease"`, :obj:`"denoiser"` and :obj:`"graph"`.
             (default: all)
         denoiser (DenoiserConfig, optional): The settings of
-            :obj:`"denoiser"`. (default: :class:`DenoiserConfig` with its
+            :obj:`"denoiser"`.
+            (default: :class:`~diffmm_geo.training.DenoiserConfig` with its
             defaults)
         graph (ItemGraphConfig, optional): The settings of :obj:`"graph"`.
-            (default: :class:`ItemGraphConfig` with its defaults)
+            (default: :class:`~diffmm_geo.training.ItemGraphConfig` with its
+            defaults)
         ease_reg_factor (float, optional): The regularization of
             :class:`~diffmm_geo.scorers.EASE`, as a multiple of the mean number
             of interactions of an item. (default: :obj:`10.0`)

@@ -60,7 +60,7 @@ class MaskedDiffusion(torch.nn.Module):
     def q_sample(
         self, x_start: Tensor, t: int | Tensor, noise: Tensor | None = None
     ) -> Tensor:
-        r"""Drops interactions of each row, as the process does by its step.
+        r"""Drops each interaction with the probability of its row's step.
 
         Args:
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
