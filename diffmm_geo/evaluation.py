@@ -35,7 +35,7 @@ __all__ = [
 
 CANDIDATES = ('all', 'cold')
 BATCH_SIZE = 4096
-# Scores of a block on a CPU: 16 MiB.
+# Scores per block on a CPU: 16 MiB.
 BLOCK_SIZE = 2**22
 
 
@@ -48,8 +48,9 @@ def evaluate(
     k: int | Sequence[int] = 20,
 ) -> dict[str, float]:
     r"""Ranks all items by the product of embeddings and averages the metrics
-    of :mod:`torch_geometric.metrics` over users with a held-out item. For items
-    of equal scores, the metrics are those to expect of a random order.
+    of :mod:`torch_geometric.metrics` over users with a held-out item. Items of
+    equal scores have no order: the metrics are expectations over random orders
+    of these items.
 
     Args:
         user_emb (torch.Tensor): The user embeddings.
@@ -60,7 +61,7 @@ def evaluate(
             out of the ranking, usually the training set.
             (default: :obj:`None`)
         k (int or list[int], optional): The length of the ranking, or several
-            lengths, which one ranking serves. (default: :obj:`20`)
+            lengths. One ranking serves all lengths. (default: :obj:`20`)
 
     Shapes:
         - **user_emb:** :math:`(|\mathcal{U}|, F)`
@@ -73,9 +74,9 @@ def evaluate(
         'hit_ratio@20': ..., 'map@20': ..., 'mrr@20': ...}`, for each length
 
     Raises:
-        ValueError: If nothing is held out, all of it is excluded, shapes or
-            indices do not fit, embeddings are not finite, or :obj:`k` exceeds
-            the number of items.
+        ValueError: If nothing is held out, all held-out interactions are
+            excluded, shapes or indices do not fit, embeddings are not finite,
+            or :obj:`k` exceeds the number of items.
 
     Example:
         >>> import torch
@@ -189,8 +190,9 @@ def evaluate_scorer(
         - **exclude_edge_index:** :math:`(2, |\mathcal{E}|)`
 
     Raises:
-        ValueError: If nothing is held out, indices do not fit, or :obj:`k`
-            exceeds the number of items.
+        ValueError: If nothing is held out, all held-out interactions are
+            excluded, indices do not fit, or :obj:`k` exceeds the number of
+            items.
 
     Example:
         >>> import torch
@@ -241,14 +243,14 @@ def evaluate_cold(
         item_emb (torch.Tensor): The item embeddings.
         edge_label_index (torch.Tensor): The held-out interactions. Only
             interactions with cold items count.
-        edge_index (torch.Tensor): The observed interactions, which are left out
-            of the ranking.
+        edge_index (torch.Tensor): The observed interactions. The ranking
+            leaves them out.
         k (int or list[int], optional): As in :func:`evaluate`.
             (default: :obj:`20`)
         candidates (str, optional): The items to rank: :obj:`"all"` unobserved
-            items, or only :obj:`"cold"` items. With the latter, it does not
-            matter if the embeddings of cold items differ in norm from those of
-            other items. (default: :obj:`"all"`)
+            items, or only :obj:`"cold"` items. Among cold items, it does not
+            matter whether their embeddings differ in norm from those of other
+            items. (default: :obj:`"all"`)
 
     Shapes:
         - **user_emb:** :math:`(|\mathcal{U}|, F)`
@@ -294,8 +296,9 @@ def generation_metrics(
     edge_label_index: Tensor,
     num_items: int,
 ) -> dict[str, float]:
-    r"""What generated interactions :math:`\mathcal{G}` know, given observed
-    ones :math:`\mathcal{E}` and held-out ones :math:`\mathcal{T}`
+    r"""Compares generated interactions :math:`\mathcal{G}` with observed
+    interactions :math:`\mathcal{E}` and held-out interactions
+    :math:`\mathcal{T}`
 
     .. math::
         \mathrm{recall} = \frac{1}{|\mathcal{U}_{\mathcal{T}}|}
@@ -321,8 +324,8 @@ def generation_metrics(
 
     Returns:
         :obj:`{'recall': ..., 'observed': ..., 'distinct_items': ...}`. The last
-        is the number of items with a generated interaction. Shares of nothing
-        are zero.
+        is the number of items with a generated interaction. A share of an empty
+        set is zero.
 
     Raises:
         ValueError: If shapes or indices do not fit.

@@ -36,7 +36,7 @@ __all__ = ['Recommender']
 MAX_NEIGHBORS = 2048
 SUFFIXES = ('.npz', '.safetensors')
 OPTIONAL = ('exclude_edge_index', 'raw_user_id', 'raw_item_id')
-# The share of the mean variance that `fold_in` adds to each channel's.
+# `fold_in` adds this share of the mean variance to each channel's variance.
 RIDGE = 1e-3
 
 #: Users or items, as indices or as identifiers.
@@ -75,8 +75,7 @@ class Recommender:
             :obj:`faiss`), which searches in float32.
             (default: :obj:`None`, exact search over all scores)
         raw_user_id (list[str], optional): The identifiers of users, such as
-            :obj:`data['user'].raw_id`, by which to ask for users.
-            (default: :obj:`None`)
+            :obj:`data['user'].raw_id`. (default: :obj:`None`)
         raw_item_id (list[str], optional): The identifiers of items.
             (default: :obj:`None`)
 
@@ -153,7 +152,7 @@ class Recommender:
         return self.num_users, self.num_items
 
     def excluded(self, user_index: Tensor) -> CSR | None:
-        r"""The items not to recommend to each of some users, if any."""
+        r"""The items not to recommend to each of the given users, if any."""
         return None if self._exclude is None else self._exclude.take(user_index)
 
     @property
@@ -177,12 +176,13 @@ class Recommender:
     ) -> Any:
         r"""The top-:math:`k` items of users. The index finds at most 2048
         items per user, including excluded items. Users who need more get an
-        exact search, as do all if there are :obj:`candidates`. Items of equal
+        exact search. With :obj:`candidates`, all users get one. Items of equal
         scores come in no particular order.
 
-        Users without interactions have embeddings that nothing has trained, so
-        that their lists are arbitrary. If :obj:`exclude_edge_index` has none of
-        a user, this method warns; see :meth:`fold_in` for such users.
+        The embedding of a user without interactions is untrained, and the
+        user's list is arbitrary. This method warns of users without
+        interactions in :obj:`exclude_edge_index`; see :meth:`fold_in` for such
+        users.
 
         Args:
             user_index (torch.Tensor, numpy.ndarray or list, optional): The
@@ -204,8 +204,8 @@ class Recommender:
             - **output:** item indices :math:`(B, k)` by descending score,
               padded with :obj:`-1` if a user has fewer items left or an
               approximate index finds fewer. For users given as
-              :obj:`raw_user_id`, a list of :obj:`raw_item_id` for each user,
-              if known, without padding.
+              :obj:`raw_user_id`, one list of :obj:`raw_item_id` per user
+              without padding, if item identifiers are known.
             - **scores:** :math:`(B, k)`, padded with :math:`-\infty`
 
         Raises:
@@ -246,9 +246,9 @@ class Recommender:
         exclude_items: Nodes | None = None,
     ) -> Any:
         r"""The top-:math:`k` items of users who are not in the graph, given
-        the items that they like. These are not recommended again. An empty list
-        stands for a user of whom nothing is known. Such a user gets the most
-        popular items in :obj:`exclude_edge_index`.
+        the items that they like. These items are not recommended again. An
+        empty list stands for a user of whom nothing is known. Such a user gets
+        the most popular items in :obj:`exclude_edge_index`.
 
         The embedding of a user who likes the items :math:`\mathcal{I}_u` is
 
@@ -256,9 +256,9 @@ class Recommender:
             \mathbf{e}_u = \mathbf{W} \sum_{i \in \mathcal{I}_u}
             \frac{\mathbf{e}_i}{\sqrt{|\mathcal{I}_u|}}
 
-        where :math:`\mathbf{W}` is the ridge regression of the users in the
-        graph on their items in :obj:`exclude_edge_index`, or the identity if
-        there are none.
+        where :math:`\mathbf{W}` is the ridge regression of the embeddings of
+        users in the graph on the normalized sums of their items in
+        :obj:`exclude_edge_index`. Without these, it is the identity.
 
         Args:
             item_lists (list): The items that each user likes, each a list,
@@ -342,8 +342,9 @@ class Recommender:
     ) -> tuple[Tensor, Tensor]:
         if self._exclude is None or self._exclude.nnz == 0:
             raise ValueError(
-                "'item_lists' needs lists of at least one item, as without "
-                "'exclude_edge_index' popularity is unknown (got an empty one)"
+                "'item_lists' needs at least one item in each list, as "
+                "popularity is unknown without 'exclude_edge_index' "
+                '(got an empty list)'
             )
         count = self._exclude.col.bincount(minlength=self.num_items).float()
         one = Recommender(count.new_ones(1, 1), count.view(-1, 1))
@@ -363,7 +364,7 @@ class Recommender:
     def _kept(
         self, candidates: Nodes | None, exclude_items: Nodes | None
     ) -> Tensor | None:
-        r"""The items to rank, or none if these are all."""
+        r"""The items to rank, or :obj:`None` to rank all items."""
         if candidates is None and exclude_items is None:
             return None
         kept = torch.full(
@@ -482,13 +483,13 @@ class Recommender:
 
     def save(self, path: str | Path) -> None:
         r"""Writes :obj:`user_emb`, :obj:`item_emb` and, if given,
-        :obj:`exclude_edge_index`, and :obj:`raw_user_id` and
-        :obj:`raw_item_id` as the bytes of JSON lists. A failure leaves an
+        :obj:`exclude_edge_index`, :obj:`raw_user_id` and :obj:`raw_item_id`.
+        Identifiers are stored as the bytes of JSON lists. A failure leaves an
         earlier file unchanged.
 
         Args:
             path (str or Path): The :obj:`.safetensors` or :obj:`.npz` file.
-                The latter stores bfloat16 as float32.
+                A :obj:`.npz` file stores bfloat16 as float32.
 
         Raises:
             ImportError: If the file is :obj:`.safetensors`, and safetensors
@@ -522,7 +523,7 @@ class Recommender:
             path (str or Path): The file.
             index (KNNIndex, optional): See :class:`Recommender`.
                 (default: :obj:`None`)
-            device (torch.device or str, optional): The device of embeddings.
+            device (torch.device or str, optional): The device of tensors.
                 (default: :obj:`'cpu'`)
 
         Raises:

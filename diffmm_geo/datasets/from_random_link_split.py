@@ -24,12 +24,12 @@ def from_random_link_split(
     edge_type: EdgeType = ('user', 'interacts', 'item'),
     key: str = 'edge_label',
 ) -> HeteroData:
-    r"""Makes one user-item graph of the three of PyG's
-    :class:`~torch_geometric.transforms.RandomLinkSplit`. All training
-    interactions, including those that supervise only
-    (:obj:`disjoint_train_ratio`), are observed. Those that supervise
-    validation and testing are held out. Sampled negatives, of label :obj:`0`,
-    are left out.
+    r"""Combines the three graphs of PyG's
+    :class:`~torch_geometric.transforms.RandomLinkSplit` into one user-item
+    graph. All training interactions are observed, including those that only
+    supervise (:obj:`disjoint_train_ratio`). Interactions that supervise
+    validation and testing are held out. Sampled negatives (label :obj:`0`) are
+    left out.
 
     Args:
         train (HeteroData): The graph for training.
@@ -41,7 +41,7 @@ def from_random_link_split(
             (default: :obj:`"edge_label"`)
 
     Raises:
-        ValueError: If the graphs are not of one split, in this order.
+        ValueError: If the graphs are not from one split, in this order.
 
     Example:
         >>> import torch
@@ -66,7 +66,7 @@ def from_random_link_split(
     for name, graph in graphs.items():
         if count_nodes(graph, edge_type) != size:
             raise ValueError(
-                f"'{name}' needs {size} nodes, as 'train' "
+                f"'{name}' needs {size} nodes, as 'train' has "
                 f'(got {count_nodes(graph, edge_type)})'
             )
         store = graph[edge_type]
@@ -75,8 +75,8 @@ def from_random_link_split(
         )
         labels[name] = _positives(name, store, key, size)
 
-    # PyG's validation graph has all edges for training, and the test graph has
-    # those for validation, too.
+    # PyG's validation graph has all training edges. The test graph also has
+    # the validation edges.
     for low, high in (('train', 'val'), ('val', 'test')):
         parts = [observed[low], labels[low]]
         inside = _is_in(torch.cat(parts, dim=1), observed[high], size[1])

@@ -33,18 +33,17 @@ def read_interactions(
     lists: bool = False,
 ) -> HeteroData:
     r"""Reads a user-item graph from a table with a row for each interaction,
-    such as a CSV or TSV file, which may be compressed with gzip. IDs are
-    strings of any kind. :obj:`data['user'].raw_id` and
-    :obj:`data['item'].raw_id` list them in the order in which they first
-    appear: the ID of user :obj:`0` is :obj:`data['user'].raw_id[0]`. In a batch
-    of PyG's loaders, :class:`~diffmm_geo.datasets.RawIds` stay those of the
-    whole graph. Repeated interactions count once, at their earliest time.
+    such as a CSV or TSV file, plain or compressed with gzip. IDs are strings
+    of any kind. :obj:`data['user'].raw_id` and :obj:`data['item'].raw_id` list
+    them in the order in which they first appear: the ID of user :obj:`0` is
+    :obj:`data['user'].raw_id[0]`. In a batch of PyG's loaders,
+    :class:`~diffmm_geo.datasets.RawIds` stay those of the whole graph. Repeated
+    interactions count once, at their earliest time.
     :func:`~diffmm_geo.datasets.split_interactions` holds interactions out.
 
-    A column is a name or, counted from zero, a position. The name
+    A column is a name, or a position counted from zero. The name
     :obj:`"user"` also finds :obj:`user:token` (the header of `RecBole
-    <https://recbole.io>`_), and otherwise :obj:`user_id`, :obj:`userId` and
-    the like.
+    <https://recbole.io>`_) or else :obj:`user_id`, :obj:`userId` and the like.
 
     Args:
         path (str or Path): The file.
@@ -52,24 +51,24 @@ def read_interactions(
             the default is the first column. (default: :obj:`"user"`)
         item (str or int, optional): The column of item IDs. Without a header,
             the default is the second column. (default: :obj:`"item"`)
-        time (str or int, optional): The column of times, numbers or dates,
-            which become :obj:`time` of the interactions (dates: nanoseconds
-            since 1970). (default: :obj:`None`)
+        time (str or int, optional): The column of times (numbers or dates).
+            They become :obj:`time` of the interactions; dates become
+            nanoseconds since 1970. (default: :obj:`None`)
         val (str or Path, optional): A file of validation interactions in the
             same form. (default: :obj:`None`)
         test (str or Path, optional): A file of test interactions in the same
             form. (default: :obj:`None`)
-        delimiter (str, optional): The character between columns.
-            (default: :obj:`None`, the first of tab, comma, semicolon, bar and
-            space that the first line has)
+        delimiter (str, optional): The character between columns. If not
+            given, uses the first of tab, comma, semicolon, bar and space that
+            the first line contains. (default: :obj:`None`)
         header (bool, optional): Whether the first line names the columns.
             (default: :obj:`True`)
-        lists (bool, optional): Whether each line has a user and all items of
-            this user instead, separated by spaces, as the :obj:`train.txt` of
-            LightGCN. (default: :obj:`False`)
+        lists (bool, optional): Whether each line instead holds a user and all
+            items of this user, separated by spaces, as in LightGCN's
+            :obj:`train.txt`. (default: :obj:`False`)
 
     Raises:
-        ValueError: If a file is damaged, or has no such column.
+        ValueError: If a file is damaged or lacks a column.
 
     Example:
         >>> import tempfile

@@ -34,38 +34,38 @@ def split_interactions(
     seed: int = 0,
     edge_type: EdgeType = ('user', 'interacts', 'item'),
 ) -> HeteroData:
-    r"""Moves interactions of a user-item graph to validation and testing, in a
-    copy of the graph:
+    r"""Returns a copy of a user-item graph, and holds some of its interactions
+    out for validation and testing:
 
     - :obj:`"random"`: for each user with :math:`n` interactions,
       :math:`\lfloor rn + 1/2 \rfloor` at random, where :math:`r` is
-      :obj:`val` or :obj:`test`. Each user keeps one or more.
+      :obj:`val` or :obj:`test`. Each user keeps at least one.
     - :obj:`"leave_one_out"`: the last interaction of each user for testing, and
-      the one before for validation, by :obj:`time`, or at random if
-      interactions have no :obj:`time`. Users with fewer than three
+      the second to last for validation. The order is by :obj:`time`, or random
+      if interactions have no :obj:`time`. Users with fewer than three
       interactions keep them all.
     - :obj:`"time"`: the latest of all interactions by :obj:`time` for testing,
-      and those before for validation. A user may then have no training
-      interaction.
+      and the latest of the rest for validation. A user may then have no
+      training interaction.
 
-    Other attributes of interactions, such as :obj:`time`, stay with those for
-    training. The global random state is neither used nor changed.
+    Other attributes of interactions, such as :obj:`time`, are kept for training
+    interactions only. The global random state is neither used nor changed.
 
     Args:
         data (HeteroData): The graph.
         method (str, optional): :obj:`"random"`, :obj:`"leave_one_out"` or
             :obj:`"time"`. (default: :obj:`"random"`)
-        val (float, optional): The share for validation, unless
-            :obj:`"leave_one_out"`. (default: :obj:`0.1`)
-        test (float, optional): The share for testing, unless
-            :obj:`"leave_one_out"`. (default: :obj:`0.1`)
+        val (float, optional): The share for validation.
+            :obj:`"leave_one_out"` ignores it. (default: :obj:`0.1`)
+        test (float, optional): The share for testing.
+            :obj:`"leave_one_out"` ignores it. (default: :obj:`0.1`)
         seed (int, optional): The seed of a random split. (default: :obj:`0`)
         edge_type (tuple[str, str, str], optional): The edge type of observed
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
 
     Raises:
-        ValueError: If the graph has held-out interactions already, has no
-            :obj:`time` to split by, or nothing is left for training.
+        ValueError: If the graph has held-out interactions already or has no
+            :obj:`time` to split by, or if nothing is left for training.
 
     Example:
         >>> import torch
@@ -109,7 +109,7 @@ def split_interactions(
                 f"'data' needs a 'time' of each interaction to split by "
                 f'(got {list(store.keys())})'
             )
-        # As if all were of one user.
+        # Splits as if one user had all interactions.
         user, total = np.zeros_like(user), np.array([len(user)])
         num_val, num_test = _share(total, val), _share(total, test)
     elif method == 'leave_one_out':

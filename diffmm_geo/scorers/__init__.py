@@ -1,5 +1,5 @@
-r"""Scorers: callables from users to scores of all items, without training or
-around trained parts, to compare, evaluate and fuse.
+r"""Scorers map users to scores of all items. Some need no training, and others
+wrap trained parts.
 """
 
 from .denoiser_scorer import DenoiserScorer

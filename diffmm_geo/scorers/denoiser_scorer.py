@@ -6,11 +6,10 @@ from diffmm_geo.utils.checks import check_int, check_type
 
 
 class DenoiserScorer(Scorer):
-    r"""The scores that a denoiser gives to the items of a user, from which
-    :meth:`ModalityDiffusion.sample_edges
-    <diffmm_geo.nn.ModalityDiffusion.sample_edges>` generates: the row
-    :math:`\mathbf{\hat{a}}_0` at the end of the reverse process from the user's
-    interactions, without noise. They tell how much a denoiser knows.
+    r"""The scores from which :meth:`ModalityDiffusion.sample_edges
+    <diffmm_geo.nn.ModalityDiffusion.sample_edges>` generates interactions: the
+    row at the end of the reverse process, which starts from the user's
+    interactions and adds no noise. They show how much a denoiser knows.
 
     Args:
         diffusion (ModalityDiffusion): The trained denoisers. Later training

@@ -8,10 +8,10 @@ from diffmm_geo.scorers.interaction_scorer import InteractionScorer
 from diffmm_geo.scorers.scorer import BLOCK_SIZE
 from diffmm_geo.utils.checks import check_int, check_number
 
-# Two matrices in double precision, which the inversion holds at its peak.
+# The inversion holds at most two matrices in double precision.
 BYTES_PER_PAIR = 16
 MAX_BYTES = 2**34
-# Large enough for a positive definite matrix in spite of rounding.
+# Keeps the matrix positive definite in spite of rounding.
 MIN_REG_WEIGHT = 1e-3
 
 
@@ -26,8 +26,8 @@ class EASE(InteractionScorer):
         \mathbf{P} = {(\mathbf{X}^{\top} \mathbf{X} + \lambda
         \mathbf{I})}^{-1}
 
-    The inverse is computed in double precision by a Cholesky decomposition.
-    It takes time cubic in the number of items, and 16 bytes of memory for each
+    A Cholesky decomposition computes the inverse in double precision. Its time
+    is cubic in the number of items, and it takes 16 bytes of memory for each
     pair of items. Users without interactions score all items zero.
 
     Args:
@@ -78,7 +78,7 @@ class EASE(InteractionScorer):
 
     @torch.no_grad()
     def _weight(self) -> Tensor:
-        # Overwritten step by step, to hold two matrices at most.
+        # Overwrites matrices, to hold two at most.
         p = self._gram()
         p.diagonal().add_(self.reg_weight)
         p = torch.linalg.cholesky(p)
@@ -87,8 +87,8 @@ class EASE(InteractionScorer):
         return p.fill_diagonal_(0.0).float()
 
     def _gram(self) -> Tensor:
-        r"""The product :math:`\mathbf{X}^{\top} \mathbf{X}`, by blocks of
-        columns, whose counts are exact.
+        r"""The product :math:`\mathbf{X}^{\top} \mathbf{X}` in blocks of
+        columns. Its counts are exact.
         """
         item = torch.arange(self.num_items, device=self.device)
         out = torch.empty(

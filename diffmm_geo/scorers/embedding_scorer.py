@@ -7,7 +7,7 @@ from diffmm_geo.utils.checks import check_finite, check_matrix, check_vector
 
 
 class EmbeddingScorer(Scorer):
-    r"""The product of embeddings:
+    r"""The product of user and item embeddings:
 
     .. math::
         s_{ui} = \mathbf{e}_u^{\top} \mathbf{e}_i + b_i

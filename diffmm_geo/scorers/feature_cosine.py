@@ -11,18 +11,18 @@ from diffmm_geo.utils.checks import check_matrix
 
 
 class FeatureCosine(InteractionScorer):
-    r"""The cosine of the features of an item and the sum of the features of the
-    user's items:
+    r"""The cosine of an item's features and the sum of the normalized features
+    of the user's items:
 
     .. math::
         s_{ui} = \cos \Big( \sum_{j \in \mathcal{N}(u)}
         \frac{\mathbf{x}^{\prime}_j}{\| \mathbf{x}^{\prime}_j \|},
         \mathbf{x}^{\prime}_i \Big)
 
-    with the standardized features :math:`\mathbf{x}^{\prime}`, each channel of
-    which has zero mean and unit variance. It also scores items without
-    interactions. Items without features (rows of zeros), and all items of users
-    without interactions, score zero.
+    Each channel of the standardized features :math:`\mathbf{x}^{\prime}` has
+    zero mean and unit variance. Items without interactions get scores, too.
+    Items without features (rows of zeros) score zero, and users without
+    interactions score all items zero.
 
     Args:
         edge_index (torch.Tensor): The observed interactions; see

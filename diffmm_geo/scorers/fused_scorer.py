@@ -19,7 +19,7 @@ from diffmm_geo.utils.checks import (
 )
 
 MAX_WEIGHT = 1e6
-# Users in a block of scores.
+# Users per block of scores.
 HEIGHT = 512
 
 
@@ -34,8 +34,8 @@ class FusedScorer(Scorer):
     A scorer that gives a user the same score for all items adds zero.
 
     Args:
-        scorers (dict[str, Scorer]): The scorers, of the same users and items
-            and on the same device.
+        scorers (dict[str, Scorer]): The scorers. They need the same users and
+            items and the same device.
         weights (dict[str, float]): The weight :math:`w_n` of each scorer. A
             scorer of weight zero is never called.
 
@@ -45,7 +45,7 @@ class FusedScorer(Scorer):
 
     Raises:
         ValueError: If the scorers do not fit each other, the weights do not fit
-            the scorers, or all weights are zero.
+            the scorers or are out of range, or all weights are zero.
 
     Example:
         >>> import torch
@@ -127,19 +127,17 @@ class FusedScorer(Scorer):
             \frac{\exp(s_{ui})}{\sum_{j \in \mathcal{C}_u} \exp(s_{uj})}
             + \lambda \sum_n {(w_n \sigma_n)}^2,
 
-        where :math:`\sigma_n` is the standard deviation of a scorer over all
-        candidates. The problem is convex. Weights may be negative. Users
-        without a held-out candidate do not count. The weights are for ranking
-        these candidates; see :class:`TwoStageScorer`.
-
-        Each scorer scores each validation user once.
+        where :math:`\sigma_n` is the standard deviation of scorer :math:`n`'s
+        standardized scores over all candidates. The problem is convex. Weights
+        may be negative. Users without a held-out candidate do not count. The
+        weights serve to rank these candidates; see :class:`TwoStageScorer`.
 
         Args:
             scorers (dict[str, Scorer]): See :class:`FusedScorer`.
             edge_label_index (torch.Tensor): The validation interactions, row 0
                 users, row 1 items.
             exclude_edge_index (torch.Tensor, optional): The interactions that
-                are no candidates, usually the training set.
+                are not candidates, usually the training set.
                 (default: :obj:`None`)
             retriever (Scorer, optional): The scorer whose best items are the
                 candidates. (default: :obj:`None`, the sum of all scorers)
@@ -147,8 +145,8 @@ class FusedScorer(Scorer):
                 user. (default: :obj:`200`)
             reg_weight (float, optional): The weight :math:`\lambda`.
                 (default: :obj:`3.0`)
-            max_users (int, optional): The highest number of validation users
-                to use. If there are more, uses a fixed random sample.
+            max_users (int, optional): The maximum number of validation users.
+                If there are more, uses a fixed random sample of them.
                 (default: :obj:`10000`)
 
         Shapes:
@@ -221,8 +219,8 @@ def standardize(score: Tensor) -> Tensor:
         - **score:** :math:`(B, I)`
         - **output:** :math:`(B, I)`
     """
-    # Differences are exactly zero in rows of one value, and their highest is
-    # one in other rows, so that squares neither overflow nor vanish.
+    # In rows of one value, differences are exactly zero. In other rows, the
+    # largest becomes one, so that squares neither overflow nor vanish.
     out = score - score[:, :1]
     high = out.abs().amax(dim=1, keepdim=True)
     out /= high.masked_fill_(high == 0, 1.0)

@@ -7,14 +7,14 @@ from diffmm_geo.scorers.scorer import Scorer
 from diffmm_geo.sparse import CSR, SparseMatrix
 from diffmm_geo.utils.checks import check_edge_index, check_int
 
-# Below this share of the steps back, a difference is a rounding error.
+# A difference below this share of the returning mass is a rounding error.
 ROUNDING = 1e-5
 # Higher powers of degrees may vanish in single precision.
 MAX_EXPONENT = 2.0
 
 
 class InteractionScorer(Scorer):
-    r"""The base class of scorers that only know the observed interactions
+    r"""The base class of scorers that know the observed interactions
     :math:`\mathbf{X} \in {\{ 0, 1 \}}^{U \times I}`.
 
     Args:
@@ -61,8 +61,8 @@ class InteractionScorer(Scorer):
         return lists.dense(self.item_degree).t().contiguous()
 
     def hop(self, mass: Tensor, user_scale: Tensor) -> Tensor:
-        r"""Moves mass from items to users and on to other items, without the
-        steps back to the item it came from:
+        r"""Moves mass from items over users to other items. No mass returns to
+        the item it came from:
 
         .. math::
             \mathbf{X}^{\top} \mathbf{D} \mathbf{X} \mathbf{H} -
@@ -86,5 +86,5 @@ class InteractionScorer(Scorer):
 
 
 def power(degree: Tensor, exponent: float) -> Tensor:
-    r"""A power of degrees, where zero counts as one."""
+    r"""A power of degrees. A degree of zero counts as one."""
     return degree.clamp(min=1.0).pow(exponent)

@@ -15,9 +15,9 @@ class ItemCosine(InteractionScorer):
         {\| \mathbf{x}_{:i} \| \, \| \mathbf{x}_{:j} \|}
         \quad (i \neq j) \qquad S_{ii} = 0
 
-    Users with many interactions dominate it. Users without interactions score
-    all items zero. The similarities of items are never stored: a block of users
-    takes two sparse products.
+    Users with many interactions dominate the similarities. Users without
+    interactions score all items zero. The similarities are never stored: a
+    block of users takes two sparse products.
 
     Args:
         edge_index (torch.Tensor): The observed interactions; see

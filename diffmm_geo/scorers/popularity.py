@@ -10,13 +10,14 @@ from diffmm_geo.utils.checks import check_number
 
 
 class Popularity(InteractionScorer):
-    r"""The number of interactions of an item, the same for every user:
+    r"""The weighted number of interactions of an item, the same for every user:
 
     .. math::
         s_{ui} = \sum_v d_v^{-a} x_{vi}
 
-    The higher the exponent :math:`a`, the less users with many interactions
-    :math:`d_v` count.
+    The weight of a user depends on the user's number of interactions
+    :math:`d_v`. A higher exponent :math:`a` gives less weight to users with
+    many interactions.
 
     Args:
         edge_index (torch.Tensor): The observed interactions; see

@@ -19,7 +19,7 @@ from diffmm_geo.utils.checks import (
     describe,
 )
 
-# Interactions that each item has in advance, so that none is impossible.
+# Interactions added to each item, so that every item has some popularity.
 PRIOR_INTERACTIONS = 0.1
 
 
@@ -27,8 +27,8 @@ class RandomWalk(InteractionScorer):
     r"""A random walk over the user-item graph, as in the `"Updatable,
     Accurate, Diverse, and Scalable Recommendations for Interactive
     Applications" <https://doi.org/10.1145/2955101>`_ paper (P3alpha and
-    RP3beta). With :math:`\mathbf{h}_0 = \mathbf{x}_u`, each hop takes two steps
-    from items over users to other items,
+    RP3beta). The walk starts at :math:`\mathbf{h}_0 = \mathbf{x}_u`. Each hop
+    takes two steps, from items over users to other items,
 
     .. math::
         \mathbf{h}_l = \mathbf{g} \mathbf{X}^{\top} \mathbf{D}_u^{-a}
@@ -37,9 +37,9 @@ class RandomWalk(InteractionScorer):
         \mathbf{g} = \mathbf{h}_{l-1} \mathbf{D}_i^{-b},
 
     where :math:`\mathbf{D}_u` and :math:`\mathbf{D}_i` hold the degrees of
-    users and items. A walk does not return at once to the item it came from.
-    Each :math:`\mathbf{h}_l` is divided by its sum to :math:`\mathbf{p}_l`,
-    and the score is
+    users and items. A hop does not return to the item it came from. Dividing
+    each :math:`\mathbf{h}_l` by its sum gives :math:`\mathbf{p}_l`, and the
+    score is
 
     .. math::
         \mathbf{s}_u = (1 - c - d) \frac{\sum_l w_l \mathbf{p}_l}{\sum_l w_l} +
@@ -47,10 +47,9 @@ class RandomWalk(InteractionScorer):
 
     where :math:`\boldsymbol{\pi}` is the smoothed popularity, and
     :math:`\mathbf{q}_m` is the distribution over the neighbors of the user's
-    items in the graph of modality :math:`m`, so that the score also reaches
-    items without interactions. A distribution that reaches no item is replaced
-    by the popularity, so that users without interactions get popular items.
-    Only sparse products are computed.
+    items in the graph of modality :math:`m`. The score therefore also reaches
+    items without interactions. The popularity replaces a distribution that
+    reaches no item, so that users without interactions get popular items.
 
     Args:
         edge_index (torch.Tensor): The observed interactions; see
@@ -60,19 +59,18 @@ class RandomWalk(InteractionScorer):
         hop_weights (list[float], optional): The weight :math:`w_l` of each hop.
             (default: :obj:`(1.0, 3.0)`)
         user_exponent (float, optional): The exponent :math:`a` in
-            :math:`[0, 2]`. With one, each user passes on the mean of what
-            reaches them, however many interactions they have.
-            (default: :obj:`1.0`)
+            :math:`[0, 2]`. With one, each user passes on the mean mass of
+            their items. (default: :obj:`1.0`)
         popularity_exponent (float, optional): The exponent :math:`b` in
-            :math:`[0, 2]`. The higher, the less popular items of the user
-            count. (default: :obj:`0.25`)
-        smoothing (float, optional): The share :math:`c` of the popularity.
-            (default: :obj:`0.02`)
+            :math:`[0, 2]`. A higher exponent gives less weight to the user's
+            popular items. (default: :obj:`0.25`)
+        smoothing (float, optional): The positive share :math:`c` of the
+            popularity. (default: :obj:`0.02`)
         item_graph_dict (dict[str, torch.Tensor], optional): Edges between
             similar items of each modality, used in both directions.
             (default: :obj:`None`)
         item_graph_weight (float, optional): The share :math:`d` of similar
-            items, which is zero without :obj:`item_graph_dict`.
+            items. It is zero without :obj:`item_graph_dict`.
             (default: :obj:`0.03`)
 
     Shapes:
@@ -82,8 +80,8 @@ class RandomWalk(InteractionScorer):
         - **output:** :math:`(B, I)`
 
     Raises:
-        ValueError: If a number or an index is out of range, or shares add up
-            to more than one.
+        ValueError: If a number or an index is out of range, or the shares add
+            up to more than one.
 
     Example:
         >>> import torch
@@ -144,7 +142,7 @@ class RandomWalk(InteractionScorer):
     def score(self, user_index: Tensor) -> Tensor:
         items = self.items_of(user_index)
         share = 1.0 - self.smoothing - self.item_graph_weight
-        # Mass over items moves as columns.
+        # Each column holds the mass of one user.
         out = (self.smoothing * self._popularity).expand_as(items).clone()
         mass = items
         for weight in self.hop_weights:
@@ -185,7 +183,7 @@ class RandomWalk(InteractionScorer):
 
 
 def _sum(mass: Tensor) -> Tensor:
-    r"""The sums of columns, or one where they are zero."""
+    r"""The sums of columns. A sum of zero becomes one."""
     total = mass.sum(dim=0)
     return total.masked_fill_(total == 0, 1.0)
 

@@ -18,14 +18,14 @@ from diffmm_geo.utils.checks import (
     check_k,
 )
 
-# Values in a block of users on a CPU: 16 MiB in float32.
+# Values per block of users on a CPU: 16 MiB in float32.
 BLOCK_SIZE = 2**22
 
 
 class Scorer(ABC):
-    r"""The base class of all scorers. A scorer maps users to a score of every
-    item, :math:`\mathbf{s}_u \in \mathbb{R}^{I}`. It works in blocks of users,
-    so that its memory is bounded. A subclass implements :meth:`score`.
+    r"""The base class of all scorers. A scorer maps each user to a score of
+    every item, :math:`\mathbf{s}_u \in \mathbb{R}^{I}`. It works in blocks of
+    users to bound its memory. A subclass implements :meth:`score`.
 
     Args:
         num_users (int): The number of users.
@@ -69,7 +69,7 @@ class Scorer(ABC):
 
     @property
     def values_per_user(self) -> int:
-        r"""About how many values :meth:`score` holds for each user."""
+        r"""The approximate number of values per user in :meth:`score`."""
         return self.num_items
 
     @property

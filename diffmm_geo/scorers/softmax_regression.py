@@ -12,11 +12,11 @@ def softmax_regression(
 
     Args:
         score (torch.Tensor): The scores of each scorer.
-        label (torch.Tensor): One for held-out items, at least one in each row,
-            and zero for others.
+        label (torch.Tensor): One for held-out items and zero for others. Each
+            row needs at least one.
         mask (torch.Tensor): Whether an item is a candidate.
-        reg_weight (float): The weight of the squared norm of the weights of
-            scores with unit variance.
+        reg_weight (float): The weight :math:`\lambda` of
+            :meth:`FusedScorer.fit_weights`.
 
     Shapes:
         - **score:** :math:`(N, K, S)`
@@ -41,7 +41,7 @@ def softmax_regression(
             log_p = logit.log_softmax(dim=1).masked_fill(~mask, 0.0)
             loss = -(target * log_p).sum()
             loss = loss + reg_weight * weight.square().sum()
-            # Of a size that the tolerances of L-BFGS are meant for.
+            # The tolerances of L-BFGS fit a mean.
             loss = loss / label.size(0)
             loss.backward()
         return loss

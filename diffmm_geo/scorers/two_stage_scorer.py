@@ -15,15 +15,15 @@ from diffmm_geo.utils.checks import (
 
 
 class TwoStageScorer(Scorer):
-    r"""Two scorers in a row: the first one retrieves candidates, and the second
-    one ranks them. All other items follow in the order of the first one.
+    r"""Two scorers in a row: the first retrieves candidates, and the second
+    ranks them. All other items follow in the order of the first.
 
     Args:
         retriever (Scorer): The scorer whose best items are the candidates.
         ranker (Scorer): The scorer that ranks the candidates, *e.g.*, from
             :meth:`FusedScorer.fit_weights`.
         edge_index (torch.Tensor): The observed interactions, row 0 users, row 1
-            items, which are no candidates.
+            items. They are not candidates.
         num_candidates (int, optional): The number of candidates of each user.
             (default: :obj:`200`)
 
@@ -33,8 +33,8 @@ class TwoStageScorer(Scorer):
         - **output:** :math:`(B, I)`
 
     Raises:
-        ValueError: If the scorers do not fit each other, or an index or number
-            is out of range.
+        ValueError: If the scorers do not fit each other, or a number or an
+            index is out of range.
 
     Example:
         >>> import torch

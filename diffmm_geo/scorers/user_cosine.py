@@ -15,8 +15,8 @@ class UserCosine(InteractionScorer):
         \mathbf{s}_u = \sum_{v \neq u} \frac{\mathbf{x}_u^{\top} \mathbf{x}_v}
         {\| \mathbf{x}_u \| \, \| \mathbf{x}_v \|} \, \mathbf{x}_v
 
-    Unlike :class:`ItemCosine`, a user with many interactions has little weight.
-    Users without interactions score all items zero.
+    Unlike in :class:`ItemCosine`, users with many interactions have little
+    weight. Users without interactions score all items zero.
 
     Args:
         edge_index (torch.Tensor): The observed interactions; see

@@ -15,13 +15,13 @@ from diffmm_geo.utils.checks import (
 
 T = TypeVar('T', bound='TrainingConfig')
 
-#: The types of large products, see :class:`TrainingConfig`.
+#: The data types of large products; see :class:`TrainingConfig`.
 PRECISIONS = ('fp32', 'bf16')
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    r"""The settings that every model shares.
+    r"""The settings that all models share.
 
     Args:
         num_epochs (int, optional): The maximum number of epochs.
@@ -34,11 +34,11 @@ class TrainingConfig:
             (default: :obj:`1e-3`)
         reg_weight (float, optional): The weight of the squared norm of the
             ID embeddings. (default: :obj:`1e-6`)
-        user_exponent (float, optional): If positive, an epoch draws
-            interactions with replacement, with probabilities proportional to
-            :math:`d_u^{-a}` of the user's number of interactions :math:`d_u`
-            and this exponent :math:`a`. With one, all users count the same.
-            Otherwise, an epoch holds each interaction once.
+        user_exponent (float, optional): The exponent :math:`a`. If positive,
+            an epoch draws interactions with replacement. Their probabilities
+            are proportional to :math:`d_u^{-a}`, where :math:`d_u` is the
+            user's number of interactions. With one, all users count the same.
+            With zero, an epoch holds each interaction once.
             (default: :obj:`0.0`)
         k (int, optional): The length of the ranking in evaluation.
             (default: :obj:`20`)
@@ -47,9 +47,8 @@ class TrainingConfig:
             :obj:`"hit_ratio"`, :obj:`"map"` or :obj:`"mrr"`.
             (default: :obj:`"recall"`)
         eval_every (int, optional): The number of epochs from one evaluation to
-            the next. The last epoch of :obj:`num_epochs` is evaluated in any
-            case, and only evaluated epochs are selected.
-            (default: :obj:`1`)
+            the next. The last epoch of :obj:`num_epochs` is always evaluated.
+            Only evaluated epochs are selected. (default: :obj:`1`)
         precision (str, optional): The data type of large products:
             :obj:`"fp32"`, or :obj:`"bf16"` through autocast. Weights, sums and
             everything else stay in single precision. (default: :obj:`"fp32"`)
@@ -177,18 +176,18 @@ class LightGCNConfig(TrainingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ItemGraphConfig(TrainingConfig):
-    r"""The settings of :class:`~diffmm_geo.training.ItemGraphTrainer`. Some are
-    passed on to :class:`~diffmm_geo.nn.ItemGraphLightGCN` and its :obj:`loss`,
-    which describe them. :obj:`reg_weight` is the weight of the squared norm of
-    the batch's final embeddings, divided by the batch size.
+    r"""The settings of :class:`~diffmm_geo.training.ItemGraphTrainer`. Some go
+    to :class:`~diffmm_geo.nn.ItemGraphLightGCN` and its :obj:`loss`, which
+    describe them. :obj:`reg_weight` regularizes the final embeddings of the
+    batch.
 
     Args:
         embedding_dim (int, optional): The size of embeddings.
             (default: :obj:`64`)
         num_layers (int, optional): The number of layers.
             (default: :obj:`4`)
-        num_neighbors (int, optional): The number of similar items of each item
-            and modality. (default: :obj:`20`)
+        num_neighbors (int, optional): The number of similar items per item and
+            modality. (default: :obj:`20`)
         ssl_weight (float, optional): The weight of the contrastive loss.
             (default: :obj:`1e-2`)
         temperature (float, optional): The temperature of the contrastive loss.
@@ -198,8 +197,9 @@ class ItemGraphConfig(TrainingConfig):
             (default: :obj:`512`)
         objective (str, optional): The ranking loss: :obj:`"bpr"` or
             :obj:`"softmax"`. (default: :obj:`"softmax"`)
-        num_negatives (int, optional): The number of items that a batch draws
-            uniformly for :obj:`objective="softmax"`. (default: :obj:`512`)
+        num_negatives (int, optional): The number of negative items to draw
+            uniformly for each batch with :obj:`objective="softmax"`.
+            (default: :obj:`512`)
     """
 
     batch_size: int = 2048
@@ -231,8 +231,9 @@ class ItemGraphConfig(TrainingConfig):
 @dataclass(frozen=True, kw_only=True)
 class DenoiserConfig(TrainingConfig):
     r"""The settings of :class:`~diffmm_geo.tasks.DenoiserTask`.
-    :obj:`batch_size` counts users, and :obj:`reg_weight` is the weight of the
-    squared norm of the first and the last layer.
+    :obj:`batch_size` counts users. :obj:`reg_weight` is the weight of the
+    squared norm of the weights of the first and the last layer.
+    :obj:`user_exponent` has no effect.
 
     Args:
         num_steps (int, optional): The number of steps of the

@@ -23,12 +23,13 @@ def train_on_ranks(
     train: Callable[[str, Callable[[], None]], float],
     on_step: Callable[[], None] | None = None,
 ) -> dict[str, float]:
-    r"""Trains each denoiser on one rank, for an epoch, and sends it to the
-    others. Denoisers share no weights, and each has a seed of its own: the
-    outcome does not depend on the number of ranks.
-    :obj:`train` trains one in :obj:`num_steps` steps, calls its second
-    argument after each, and returns the mean loss. A non-finite loss raises
-    an error on all ranks.
+    r"""Trains each denoiser on one rank for an epoch, and sends it to the other
+    ranks. Denoisers share no weights, and each has its own seed. The outcome
+    therefore does not depend on the number of ranks.
+
+    :obj:`train` trains one denoiser in :obj:`num_steps` steps, calls its second
+    argument after each step, and returns the mean loss. A loss that is not
+    finite raises an error on all ranks.
     """
     modalities = diffusion.modalities
     seeds = torch.randint(2**31, (len(modalities),)).tolist()
@@ -41,8 +42,8 @@ def train_on_ranks(
         def step() -> None:
             nonlocal done
             done += 1
-            # A rank that waited for whole epochs of others would take them
-            # for lost.
+            # A rank that waits for a whole epoch of another rank would time
+            # out.
             ranks.sum_(like.new_zeros(1))
             if on_step is not None:
                 on_step()
@@ -74,7 +75,7 @@ def _moments(
     optimizer: Optimizer,
     parameter: torch.nn.Parameter,
 ) -> list[Tensor]:
-    r"""What Adam keeps of a parameter, zero if it has not taken a step."""
+    r"""Adam's state of a parameter. Before the first step, it is zero."""
     state, like = optimizer.state[parameter], parameter.detach()
     if not state:
         state['step'] = like.new_zeros(())
@@ -85,8 +86,8 @@ def _moments(
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    r"""Within, random numbers are those of a seed. After it, the previous
-    ones continue.
+    r"""Random numbers start from a seed within this context. After it, the
+    previous ones continue.
     """
     devices = [device] if device.type == 'cuda' else []
     with torch.random.fork_rng(devices):

@@ -1,4 +1,4 @@
-r"""What denoisers know about interactions that they have not seen."""
+r"""The Recall of denoisers on interactions that they have not seen."""
 
 import warnings
 
@@ -22,8 +22,8 @@ def denoiser_recall(
     k: int,
 ) -> dict[str, float]:
     r"""The Recall of held-out interactions among the :obj:`k` unobserved items
-    that each denoiser scores highest, and among the most popular ones, as
-    :obj:`"popularity"`.
+    that each denoiser scores highest. :obj:`"popularity"` is the Recall among
+    the :obj:`k` most popular unobserved items.
 
     Shapes:
         - **interactions:** :math:`(|\mathcal{U}|, |\mathcal{I}|)`

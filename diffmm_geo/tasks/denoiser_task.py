@@ -20,11 +20,14 @@ from diffmm_geo.tasks.task import Task
 
 class DenoiserTask(Task):
     r"""Trains a :class:`~diffmm_geo.nn.MaskedInteractionDiffusion` as a
-    recommender of its own. A step lowers the loss of a batch of users. The
-    scores are the denoiser's logits for the whole row of a user
+    recommender. Each batch holds users. The scores are the denoiser's logits
+    for the whole row of a user
 
     .. math::
-        s_{ui} = \mathbf{w}_i^{\top} \mathbf{h}_u + b_i.
+        s_{ui} = \mathbf{w}_i^{\top} \mathbf{h}_u + b_i
+
+    with the hidden layer :math:`\mathbf{h}_u`, and the weights
+    :math:`\mathbf{w}_i` and the bias :math:`b_i` of the last layer.
 
     Args:
         data, edge_type, device: As in :class:`~diffmm_geo.tasks.Task`.
@@ -108,6 +111,6 @@ class DenoiserTask(Task):
         weight, lin = denoiser.item_weight, denoiser.lin_out
         z = bag(lists, weight, unit_values(lists, weight.dtype))
         h = denoiser.hidden(z, lists.rowptr.new_zeros(1))
-        # The bias is the product with one more channel.
+        # One more channel, which is one for all users, adds the bias.
         user = torch.cat([h, h.new_ones(h.size(0), 1)], dim=1)
         return user, torch.cat([lin.weight, lin.bias.view(-1, 1)], dim=1)

@@ -15,14 +15,16 @@ from diffmm_geo.utils.features import modality_features
 
 
 class ItemGraphTask(Task):
-    r"""Trains an :class:`~diffmm_geo.nn.ItemGraphLightGCN` on (user, positive,
-    negative) triples. Graphs of similar items that the data lack are made by
-    :class:`~diffmm_geo.transforms.ItemKNNGraph`.
+    r"""Trains an :class:`~diffmm_geo.nn.ItemGraphLightGCN` on batches of
+    interactions. With :obj:`objective="bpr"`, each interaction has its own
+    negative item. With :obj:`"softmax"`, the interactions of a batch share
+    random negative items. :class:`~diffmm_geo.transforms.ItemKNNGraph` makes
+    the graphs of similar items that the data lack.
 
     Args:
         data (HeteroData): The user-item graph with item features :obj:`x_{m}`
             and, optionally, edges of type
-            :obj:`(item, f'similar_{m}', item)`, whose weights are not used.
+            :obj:`(item, f'similar_{m}', item)`. Their weights are not used.
         config (ItemGraphConfig, optional): The settings. (default: :obj:`None`,
             :class:`~diffmm_geo.training.ItemGraphConfig` with its defaults)
         modalities (list[str], optional): The modalities to use. If not given,
@@ -31,7 +33,8 @@ class ItemGraphTask(Task):
 
     Attributes:
         feature_dict (dict[str, torch.Tensor]): The raw features.
-        edge_index_dict (dict): The observed graph and those of similar items.
+        edge_index_dict (dict): The observed graph and the graphs of similar
+            items.
         adj_dict (dict): The same graphs, normalized and sorted.
     """
 

@@ -34,12 +34,12 @@ from diffmm_geo.utils.checks import (
 
 Record = dict[str, Any]
 
-#: The members of an :class:`Ensemble`, those without training first.
+#: The members of an :class:`Ensemble`. Those without training come first.
 MEMBERS = ('popularity', 'features', 'walk', 'ease', 'denoiser', 'graph')
 #: Members that know too little to retrieve candidates.
 ONLY_RANKING = ('popularity', 'features')
-#: The exponents of several popularities, see :class:`Popularity`. Their sum can
-#: weigh users by any smooth function of their number of interactions.
+#: The exponents of several popularities; see :class:`Popularity`. A weighted
+#: sum of them approximates other ways to weigh users by their activity.
 USER_EXPONENTS = (0.0, 0.5, 1.0, 2.0)
 
 
@@ -52,18 +52,23 @@ class EnsembleConfig:
             :obj:`"popularity"`, :obj:`"features"`, :obj:`"walk"`,
             :obj:`"ease"`, :obj:`"denoiser"` and :obj:`"graph"`.
             (default: all)
-        denoiser (DenoiserConfig, optional): The settings of the denoiser.
-        graph (ItemGraphConfig, optional): The settings of
-            :class:`~diffmm_geo.nn.ItemGraphLightGCN`.
+        denoiser (DenoiserConfig, optional): The settings of
+            :obj:`"denoiser"`.
+            (default: :class:`~diffmm_geo.training.DenoiserConfig` with its
+            defaults)
+        graph (ItemGraphConfig, optional): The settings of :obj:`"graph"`.
+            (default: :class:`~diffmm_geo.training.ItemGraphConfig` with its
+            defaults)
         ease_reg_factor (float, optional): The regularization of
             :class:`~diffmm_geo.scorers.EASE`, as a multiple of the mean number
             of interactions of an item. (default: :obj:`10.0`)
-        max_ease_items (int, optional): With more items, :obj:`"ease"` is left
-            out. (default: :obj:`12000`)
+        max_ease_items (int, optional): The maximum number of items for
+            :obj:`"ease"`. With more items, the ensemble leaves it out.
+            (default: :obj:`12000`)
         num_candidates (int, optional): The number of candidates of each user
             that the weighted sum ranks. (default: :obj:`200`)
-        k (int, optional): The length of the ranking that epochs are chosen by,
-            also in :obj:`denoiser` and :obj:`graph`. (default: :obj:`20`)
+        k (int, optional): The length of the ranking in evaluation. It replaces
+            :obj:`k` in :obj:`denoiser` and :obj:`graph`. (default: :obj:`20`)
     """
 
     members: tuple[str, ...] = MEMBERS
@@ -88,8 +93,8 @@ class EnsembleConfig:
 
 
 class Ensemble:
-    r"""The weighted sum of recommenders that err differently. It is not DiffMM,
-    but made of the parts of this library:
+    r"""A weighted sum of recommenders that err differently. It is not DiffMM,
+    but consists of parts of this library:
 
     - :obj:`"popularity"`: a :class:`~diffmm_geo.scorers.Popularity` for each of
       several user exponents,
@@ -98,15 +103,15 @@ class Ensemble:
     - :obj:`"walk"`: a :class:`~diffmm_geo.scorers.RandomWalk` over interactions
       and graphs of similar items,
     - :obj:`"ease"`: an :class:`~diffmm_geo.scorers.EASE`,
-    - :obj:`"denoiser"`: a masked diffusion over interactions, see
+    - :obj:`"denoiser"`: a masked diffusion over interactions; see
       :class:`~diffmm_geo.tasks.DenoiserTask`,
     - :obj:`"graph"`: an :class:`~diffmm_geo.nn.ItemGraphLightGCN`.
 
     The plain sum of the last four retrieves candidates. A weighted sum of all
-    members ranks these candidates, with weights that
-    :meth:`~diffmm_geo.scorers.FusedScorer.fit_weights` learns from validation
-    interactions. The walk wins on sparse data, the linear autoencoder and the
-    denoiser on dense data.
+    members ranks these candidates.
+    :meth:`~diffmm_geo.scorers.FusedScorer.fit_weights` learns the weights from
+    validation interactions. The walk is strongest on sparse data, and the
+    linear autoencoder and the denoiser are strongest on dense data.
 
     Args:
         data (HeteroData): The user-item graph with item features; see
@@ -123,11 +128,13 @@ class Ensemble:
     Attributes:
         trainers (dict[str, Trainer]): The trainers of :obj:`"denoiser"` and
             :obj:`"graph"`.
-        scorers (dict[str, Scorer]): The members, after :meth:`fit`.
+        scorers (dict[str, Scorer]): The scorers of all members, after
+            :meth:`fit`.
         scorer (TwoStageScorer): The retrieval and the weighted sum, after
             :meth:`fit`.
-        history (list[dict]): For each member and, as :obj:`"ensemble"`, for
-            their sum: its name, metrics on :obj:`"val"`, and seconds.
+        history (list[dict]): A record of each scorer and of the whole
+            :obj:`"ensemble"`: its :obj:`"name"`, its :obj:`"seconds"`, and its
+            validation metrics :obj:`"val"`.
 
     Raises:
         ValueError: If the data are incomplete or invalid.
@@ -158,7 +165,7 @@ class Ensemble:
     ) -> None:
         self.config = EnsembleConfig() if config is None else config
         check_type('config', self.config, EnsembleConfig)
-        # Holds the data for all members, and checks them.
+        # Checks the data and holds them for all members.
         k = self.config.k
         graph = replace(self.config.graph, k=k)
         self.task = ItemGraphTask(data, graph, modalities, edge_type, device)
@@ -193,7 +200,7 @@ class Ensemble:
         progress: bool = False,
         callback: Callable[[Record], None] | None = None,
     ) -> TwoStageScorer:
-        r"""Trains the members and chooses their weights.
+        r"""Trains the members and learns their weights. Returns :obj:`scorer`.
 
         Args:
             progress (bool, optional): Whether to show progress bars.
@@ -234,7 +241,7 @@ class Ensemble:
     def _scorers(
         self, member: str, progress: bool
     ) -> dict[str, Callable[[], Scorer]]:
-        r"""What makes the scorers of a member, by their names."""
+        r"""The functions that make a member's scorers, by name."""
         c, task = self.config, self.task
         inputs = task.edge_index, task.num_users, task.num_items
         if member == 'popularity':

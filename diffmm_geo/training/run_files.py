@@ -27,14 +27,14 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
     <diffmm_geo.training.Trainer.fit>`. A failure leaves earlier files
     unchanged.
 
-    - :obj:`metrics.json`: :obj:`best_val` (the epoch chosen by validation)
-      and :obj:`best_test` (the best test epoch), :obj:`epoch_seconds` by
-      phase, the history, the configuration and versions.
+    - :obj:`metrics.json`: :obj:`best_val` (the epoch chosen by validation),
+      :obj:`best_test` (the best test epoch), :obj:`epoch_seconds` by phase, the
+      history, the settings and versions.
     - :obj:`model.pt`: the weights and graphs of the chosen epoch.
     - :obj:`curves.png`: metrics and losses over epochs.
 
     If several processes train, all of them need to call this function. Only the
-    first one writes.
+    first process writes.
 
     Args:
         trainer (Trainer): A trainer that has completed at least one epoch.
@@ -105,10 +105,10 @@ def save_ensemble(ensemble: Ensemble, folder: str | Path) -> None:
     <diffmm_geo.training.Ensemble.fit>`. A failure leaves earlier files
     unchanged.
 
-    - :obj:`metrics.json`: :obj:`best_val` (the ensemble whose weights
-      validation chose), the metrics of each member on validation, the weights,
-      the configuration and versions.
-    - :obj:`model.pt`: the weights of the trained members.
+    - :obj:`metrics.json`: :obj:`best_val` (the metrics of the ensemble), the
+      history (the validation metrics of each scorer), the weights of the
+      scorers, the settings and versions.
+    - :obj:`model.pt`: the states of the trained members.
 
     Args:
         ensemble (Ensemble): A trained ensemble.
@@ -134,7 +134,7 @@ def save_ensemble(ensemble: Ensemble, folder: str | Path) -> None:
 
 
 def versions() -> dict[str, str]:
-    r"""The versions of what results depend on."""
+    r"""The versions of the packages that results depend on."""
     return {
         'diffmm_geo': diffmm_geo.__version__,
         'torch': torch.__version__,

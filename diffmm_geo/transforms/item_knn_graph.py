@@ -16,7 +16,7 @@ from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import check_int, check_modalities, check_type
 from diffmm_geo.utils.features import modality_features
 
-# Edges whose cosines are computed at a time.
+# Edges per block of cosines.
 BLOCK_EDGES = 2**16
 
 
@@ -28,9 +28,9 @@ class ItemKNNGraph(BaseTransform):
 
     .. math::
         \mathcal{N}_m(i) = \underset{j \neq i}{\mathrm{top}_k} \,
-        \cos(\mathbf{x}^{\prime}_{m,i}, \mathbf{x}^{\prime}_{m,j})
+        \cos(\mathbf{x}^{\prime}_{m,i}, \mathbf{x}^{\prime}_{m,j}).
 
-    with the features :math:`\mathbf{x}^{\prime}_m`, each channel of which has
+    Each channel of the standardized features :math:`\mathbf{x}^{\prime}_m` has
     zero mean and unit variance. Row 0 of :obj:`edge_index` holds the neighbor
     :math:`j` (source) and row 1 the item :math:`i` (target), so that items
     receive messages from their neighbors. :obj:`edge_weight` holds the cosines.
@@ -49,9 +49,9 @@ class ItemKNNGraph(BaseTransform):
         make_index (callable, optional): A function that returns an empty
             :class:`~torch_geometric.nn.pool.knn.KNNIndex` to search with,
             *e.g.*, :class:`~torch_geometric.nn.pool.ApproxMIPSKNNIndex` with
-            its arguments. Rows have unit length, so inner products and
-            Euclidean distances both rank by cosines. It requires FAISS (the
-            extra :obj:`faiss`). (default: :obj:`None`, exact search)
+            its arguments. Its rows have unit length, so inner products and
+            Euclidean distances both rank by cosines. An index requires FAISS
+            (the extra :obj:`faiss`). (default: :obj:`None`, exact search)
 
     Raises:
         ValueError: If an argument is out of range, or features are missing or

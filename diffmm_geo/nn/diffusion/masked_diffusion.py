@@ -12,15 +12,15 @@ from diffmm_geo.utils.checks import (
 
 
 class MaskedDiffusion(torch.nn.Module):
-    r"""The absorbing-state diffusion process of the `"Structured Denoising
-    Diffusion Models in Discrete State-Spaces"
-    <https://arxiv.org/abs/2107.03006>`_ paper, over interactions. Up to step
-    :math:`t`, each interaction of a row has been dropped with probability
+    r"""The diffusion process with an absorbing state of the `"Structured
+    Denoising Diffusion Models in Discrete State-Spaces"
+    <https://arxiv.org/abs/2107.03006>`_ paper, over interactions. By step
+    :math:`t`, it has dropped each interaction of a row with probability
 
     .. math::
-        p_t = \frac{t + 1}{T + 1}, \quad t = 0, \ldots, T - 1,
+        p_t = \frac{t + 1}{T + 1}, \quad t = 0, \ldots, T - 1.
 
-    and a dropped interaction stays dropped. The buffer :obj:`mask_prob` holds
+    A dropped interaction stays dropped. The buffer :obj:`mask_prob` holds
     :math:`p_t`, and :obj:`scale` is :math:`{(1 - p_t)}^{-1/2}`.
 
     Args:
@@ -60,7 +60,7 @@ class MaskedDiffusion(torch.nn.Module):
     def q_sample(
         self, x_start: Tensor, t: int | Tensor, noise: Tensor | None = None
     ) -> Tensor:
-        r"""Drops interactions of each row up to its step.
+        r"""Drops each interaction with the probability of its row's step.
 
         Args:
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.

@@ -18,17 +18,17 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
     (`"Structured Denoising Diffusion Models in Discrete State-Spaces"
     <https://arxiv.org/abs/2107.03006>`_) and whose likelihood is multinomial
     (`"Variational Autoencoders for Collaborative Filtering"
-    <https://arxiv.org/abs/1802.05814>`_). The denoiser sees what is left of a
-    user's row, scaled to unit length, and outputs the logits of a distribution
-    over items
+    <https://arxiv.org/abs/1802.05814>`_). The denoiser sees the rest
+    :math:`\mathbf{a}_t` of a user's row, and outputs the logits of a
+    distribution over items
 
     .. math::
         \boldsymbol{\pi} = \mathrm{softmax} \left( f_{\theta} \left(
         \frac{\mathbf{a}_t}{\sqrt{1 - p_t} \, \| \mathbf{a}_t \|}, t \right)
         \right).
 
-    The factor keeps the expected sum over a row what it is without masking,
-    as in dropout. A whole row has :math:`p = 0`.
+    As in dropout, the factor :math:`1 / \sqrt{1 - p_t}` offsets the smaller
+    sum of a masked row. It is one for a whole row.
 
     Args:
         num_items (int): The number of items :math:`I`.
@@ -67,10 +67,10 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
         t: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        r"""The negative log-likelihood of each user, divided by the user's
-        number of interactions, so that each user counts once; and the
-        modality-aware signal injection (MSI), in which the expected row takes
-        the place of the denoised row
+        r"""The negative log-likelihood and the modality-aware signal injection
+        (MSI) of each user. The likelihood is divided by the user's number of
+        interactions, so that each user counts once. In MSI, the expected row
+        takes the place of the denoised row
 
         .. math::
             \mathcal{L}_{\mathrm{nll}} = - \frac{1}{|\mathcal{N}_u|}
@@ -132,15 +132,15 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
         sampling_noise: bool = False,
     ) -> Tensor:
         r"""Returns the denoiser's log-probabilities
-        :math:`\log \boldsymbol{\pi}`, by a single evaluation.
+        :math:`\log \boldsymbol{\pi}` from a single evaluation.
 
         Args:
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
-            sampling_steps (int, optional): The number of forward steps. If it
-                is zero, the denoiser sees the whole row, at step :math:`0`.
+            sampling_steps (int, optional): The number of forward steps. With
+                zero steps, the denoiser sees the whole row at :math:`t = 0`.
                 (default: :obj:`0`)
-            sampling_noise (bool, optional): Not supported, as there are no
-                steps to add noise to. (default: :obj:`False`)
+            sampling_noise (bool, optional): Needs to be :obj:`False`, as there
+                are no steps to add noise to. (default: :obj:`False`)
 
         Shapes:
             - **x_start:** :math:`(B, I)`

@@ -27,8 +27,8 @@ def masked_list_loss(
     t: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Equals :meth:`MaskedInteractionDiffusion.loss` in distribution, up to
-    the probabilities of the denoiser's dropout. With :obj:`form="sampled"`, the
-    sum over all items is estimated from the items of the batch and a sample of
+    the rounding of the denoiser's dropout probability. :obj:`form="sampled"`
+    estimates the sum over all items from the items of the batch and a sample of
     others. All other forms are exact.
     """
     process, denoiser, lists = model.diffusion, model.denoiser, interactions
@@ -57,5 +57,5 @@ def masked_list_loss(
 
 
 def unit_values(lists: CSR, dtype: torch.dtype) -> Tensor:
-    r"""The values :math:`(E)` of rows of unit length."""
+    r"""The values :math:`(E)` that give rows unit length."""
     return lists.rowptr.diff().to(dtype).rsqrt()[lists.row]

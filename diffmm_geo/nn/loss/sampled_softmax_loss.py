@@ -25,7 +25,7 @@ def sampled_softmax_loss(
         \sum_{n=1}^{N} \exp({\mathbf{e}_{u_b}}^{\top} \mathbf{e}_{j_n} / \tau)}.
 
     All pairs share the negative items :math:`j_1, \ldots, j_N`. The paper
-    scores with cosines, as embeddings of unit length do here.
+    scores by cosines. For these, pass embeddings of unit length.
 
     Args:
         user_emb (torch.Tensor): The embeddings of users :math:`u_b`.

@@ -19,16 +19,16 @@ def rescale_cold_items(
         \mathbf{e}_i^{\prime} = s \, \bar{n} \, \frac{\mathbf{e}_i}
         {\| \mathbf{e}_i \|}
 
-    with the mean norm :math:`\bar{n}` of all other items. A model that learns
-    from interactions learns that cold items are never chosen, and makes their
-    embeddings short, whatever direction their features give them. The scale
-    decides how often cold items are recommended in place of others.
+    with the mean norm :math:`\bar{n}` of all other items. Items without
+    interactions (cold items) are only negative items in training, which makes
+    their embeddings short. The scale decides how often cold items rank above
+    other items. If all items are cold, embeddings stay unchanged.
 
     Args:
         item_emb (torch.Tensor): The item embeddings.
         edge_index (torch.Tensor): The observed interactions, row 1 items.
-        scale (float, optional): The length :math:`s` in mean norms.
-            (default: :obj:`4.0`)
+        scale (float, optional): The length :math:`s`, as a multiple of the
+            mean norm. (default: :obj:`4.0`)
 
     Shapes:
         - **item_emb:** :math:`(I, F)`

@@ -3,23 +3,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Channels whose moments are computed at a time, in double precision.
+# Channels per block of moments, in double precision.
 BLOCK_CHANNELS = 64
-# The standard deviation, relative to the mean, that rounding alone causes.
+# Rounding alone causes standard deviations up to this multiple of the mean.
 ROUNDING = 1e-6
 
 
 class FeatureScaler(torch.nn.Module):
-    r"""Standardizes features, so that neither their scale nor a shift matters
+    r"""Standardizes features, so that neither scale nor shift matters
 
     .. math::
         \mathbf{x}^{\prime} = \frac{\mathbf{x} - \boldsymbol{\mu}}
         {\sqrt{C} \, \boldsymbol{\sigma}}
 
-    with the mean and the standard deviation of each of :math:`C` channels in
-    the features given to :meth:`fit`. The mean squared norm of a row is one.
-    Rows of zeros count as missing, and constant channels carry nothing. Both
-    become zero. Before :meth:`fit`, features stay unchanged.
+    with the mean :math:`\boldsymbol{\mu}` and the standard deviation
+    :math:`\boldsymbol{\sigma}` of each of the :math:`C` channels in the
+    features given to :meth:`fit`. The mean squared norm of rows is one. Rows of
+    zeros count as missing and stay zero. Constant channels become zero. Before
+    :meth:`fit`, features stay unchanged.
 
     Args:
         num_channels (int): The number of channels :math:`C`.

@@ -37,9 +37,9 @@ OBJECTIVES = ('bpr', 'softmax')
 
 class ItemGraphLightGCN(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
     r"""LightGCN with a branch that passes ID embeddings between similar items.
-    The first part is LightGCN of the `"LightGCN: Simplifying and Powering Graph
-    Convolution Network for Recommendation" <https://arxiv.org/abs/2002.02126>`_
-    paper
+    The first part is the LightGCN of the `"LightGCN: Simplifying and Powering
+    Graph Convolution Network for Recommendation"
+    <https://arxiv.org/abs/2002.02126>`_ paper
 
     .. math::
         \mathbf{Z} = \frac{1}{L + 1} \sum_{l=0}^{L} \mathbf{\hat{A}}^l \,
@@ -47,25 +47,24 @@ class ItemGraphLightGCN(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
 
     The branch gates the ID embeddings of items by the features of each
     modality, as in the `"Multi-View Graph Convolutional Network for Multimedia
-    Recommendation" <https://arxiv.org/abs/2308.03588>`_ paper, averages them
-    over the graph :math:`\mathbf{\hat{S}}_m` of similar items, and sends them
-    to users
+    Recommendation" <https://arxiv.org/abs/2308.03588>`_ paper. It propagates
+    them over the graph :math:`\mathbf{\hat{S}}_m` of similar items, and sends
+    them to users
 
     .. math::
         \mathbf{H}_i &= \frac{1}{M} \sum_{m=1}^{M} \mathbf{\hat{S}}_m \left(
-        \mathbf{E}_i \odot \sigma(\mathbf{W}_m \mathbf{F}_m + \mathbf{b}_m)
+        \mathbf{E}_i \odot \sigma(\mathbf{F}_m \mathbf{W}_m + \mathbf{b}_m)
         \right)
 
         \mathbf{H}_u &= \mathbf{\hat{R}} \, \mathbf{H}_i
 
-    with the projections :math:`\mathbf{F}_m` of features, and graphs that are
-    symmetrically normalized without self-loops. The score of an item for a
-    user is the product of their rows in :math:`\mathbf{Z} + \mathbf{H}`.
+    with the projected features :math:`\mathbf{F}_m`. All graphs are normalized
+    symmetrically, without self-loops. The score of an item for a user is the
+    product of their rows in :math:`\mathbf{Z} + \mathbf{H}`.
 
-    Features are standardized by their mean and scale in the training data,
-    which :meth:`fit_features` takes and which are saved with the weights. Items
-    without interactions have the ID embeddings of similar items in
-    :math:`\mathbf{H}_i`.
+    :meth:`fit_features` takes the mean and the scale that standardize features.
+    They are saved with the weights. Items without interactions receive the ID
+    embeddings of similar items in :math:`\mathbf{H}_i`.
 
     Args:
         num_users (int): The number of users.
@@ -88,9 +87,9 @@ class ItemGraphLightGCN(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
           (row 0 users, row 1 items; in the graph of a modality, row 0
           neighbors, row 1 items), or any other :obj:`Adj` form
         - **output:** :math:`(|\mathcal{U}|, d)` and
-          :math:`(|\mathcal{I}|, d)` by node type; also :math:`\mathbf{Z}` and
-          :math:`\mathbf{H}` by the names :obj:`"interactions"` and
-          :obj:`"similar"` if :obj:`return_views=True`
+          :math:`(|\mathcal{I}|, d)` by node type; with
+          :obj:`return_views=True`, also :math:`\mathbf{Z}` as
+          :obj:`"interactions"` and :math:`\mathbf{H}` as :obj:`"similar"`
 
     Raises:
         ValueError: If an argument is out of range or of the wrong shape.
@@ -268,15 +267,17 @@ class ItemGraphLightGCN(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
             \mathcal{L}_{\mathrm{cl}}^{\mathrm{item}} \right) +
             \frac{\lambda_2}{B} {\| \mathbf{Z}_b + \mathbf{H}_b \|}^2
 
-        where :math:`b` are the nodes of the batch, and contrast is between
-        :math:`\mathbf{Z}` and :math:`\mathbf{H}`.
+        where :math:`b` are the nodes of the batch. The contrastive loss is
+        between :math:`\mathbf{Z}` and :math:`\mathbf{H}`. The term of shared
+        negative items is divided by their number :math:`N`, not :math:`B`.
 
         Args:
             feature_dict (dict[str, torch.Tensor]): The raw features.
             edge_index_dict (dict): The graphs.
             edge_label_index (torch.Tensor): Users and positive items.
             neg_item (torch.Tensor): A negative item for each positive item,
-                or, for :obj:`objective="softmax"`, those that all share.
+                or, for :obj:`objective="softmax"`, negative items that all
+                pairs share.
             objective (str, optional): The ranking loss: :obj:`"bpr"`, or
                 :obj:`"softmax"` for
                 :func:`~diffmm_geo.nn.sampled_softmax_loss`.
@@ -288,7 +289,9 @@ class ItemGraphLightGCN(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
             temperature (float, optional): See
                 :class:`~diffmm_geo.nn.CrossModalContrastiveLoss`.
                 (default: :obj:`0.2`)
-            num_candidates (int, optional): See there. (default: :obj:`None`)
+            num_candidates (int, optional): See
+                :class:`~diffmm_geo.nn.CrossModalContrastiveLoss`.
+                (default: :obj:`None`)
 
         Shapes:
             - **edge_label_index:** :math:`(2, B)`
