@@ -163,7 +163,7 @@ def train(spec: dict[str, Any], folder: Path) -> None:
     begin_peak()
     start, cpu_start = time.perf_counter(), time.process_time()
     data = load_folder(folder)
-    config = DiffMMConfig(seed=spec['seed'], **spec['config'])
+    config = DiffMMConfig.paper(seed=spec['seed'], **spec['config'])
     task = DiffMMTask(data, config, device=device)
     seconds = time.perf_counter() - start
     tell(

@@ -30,6 +30,9 @@ from diffmm_geo.utils.features import modality_features
 from diffmm_geo.utils.ranks import Ranks
 from diffmm_geo.utils.sharded_state import whole_parameters
 
+# If the settings do not say how many edges to generate for each user.
+EDGES_PER_USER = 5
+
 
 class DiffMMTask(Task):
     r"""The training of the `"DiffMM: Multi-Modal Diffusion Model for
@@ -276,7 +279,7 @@ class DiffMMTask(Task):
         :meth:`start_epoch`.
         """
         c, modalities = self.config, self.model.modalities
-        k = c.num_edges_per_user
+        k = c.num_edges_per_user or min(EDGES_PER_USER, self.num_items)
         if c.generator == 'observed':
             generated = dict.fromkeys(modalities, self.edge_index)
         elif c.generator == 'random':

@@ -7,13 +7,10 @@ from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 #: The settings of the paper's authors by the name of a data set, and the
 #: library's own under ``'default'``.
 RECIPES: dict[str, DiffMMConfig] = {
-    'tiktok': DiffMMConfig(
-        num_epochs=50, patience=50, standardize=False, reg_weight=1e-4
-    ),
-    'amazon-baby': DiffMMConfig(
+    'tiktok': DiffMMConfig.paper(num_epochs=50, patience=50, reg_weight=1e-4),
+    'amazon-baby': DiffMMConfig.paper(
         num_epochs=50,
         patience=50,
-        standardize=False,
         reg_weight=1e-5,
         ssl_weight=1e-1,
         keep_rate=1.0,
@@ -21,10 +18,9 @@ RECIPES: dict[str, DiffMMConfig] = {
         msi_weight=0.01,
         anchor='modality',
     ),
-    'amazon-sports': DiffMMConfig(
+    'amazon-sports': DiffMMConfig.paper(
         num_epochs=50,
         patience=50,
-        standardize=False,
         reg_weight=1e-6,
         ssl_weight=1e-2,
         temperature=0.1,

@@ -25,8 +25,8 @@ def test_defaults():
         if name is None or name[1] not in NAMES:
             continue
         value = getattr(CONFIG, name[1])
-        first = default.split(',')[0].strip("'")
-        assert first == value or float(first) == value, name[1]
+        first = re.split('[,;]', default)[0].strip("'")
+        assert first == str(value) or float(first) == value, name[1]
         checked.add(name[1])
     assert len(checked) > 20
 

@@ -12,7 +12,7 @@ GENERATED = [('user', f'denoised_{m}', 'item') for m in ('image', 'text')]
 
 def make(data, **kwargs):
     settings = {'num_epochs': 2, 'batch_size': 8, 'k': 3, 'embedding_dim': 8}
-    settings = {**settings, 'hidden_channels': 8, **kwargs}
+    settings |= {'hidden_channels': 8, 'diffusion_batch_size': 8, **kwargs}
     return DiffMMTrainer(data, DiffMMConfig(**settings))
 
 
@@ -47,7 +47,15 @@ def test_steps_and_denoisers(planted, generator):
     for old, new in zip(before, trainer.diffusion.parameters()):
         assert old.equal(new)
     assert trainer.task.num_epoch_steps == 12  # Interactions only.
-    assert make(planted()).task.num_epoch_steps == 16
+    assert make(planted()).task.num_epoch_steps == 12 + 4  # Users.
+
+
+def test_edges_by_default(planted):
+    trainer = make(planted(), num_epochs=1, num_edges_per_user=None)
+    trainer.fit()
+    for edge_type in GENERATED:
+        users = trainer.edge_index_dict[edge_type][0]
+        assert users.bincount().tolist() == 32 * [5]
 
 
 @pytest.mark.parametrize('generator', ['random', 'diffusion'])

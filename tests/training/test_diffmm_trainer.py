@@ -28,7 +28,12 @@ class TestDiffMMTrainer(Protocol):
         )
 
     def test_graphs_of_an_epoch(self, planted):
-        trainer = self.make(planted(), num_epochs=1, num_edges_per_user=2)
+        trainer = self.make(
+            planted(),
+            num_epochs=1,
+            num_edges_per_user=2,
+            exclude_observed=False,
+        )
         assert list(trainer.edge_index_dict) == [OBSERVED]
         history = trainer.fit()
         assert list(trainer.edge_index_dict) == [
