@@ -2,8 +2,10 @@ import importlib
 
 import pytest
 
+from diffmm_geo.training import RECIPES
 from examples import command_line
 from examples.experiments import experiment as shared
+from examples.experiments.ablation import variants
 from examples.experiments.models import FLOORS, MODELS
 
 EXPERIMENTS = (
@@ -34,7 +36,7 @@ def test_ablation(run_experiment, report):
         'DiffMM (anchor: main)': {},
         'without diffusion': {'generator': 'observed', 'generated_weight': 0.0},
         'without contrast': {'ssl_weight': 0.0},
-        'without MSI': {'msi_weight': 0.0},
+        'with MSI': {'msi_weight': 0.1},
         'anchor: modality': {'anchor': 'modality'},
         'random edges': {'generator': 'random'},
     }
@@ -50,6 +52,12 @@ def test_ablation(run_experiment, report):
     # All runs are loaded, and the results are the same.
     assert trained(run_experiment('ablation', '--seeds', 0, 1, epochs=1)) == []
     assert report('ablation-shop') == (content, page)
+
+
+def test_ablation_of_a_recipe():
+    changes = variants(RECIPES['tiktok'])
+    assert changes['without MSI'] == {'msi_weight': 0.0}
+    assert 'with MSI' not in changes
 
 
 def test_comparison_shares_runs(run_experiment, report):
