@@ -10,7 +10,14 @@ from .diffusion import (
     ModalityDiffusion,
 )
 from .loss import CrossModalContrastiveLoss, info_nce, sampled_softmax_loss
-from .models import MF, VBPR, DiffMM, ItemGraphLightGCN, rescale_cold_items
+from .models import (
+    MF,
+    VBPR,
+    DiffMM,
+    ItemGraphLightGCN,
+    concat_embeddings,
+    rescale_cold_items,
+)
 from .official_checkpoint import load_official_checkpoint
 
 __all__ = [
@@ -27,6 +34,7 @@ __all__ = [
     'MaskedInteractionDiffusion',
     'ModalityDiffusion',
     'MultiModalLightGCNConv',
+    'concat_embeddings',
     'info_nce',
     'load_official_checkpoint',
     'rescale_cold_items',

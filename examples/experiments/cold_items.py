@@ -8,7 +8,7 @@ interaction, in a ranking of all items and in a ranking of cold items only.
 import torch
 
 from diffmm_geo.evaluation import evaluate, evaluate_cold
-from diffmm_geo.nn import rescale_cold_items
+from diffmm_geo.nn import concat_embeddings, rescale_cold_items
 from examples.experiments.experiment import (
     Experiment,
     add_models,
@@ -22,6 +22,8 @@ from examples.experiments.table import means_table, of_seeds, summaries
 
 METRICS = ('recall@20', 'ndcg@20')
 AMONG = 'cold items among themselves'
+# Models whose scores are also shown summed.
+SUM = ['DiffMM', 'ItemGraph']
 
 
 def main():
@@ -57,31 +59,37 @@ def main():
         parts[AMONG] = parts['cold items']
         chance[AMONG] = 20 / num_cold
 
-    def metrics_of(run, scale, part):
-        observed = store.edge_index
-        user_emb, item_emb = run.embeddings
-        if scale is not None:
-            item_emb = rescale_cold_items(item_emb, observed, scale)
+    def metrics_of(fused, scale, part):
+        observed, embeddings = store.edge_index, []
+        for run in fused:
+            user_emb, item_emb = run.embeddings
+            if scale is not None:
+                item_emb = rescale_cold_items(item_emb, observed, scale)
+            embeddings.append((user_emb, item_emb))
+        user_emb, item_emb = concat_embeddings(embeddings)
         if part == AMONG:
             return evaluate_cold(
                 user_emb, item_emb, test, observed, candidates='cold'
             )
-        k = run.result['config']['k']
+        k = fused[0].result['config']['k']
         return evaluate(user_emb, item_emb, parts[part], observed, k)
 
     runs = {model: experiment.tuned_runs(model) for model in args.models}
-    rows = {model: (model, None) for model in runs}
-    rows |= {
-        f'{model}, scaled': (model, args.cold_scale)
-        for model in runs
-        if MODELS[model].uses_features
-    }
+    with_features = [m for m in runs if MODELS[m].uses_features]
+    rows = {model: ([model], None) for model in runs}
+    rows |= {f'{m}, scaled': ([m], args.cold_scale) for m in with_features}
+    if set(SUM) <= set(with_features):
+        rows[' + '.join(SUM)] = (SUM, None)
+        rows[' + '.join(SUM) + ', scaled'] = (SUM, args.cold_scale)
     values = {
         row: {
-            part: [metrics_of(run, scale, part) for run in runs[model]]
+            part: [
+                metrics_of(fused, scale, part)
+                for fused in zip(*(runs[model] for model in models))
+            ]
             for part in parts
         }
-        for row, (model, scale) in rows.items()
+        for row, (models, scale) in rows.items()
     }
     table = means_table(
         [

@@ -236,7 +236,8 @@ def test_facts_about_generated_edges():
 
 
 def test_cold_items(run_experiment, report, cold_shop):
-    models = ('--models', 'DiffMM', 'VBPR', 'LightGCN', '--no-tuning')
+    models = ('DiffMM', 'ItemGraph', 'VBPR', 'LightGCN')
+    models = ('--models', *models, '--no-tuning')
     run_experiment('cold_items', *models, dataset='cold', root=cold_shop)
     content, page = report('cold-items-cold')
     parts = content['num_test_interactions']
@@ -252,7 +253,9 @@ def test_cold_items(run_experiment, report, cold_shop):
         everything = metrics['all'][0]['recall@20']
         assert everything == pytest.approx(run['best_val']['test']['recall@20'])
     assert list(content['items']) == [
-        *('DiffMM', 'VBPR', 'LightGCN', 'DiffMM, scaled', 'VBPR, scaled')
+        *('DiffMM', 'ItemGraph', 'VBPR', 'LightGCN'),
+        *('DiffMM, scaled', 'ItemGraph, scaled', 'VBPR, scaled'),
+        *('DiffMM + ItemGraph', 'DiffMM + ItemGraph, scaled'),
     ]
     before, after = content['items']['VBPR'], content['items']['VBPR, scaled']
     assert (
