@@ -32,7 +32,9 @@ from diffmm_geo.nn import (
     MaskedInteractionDiffusion,
     ModalityDiffusion,
     MultiModalLightGCNConv,
+    concat_embeddings,
     info_nce,
+    rescale_cold_items,
     sampled_softmax_loss,
 )
 from diffmm_geo.nn.conv import BipartiteLGConv
@@ -648,6 +650,12 @@ def cases() -> dict[str, Callable[[], Case]]:
             ranker=scorers()['popularity'],
             edge_index=edges(),
             num_candidates=3,
+        ),
+        'rescale_cold_items': lambda: Case(
+            rescale_cold_items, item_emb=item_x, edge_index=edges(), scale=2.0
+        ),
+        'concat_embeddings': lambda: Case(
+            concat_embeddings, embeddings=[(user_x, item_x), (user_x, item_x)]
         ),
         'FeatureCosine': lambda: Case(
             recommending(FeatureCosine),

@@ -32,9 +32,9 @@ def main():
     parser.add_argument(
         '--cold-scale',
         type=float,
-        default=4.0,
+        default=3.0,
         help='also show models with features whose cold items have embeddings '
-        'of this multiple of the mean norm (default: 4)',
+        'of this multiple of the mean norm (default: 3)',
     )
     args = parser.parse_args()
     experiment = Experiment('cold_items', args)

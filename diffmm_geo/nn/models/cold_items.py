@@ -11,7 +11,7 @@ from diffmm_geo.utils.checks import (
 
 @torch.no_grad()
 def rescale_cold_items(
-    item_emb: Tensor, edge_index: Tensor, scale: float = 4.0
+    item_emb: Tensor, edge_index: Tensor, scale: float = 3.0
 ) -> Tensor:
     r"""Gives items without interactions embeddings of one length:
 
@@ -28,7 +28,7 @@ def rescale_cold_items(
         item_emb (torch.Tensor): The item embeddings.
         edge_index (torch.Tensor): The observed interactions, row 1 items.
         scale (float, optional): The length :math:`s`, as a multiple of the
-            mean norm. (default: :obj:`4.0`)
+            mean norm. (default: :obj:`3.0`)
 
     Shapes:
         - **item_emb:** :math:`(I, F)`

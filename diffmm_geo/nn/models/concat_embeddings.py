@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffmm_geo.ops.device import block_size
-from diffmm_geo.utils.checks import check_finite, check_matrix
+from diffmm_geo.utils.checks import check_finite, check_matrix, describe
 
 # Scores in a block on a CPU: 16 MiB.
 BLOCK_SIZE = 2**22
@@ -53,8 +53,17 @@ def concat_embeddings(
         >>> user_emb.size(), item_emb.size()
         (torch.Size([4, 11]), torch.Size([6, 11]))
     """
-    if len(embeddings) == 0:
-        raise ValueError("'embeddings' needs at least one model (got none)")
+    if not isinstance(embeddings, list | tuple) or not embeddings:
+        raise ValueError(
+            f"'embeddings' needs to be a list of at least one pair of user and "
+            f'item embeddings (got {describe(embeddings)})'
+        )
+    for n, pair in enumerate(embeddings):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise ValueError(
+                f"'embeddings[{n}]' needs to be a pair of user and item "
+                f'embeddings (got {describe(pair)})'
+            )
     size: tuple[int | None, int | None] = (None, None)
     users, items = [], []
     for n, (user_emb, item_emb) in enumerate(embeddings):

@@ -46,6 +46,8 @@ def test_wrong_arguments():
     good = pair(4)
     for value, name in (
         ([], "'embeddings'"),
+        (good, r"'embeddings\[0\]'"),
+        (3, "'embeddings'"),
         ([good, (torch.ones(U + 1, 2), torch.ones(I, 2))], r'\[1\]\[0\]'),
         ([good, (torch.ones(U, 2), torch.ones(I + 1, 2))], r'\[1\]\[1\]'),
         ([(torch.ones(U, 2), torch.ones(I, 3))], r'\[0\]\[1\]'),
