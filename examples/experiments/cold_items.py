@@ -105,7 +105,7 @@ def main():
             for model, of in values.items()
         },
     )
-    figure = new_figure(4.6 * len(chance), 3.6)
+    figure = new_figure(4.6 * len(chance), 4.4)
     for axes, (part, line) in zip(
         figure.subplots(1, len(chance)), chance.items()
     ):
@@ -122,6 +122,8 @@ def main():
         at_random = axes.axhline(
             line, color=COLORS[4], linestyle='--', linewidth=1.4
         )
+        for label in axes.get_xticklabels():
+            label.set(rotation=30, ha='right', fontsize=8)
         axes.margins(y=0.3)
         axes.legend(
             [at_random], [f'at random, {line:.4f}'], frameon=False, fontsize=8
