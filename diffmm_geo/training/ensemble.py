@@ -181,14 +181,13 @@ class Ensemble:
         self.scorers: dict[str, Scorer] = {}
         self.history: list[Record] = []
         self.scorer: TwoStageScorer | None = None
-        self._ranker: FusedScorer | None = None
 
     @property
     def weights(self) -> dict[str, float]:
         r"""The learned weight of each scorer, after :meth:`fit`."""
-        if self._ranker is None:
-            raise ValueError('the ensemble needs to be trained by fit() first')
-        return self._ranker.weights
+        ranker = self._trained().ranker
+        assert isinstance(ranker, FusedScorer)
+        return ranker.weights
 
     @property
     def edge_index(self) -> Tensor:
@@ -227,7 +226,7 @@ class Ensemble:
             if name.split(':')[0] not in ONLY_RANKING
         } or self.scorers
         retriever = FusedScorer(found, dict.fromkeys(found, 1.0))
-        self._ranker = FusedScorer.fit_weights(
+        ranker = FusedScorer.fit_weights(
             self.scorers,
             self.task.edge_label_index['val'],
             self.edge_index,
@@ -235,7 +234,7 @@ class Ensemble:
             num_candidates,
         )
         return TwoStageScorer(
-            retriever, self._ranker, self.edge_index, num_candidates
+            retriever, ranker, self.edge_index, num_candidates
         )
 
     def _scorers(
@@ -305,6 +304,9 @@ class Ensemble:
     def evaluate(self, split: str = 'test') -> dict[str, float]:
         r"""Returns the metrics of the ensemble on held-out interactions."""
         check_choice('split', split, self.task.edge_label_index)
+        return self._metrics(self._trained(), split)
+
+    def _trained(self) -> TwoStageScorer:
         if self.scorer is None:
             raise ValueError('the ensemble needs to be trained by fit() first')
-        return self._metrics(self.scorer, split)
+        return self.scorer
