@@ -14,6 +14,7 @@ from diffmm_geo.ops.spmm import (
     default_backend,
     spmm,
 )
+from diffmm_geo.ops.spmm.csr_tensor import csr_tensor
 from diffmm_geo.sparse import CSR, SparseMatrix
 
 # One number of channels for each shape of the blocks of a kernel.
@@ -105,6 +106,15 @@ def test_ones_are_made_once():
     matrix = SparseMatrix.from_coo(row, col, None, (5, 7))
     ones = matrix.pattern.ones(torch.float)
     assert matrix.to(dtype=torch.half).pattern.ones(torch.float) is ones
+
+
+def test_csr_tensors_have_narrow_indices():
+    pattern = random_matrix(5, 7, 60).pattern
+    for size, dtype in (((5, 7), torch.int32), ((5, 2**31), torch.int64)):
+        csr = CSR(pattern.rowptr, pattern.col, size)
+        matrix = csr_tensor(csr, torch.ones(60))
+        assert matrix.crow_indices().dtype == dtype
+        assert matrix.col_indices().dtype == dtype
 
 
 def test_values_of_another_type(name):
