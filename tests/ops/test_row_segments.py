@@ -1,40 +1,72 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffmm_geo.ops.spmm.row_segments import RowSegments
+from diffmm_geo.ops.spmm import row_segments
+from diffmm_geo.ops.spmm.row_segments import RowSegments, segment_length
+from diffmm_geo.sparse import CSR
 
 
-@given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 9))
-def test_segments_cover_every_row_once(degrees, max_length):
+def entries_of_rows(segments):
+    r"""The entries that each row sums, in order, by level."""
+    num_rows, sources = segments.num_rows, None
+    rows, buffer = {}, {}
+    for level in segments.levels:
+        for start, length, target in zip(*(x.tolist() for x in level)):
+            found = range(start, start + length)
+            if sources is not None:
+                found = [e for part in found for e in sources[part]]
+            (rows if target < num_rows else buffer)[target] = list(found)
+        assert sources is None or len(level.start) > 0
+        sources = {n - num_rows: e for n, e in buffer.items()}
+    assert sorted(sources) == list(range(segments.num_parts))
+    return rows
+
+
+@given(
+    st.lists(st.integers(0, 40), max_size=12),
+    st.integers(1, 9),
+    st.integers(2, 5),
+)
+def test_segments_cover_every_row_once(degrees, max_length, max_parts):
     rowptr = torch.tensor([0, *degrees]).cumsum(0)
-    segments = RowSegments.from_rowptr(rowptr, max_length)
-    assert bool((segments.length <= max_length).all())
-    assert bool((segments.length.diff() <= 0).all())
-    assert segments.start.dtype == segments.target.dtype == torch.int32
-    assert segments.num_segments == segments.length.numel()
-
-    # Rows of one segment have no partial sums.
-    is_row = segments.target < len(degrees)
-    whole = sorted(segments.target[is_row].tolist())
-    short = [n for n, d in enumerate(degrees) if d <= max_length]
-    assert whole == short
-    long = [n for n, d in enumerate(degrees) if d > max_length]
-    assert segments.split_row.tolist() == long
-
-    assert segments.num_parts == segments.num_segments - len(short)
-    # The others fill the buffer in order and without gaps.
-    pieces = {
-        int(target): range(start, start + length)
-        for start, length, target in zip(
-            segments.start.tolist(),
-            segments.length.tolist(),
-            segments.target.tolist(),
-        )
+    segments = RowSegments.from_rowptr(rowptr, max_length, max_parts)
+    for n, level in enumerate(segments.levels):
+        assert all(x.dtype == torch.int32 for x in level)
+        assert bool((level.length <= (max_parts if n else max_length)).all())
+        assert bool((level.length.diff() <= 0).all())
+    assert entries_of_rows(segments) == {
+        n: list(range(int(first), int(last)))
+        for n, (first, last) in enumerate(zip(rowptr[:-1], rowptr[1:]))
     }
-    ptr = (segments.split_ptr + len(degrees)).tolist()
-    entries = {n: list(pieces[n]) for n in short}
-    for n, first, last in zip(long, ptr[:-1], ptr[1:]):
-        entries[n] = [e for p in range(first, last) for e in pieces[p]]
-    for n, (first, last) in enumerate(zip(rowptr[:-1], rowptr[1:])):
-        assert entries[n] == list(range(int(first), int(last)))
+    # Rows that need no further level are complete before it.
+    first = segments.levels[0].target
+    whole = sorted(first[first < len(degrees)].tolist())
+    assert whole == [n for n, d in enumerate(degrees) if d <= max_length]
+
+
+def test_levels_of_a_row_of_a_million():
+    segments = RowSegments.from_rowptr(
+        torch.tensor([0, 5, 10**6 + 5]), 32, 1024
+    )
+    sizes = [level.number for level in segments.levels]
+    assert sizes == [1 + 31250, 31, 1]
+    assert segments.num_parts == 31250 + 31
+    assert segments.level(3).number == 0
+
+
+@pytest.mark.parametrize(
+    ('degree', 'num_rows', 'length'),
+    [(256, 8, 256), (256, 7, 128), (255, 8, 256), (100, 2, 32), (1, 8, 256)],
+)
+def test_segments_are_long_where_they_are_plentiful(
+    monkeypatch, degree, num_rows, length
+):
+    monkeypatch.setattr(row_segments, 'PLENTY', 8)
+    rowptr = torch.arange(num_rows + 1) * degree
+    col = torch.zeros(degree * num_rows, dtype=torch.long)
+    csr = CSR(rowptr, col, (num_rows, 1))
+    assert segment_length(csr) == length
+    segments = RowSegments.from_csr(csr)
+    assert int(segments.levels[0].length.max()) == min(length, degree)

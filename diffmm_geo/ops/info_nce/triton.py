@@ -51,14 +51,13 @@ class _InfoNCE(torch.autograd.Function):
             weight, scale = weight / peak, scale * peak
         args = query, candidates, index, weight, lse, scale, ctx.precision
         needs_query, needs_candidates = ctx.needs_input_grad[:2]
-        return (
-            info_nce_backward(True, *args) if needs_query else None,
-            info_nce_backward(False, *args) if needs_candidates else None,
-            None,
-            None,
-            None,
-            None,
-        )
+        out: list[Tensor | None] = [None] * 6
+        with torch.cuda.device_of(query):
+            if needs_query:
+                out[0] = info_nce_backward(True, *args)
+            if needs_candidates:
+                out[1] = info_nce_backward(False, *args)
+        return tuple(out)
 
 
 def _composed(

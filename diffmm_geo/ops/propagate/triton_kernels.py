@@ -3,15 +3,17 @@ r"""Import on use, since :obj:`triton` is optional."""
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from diffmm_geo.ops.spmm.block_shape import block_shape
+from diffmm_geo.ops.spmm.extra_channels import extra_channels
 from diffmm_geo.ops.spmm.triton_kernels import (
-    REDUCE_BYTES,
     accumulator,
     new_buffer,
+    parts_shape,
     row_segments,
     sum_parts,
     sum_segments,
@@ -72,42 +74,62 @@ def propagate_kernel(
         )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=['num_user_splits', 'num_item_splits'])
+@triton.jit(
+    do_not_specialize=[
+        'num_user_segments',
+        'num_item_segments',
+        'num_users',
+        'num_items',
+    ]
+)
 def propagate_parts_kernel(
-    user_split_row_ptr, user_split_ptr, user_loop_ptr, user_scale_ptr,
-    x_user_ptr, out_user_ptr, user_buffer_ptr, num_user_splits,
-    item_split_row_ptr, item_split_ptr, item_loop_ptr, item_scale_ptr,
-    x_item_ptr, out_item_ptr, item_buffer_ptr, num_item_splits,
+    user_start_ptr, user_length_ptr, user_target_ptr, user_loop_ptr,
+    user_scale_ptr, x_user_ptr, out_user_ptr, user_buffer_ptr,
+    num_user_segments, num_users,
+    item_start_ptr, item_length_ptr, item_target_ptr, item_loop_ptr,
+    item_scale_ptr, x_item_ptr, out_item_ptr, item_buffer_ptr,
+    num_item_segments, num_items,
     NUM_CHANNELS: tl.constexpr, ACC: tl.constexpr, BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    r"""Sums one split row, of users or of items."""
-    is_user, split = take_turns(
-        tl.program_id(0), num_user_splits, num_item_splits
+    r"""Sums one segment of partial sums, of users or of items."""
+    is_user, segment = take_turns(
+        tl.program_id(0), num_user_segments, num_item_segments
     )
     if is_user:
         if user_buffer_ptr is not None:
             sum_parts(
-                split, user_split_row_ptr, user_split_ptr, user_loop_ptr,
-                user_scale_ptr, x_user_ptr, out_user_ptr, user_buffer_ptr,
-                NUM_CHANNELS, ACC, BLOCK_P, BLOCK_C,
+                segment, user_start_ptr, user_length_ptr, user_target_ptr,
+                user_loop_ptr, user_scale_ptr, x_user_ptr, out_user_ptr,
+                user_buffer_ptr, num_users, NUM_CHANNELS, ACC, BLOCK_P,
+                BLOCK_C,
             )  # fmt: skip
     else:
         if item_buffer_ptr is not None:
             sum_parts(
-                split, item_split_row_ptr, item_split_ptr, item_loop_ptr,
-                item_scale_ptr, x_item_ptr, out_item_ptr, item_buffer_ptr,
-                NUM_CHANNELS, ACC, BLOCK_P, BLOCK_C,
+                segment, item_start_ptr, item_length_ptr, item_target_ptr,
+                item_loop_ptr, item_scale_ptr, x_item_ptr, out_item_ptr,
+                item_buffer_ptr, num_items, NUM_CHANNELS, ACC, BLOCK_P,
+                BLOCK_C,
             )  # fmt: skip
 
 
 def propagate_triton(
     user: HalfStep, item: HalfStep, x_user: Tensor, x_item: Tensor
 ) -> tuple[Tensor, Tensor]:
-    r"""Runs a step in one launch, and in a second one for split rows."""
+    r"""Runs a step in one launch, and in further ones for split rows."""
+    extra = extra_channels(user.pattern, x_user)
+    if extra > 0:
+        padded = (F.pad(x, (0, extra)) for x in (x_user, x_item))
+        out_user, out_item = propagate_triton(user, item, *padded)
+        return (
+            out_user[:, :-extra].contiguous(),
+            out_item[:, :-extra].contiguous(),
+        )
     num_channels = x_user.size(1)
     out_user, out_item = torch.empty_like(x_user), torch.empty_like(x_item)
-    if num_channels == 0:
+    num_users, num_items = user.pattern.size[0], item.pattern.size[0]
+    if num_channels == 0 or num_users + num_items == 0:
         return out_user, out_item
     users, items = row_segments(user.pattern), row_segments(item.pattern)
     user_buffer = new_buffer(user.pattern, x_user)
@@ -121,29 +143,31 @@ def propagate_triton(
 
     acc = accumulator(x_user.dtype)
     block_s, block_c = block_shape(num_channels, x_user.element_size())
-    num_blocks = triton.cdiv(users.num_segments, block_s)
-    num_blocks += triton.cdiv(items.num_segments, block_s)
-    if num_blocks == 0:
-        return out_user, out_item
-    propagate_kernel[num_blocks, triton.cdiv(num_channels, block_c)](
-        users.start, users.length, users.target, user.pattern.narrow.col,
-        user.value, user.loop, user.scale, x_user, out_user,
-        user_buffer, users.num_segments, user.pattern.size[0],
-        items.start, items.length, items.target, item.pattern.narrow.col,
-        item.value, item.loop, item.scale, x_item, out_item,
-        item_buffer, items.num_segments, item.pattern.size[0],
-        NUM_CHANNELS=num_channels, ACC=acc, BLOCK_S=block_s, BLOCK_C=block_c,
-    )  # fmt: skip
-    num_splits = users.split_row.numel() + items.split_row.numel()
-    if num_splits > 0:
-        size = max(4, x_user.element_size())
-        block_p, block_c = block_shape(num_channels, size, REDUCE_BYTES)
-        propagate_parts_kernel[num_splits, triton.cdiv(num_channels, block_c)](
-            users.split_row, users.split_ptr, user.loop, user.scale,
-            x_user, out_user, user_buffer, users.split_row.numel(),
-            items.split_row, items.split_ptr, item.loop, item.scale,
-            x_item, out_item, item_buffer, items.split_row.numel(),
-            NUM_CHANNELS=num_channels, ACC=acc, BLOCK_P=block_p,
+    first_user, first_item = users.level(0), items.level(0)
+    num_blocks = triton.cdiv(first_user.number, block_s)
+    num_blocks += triton.cdiv(first_item.number, block_s)
+    with torch.cuda.device_of(x_user):
+        propagate_kernel[num_blocks, triton.cdiv(num_channels, block_c)](
+            *first_user, user.pattern.narrow.col, user.value, user.loop,
+            user.scale, x_user, out_user, user_buffer, first_user.number,
+            num_users,
+            *first_item, item.pattern.narrow.col, item.value, item.loop,
+            item.scale, x_item, out_item, item_buffer, first_item.number,
+            num_items,
+            NUM_CHANNELS=num_channels, ACC=acc, BLOCK_S=block_s,
             BLOCK_C=block_c,
         )  # fmt: skip
+        block_p, block_c = parts_shape(x_user)
+        for n in range(1, max(len(users.levels), len(items.levels))):
+            user_level, item_level = users.level(n), items.level(n)
+            num_segments = user_level.number + item_level.number
+            num_blocks = triton.cdiv(num_channels, block_c)
+            propagate_parts_kernel[num_segments, num_blocks](
+                *user_level, user.loop, user.scale, x_user, out_user,
+                user_buffer, user_level.number, num_users,
+                *item_level, item.loop, item.scale, x_item, out_item,
+                item_buffer, item_level.number, num_items,
+                NUM_CHANNELS=num_channels, ACC=acc, BLOCK_P=block_p,
+                BLOCK_C=block_c,
+            )  # fmt: skip
     return out_user, out_item

@@ -3,6 +3,7 @@ r"""Import on use, since :obj:`triton` is optional."""
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from diffmm_geo.sparse import CSR
 
 from .block_shape import block_shape
+from .extra_channels import extra_channels
 from .row_segments import RowSegments
 
 REDUCE_BYTES = 16384
@@ -167,17 +169,17 @@ def sum_segments(
 
 @triton.jit
 def sum_parts(
-    split, split_row_ptr, split_ptr, loop_ptr, row_scale_ptr, x_dst_ptr,
-    out_ptr, buffer_ptr,
+    segment, start_ptr, length_ptr, target_ptr, loop_ptr, row_scale_ptr,
+    x_dst_ptr, out_ptr, buffer_ptr, num_rows,
     NUM_CHANNELS: tl.constexpr, ACC: tl.constexpr, BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    r"""Sums the partial sums of a row that was split into segments."""
+    r"""Sums a segment of the partial sums of a row."""
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    begin = tl.load(split_ptr + split)
-    end = tl.load(split_ptr + split + 1)
-    row = tl.load(split_row_ptr + split) + tl.arange(0, 1)
-    is_row = row >= 0
+    begin = tl.load(start_ptr + segment)
+    end = begin + tl.load(length_ptr + segment)
+    row = tl.load(target_ptr + segment) + tl.arange(0, 1)
+    is_row = row < num_rows
     row_mask = mask_rows(is_row, channel, NUM_CHANNELS, BLOCK_C)
     total, scale = self_loops(
         row, is_row, channel, row_mask, loop_ptr, row_scale_ptr, x_dst_ptr,
@@ -189,6 +191,10 @@ def sum_parts(
         mask = mask_rows(part < end, channel, NUM_CHANNELS, BLOCK_C)
         parts += load_rows(buffer_ptr, part, channel, mask, NUM_CHANNELS)
     total = scale * (total + tl.sum(parts, axis=0)[None, :])
+    part_mask = mask_rows(row >= num_rows, channel, NUM_CHANNELS, BLOCK_C)
+    store_rows(
+        buffer_ptr, row - num_rows, channel, total, part_mask, NUM_CHANNELS
+    )
     store_rows(out_ptr, row, channel, total, row_mask, NUM_CHANNELS)
 
 
@@ -207,16 +213,18 @@ def spmm_kernel(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['num_rows'])
 def spmm_parts_kernel(
-    split_row_ptr, split_ptr, loop_ptr, x_dst_ptr, out_ptr, buffer_ptr,
+    start_ptr, length_ptr, target_ptr, loop_ptr, x_dst_ptr, out_ptr,
+    buffer_ptr, num_rows,
     NUM_CHANNELS: tl.constexpr, ACC: tl.constexpr, BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    r"""Sums one split row."""
+    r"""Sums one segment of partial sums."""
     sum_parts(
-        tl.program_id(0), split_row_ptr, split_ptr, loop_ptr, None, x_dst_ptr,
-        out_ptr, buffer_ptr, NUM_CHANNELS, ACC, BLOCK_P, BLOCK_C,
+        tl.program_id(0), start_ptr, length_ptr, target_ptr, loop_ptr, None,
+        x_dst_ptr, out_ptr, buffer_ptr, num_rows, NUM_CHANNELS, ACC, BLOCK_P,
+        BLOCK_C,
     )  # fmt: skip
 
 
@@ -234,6 +242,11 @@ def new_buffer(pattern: CSR, x: Tensor) -> Tensor | None:
     return x.new_empty(num_parts, x.size(1), dtype=dtype)
 
 
+def parts_shape(x: Tensor) -> tuple[int, int]:
+    r"""The number of partial sums and channels per block."""
+    return block_shape(x.size(1), max(4, x.element_size()), REDUCE_BYTES)
+
+
 def accumulator(dtype: torch.dtype) -> tl.dtype:
     r"""The type of sums."""
     return tl.float64 if dtype == torch.double else tl.float32
@@ -247,28 +260,38 @@ def spmm_triton(
     x_dst: Tensor | None = None,
 ) -> Tensor:
     r"""Computes the product; each program sums one block of segments."""
+    extra = extra_channels(pattern, x)
+    if extra > 0:
+        x = F.pad(x, (0, extra))
+        if x_dst is not None:
+            x_dst = F.pad(x_dst, (0, extra))
+        out = spmm_triton(pattern, value, x, loop, x_dst)
+        return out[:, :-extra].contiguous()
     segments, num_channels = row_segments(pattern), x.size(1)
-    out = x.new_empty(pattern.size[0], num_channels)
+    num_rows, acc = pattern.size[0], accumulator(x.dtype)
+    out = x.new_empty(num_rows, num_channels)
     buffer = new_buffer(pattern, x)
-    acc = accumulator(x.dtype)
     block_s, block_c = block_shape(num_channels, x.element_size())
-    num_blocks = triton.cdiv(segments.num_segments, block_s)
-    spmm_kernel[num_blocks, triton.cdiv(num_channels, block_c)](
-        segments.start, segments.length, segments.target, pattern.narrow.col,
-        value, x, loop, x_dst, out, buffer, segments.num_segments,
-        pattern.size[0],
-        NUM_CHANNELS=num_channels, ACC=acc, BLOCK_S=block_s, BLOCK_C=block_c,
-    )  # fmt: skip
-    if buffer is not None:
-        block_p, block_c = block_shape(
-            num_channels, buffer.element_size(), REDUCE_BYTES
-        )
-        num_blocks = triton.cdiv(num_channels, block_c)
-        spmm_parts_kernel[segments.split_row.numel(), num_blocks](
-            segments.split_row, segments.split_ptr, loop, x_dst, out, buffer,
-            NUM_CHANNELS=num_channels, ACC=acc, BLOCK_P=block_p,
+    first, *rest = segments.levels
+    grid = (
+        triton.cdiv(first.number, block_s),
+        triton.cdiv(num_channels, block_c),
+    )
+    with torch.cuda.device_of(x):
+        spmm_kernel[grid](
+            *first, pattern.narrow.col, value, x, loop, x_dst, out, buffer,
+            first.number, num_rows,
+            NUM_CHANNELS=num_channels, ACC=acc, BLOCK_S=block_s,
             BLOCK_C=block_c,
         )  # fmt: skip
+        block_p, block_c = parts_shape(x)
+        for level in rest:
+            grid = level.number, triton.cdiv(num_channels, block_c)
+            spmm_parts_kernel[grid](
+                *level, loop, x_dst, out, buffer, num_rows,
+                NUM_CHANNELS=num_channels, ACC=acc, BLOCK_P=block_p,
+                BLOCK_C=block_c,
+            )  # fmt: skip
     return out
 
 
@@ -297,15 +320,19 @@ def sddmm_kernel(
 
 def sddmm_triton(pattern: CSR, a: Tensor, b: Tensor) -> Tensor:
     r"""Computes SDDMM; each program computes one block of entries."""
+    extra = extra_channels(pattern, a)
+    if extra > 0:
+        a, b = (F.pad(x, (0, extra)) for x in (a, b))
     num_channels = a.size(1)
     dtype = torch.promote_types(a.dtype, torch.float)
     if pattern.nnz == 0 or num_channels == 0:
         return a.new_zeros(pattern.nnz, dtype=dtype)
     out = a.new_empty(pattern.nnz, dtype=dtype)
     block_e, block_c = block_shape(num_channels, a.element_size(), SDDMM_BYTES)
-    sddmm_kernel[(triton.cdiv(pattern.nnz, block_e),)](
-        pattern.narrow.row, pattern.narrow.col, a, b, out, pattern.nnz,
-        NUM_CHANNELS=num_channels, ACC=accumulator(a.dtype), BLOCK_E=block_e,
-        BLOCK_C=block_c,
-    )  # fmt: skip
+    with torch.cuda.device_of(a):
+        sddmm_kernel[(triton.cdiv(pattern.nnz, block_e),)](
+            pattern.narrow.row, pattern.narrow.col, a, b, out, pattern.nnz,
+            NUM_CHANNELS=num_channels, ACC=accumulator(a.dtype),
+            BLOCK_E=block_e, BLOCK_C=block_c,
+        )  # fmt: skip
     return out
