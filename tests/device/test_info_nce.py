@@ -20,7 +20,16 @@ def loss_and_gradients(loss, anchor, candidate, *args, **kwargs):
     return out.detach(), *torch.autograd.grad(out, inputs)
 
 
-def check(channels, dtype, temperature, backend, device, is_large, assert_near):
+def check(
+    channels,
+    dtype,
+    temperature,
+    backend,
+    device,
+    is_large,
+    assert_near,
+    precision='ieee',
+):
     nodes, batch = (5003, 333) if is_large else (301, 37)
     anchor = torch.randn(nodes, channels, device=device)
     candidate = 0.3 * anchor + torch.randn_like(anchor)
@@ -29,7 +38,12 @@ def check(channels, dtype, temperature, backend, device, is_large, assert_near):
     index[:5] = 3
     views = anchor.to(dtype), candidate.to(dtype)
     got = loss_and_gradients(
-        info_nce, *views, index, temperature, backend=backend
+        info_nce,
+        *views,
+        index,
+        temperature,
+        backend=backend,
+        precision=precision,
     )
     expected = loss_and_gradients(
         info_nce_naive, *(x.double() for x in views), index, temperature
@@ -41,6 +55,21 @@ def check(channels, dtype, temperature, backend, device, is_large, assert_near):
 @pytest.mark.parametrize('channels', [2, 17, 64, 128, 256, 512])
 def test_channels(backend, channels, dtype, device, is_large, assert_near):
     check(channels, dtype, 0.5, backend, device, is_large, assert_near)
+
+
+@pytest.mark.parametrize(
+    ('precision', 'tolerance'),
+    [('tf32x3', torch.float), ('tf32', torch.half)],
+)
+@pytest.mark.parametrize('backend', ['triton'], indirect=True)
+def test_precision(
+    backend, precision, tolerance, device, is_large, assert_near
+):
+    check(
+        *(64, torch.float, 0.5, backend, device, is_large),
+        *(lambda got, expected, _: assert_near(got, expected, tolerance),),
+        precision,
+    )
 
 
 def test_low_temperature(backend, device, is_large, assert_near):
