@@ -301,6 +301,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--arch', type=int, nargs='+', default=[*ARCHS])
     parser.add_argument('--quick', action='store_true')
+    parser.add_argument('--json', action='store_true')
     parser.add_argument('--output', type=Path, required=True)
     args = parser.parse_args()
     if os.environ.get('TRITON_INTERPRET') == '1':
@@ -308,12 +309,10 @@ def main() -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     for arch in args.arch:
         records = compile_for(arch, args.quick)
-        for name, text in (
-            ('txt', table(records)),
-            ('json', json.dumps(records)),
-        ):
-            with atomic_path(args.output / f'sm_{arch}.{name}') as path:
-                Path(path).write_text(text)
+        text = json.dumps(records) if args.json else table(records)
+        kind = 'json' if args.json else 'txt'
+        with atomic_path(args.output / f'sm_{arch}.{kind}') as path:
+            Path(path).write_text(text)
 
 
 if __name__ == '__main__':

@@ -8,13 +8,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from diffmm_geo.ops.spmm.block_shape import block_shape
 from diffmm_geo.ops.spmm.extra_channels import extra_channels
 from diffmm_geo.ops.spmm.triton_kernels import (
     accumulator,
     new_buffer,
     parts_shape,
     row_segments,
+    segments_shape,
     sum_parts,
     sum_segments,
 )
@@ -142,7 +142,7 @@ def propagate_triton(
         user, item = (replace(s, scale=None) for s in (user, item))
 
     acc = accumulator(x_user.dtype)
-    block_s, block_c = block_shape(num_channels, x_user.element_size())
+    block_s, block_c = segments_shape(x_user)
     first_user, first_item = users.level(0), items.level(0)
     num_blocks = triton.cdiv(first_user.number, block_s)
     num_blocks += triton.cdiv(first_item.number, block_s)

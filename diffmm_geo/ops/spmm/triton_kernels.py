@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffmm_geo.sparse import CSR
 
-from .block_shape import block_shape
+from .block_shape import BLOCK_BYTES, block_shape
 from .extra_channels import extra_channels
 from .row_segments import RowSegments
 
@@ -242,6 +242,15 @@ def new_buffer(pattern: CSR, x: Tensor) -> Tensor | None:
     return x.new_empty(num_parts, x.size(1), dtype=dtype)
 
 
+def segments_shape(x: Tensor) -> tuple[int, int]:
+    r"""The number of segments and channels per block."""
+    num_channels = x.size(1)
+    # Lanes read an odd number of channels one by one. Half as many rows leave
+    # registers for their addresses.
+    size = BLOCK_BYTES // (1 + num_channels % 2)
+    return block_shape(num_channels, x.element_size(), size)
+
+
 def parts_shape(x: Tensor) -> tuple[int, int]:
     r"""The number of partial sums and channels per block."""
     return block_shape(x.size(1), max(4, x.element_size()), REDUCE_BYTES)
@@ -271,7 +280,7 @@ def spmm_triton(
     num_rows, acc = pattern.size[0], accumulator(x.dtype)
     out = x.new_empty(num_rows, num_channels)
     buffer = new_buffer(pattern, x)
-    block_s, block_c = block_shape(num_channels, x.element_size())
+    block_s, block_c = segments_shape(x)
     first, *rest = segments.levels
     grid = (
         triton.cdiv(first.number, block_s),
