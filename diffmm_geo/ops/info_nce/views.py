@@ -44,44 +44,34 @@ def info_nce_views(
     query = query / temperature
     max_logit, num_nodes = 1.0 / temperature, anchor.size(0)
 
-    column_weight = None
-    if takes_all:
-        views = [unit_rows(view.to(compute)) for view in candidates]
-        if backend == 'triton':
-            low = compute_dtype(query)
-            loss = info_nce_triton(
-                query.to(low),
-                torch.stack(views).to(low),
-                index,
-                weight,
-                max_logit,
-            )
-            return loss.to(dtype)
-        positives = [view.index_select(0, index) for view in views]
-        place, scale = index, None
-    else:
+    place, scale, column_weight = index, None, None
+    if not takes_all:
         drawn, column_weight = _draw_candidates(
             num_nodes, num_candidates, candidate_sample, index.device
         )
         rows = torch.cat([index, drawn])
-        sizes = [index.numel(), drawn.numel()]
-        pairs = [
-            unit_rows(view.index_select(0, rows).to(compute)).split(sizes)
-            for view in candidates
-        ]
-        positives, views = (list(x) for x in zip(*pairs))
+        candidates = [view.index_select(0, rows) for view in candidates]
         place = index.new_full((num_nodes,), -1)
         place[drawn] = torch.arange(drawn.numel(), device=index.device)
-        place = place[index]
+        place = place.index_select(0, index)
         if column_weight is None:
-            others = drawn.numel() - (place >= 0).to(compute)
-            scale = (num_nodes - 1) / others.clamp(min=1)
+            # A drawn positive leaves one less to represent the others.
+            size, others = drawn.numel(), num_nodes - 1
+            scale = weight.new_full(index.size(), others / size)
+            scale.masked_fill_(place >= 0, others / max(size - 1, 1))
         else:
             column_weight = column_weight.to(compute)
             scale = torch.ones_like(weight)
-    loss = info_nce_blockwise(
-        query, views, positives, weight, place, scale, max_logit, column_weight
-    )
+    views = unit_rows(torch.stack(candidates).to(compute))
+    if backend == 'triton':
+        low = compute_dtype(query)
+        loss = info_nce_triton(
+            query.to(low), views.to(low), index, weight, max_logit
+        )
+    else:
+        loss = info_nce_blockwise(
+            query, views, weight, place, scale, max_logit, column_weight
+        )
     return loss.to(dtype)
 
 
