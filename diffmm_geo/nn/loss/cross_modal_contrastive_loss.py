@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -125,9 +126,8 @@ class CrossModalContrastiveLoss(torch.nn.Module):
             ]
         else:
             passes = [(main, views)]
-        total = views[0].new_zeros(())
-        for anchor, candidates in passes:
-            total = total + info_nce_views(
+        terms = [
+            info_nce_views(
                 anchor,
                 candidates,
                 index,
@@ -135,7 +135,10 @@ class CrossModalContrastiveLoss(torch.nn.Module):
                 self.num_candidates,
                 candidate_sample,
             )
-        return total
+            for anchor, candidates in passes
+        ]
+        # A sum from zero would take an operation more.
+        return reduce(torch.add, terms) if terms else views[0].new_zeros(())
 
     def __repr__(self) -> str:
         return (

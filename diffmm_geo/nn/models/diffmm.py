@@ -324,8 +324,6 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
             edge_label_index, neg_item, size, self.user_emb.weight.device
         )
 
-        reg = reg_weight * self.reg_loss(n_id_dict)
-        contrastive = torch.zeros_like(reg)
         inputs = feature_dict, edge_index_dict, n_id_dict
         if ssl_weight > 0:
             out, views = self(*inputs, return_views=True)
@@ -334,21 +332,29 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
                 if contrastive_dtype is None
                 else torch.autocast(user.device.type, contrastive_dtype)
             ):
-                for t, index in ((user_type, user), (item_type, positive)):
-                    contrastive = contrastive + loss.contrast(
+                of_users, of_items = (
+                    loss.contrast(
                         [view[t] for view in views.values()],
                         index,
                         out[t],
                         samples[t],
                     )
+                    for t, index in ((user_type, user), (item_type, positive))
+                )
+            contrastive = ssl_weight * (of_users + of_items)
         else:
             out = self(*inputs)
+            contrastive = out[user_type].new_zeros(())
 
-        x_user, x_item = out[user_type][user], out[item_type]
+        # The gradient of an advanced index would sort.
+        x_user = out[user_type].index_select(0, user)
+        x_pos, x_neg = (
+            out[item_type].index_select(0, i) for i in (positive, negative)
+        )
         return {
-            'bpr': bpr_loss(x_user, x_item[positive], x_item[negative]),
-            'reg': reg,
-            'contrastive': ssl_weight * contrastive,
+            'bpr': bpr_loss(x_user, x_pos, x_neg),
+            'reg': reg_weight * self.reg_loss(n_id_dict),
+            'contrastive': contrastive,
         }
 
     def reg_loss(self, n_id_dict: Mapping[str, Tensor] | None = None) -> Tensor:
