@@ -16,6 +16,7 @@ from diffmm_geo.nn.models.projection import ModalityProjection
 from diffmm_geo.nn.models.recommend import RecommendMixin
 from diffmm_geo.nn.official_checkpoint import from_official_names
 from diffmm_geo.nn.pretrained_with_graphs import PretrainedWithGraphs
+from diffmm_geo.ops.info_nce import Nodes
 from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.utils.checks import (
@@ -332,16 +333,17 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
                 if contrastive_dtype is None
                 else torch.autocast(user.device.type, contrastive_dtype)
             ):
-                of_users, of_items = (
-                    loss.contrast(
-                        [view[t] for view in views.values()],
-                        index,
-                        out[t],
-                        samples[t],
-                    )
-                    for t, index in ((user_type, user), (item_type, positive))
+                contrastive = ssl_weight * loss.contrast(
+                    [
+                        Nodes(
+                            out[t],
+                            [view[t] for view in views.values()],
+                            index,
+                            samples[t],
+                        )
+                        for t, index in zip(types, (user, positive))
+                    ]
                 )
-            contrastive = ssl_weight * (of_users + of_items)
         else:
             out = self(*inputs)
             contrastive = out[user_type].new_zeros(())

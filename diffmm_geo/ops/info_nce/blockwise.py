@@ -1,12 +1,12 @@
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffmm_geo.ops.composed_grads import composed_grads
 from diffmm_geo.ops.device import block_size
-from diffmm_geo.ops.product import compute_dtype, matmul
+from diffmm_geo.ops.product import compute_dtype, matmul, prefers_onednn
 
 # Size of a block of cosines on a CPU, so that it stays in cache.
 BLOCK_BYTES = 2**22
@@ -16,8 +16,16 @@ MAX_CANDIDATES = 2**14
 # candidates stay well within float32.
 MAX_LOGIT = 40.0
 
-# The candidates of each view, the anchors' own columns, and column weights.
-Block = tuple[Tensor, tuple[Tensor, Tensor] | None, Tensor | None]
+
+class _Block(NamedTuple):
+    r"""Candidates of some of the views."""
+
+    views: slice
+    columns: Tensor
+    # In a sample, the columns of the anchors' own nodes, and whether each is
+    # another node's.
+    own: tuple[Tensor, Tensor] | None
+    weight: Tensor | None
 
 
 class _InfoNCE(torch.autograd.Function):
@@ -37,38 +45,31 @@ class _InfoNCE(torch.autograd.Function):
         operands = weight, place, scale, column_weight
         positive, candidates = _split(views, place, scale)
         # Products have the type of autocast, and sums that of the inputs.
-        low, num_candidates = compute_dtype(query), candidates.size(1)
-        width = min(num_candidates, MAX_CANDIDATES)
-        columns = candidates.to(low).split(width, dim=1)
-        starts = range(0, num_candidates, width)
-        own = [None if scale is None else _own(place, n, width) for n in starts]
-        column_weights: list[Tensor | None] = [None] * len(columns)
-        if column_weight is not None:
-            column_weights = list(column_weight.split(width))
-        blocks = list(zip(columns, own, column_weights))
-
-        grads = _Gradients(views.size(0), len(blocks), ctx.needs_input_grad[5:])
-        total = None
-        size = views.size(0) * width * columns[0].element_size()
+        columns = candidates.to(compute_dtype(query))
+        groups = _groups(columns, place, scale, column_weight)
+        width = groups[0][0].columns.size(1)
+        size = views.size(0) * width * columns.element_size()
         height = max(1, block_size(BLOCK_BYTES, query.device) // size)
-        for start in range(0, query.size(0), height):
+        needs = ctx.needs_input_grad[5:]
+        grads = _Gradients([[None] * len(group) for group in groups], [], [])
+        total = None
+        for start in range(0, query.size(1), height):
             rows = slice(start, start + height)
             loss = _rows(
                 grads,
+                needs,
                 rows,
                 weight[rows].view(-1, 1),
-                None if scale is None else scale[rows].view(-1, 1),
+                None if scale is None else scale[:, rows].unsqueeze(-1),
                 max_logit,
-                query[rows],
+                query[:, rows],
                 positive[:, rows],
-                blocks,
-                low,
+                groups,
             )
             total = _add(total, loss)
-        ctx.save_for_backward(
-            *(*operands, query, views), *grads.finish(place, scale is not None)
-        )
         assert total is not None
+        made = grads.finish(needs, place, scale is not None)
+        ctx.save_for_backward(*operands, query, views, *made)
         return total
 
     @staticmethod
@@ -92,19 +93,40 @@ def _split(
 ) -> tuple[Tensor, Tensor]:
     r"""The positives and the candidates of each view."""
     if scale is None:
-        return views.index_select(1, place), views
-    return views[:, : place.numel()], views[:, place.numel() :]
+        return views.index_select(1, place[0]), views
+    return views[:, : place.size(1)], views[:, place.size(1) :]
 
 
-def _own(place: Tensor, start: int, width: int) -> tuple[Tensor, Tensor]:
-    r"""The column of each anchor's positive in a block of sampled candidates,
-    and whether it is another node's.
-    """
-    place = place.view(-1, 1)
-    if start > 0:
-        place = place - start
-    column = place.clamp(0, width - 1)
-    return column, column != place
+def _groups(
+    columns: Tensor,
+    place: Tensor,
+    scale: Tensor | None,
+    column_weight: Tensor | None,
+) -> list[list[_Block]]:
+    r"""Blocks of candidates for each group of views."""
+    num_views, num_columns, _ = columns.size()
+    width = min(num_columns, MAX_CANDIDATES)
+    # oneDNN multiplies one view at a time.
+    on_cpu = columns.device.type == 'cpu' and columns.dtype == torch.float
+    group = 1 if on_cpu and prefers_onednn() else num_views
+    place = place.unsqueeze(-1).expand(num_views, -1, 1)
+
+    def block(views: slice, start: int) -> _Block:
+        own, end = None, start + width
+        if scale is not None:
+            local = place[views] - start if start > 0 else place[views]
+            column = local.clamp(0, width - 1)
+            own = column, column != local
+        weight = column_weight
+        if weight is not None:
+            weight = weight.unsqueeze(1).expand(num_views, 1, -1)
+            weight = weight[views, :, start:end]
+        return _Block(views, columns[views, start:end], own, weight)
+
+    return [
+        [block(slice(n, n + group), i) for i in range(0, num_columns, width)]
+        for n in range(0, num_views, group)
+    ]
 
 
 def _composed(
@@ -122,58 +144,63 @@ def _composed(
     shift = torch.maximum(logit.amax(dim=-1), own).detach()
     exp = (logit - shift.unsqueeze(-1)).exp()
     if column_weight is not None:
-        exp = exp * column_weight
+        exp = exp * column_weight.unsqueeze(1)
     if scale is None:
         norm = exp.sum(dim=-1)
     else:
         column = torch.arange(exp.size(-1), device=exp.device)
-        others = exp.masked_fill(column == place.view(-1, 1), 0.0)
+        others = exp.masked_fill(column == place.unsqueeze(-1), 0.0)
         norm = (own - shift).exp() + scale * others.sum(dim=-1)
     return (weight * (norm.log() + shift - own)).sum()
 
 
 def _rows(
     grads: '_Gradients',
+    needs: Sequence[bool],
     rows: slice,
     weight: Tensor,
     scale: Tensor | None,
     max_logit: float,
     query: Tensor,
     positive: Tensor,
-    blocks: Sequence[Block],
-    low: torch.dtype,
+    groups: Sequence[Sequence[_Block]],
 ) -> Tensor:
     r"""Computes the loss of a block of anchors, and adds its gradients."""
-    q, views = query.to(low), range(positive.size(0))
+    dtype, low = query.dtype, groups[0][0].columns.dtype
+    q = query.to(low)
     logit = (query * positive).sum(dim=-1, keepdim=True)
+
+    def cosines(block: _Block) -> Tensor:
+        own = q if q.size(0) == 1 else q[block.views]
+        return _products(own, block.columns.transpose(1, 2))
+
     shift = None
     if max_logit > MAX_LOGIT:
         shift = logit.to(low)
-        for columns, *_ in blocks:
-            peaks = [matmul(q, x.t()).amax(1, True) for x in columns]
-            shift = torch.maximum(shift, torch.stack(peaks))
+        for blocks in zip(*groups):
+            peaks = [cosines(block).amax(-1, True) for block in blocks]
+            shift = torch.maximum(shift, _cat(peaks, 0))
 
-    def exp(view: int, block: Block) -> Tensor:
-        columns, own, column_weight = block
-        out = matmul(q, columns[view].t())
+    def exp(block: _Block) -> Tensor:
+        out = cosines(block)
         if shift is not None:
-            out.sub_(shift[view])
+            out.sub_(shift[block.views])
         out.exp_()
-        if column_weight is not None:
-            out.mul_(column_weight)
-        if own is not None:
+        if block.weight is not None:
+            out.mul_(block.weight)
+        if block.own is not None:
             # The sample estimates the sum over all nodes except the positive.
-            column, is_other = own[0][rows], own[1][rows]
-            out.scatter_(1, column, out.gather(1, column).mul_(is_other))
+            column, is_other = (x[:, rows] for x in block.own)
+            out.scatter_(2, column, out.gather(2, column).mul_(is_other))
         return out
 
     # The sum of exp(logit - shift) over all nodes. A single block is kept for
     # the gradients. Several blocks are recomputed.
     norm = None
-    for block in blocks:
-        probs = [exp(view, block) for view in views]
-        sums = torch.stack([prob.sum(dim=1, keepdim=True) for prob in probs])
-        norm = _add(norm, sums.to(query.dtype))
+    for blocks in zip(*groups):
+        probs = [exp(block) for block in blocks]
+        sums = _cat([prob.sum(-1, keepdim=True) for prob in probs], 0)
+        norm = _add(norm, sums.to(dtype))
     assert norm is not None
     pull, share = -weight, weight
     if scale is not None:
@@ -182,62 +209,66 @@ def _rows(
         pull, share = weight * (own / norm - 1), weight * scale
     log_norm = norm.log() if shift is None else norm.log() + shift
     loss = (weight * (log_norm - logit)).sum()
-    if not any(grads.needs):
+    if not any(needs):
         return loss
 
     # Scale the narrow operands instead of dividing blocks by `norm`.
     share = share / norm
-    scaled = (query * share).to(low)
-    grad_query = (pull * positive).sum(dim=0)
-    for n, block in enumerate(blocks):
-        for view in views:
-            prob = probs[view] if len(blocks) == 1 else exp(view, block)
-            if grads.needs[0]:
-                product = matmul(prob, block[0][view])
-                grad_query.addcmul_(share[view], product)
-            if grads.needs[1]:
-                product = matmul(scaled[view].t(), prob)
-                grads.add_candidates(view, n, product.to(query.dtype))
-    if grads.needs[0]:
-        grads.of_query.append(grad_query)
-    if grads.needs[1]:
+    scaled = (query * share).to(low).transpose(1, 2)
+    of_query = []
+    for number, group in enumerate(groups):
+        product = None
+        for n, block in enumerate(group):
+            prob = probs[number] if len(group) == 1 else exp(block)
+            if needs[0]:
+                made = _products(prob, block.columns)
+                product = _add(product, made.to(dtype))
+            if needs[1]:
+                made = _products(scaled[block.views], prob).to(dtype)
+                blocks_of = grads.of_candidates[number]
+                blocks_of[n] = _add(blocks_of[n], made)
+        of_query.append(product)
+    if needs[0]:
+        total = torch.addcmul(pull * positive, share, _cat(of_query, 0))
+        if query.size(0) == 1:
+            total = total.sum(dim=0, keepdim=True)
+        grads.of_query.append(total)
+    if needs[1]:
         grads.of_positive.append(pull * query)
     return loss
 
 
-class _Gradients:
-    r"""Collects the gradients of anchors and views. Those of candidates are
-    transposed at first, for faster products.
+class _Gradients(NamedTuple):
+    r"""The gradients by block. Those of candidates are transposed, for faster
+    products.
     """
 
-    def __init__(
-        self, num_views: int, num_blocks: int, needs: Sequence[bool]
-    ) -> None:
-        self.needs = needs
-        self.of_query: list[Tensor] = []
-        self.of_positive: list[Tensor] = []
-        self.of_candidates: list[list[Tensor | None]] = [
-            [None] * num_blocks for _ in range(num_views)
-        ]
-
-    def add_candidates(self, view: int, block: int, grad: Tensor) -> None:
-        blocks = self.of_candidates[view]
-        blocks[block] = _add(blocks[block], grad)
+    of_candidates: list[list[Tensor | None]]
+    of_query: list[Tensor]
+    of_positive: list[Tensor]
 
     def finish(
-        self, place: Tensor, is_sample: bool
+        self, needs: Sequence[bool], place: Tensor, is_sample: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         r"""The gradients of anchors and of views."""
-        of_query = _cat(self.of_query, 0) if self.needs[0] else None
-        if not self.needs[1]:
+        of_query = _cat(self.of_query, 1) if needs[0] else None
+        if not needs[1]:
             return of_query, None
-        of_views = torch.stack(
-            [_cat(blocks, 1).t() for blocks in self.of_candidates]
-        )
-        positive = _cat(self.of_positive, -2).expand(of_views.size(0), -1, -1)
+        blocks = [_cat(group, 2) for group in self.of_candidates]
+        of_views = _cat(blocks, 0).transpose(1, 2)
+        positive = _cat(self.of_positive, 1)
+        positive = positive.expand(of_views.size(0), -1, -1)
         if is_sample:
             return of_query, torch.cat([positive, of_views], dim=1)
-        return of_query, of_views.index_add_(1, place, positive)
+        of_views = of_views.contiguous()
+        return of_query, of_views.index_add_(1, place[0], positive)
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    r"""A product for each view."""
+    if b.size(0) == 1:
+        return matmul(a[0], b[0]).unsqueeze(0)
+    return a @ b
 
 
 def _add(total: Tensor | None, x: Tensor) -> Tensor:
@@ -258,12 +289,12 @@ def info_nce_blockwise(
     max_logit: float,
     column_weight: Tensor | None = None,
 ) -> Tensor:
-    r"""Computes InfoNCE of one anchor against several views in blocks of
+    r"""Computes InfoNCE of anchors against several views in blocks of
     cosines.
 
     Args:
         query (torch.Tensor): The normalized anchors, divided by the
-            temperature.
+            temperature, of each view or of all.
         views (torch.Tensor): The normalized candidates of each view. If they
             are sampled, the normalized positives of the anchors come first.
         weight (torch.Tensor): The weight of each anchor.
@@ -277,10 +308,12 @@ def info_nce_blockwise(
             candidate, in addition to :obj:`scale`. (default: :obj:`None`)
 
     Shapes:
-        - **query:** :math:`(B, F)`
+        - **query:** :math:`(V, B, F)` or :math:`(1, B, F)`
         - **views:** :math:`(V, N, F)`, or :math:`(V, B + S, F)`
-        - **weight, place, scale:** :math:`(B)`
-        - **column_weight:** :math:`(S)`
+        - **weight:** :math:`(B)`
+        - **place, scale:** :math:`(V, B)` or :math:`(1, B)`; the latter if all
+          nodes are candidates
+        - **column_weight:** :math:`(V, S)` or :math:`(1, S)`
         - **output:** scalar
     """
     out: Tensor = _InfoNCE.apply(
