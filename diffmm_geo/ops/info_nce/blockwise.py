@@ -47,8 +47,8 @@ class _InfoNCE(torch.autograd.Function):
         # Products have the type of autocast, and sums that of the inputs.
         columns = candidates.to(compute_dtype(query))
         groups = _groups(columns, place, scale, column_weight)
-        width = groups[0][0].columns.size(1)
-        size = views.size(0) * width * columns.element_size()
+        first = groups[0][0].columns[..., 0]
+        size = first.numel() * first.element_size()
         height = max(1, block_size(BLOCK_BYTES, query.device) // size)
         needs = ctx.needs_input_grad[5:]
         grads = _Gradients([[None] * len(group) for group in groups], [], [])
@@ -109,7 +109,7 @@ def _groups(
     # oneDNN multiplies one view at a time.
     on_cpu = columns.device.type == 'cpu' and columns.dtype == torch.float
     group = 1 if on_cpu and prefers_onednn() else num_views
-    place = place.unsqueeze(-1).expand(num_views, -1, 1)
+    place = place.expand(num_views, -1)
 
     def block(views: slice, start: int) -> _Block:
         own, end = None, start + width
@@ -190,8 +190,12 @@ def _rows(
             out.mul_(block.weight)
         if block.own is not None:
             # The sample estimates the sum over all nodes except the positive.
-            column, is_other = (x[:, rows] for x in block.own)
-            out.scatter_(2, column, out.gather(2, column).mul_(is_other))
+            column, is_other = (x[:, rows].reshape(-1) for x in block.own)
+            place = torch.arange(
+                0, out.numel(), out.size(2), device=out.device
+            ).add_(column)
+            flat = out.view(-1)
+            flat.index_copy_(0, place, flat.index_select(0, place) * is_other)
         return out
 
     # The sum of exp(logit - shift) over all nodes. A single block is kept for
