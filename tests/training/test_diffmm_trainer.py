@@ -1,9 +1,11 @@
 import math
+import sys
 import warnings
 
 import pytest
 import torch
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffmm_geo.evaluation import generation_metrics
 from diffmm_geo.nn import DiffMM, MaskedDiffusion, ModalityDiffusion
@@ -314,3 +316,43 @@ def test_recipes():
     assert RECIPES['tiktok'].anchor == 'main'
     assert RECIPES['amazon-baby'].projection == 'leaky_xavier'
     assert RECIPES['amazon-sports'].temperature == 0.1
+
+
+class Operations(TorchDispatchMode):
+    r"""Counts the operations that compute, i.e., neither views nor empties."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        name = func._schema.name
+        is_kernel = not name.startswith(('profiler::', 'prim::', 'aten::empty'))
+        self.count += is_kernel and not func.is_view
+        return out
+
+
+@pytest.mark.parametrize('onednn', [False, True])
+def test_operations_of_a_step(planted, monkeypatch, onednn):
+    # The count does not depend on the size of the graph.
+    blockwise = sys.modules['diffmm_geo.ops.info_nce.blockwise']
+    monkeypatch.setattr(blockwise, 'prefers_onednn', lambda: onednn)
+    count = {}
+    for precision, num_candidates in (('fp32', None), ('bf16', 8)):
+        config = DiffMMConfig(
+            batch_size=32,
+            keep_rate=0.5,
+            precision=precision,
+            num_candidates=num_candidates,
+            standardize=False,
+        )
+        trainer = DiffMMTrainer(planted(), config)
+        task = trainer.task
+        task.set_graphs(task.generate())
+        batch, *_ = task.batches()
+        for _ in range(2):  # The first step fills caches.
+            with Operations() as operations:
+                trainer._step(batch)
+        count[precision] = operations.count
+    assert count['bf16'] <= count['fp32'] <= 346, count

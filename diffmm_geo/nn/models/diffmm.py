@@ -196,14 +196,14 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         size = (x_user.size(0), x_item.size(0))
         adj_dict = self.conv.adjacency_dict(edge_index_dict, size, x_user.dtype)
         projected = self.projections(feature_dict, size[1])
-        feature = {m: unit_rows(x) for m, x in projected.items()}
+        feature = unit_rows(torch.stack(list(projected.values())))
         h = self.conv.aggregate_modalities(adj_dict, x_user, x_item, feature)
         starts = [h]
         if return_views:
             check_keys('edge_index_dict', adj_dict, self.edge_types)
             starts += [
-                self.conv.step(adj_dict[t], x_user, feature[m])
-                for m, t in zip(self.modalities, self.edge_types[1:])
+                self.conv.step(adj_dict[t], x_user, x)
+                for x, t in zip(feature.unbind(), self.edge_types[1:])
             ]
         # One propagation of all starts, side by side.
         user, item = (torch.cat(x, dim=-1) for x in zip(*starts))
@@ -212,7 +212,7 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         )
         z, *views = zip(*(x.split(self.embedding_dim, dim=-1) for x in sums))
         out = self._by_node_type(
-            z_t + self.residual_weight * unit_rows(h_t)
+            torch.add(z_t, unit_rows(h_t), alpha=self.residual_weight)
             for h_t, z_t in zip(h, z)
         )
         if not return_views:

@@ -47,8 +47,9 @@ class _InfoNCE(torch.autograd.Function):
         # Products have the type of autocast, and sums that of the inputs.
         columns = candidates.to(compute_dtype(query))
         groups = _groups(columns, place, scale, column_weight)
-        first = groups[0][0].columns[..., 0]
-        size = first.numel() * first.element_size()
+        # Of one view, as the gradients of candidates are added for each block.
+        width = groups[0][0].columns.size(1)
+        size = width * columns.element_size()
         height = max(1, block_size(BLOCK_BYTES, query.device) // size)
         needs = ctx.needs_input_grad[5:]
         grads = _Gradients([[None] * len(group) for group in groups], [], [])

@@ -154,7 +154,9 @@ def _sampled(
             return x[0].unsqueeze(0)
         return torch.stack([x_t for x_t in x for _ in range(num_views)])
 
-    query = unit_rows(of_views(queries).to(compute)) / temperature
+    query = unit_rows(torch.stack(queries).to(compute)) / temperature
+    if len(types) > 1:
+        query = query.repeat_interleave(num_views, dim=0)
     loss = info_nce_blockwise(
         query,
         unit_rows(torch.stack(views).to(compute)),
