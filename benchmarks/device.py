@@ -30,6 +30,8 @@ def to_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == 'cuda':  # Events and graphs are of the current one.
+            torch.cuda.set_device(device)
     except (AssertionError, RuntimeError) as error:
         text = str(error).split('\n')[0]
         raise ValueError(f'argument --device: {text}') from None

@@ -5,12 +5,14 @@ import pytest
 import torch
 
 from benchmarks.child import LimitError, run_child
+from benchmarks.clocks import CPUClock, GPUClock
 from benchmarks.timing import (
     Timing,
     clone,
     memory_limit,
     num_sets,
     peak_memory,
+    take_time,
     time_call,
 )
 
@@ -45,6 +47,138 @@ def test_inputs_take_turns():
     x = torch.zeros(3)
     time_call(lambda x: seen.add(x.data_ptr()), (x,), CPU, seconds=1e-3, sets=4)
     assert len(seen) == 4 and x.data_ptr() in seen
+
+
+class FakeGPU:
+    r"""A device that takes `cold` seconds for a call on other inputs than those
+    of the last call, and `warm` on the same, and a host that takes `launch`
+    seconds to launch it.
+    """
+
+    cold, warm, launch, replay = 5e-6, 2e-6, 40e-6, 8e-6
+
+    def __init__(self, refuses='', waits=False):
+        self.refuses, self.waits = refuses, waits
+        self.now = self.free = 0.0
+        self.last = self.captured = None
+        self.captures = 0
+
+    def call(self, inputs):
+        if self.captured is not None:
+            self.captured.append(inputs)
+            return
+        self.now += self.launch
+        self._run(inputs)
+        if self.waits:
+            self.synchronize()
+
+    def _run(self, inputs):
+        seconds = self.warm if inputs == self.last else self.cold
+        self.free = max(self.free, self.now) + seconds
+        self.last = inputs
+
+    def event(self):
+        return max(self.free, self.now)
+
+    def seconds(self, start, end):
+        return end - start
+
+    def synchronize(self):
+        self.now = max(self.free, self.now)
+
+    def hold(self, seconds):
+        self.last = None
+        self.free = max(self.free, self.now) + seconds
+
+    def rehearse(self, work):
+        work()
+        if self.waits:
+            raise RuntimeError('it waits for the device\nand more')
+
+    def capture(self, work):
+        self.captures += 1
+        self.captured = []
+        try:
+            work()
+            calls = self.captured
+            if self.refuses:
+                raise RuntimeError(self.refuses)
+        finally:
+            self.captured = None
+
+        def replay():
+            self.now += self.replay
+            for inputs in calls:
+                self._run(inputs)
+
+        return replay
+
+
+def take(gpu, sets, clock=None):
+    return take_time(
+        clock or GPUClock(gpu),
+        gpu.call,
+        [(n,) for n in range(sets)],
+        seconds=0.1,
+        estimate=gpu.launch,
+    )
+
+
+def test_gpu_is_timed_without_its_host():
+    gpu = FakeGPU()
+    timing = take(gpu, sets=4)
+    # A replay starts 8 us after the last one, and has 64 calls.
+    assert timing.median == pytest.approx(gpu.cold)
+    assert timing.warm == pytest.approx(gpu.warm, rel=0.1)
+    assert timing.eager == pytest.approx(gpu.launch + gpu.cold, rel=0.2)
+    assert (timing.sets, timing.note, gpu.captures) == (4, '', 2)
+    once = take(gpu, sets=1)
+    assert once.median == pytest.approx(timing.warm) and once.warm is None
+
+
+def test_calls_that_cannot_be_captured_are_queued():
+    gpu = FakeGPU(refuses='operation not permitted\nwhen stream is capturing')
+    clock = GPUClock(gpu)
+    timing = take(gpu, 4, clock)
+    assert timing.median == pytest.approx(gpu.cold)
+    assert timing.warm == pytest.approx(gpu.warm)
+    assert timing.note == (
+        'no CUDA graph after RuntimeError: operation not permitted'
+    )
+    # PyTorch might not recover from a failed capture.
+    gpu.refuses = ''
+    assert take(gpu, 4, clock).note == timing.note
+    assert gpu.captures == 1
+
+
+def test_calls_that_wait_for_the_device_are_never_captured():
+    gpu = FakeGPU(waits=True)
+    clock = GPUClock(gpu)
+    timing = take(gpu, 4, clock)
+    assert gpu.captures == 0
+    assert timing.note == (
+        'no CUDA graph, as RuntimeError: it waits for the device'
+    )
+    # Such a call includes what its host does.
+    assert timing.median > gpu.launch
+    gpu.waits = False
+    assert take(gpu, 4, clock).note == ''
+
+
+def test_slow_calls_of_a_gpu_are_not_captured():
+    gpu = FakeGPU()
+    gpu.cold = 2.0
+    timing = take_time(GPUClock(gpu), gpu.call, [(0,), (1,)], 0.1, 2.0)
+    assert timing.median == timing.eager == pytest.approx(2, rel=1e-3)
+    assert timing.repeats == 3 and gpu.captures == 0
+
+
+def test_warm_inputs_are_timed_beside_alternating_ones():
+    seen = []
+    timing = take_time(CPUClock(), seen.append, [(0,), (1,), (2,)], 1e-3)
+    half = len(seen) // 2
+    assert set(seen[:half]) == {0, 1, 2} and set(seen[-half // 2 :]) == {0}
+    assert timing.warm > 0 and timing.eager is None
 
 
 @pytest.mark.parametrize(
