@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.results import read
-from benchmarks.report import number
+from benchmarks.registry import Record
+from benchmarks.report import fastest, number
 
 MAX_LINES = 80
 # The largest number of failures to list.
@@ -138,9 +139,11 @@ def kernel_lines(output: Path) -> list[str]:
     input, and gives the geometric mean of each family.
     """
     problems: dict[tuple, dict[str, dict[str, float]]] = {}
+    families: dict[str, list[Record]] = {}
     for record in read(output / 'kernels.json').get('records', ()):
         if 'ms' not in record['metrics']:
             continue
+        families.setdefault(record['family'], []).append(Record(**record))
         labels = dict(record['labels'])
         backend = labels.pop('backend')
         key = record['family'], *map(str, labels.values())
@@ -148,7 +151,7 @@ def kernel_lines(output: Path) -> list[str]:
     lines, ratios = [], {}
     for (family, *labels), found in problems.items():
         peers = {k: m for k, m in found.items() if k.startswith(BASELINES)}
-        ours = {k: m for k, m in found.items() if k in OURS}
+        ours = {k: m for k, m in found.items() if k.startswith(OURS)}
         if not peers or not ours:
             continue
         peer = min(peers, key=lambda k: peers[k]['ms'])
@@ -169,5 +172,6 @@ def kernel_lines(output: Path) -> list[str]:
             f'{family}: {name} against the best of the others, geometric mean '
             f'{mean:.2f}x, least {min(values):.2f}x, {len(values)} rows'
         )
+    heads += [f'{name}: {fastest(found)}' for name, found in families.items()]
     title = ['kernels (of copy: share of the bandwidth of a copy):']
     return heads + title + lines if lines else []
