@@ -196,6 +196,9 @@ class GPUClock:
         return [self.gpu.seconds(*pair) for pair in events]
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
+    # The end of a capture hides the error in it.
+    while error.__context__ is not None:
+        error = error.__context__
     text = str(error).strip().split('\n')[0]
     return f'{type(error).__name__}: {text}'[:120]

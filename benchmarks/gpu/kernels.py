@@ -49,7 +49,7 @@ def options(spec: Spec, family: str) -> Options:
         directions=directions(family),
         sizes=(200,) if spec.quick else (16_000, 100_000, 1_000_000),
         hidden=16 if spec.quick else 1000,
-        seconds=0.01 if spec.quick else 0.1,
+        seconds=0.01 if spec.quick else 0.05,
         memory=20e9 if spec.device == 'cpu' else math.inf,
         max_seconds=1.0,
         quick=spec.quick,
@@ -71,13 +71,15 @@ def main(spec: Spec) -> None:
     session = Session(options(spec, 'spmm'), results='kernels.json')
     for name, share in SHARES.items():
         end = time.monotonic() + share * (deadline - time.monotonic())
-        session.options = options(spec, name)
+        session.options, first = options(spec, name), len(session.records)
         for record in FAMILIES[name].run(session):
             session.add(record)
             progress(f'  {report.line(record)}')
             if time.monotonic() > end:
                 session.left_out.append(f'{name}: what comes after this')
                 break
+        if found := session.records[first:]:
+            progress(f'\n{name}\n{report.table(found)}\n')
     session.complete = True
     session.write()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from benchmarks.gpu.results import read
 from benchmarks.registry import Record
 from benchmarks.report import fastest, number
 
-MAX_LINES = 80
+MAX_LINES, MAX_WIDTH = 80, 160
 # The largest number of failures to list.
 MAX_FAILURES = 25
 # The comparisons in the phase of kernels.
@@ -64,7 +65,7 @@ def summarize(output: Path, outcomes: dict[str, str], seconds: float) -> str:
             lines += ['', *part]
     if len(lines) > MAX_LINES:
         lines[MAX_LINES - 1 :] = [f'... the rest is in {output}']
-    return '\n'.join(line[:160] for line in lines)
+    return '\n'.join(line[:MAX_WIDTH] for line in lines)
 
 
 def environment_lines(output: Path) -> list[str]:
@@ -172,6 +173,8 @@ def kernel_lines(output: Path) -> list[str]:
             f'{family}: {name} against the best of the others, geometric mean '
             f'{mean:.2f}x, least {min(values):.2f}x, {len(values)} rows'
         )
-    heads += [f'{name}: {fastest(found)}' for name, found in families.items()]
+    for name, found in families.items():
+        text = f'{name}: {fastest(found)}'
+        heads += textwrap.wrap(text, MAX_WIDTH, subsequent_indent='  ')
     title = ['kernels (of copy: share of the bandwidth of a copy):']
     return heads + title + lines if lines else []
