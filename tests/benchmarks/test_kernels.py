@@ -1,4 +1,5 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from benchmarks import info_nce, plots, propagate, report, spmm
 from benchmarks.clocks import GPUClock
+from benchmarks.gpu.summary import kernel_lines
 from benchmarks.graphs import load_graph
 from benchmarks.kernels import TOLERANCE, Case, measure, relative_error
 from benchmarks.registry import Record
@@ -207,6 +209,20 @@ def test_last_line_names_the_fastest_by_direction():
     assert report.table(records).splitlines()[-1] == (
         'fastest: float32 forward peer (1.41x ours); float32 backward ours'
     )
+
+
+def test_summary_of_a_gpu_compares_every_triton_kernel(tmp_path):
+    records = times('ours', 8) + times('triton', 4) + times('naive', 16)
+    records += times('triton-tf32x3', 2)
+    for record in records:
+        record.metrics['share_of_copy'] = 0.5
+    text = json.dumps({'records': [asdict(record) for record in records]})
+    (tmp_path / 'kernels.json').write_text(text)
+    lines = '\n'.join(kernel_lines(tmp_path))
+    for name, ratio in (('ours', 2), ('triton', 4), ('triton-tf32x3', 8)):
+        assert f'test: {name} against' in lines
+        assert f' {ratio}.00x' in lines
+    assert 'fastest: float32 forward triton-tf32x3 (4.00x ours)' in lines
 
 
 def test_what_beats_ours_anywhere_is_labelled():
