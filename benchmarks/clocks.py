@@ -161,6 +161,8 @@ class GPUClock:
             return None, f'no CUDA graph, as {_describe(error)}'
         try:
             return self.gpu.capture(partial(work, calls)), ''
+        except torch.OutOfMemoryError as error:
+            return None, f'no CUDA graph, as {_describe(error)}'
         except Exception as error:
             # PyTorch does not recover in full: what follows is queued, too.
             self.failure = f'no CUDA graph after {_describe(error)}'

@@ -78,7 +78,8 @@ def plot_roofline(
     directions = list(dict.fromkeys(r.labels.get('direction') for r in records))
     figure, axes = _panels(len(directions), sharey=True)
     x = [r.metrics['flop_per_byte'] for r in records]
-    ends = min(x) / 2, max(*x, 50) * 2
+    high = max(*x, 50) * 2
+    ends = min(min(x) / 2, high / 100), high
     for ax, direction in zip(axes, directions):
         _roofs(ax, ceilings, *ends)
         for backend, style in _styles(records).items():

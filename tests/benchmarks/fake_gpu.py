@@ -6,7 +6,7 @@ class FakeGPU:
 
     cold, warm, launch, replay = 5e-6, 2e-6, 40e-6, 8e-6
 
-    def __init__(self, refuses='', waits=False):
+    def __init__(self, refuses=None, waits=False):
         self.refuses, self.waits = refuses, waits
         self.now = self.free = 0.0
         self.last = self.captured = None
@@ -50,8 +50,8 @@ class FakeGPU:
         try:
             work()
             calls = self.captured
-            if self.refuses:
-                raise RuntimeError(self.refuses)
+            if self.refuses is not None:
+                raise self.refuses
         finally:
             self.captured = None
 

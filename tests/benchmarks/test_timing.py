@@ -1,11 +1,12 @@
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from benchmarks.child import LimitError, run_child
-from benchmarks.clocks import CPUClock, GPUClock
+from benchmarks.clocks import GPU, CPUClock, GPUClock
 from benchmarks.timing import (
     Timing,
     clone,
@@ -73,7 +74,7 @@ def test_gpu_is_timed_without_its_host():
 
 
 def test_calls_that_cannot_be_captured_are_queued():
-    gpu = FakeGPU(refuses='operation not permitted\nwhen stream is capturing')
+    gpu = FakeGPU(RuntimeError('operation not permitted\nwhen capturing'))
     clock = GPUClock(gpu)
     timing = take(gpu, 4, clock)
     assert timing.median == pytest.approx(gpu.cold)
@@ -82,9 +83,18 @@ def test_calls_that_cannot_be_captured_are_queued():
         'no CUDA graph after RuntimeError: operation not permitted'
     )
     # PyTorch might not recover from a failed capture.
-    gpu.refuses = ''
+    gpu.refuses = None
     assert take(gpu, 4, clock).note == timing.note
     assert gpu.captures == 1
+
+
+def test_captures_go_on_where_one_did_not_fit():
+    gpu = FakeGPU(torch.OutOfMemoryError('tried to allocate 1 GiB'))
+    clock = GPUClock(gpu)
+    note = 'no CUDA graph, as OutOfMemoryError: tried to allocate 1 GiB'
+    assert take(gpu, 1, clock).note == note
+    gpu.refuses = None
+    assert take(gpu, 1, clock).note == ''
 
 
 def test_calls_that_wait_for_the_device_are_never_captured():
@@ -99,6 +109,47 @@ def test_calls_that_wait_for_the_device_are_never_captured():
     assert timing.median > gpu.launch
     gpu.waits = False
     assert take(gpu, 4, clock).note == ''
+
+
+def test_rehearsal_restores_the_debug_mode(monkeypatch):
+    modes = [0]
+    monkeypatch.setattr(torch.cuda, 'get_sync_debug_mode', lambda: modes[-1])
+    monkeypatch.setattr(torch.cuda, 'set_sync_debug_mode', modes.append)
+
+    def waits():
+        raise RuntimeError('called a synchronizing operation')
+
+    with pytest.raises(RuntimeError, match='synchronizing'):
+        GPU().rehearse(waits)
+    assert modes == [0, 'error', 0]
+
+
+def test_random_numbers_survive_a_failed_capture(monkeypatch):
+    @contextmanager
+    def capturing(graph):
+        try:
+            yield
+        finally:
+            raise RuntimeError('operation failed during capture')
+
+    class Generator:
+        state = 'captured'
+
+        def clone_state(self):
+            return 'free'
+
+        def graphsafe_set_state(self, state):
+            self.state = state
+
+    generator = Generator()
+    monkeypatch.setattr(torch.cuda, 'CUDAGraph', object)
+    monkeypatch.setattr(torch.cuda, 'graph', capturing)
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 1)
+    monkeypatch.setattr(torch.cuda, 'default_generators', (None, generator))
+
+    with pytest.raises(RuntimeError, match='during capture'):
+        GPU().capture(lambda: None)
+    assert generator.state == 'free'
 
 
 def test_slow_calls_of_a_gpu_are_not_captured():
