@@ -53,7 +53,9 @@ class TrainingConfig:
             :obj:`"fp32"`, or :obj:`"bf16"` through autocast. Weights, sums and
             everything else stay in single precision. (default: :obj:`"fp32"`)
         cuda_graphs (bool, optional): Whether to record a step as a CUDA graph
-            in each epoch and to replay the graph. (default: :obj:`False`)
+            and to replay the graph. It is recorded again when generated graphs,
+            or what a kernel derives from them, change in size.
+            (default: :obj:`False`)
         seed (int, optional): The seed of all random numbers.
             (default: :obj:`0`)
 

@@ -99,6 +99,9 @@ class Task(Module, metaclass=_TaskMeta):
     num_users: int
     num_items: int
     loss_names: tuple[str, ...] = ('bpr',)
+    #: Counts the times that tensors which all steps read were replaced, besides
+    #: weights and optimizers. Recorded steps read the old ones.
+    inputs_version: int = 0
 
     def __init__(
         self,
@@ -192,6 +195,7 @@ class Task(Module, metaclass=_TaskMeta):
     def move_data(self, device: torch.device) -> None:
         r"""Moves the data to a device. Moving the module also does this."""
         self.device = self.random_state.device = device
+        self.inputs_version += 1
         self.edge_index = self.edge_index.to(device)
         self.edge_label_index = {
             split: x.to(device) for split, x in self.edge_label_index.items()
