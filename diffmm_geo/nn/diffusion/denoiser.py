@@ -2,7 +2,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Linear, ModuleList, Parameter
 
@@ -63,6 +62,8 @@ class Denoiser(torch.nn.Module):
         torch.Size([3, 6])
     """
 
+    frequency: Tensor
+
     def __init__(
         self,
         num_items: int,
@@ -93,6 +94,13 @@ class Denoiser(torch.nn.Module):
         # sparse rows can look up `item_weight`.
         encoder, decoder = list(reversed(hidden)), [*hidden, num_items]
         self.item_weight = Parameter(torch.empty(num_items, encoder[0]))
+        half = time_channels // 2
+        frequency = (torch.arange(half) * (-math.log(10000) / half)).exp()
+        self.register_buffer(
+            'frequency',
+            frequency.to(torch.get_default_dtype()),
+            persistent=False,
+        )
         self.time_emb = Linear(time_channels, time_channels)
         self.time_lin = Linear(time_channels, encoder[0])
         self.encoder = ModuleList(
@@ -126,13 +134,11 @@ class Denoiser(torch.nn.Module):
         r"""The sinusoidal encoding :math:`(B, C)` of steps :math:`(B)`,
         cosines first, zero-padded if :math:`C` is odd.
         """
-        half = self.time_channels // 2
-        freq = torch.arange(half, device=t.device, dtype=torch.float)
-        freq = (freq * (-math.log(10000) / half)).exp()
-        angle = t.view(-1, 1).float() * freq
-        out = torch.cat([angle.cos(), angle.sin()], dim=-1)
-        out = F.pad(out, (0, self.time_channels - 2 * half))
-        return out.to(self.time_emb.weight.dtype)
+        angle = t.view(-1, 1) * self.frequency
+        parts = [angle.cos(), angle.sin()]
+        if self.time_channels % 2 == 1:
+            parts.append(angle.new_zeros(angle.size(0), 1))
+        return torch.cat(parts, dim=-1)
 
     def hidden(self, z: Tensor, t: Tensor) -> Tensor:
         r"""The last hidden layer :math:`(B, H^{\prime})`, from the item part

@@ -331,7 +331,7 @@ class ModalityDiffusion(Pretrained):
                 elbo, msi = self.batch_loss(
                     m, batch, item_emb, modality_emb_dict[m], msi_weight, form
                 )
-                loss = elbo.mean() + msi_weight * msi.mean()
+                loss = elbo.add(msi, alpha=msi_weight).mean()
                 loss.backward()
                 optimizer.step()
                 # Autocast would go on with the weights it has cast before.

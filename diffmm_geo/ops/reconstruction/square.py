@@ -13,18 +13,18 @@ from diffmm_geo.ops.product import matmul
 
 class LastLayer(NamedTuple):
     r"""The input and weights of the last layer, in full precision and in the
-    type of products (:obj:`*_low`).
+    type of products (:obj:`*_low`). The bias is a channel of the weights, where
+    the input is one.
     """
 
     h: Tensor
     weight: Tensor
-    bias: Tensor
     h_low: Tensor
     weight_low: Tensor
 
 
 class Square(ABC):
-    r"""Computes :math:`{\| \mathbf{W} \mathbf{h} + \mathbf{b} \|}^2`."""
+    r"""Computes :math:`{\| \mathbf{W} \mathbf{h} \|}^2`."""
 
     @abstractmethod
     def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -33,8 +33,8 @@ class Square(ABC):
     @abstractmethod
     def backward(
         self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        r"""The gradients of :obj:`h`, :obj:`weight` and :obj:`bias`."""
+    ) -> tuple[Tensor, Tensor]:
+        r"""The gradients of :obj:`h` and :obj:`weight`."""
 
     def composed(
         self, h: Tensor, weight: Tensor, bias: Tensor, kept: tuple[Tensor, ...]
@@ -50,17 +50,13 @@ class DenseSquare(Square):
     """
 
     def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
-        out = matmul(
-            layer.h_low,
-            layer.weight_low.t(),
-            layer.bias.to(layer.weight_low.dtype),
-        )
+        out = matmul(layer.h_low, layer.weight_low.t())
         square = torch.linalg.vector_norm(out, dim=1, dtype=layer.h.dtype)
         return square.square_(), (out,)
 
     def backward(
         self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         (out,) = kept
         dtype = layer.h.dtype
         grad = 2 * grad.view(-1, 1)
@@ -68,7 +64,6 @@ class DenseSquare(Square):
         return (
             grad * matmul(out, layer.weight_low).to(dtype),
             matmul(out.t(), scaled).to(dtype),
-            (out.t() @ grad.to(out.dtype)).view(-1).to(dtype),
         )
 
 
@@ -76,33 +71,23 @@ class GramSquare(Square):
     r"""Equals :class:`DenseSquare`, but never computes outputs
 
     .. math::
-        \mathbf{h}^{\top} (\mathbf{W}^{\top} \mathbf{W}) \mathbf{h} + 2 \,
-        \mathbf{h}^{\top} \mathbf{W}^{\top} \mathbf{b} + {\| \mathbf{b} \|}^2.
+        \mathbf{h}^{\top} (\mathbf{W}^{\top} \mathbf{W}) \mathbf{h}.
     """
 
     def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
-        h, weight, bias, h_low, weight_low = layer
+        h, _, h_low, weight_low = layer
         gram = matmul(weight_low.t(), weight_low)
-        shift = bias @ weight
-        half = matmul(h_low, gram).to(h.dtype) + shift
-        square = torch.linalg.vecdot(half + shift, h) + bias.dot(bias)
-        return square, (half,)
+        half = matmul(h_low, gram).to(h.dtype)
+        return (half * h).sum(dim=1), (half,)
 
     def backward(
         self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         (half,) = kept
-        h, weight, bias, h_low, weight_low = layer
+        h, _, h_low, weight_low = layer
         grad = 2 * grad.view(-1, 1)
-        scaled = grad * h
-        total = scaled.sum(dim=0)
-        outer = matmul(scaled.to(h_low.dtype).t(), h_low)
-        grad_weight = matmul(weight_low, outer).to(h.dtype)
-        return (
-            grad * half,
-            grad_weight.addr_(bias, total),
-            weight @ total + bias * grad.sum(),
-        )
+        outer = matmul((grad * h).to(h_low.dtype).t(), h_low)
+        return grad * half, matmul(weight_low, outer).to(h.dtype)
 
 
 @dataclass
@@ -124,31 +109,31 @@ class SampledSquare(Square):
         drawn, share = systematic_sample(
             self.importance, min(self.num_samples, num_rows)
         )
-        square, (out,) = DenseSquare().forward(_rows(layer, drawn))
+        rows = layer.h[drawn]
+        layer = layer._replace(h=rows, h_low=rows.to(layer.h_low.dtype))
+        square, (out,) = DenseSquare().forward(layer)
         estimate = square.new_zeros(num_rows)
         estimate.index_add_(0, drawn, square * share)
-        return estimate, (out, drawn, share)
+        return estimate, (drawn, share, out, layer.h, layer.h_low)
 
     def backward(
         self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        out, drawn, share = kept
-        grad_rows, grad_weight, grad_bias = DenseSquare().backward(
-            _rows(layer, drawn), (out,), grad[drawn] * share
+    ) -> tuple[Tensor, Tensor]:
+        drawn, share, out, rows, rows_low = kept
+        grad_rows, grad_weight = DenseSquare().backward(
+            layer._replace(h=rows, h_low=rows_low),
+            (out,),
+            grad[drawn] * share,
         )
         grad_h = torch.zeros_like(layer.h).index_add_(0, drawn, grad_rows)
-        return grad_h, grad_weight, grad_bias
+        return grad_h, grad_weight
 
     def composed(
         self, h: Tensor, weight: Tensor, bias: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
-        _, drawn, share = kept
+        drawn, share = kept[:2]
         square = super().composed(h[drawn], weight, bias, ())
         return h.new_zeros(h.size(0)).index_add(0, drawn, square * share)
-
-
-def _rows(layer: LastLayer, rows: Tensor) -> LastLayer:
-    return layer._replace(h=layer.h[rows], h_low=layer.h_low[rows])
 
 
 def systematic_sample(importance: Tensor, size: int) -> tuple[Tensor, Tensor]:
