@@ -70,11 +70,13 @@ class FiniteLosses:
     ) -> None:
         self.terms, self.epoch = list(terms), epoch
         self.num_steps, self.first_step = num_steps, first_step
+        self._num_checked = 0
         self._losses: Tensor | None = None
         self._place: Tensor | None = None
 
     def start_epoch(self) -> None:
         r"""Forgets what was added, but not where."""
+        self._num_checked = 0
         if self._losses is not None and self._place is not None:
             self._losses.zero_()
             self._place.zero_()
@@ -87,8 +89,8 @@ class FiniteLosses:
         self._losses.index_copy_(0, self._place, losses.view(1, -1))
         self._place += 1
         if losses.device.type == 'cpu':
-            last = int(self._place) - 1
-            self._check(losses.tolist(), last)
+            self._check(losses.tolist(), self._num_checked)
+            self._num_checked += 1
 
     def check(self) -> None:
         r"""Raises the error of the first step with a non-finite term."""

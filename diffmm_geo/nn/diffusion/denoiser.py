@@ -148,7 +148,10 @@ class Denoiser(torch.nn.Module):
 
     def time_shift(self, t: Tensor) -> Tensor:
         r"""The step part :math:`(B, H)` of the first layer, with its bias."""
-        out = self.time_lin(self.time_emb(self.time_encoding(t)))
+        encoding = self.time_encoding(t)
+        # Small products, which would cost less than the casts of their weights.
+        with torch.autocast(encoding.device.type, enabled=False):
+            out = self.time_lin(self.time_emb(encoding))
         assert isinstance(out, Tensor)
         return out
 

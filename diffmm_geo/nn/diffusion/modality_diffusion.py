@@ -332,7 +332,9 @@ class ModalityDiffusion(Pretrained):
                     m, batch, item_emb, modality_emb_dict[m], msi_weight, form
                 )
                 loss = elbo.add(msi, alpha=msi_weight).mean()
-                loss.backward()
+                # Under autocast, gradients would be cast again.
+                with torch.autocast(item_emb.device.type, enabled=False):
+                    loss.backward()
                 optimizer.step()
                 # Autocast would go on with the weights it has cast before.
                 torch.clear_autocast_cache()

@@ -11,7 +11,8 @@ from diffmm_geo.sparse import CSR
 
 from .square import LastLayer, Square
 
-# The channel of the bias, and zeros, so that rows stay aligned.
+# The bias is several channels, so that rows stay aligned, each of which counts
+# for a part.
 BIAS_CHANNELS = 8
 
 
@@ -28,16 +29,15 @@ class _Reconstruction(torch.autograd.Function):
         square: Square,
     ) -> tuple[Tensor, Tensor]:
         low = compute_dtype(h)
-        h_1 = F.pad(h, (0, BIAS_CHANNELS), value=1.0)
-        weight_b = torch.cat(
-            [weight, F.pad(bias.view(-1, 1), (0, BIAS_CHANNELS - 1))], dim=1
-        )
+        h_1 = F.pad(h, (0, BIAS_CHANNELS), value=1 / BIAS_CHANNELS)
+        channels = bias.view(-1, 1).expand(-1, BIAS_CHANNELS)
+        weight_b = torch.cat([weight, channels], dim=1)
         layer = LastLayer(h_1, weight_b, h_1.to(low), weight_b.to(low))
-        error, kept = square.forward(layer)
         # |a - x|^2 = |x|^2 + the sum of 1 - 2 x over the interactions.
         observed = bag(lists, weight_b)
         score = (h_1 * observed).sum(dim=1)
-        error = (error + lists.derive(_degree)).sub_(score, alpha=2)
+        error = torch.sub(lists.derive(_degree), score, alpha=2)
+        kept = square.forward(layer, error)
 
         # h W^T F without the output.
         feature = feature.to(low)
@@ -68,18 +68,22 @@ class _Reconstruction(torch.autograd.Function):
             )
             return *grads, None, None, None
         dtype = layer.h.dtype
-        grad_h, grad_weight = ctx.square.backward(layer, kept, grad_error)
-        pull = -2 * grad_error.view(-1, 1)
-        grad_h.addcmul_(pull, observed)
-        add_bag_grad_(grad_weight, ctx.lists, pull * layer.h)
-
+        pull = 2 * grad_error.view(-1, 1)
+        pulled = pull * layer.h
         grad_projected = grad_projected.to(feature.dtype)
-        grad_h += matmul(grad_projected, mixed.t()).to(dtype)
+        grad_h = matmul(grad_projected, mixed.t()).to(dtype)
+        grad_h.addcmul_(pull, observed, value=-1)
+        grad_weight = ctx.square.backward(layer, kept, pull, pulled, grad_h)
         grad_mixed = matmul(layer.h_low.t(), grad_projected)
-        grad_weight += matmul(feature, grad_mixed.t()).to(dtype)
+        grad_weight = grad_weight.addmm_(feature, grad_mixed.t()).to(dtype)
+        add_bag_grad_(grad_weight, ctx.lists, pulled, alpha=-1)
         hidden = inputs[0].size(1)
-        grad_weight, grad_bias = grad_weight[:, :hidden], grad_weight[:, hidden]
-        return grad_h[:, :hidden], grad_weight, grad_bias, None, None, None
+        return (
+            grad_h[:, :hidden],
+            grad_weight[:, :hidden],
+            grad_weight[:, hidden:].sum(dim=1),
+            *(None, None, None),
+        )
 
 
 def _degree(lists: CSR) -> Tensor:
@@ -114,9 +118,7 @@ def reconstruction(
     autocast. :obj:`square` computes the square of the output. No gradient flows
     to features. They may have zero channels.
     """
-    with torch.no_grad():
-        feature = feature.to(h.dtype)
     error, projected = _Reconstruction.apply(
-        h, weight, bias, lists, feature, square
+        h, weight, bias, lists, feature.detach(), square
     )
     return error, projected

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffmm_geo.ops.product import matmul
+from diffmm_geo.ops.product import matmul, mul_to
 
 
 class LastLayer(NamedTuple):
@@ -27,14 +27,31 @@ class Square(ABC):
     r"""Computes :math:`{\| \mathbf{W} \mathbf{h} \|}^2`."""
 
     @abstractmethod
-    def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
-        r"""The squares, and the tensors that :meth:`backward` needs."""
+    def forward(self, layer: LastLayer, out: Tensor) -> tuple[Tensor, ...]:
+        r"""Adds the squares to a vector, and returns the tensors that
+        :meth:`backward` needs.
+        """
 
     @abstractmethod
     def backward(
-        self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        r"""The gradients of :obj:`h` and :obj:`weight`."""
+        self,
+        layer: LastLayer,
+        kept: tuple[Tensor, ...],
+        pull: Tensor,
+        pulled: Tensor,
+        grad_h: Tensor,
+    ) -> Tensor:
+        r"""Adds the gradient of :obj:`h`, and returns that of :obj:`weight` in
+        the type of products.
+
+        Args:
+            layer (LastLayer): As in :meth:`forward`.
+            kept (tuple): The tensors of :meth:`forward`.
+            pull (torch.Tensor): Twice the gradient of each square,
+                :math:`(B, 1)`.
+            pulled (torch.Tensor): :obj:`pull` times :obj:`h`.
+            grad_h (torch.Tensor): The gradient to add to.
+        """
 
     def composed(
         self, h: Tensor, weight: Tensor, bias: Tensor, kept: tuple[Tensor, ...]
@@ -49,22 +66,24 @@ class DenseSquare(Square):
     written only once.
     """
 
-    def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
-        out = matmul(layer.h_low, layer.weight_low.t())
-        square = torch.linalg.vector_norm(out, dim=1, dtype=layer.h.dtype)
-        return square.square_(), (out,)
+    def forward(self, layer: LastLayer, out: Tensor) -> tuple[Tensor, ...]:
+        x = matmul(layer.h_low, layer.weight_low.t())
+        norm = torch.linalg.vector_norm(x, dim=1, dtype=layer.h.dtype)
+        out.addcmul_(norm, norm)
+        return (x,)
 
     def backward(
-        self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        (out,) = kept
-        dtype = layer.h.dtype
-        grad = 2 * grad.view(-1, 1)
-        scaled = (grad * layer.h).to(out.dtype)
-        return (
-            grad * matmul(out, layer.weight_low).to(dtype),
-            matmul(out.t(), scaled).to(dtype),
-        )
+        self,
+        layer: LastLayer,
+        kept: tuple[Tensor, ...],
+        pull: Tensor,
+        pulled: Tensor,
+        grad_h: Tensor,
+    ) -> Tensor:
+        (x,) = kept
+        back = matmul(x, layer.weight_low).to(grad_h.dtype)
+        grad_h.addcmul_(pull, back)
+        return matmul(x.t(), pulled.to(x.dtype))
 
 
 class GramSquare(Square):
@@ -74,20 +93,25 @@ class GramSquare(Square):
         \mathbf{h}^{\top} (\mathbf{W}^{\top} \mathbf{W}) \mathbf{h}.
     """
 
-    def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, layer: LastLayer, out: Tensor) -> tuple[Tensor, ...]:
         h, _, h_low, weight_low = layer
         gram = matmul(weight_low.t(), weight_low)
         half = matmul(h_low, gram).to(h.dtype)
-        return (half * h).sum(dim=1), (half,)
+        out.add_((half * h).sum(dim=1))
+        return (half,)
 
     def backward(
-        self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        layer: LastLayer,
+        kept: tuple[Tensor, ...],
+        pull: Tensor,
+        pulled: Tensor,
+        grad_h: Tensor,
+    ) -> Tensor:
         (half,) = kept
-        h, _, h_low, weight_low = layer
-        grad = 2 * grad.view(-1, 1)
-        outer = matmul((grad * h).to(h_low.dtype).t(), h_low)
-        return grad * half, matmul(weight_low, outer).to(h.dtype)
+        h_low, weight_low = layer.h_low, layer.weight_low
+        grad_h.addcmul_(pull, half)
+        return matmul(weight_low, matmul(pulled.to(h_low.dtype).t(), h_low))
 
 
 @dataclass
@@ -104,29 +128,29 @@ class SampledSquare(Square):
     importance: Tensor
     num_samples: int
 
-    def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
-        num_rows = layer.h.size(0)
+    def forward(self, layer: LastLayer, out: Tensor) -> tuple[Tensor, ...]:
         drawn, share = systematic_sample(
-            self.importance, min(self.num_samples, num_rows)
+            self.importance, min(self.num_samples, layer.h.size(0))
         )
         rows = layer.h[drawn]
-        layer = layer._replace(h=rows, h_low=rows.to(layer.h_low.dtype))
-        square, (out,) = DenseSquare().forward(layer)
-        estimate = square.new_zeros(num_rows)
-        estimate.index_add_(0, drawn, square * share)
-        return estimate, (drawn, share, out, layer.h, layer.h_low)
+        x = matmul(rows.to(layer.h_low.dtype), layer.weight_low.t())
+        norm = torch.linalg.vector_norm(x, dim=1, dtype=rows.dtype)
+        out.index_add_(0, drawn, norm.square_().mul_(share))
+        return drawn, share, x, rows
 
     def backward(
-        self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        drawn, share, out, rows, rows_low = kept
-        grad_rows, grad_weight = DenseSquare().backward(
-            layer._replace(h=rows, h_low=rows_low),
-            (out,),
-            grad[drawn] * share,
-        )
-        grad_h = torch.zeros_like(layer.h).index_add_(0, drawn, grad_rows)
-        return grad_h, grad_weight
+        self,
+        layer: LastLayer,
+        kept: tuple[Tensor, ...],
+        pull: Tensor,
+        pulled: Tensor,
+        grad_h: Tensor,
+    ) -> Tensor:
+        drawn, share, x, rows = kept
+        pull = pull[drawn] * share.view(-1, 1)
+        back = matmul(x, layer.weight_low).to(grad_h.dtype)
+        grad_h.index_add_(0, drawn, pull * back)
+        return matmul(x.t(), mul_to(pull, rows, x.dtype))
 
     def composed(
         self, h: Tensor, weight: Tensor, bias: Tensor, kept: tuple[Tensor, ...]
@@ -147,7 +171,7 @@ def systematic_sample(importance: Tensor, size: int) -> tuple[Tensor, Tensor]:
           counts, :math:`(S)` each
     """
     # Weights differ by orders of magnitude, hence the double precision.
-    end = importance.double().cumsum(0)
+    end = importance.cumsum(0, dtype=torch.double)
     step = end[-1] / size
     shift = torch.rand((), dtype=end.dtype, device=end.device)
     point = (torch.arange(size, device=end.device) + shift) * step
