@@ -62,8 +62,6 @@ class Denoiser(torch.nn.Module):
         torch.Size([3, 6])
     """
 
-    frequency: Tensor
-
     def __init__(
         self,
         num_items: int,
@@ -94,13 +92,6 @@ class Denoiser(torch.nn.Module):
         # sparse rows can look up `item_weight`.
         encoder, decoder = list(reversed(hidden)), [*hidden, num_items]
         self.item_weight = Parameter(torch.empty(num_items, encoder[0]))
-        half = time_channels // 2
-        frequency = (torch.arange(half) * (-math.log(10000) / half)).exp()
-        self.register_buffer(
-            'frequency',
-            frequency.to(torch.get_default_dtype()),
-            persistent=False,
-        )
         self.time_emb = Linear(time_channels, time_channels)
         self.time_lin = Linear(time_channels, encoder[0])
         self.encoder = ModuleList(
@@ -134,7 +125,12 @@ class Denoiser(torch.nn.Module):
         r"""The sinusoidal encoding :math:`(B, C)` of steps :math:`(B)`,
         cosines first, zero-padded if :math:`C` is odd.
         """
-        angle = t.view(-1, 1) * self.frequency
+        half, weight = self.time_channels // 2, self.time_emb.weight
+        # 10000^(-n / half), in one operation.
+        frequency = torch.logspace(
+            *(0, 4 / half - 4, half), dtype=weight.dtype, device=t.device
+        )
+        angle = t.view(-1, 1) * frequency
         parts = [angle.cos(), angle.sin()]
         if self.time_channels % 2 == 1:
             parts.append(angle.new_zeros(angle.size(0), 1))
