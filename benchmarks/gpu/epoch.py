@@ -17,6 +17,7 @@ from benchmarks.gpu.launches import count_launches
 from benchmarks.gpu.phase import Spec
 from benchmarks.gpu.results import Results
 from benchmarks.graphs import is_available
+from benchmarks.operations import operations_per_step
 from benchmarks.training import MODES, train
 from diffmm_geo.ops import available_backends, default_backend
 
@@ -98,6 +99,8 @@ def measure(
     record: dict[str, Any],
 ) -> None:
     config = dict(MODES[case['mode']], cuda_graphs=case['cuda_graphs'])
+    if spec.quick:  # Enough steps to count one.
+        config |= {'batch_size': 16, 'diffusion_batch_size': 5}
     try:
         record['metrics'] = train(
             {
@@ -112,7 +115,10 @@ def measure(
                 'channels': FEATURES,
                 'backend': case['backend'],
             },
-            count_launches,
+            lambda trainer: {
+                **operations_per_step(trainer),
+                **count_launches(trainer),
+            },
         )
         record['status'] = 'ok'
     except Exception as error:

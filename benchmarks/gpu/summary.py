@@ -146,7 +146,7 @@ def epoch_lines(output: Path) -> list[str]:
             for name in ('diffusion', 'generate', 'recommend')
         )
         text = f'{number(m["epoch_s"])} = {phases}'
-        if 'launches' in m:
+        if 'launches_per_step' in m:
             text += (
                 f', {m["launches_per_step"]:.0f} launches and '
                 f'{m["waits_per_step"]:.1f} waits a step'
