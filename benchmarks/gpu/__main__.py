@@ -26,6 +26,8 @@ from diffmm_geo.utils.atomic import atomic_path
 
 # To end the last phase, and to write the summary.
 RESERVE = 5.0
+# What a phase takes at most to end, once it is terminated, as a rule.
+OVERRUN = 1.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -139,9 +141,9 @@ def limit_of(phase: Phase, later: Sequence[Phase], left: float) -> float:
     """
     spare = left - phase.least
     for other in later:
-        if other.least > spare:
+        if other.least + OVERRUN > spare:
             break
-        spare -= other.least
+        spare -= other.least + OVERRUN
     return min(phase.limit, phase.least + spare)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from traceback import print_exc
 from typing import Any
 
 import torch
@@ -94,7 +95,8 @@ def error_of(
         # In this type, and then the other: both take the rounded values.
         weights = adj.to(dtype=x[0].dtype).to(dtype=dtype)
         inputs = [part.to(dtype).requires_grad_() for part in x]
-        return call(backend, weights, *inputs)
+        out = call(backend, weights, *inputs)
+        return tuple(x.detach() for x in out)
 
     expected = run('naive', torch.double)
     error = relative_error(run('triton', dtype), expected)
@@ -112,6 +114,7 @@ def run(device: torch.device, add: Callable[[dict[str, Any]], None]) -> None:
         try:
             case |= {'error': error(), 'outcome': 'passed'}
         except Exception as failure:
+            print_exc()
             text = f'{type(failure).__name__}: {failure}'
             case |= {'message': text, 'outcome': 'failed'}
         case['seconds'] = round(time.monotonic() - start, 3)

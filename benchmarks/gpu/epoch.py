@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from traceback import print_exc
 from typing import Any
 
 import torch
@@ -16,10 +18,12 @@ from benchmarks.gpu.graphs import QUICK, SMALL, TIKTOK
 from benchmarks.gpu.launches import count_launches
 from benchmarks.gpu.phase import Spec
 from benchmarks.gpu.results import Results
+from benchmarks.gpu.summary import epoch_name
 from benchmarks.graphs import is_available
 from benchmarks.operations import operations_per_step
 from benchmarks.training import MODES, train
 from diffmm_geo.ops import available_backends, default_backend
+from diffmm_geo.training import DiffMMTrainer
 
 # Channels of the generated modalities, as in TikTok.
 FEATURES = {'image': 128, 'audio': 128}
@@ -83,7 +87,7 @@ def measure_all(spec: Spec, chosen: slice) -> None:
         if time.monotonic() > deadline:
             record['status'] = 'left out'
         else:
-            measure(spec, graph, root, case, record)
+            measure(spec, graph, root, case, record, results.write)
     results.write(complete=True)
 
 
@@ -97,10 +101,25 @@ def measure(
     root: Path,
     case: dict[str, Any],
     record: dict[str, Any],
+    write: Callable[[], None],
 ) -> None:
     config = dict(MODES[case['mode']], cuda_graphs=case['cuda_graphs'])
+    name = epoch_name(case)
+    traces = spec.logs / f'trace-{name.replace(" ", "-")}'
     if spec.quick:  # Enough steps to count one.
         config |= {'batch_size': 16, 'diffusion_batch_size': 5}
+
+    def after(trainer: DiffMMTrainer) -> dict[str, Any]:
+        # At once, as a profiler may end the process.
+        record['seconds'] = [epoch['seconds'] for epoch in trainer.history]
+        write()
+        try:
+            counts = operations_per_step(trainer)
+            return counts | count_launches(trainer, traces)
+        except Exception as error:  # What was measured remains.
+            print_exc()
+            return {'not_counted': f'{type(error).__name__}: {error}'[:300]}
+
     try:
         record['metrics'] = train(
             {
@@ -115,20 +134,17 @@ def measure(
                 'channels': FEATURES,
                 'backend': case['backend'],
             },
-            lambda trainer: {
-                **operations_per_step(trainer),
-                **count_launches(trainer),
-            },
+            after,
         )
         record['status'] = 'ok'
     except Exception as error:
+        print_exc()
         text = str(error).strip().split('\n')[0]
         record['status'] = 'failed'
         record['reason'] = f'{type(error).__name__}: {text}'[:300]
     seconds = record['metrics'].get('epoch_s')
-    names = ' '.join(str(value) for value in case.values())
     text = record.get('reason') if seconds is None else f'{seconds:.3f} s'
-    print(f'  {names}: {text}', file=sys.stderr, flush=True)
+    print(f'  {name}: {text}', file=sys.stderr, flush=True)
 
 
 if __name__ == '__main__':

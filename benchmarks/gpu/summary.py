@@ -136,7 +136,9 @@ def epoch_name(record: dict[str, Any]) -> str:
 
 def epoch_lines(output: Path) -> list[str]:
     found = read(output / 'epoch.json')
-    lines = [f'epoch on {found["graph"]}, seconds:'] if found else []
+    lines = (
+        [f'epoch on {found["graph"]}, seconds, and per step:'] if found else []
+    )
     for record in found.get('records', ()):
         m = record['metrics']
         if 'epoch_s' not in m:
@@ -146,11 +148,11 @@ def epoch_lines(output: Path) -> list[str]:
             for name in ('diffusion', 'generate', 'recommend')
         )
         text = f'{number(m["epoch_s"])} = {phases}'
-        if 'launches_per_step' in m:
-            text += (
-                f', {m["launches_per_step"]:.0f} launches and '
-                f'{m["waits_per_step"]:.1f} waits a step'
-            )
+        for name in ('operations', 'launches', 'waits'):
+            if f'{name}_per_step' in m:
+                text += f', {m[f"{name}_per_step"]:.3g} {name}'
+        if 'not_counted' in m:
+            text += f', not counted: {m["not_counted"]}'
         peak = m['peak_bytes'] / 1e9
         lines.append(f'  {epoch_name(record)}: {text}, {peak:.2f} GB')
     return lines
