@@ -23,6 +23,7 @@ def info_nce_views(
     num_candidates: int | None = None,
     candidate_sample: tuple[Tensor, Tensor] | None = None,
     backend: str | None = None,
+    precision: str = 'ieee',
 ) -> Tensor:
     r"""Sums :func:`~diffmm_geo.nn.info_nce` of one anchor over several views in
     one pass, without checking arguments.
@@ -31,6 +32,11 @@ def info_nce_views(
         num_candidates is None or num_candidates >= anchor.size(0)
     )
     backend = _find_backend(backend, index.device, takes_all)
+    if precision != 'ieee' and backend != 'triton':
+        raise ValueError(
+            f"'precision' needs to be 'ieee' unless backend='triton' "
+            f'(got {precision!r} with backend={backend!r})'
+        )
     dtype = torch.promote_types(anchor.dtype, candidates[0].dtype)
     # Sums over all nodes exceed half precision.
     compute = torch.promote_types(dtype, torch.float)
@@ -55,6 +61,7 @@ def info_nce_views(
                 index,
                 weight,
                 max_logit,
+                precision,
             )
             return loss.to(dtype)
         positives = [view.index_select(0, index) for view in views]
