@@ -45,21 +45,28 @@ def call_propagate(
 
 
 def call_info_nce(
-    backend: str, adj: BipartiteAdj, user: Tensor, item: Tensor
+    precision: str,
+    backend: str,
+    adj: BipartiteAdj,
+    user: Tensor,
+    item: Tensor,
 ) -> tuple[Tensor, ...]:
     index = torch.arange(11, device=user.device)
     views = user, 2 * user + 1
     if backend == 'naive':
         loss = info_nce_naive(*views, index, TEMPERATURE)
     else:
-        loss = info_nce(*views, index, TEMPERATURE, backend=backend)
+        loss = info_nce(
+            *views, index, TEMPERATURE, backend=backend, precision=precision
+        )
     return loss, *torch.autograd.grad(loss, user)
 
 
 KERNELS: dict[str, Call] = {
     'spmm': call_spmm,
     'propagate': call_propagate,
-    'info_nce': call_info_nce,
+    'info_nce': partial(call_info_nce, 'ieee'),
+    'info_nce tf32x3': partial(call_info_nce, 'tf32x3'),
 }
 
 
@@ -74,6 +81,8 @@ def cases(device: torch.device) -> dict[str, Callable[[], float]]:
         for name, call in KERNELS.items():
             for kind, adj in adjs.items():
                 if kind and name != 'propagate':
+                    continue
+                if 'tf32x3' in name and dtype != 'float32':
                     continue
                 run = partial(error_of, call, adj, getattr(torch, dtype))
                 out[f'{name}{kind} {dtype}'] = partial(run, TOLERANCE[dtype])

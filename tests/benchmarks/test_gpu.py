@@ -110,7 +110,7 @@ def test_epoch(output):
 
 def test_summary(output):
     text = (output / 'summary.txt').read_text()
-    assert 'copy' in text and 'each_kernel_once: 8 passed' in text
+    assert 'copy' in text and 'each_kernel_once: 9 passed' in text
     assert len(text.splitlines()) <= 80
     assert 'failed: 0' in text
 
