@@ -5,3 +5,5 @@ SCALE = 'power-1e6x1e6x5e7'
 KERNELS = ('power-1e6', TIKTOK, BABY, 'power-1e7', 'power-1e5', 'power-1e8')
 NAMES = (*KERNELS, SCALE)
 QUICK = 'power-60x40x300'
+# For an epoch on a CPU, where one of TikTok takes a minute.
+SMALL = 'power-600x400x4000'
