@@ -6,9 +6,8 @@ import math
 import time
 from pathlib import Path
 
-import torch
-
 from benchmarks import report
+from benchmarks.device import to_device
 from benchmarks.families import FAMILIES
 from benchmarks.gpu.graphs import BABY, KERNELS, QUICK, TIKTOK
 from benchmarks.gpu.phase import Spec
@@ -39,7 +38,7 @@ def options(spec: Spec, family: str) -> Options:
             if name in BACKENDS or name.startswith('peer')
         ]
     return Options(
-        device=torch.device(spec.device),
+        device=to_device(spec.device),
         root=Path(spec.scratch),
         output=Path(spec.output),
         graphs=tuple(graphs),
