@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 import diffmm_geo.ops.info_nce  # noqa: F401
-from diffmm_geo.ops import info_nce
+from diffmm_geo.ops import backend, info_nce
 from diffmm_geo.ops.info_nce import Nodes, info_nce_types, info_nce_views
 from tests.wrong_values import wrong_values
 
@@ -191,6 +191,7 @@ def test_half_precision():
     index=[torch.tensor(x) for x in ([4], [-1], [0.5])] + [torch.arange(0)],
     temperature=[0.0, float('nan')],
     num_candidates=[0],
+    precision=['fp16'],
 )
 def test_bad_input(name, value):
     args = {
@@ -202,6 +203,26 @@ def test_bad_input(name, value):
     info_nce(**args)
     with pytest.raises(ValueError, match=f"'{name}'"):
         info_nce(**{**args, name: value})
+
+
+def test_precision_of_triton_only(monkeypatch):
+    pytest.importorskip('triton')
+    monkeypatch.setenv('TRITON_INTERPRET', '1')
+    used = []
+    views = sys.modules['diffmm_geo.ops.info_nce.views']
+    monkeypatch.setattr(
+        views, 'info_nce_triton', lambda *args: used.append(args[-1]) or args[3]
+    )
+    x, index = torch.randn(4, 3), torch.tensor([0, 2])
+    info_nce(x, x, index, backend='triton')
+    info_nce(x, x, index, backend='triton', precision='tf32')
+    with backend('triton'):
+        info_nce(x, x, index, precision='tf32x3')
+    assert used == ['ieee', 'tf32', 'tf32x3']
+    message = "'precision' .* backend='triton' .*'tf32' .*'blockwise'"
+    for name in (None, 'blockwise'):
+        with pytest.raises(ValueError, match=message):
+            info_nce(x, x, index, backend=name, precision='tf32')
 
 
 def sample_of(num_nodes, *nodes):

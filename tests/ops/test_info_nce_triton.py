@@ -113,10 +113,24 @@ def test_many_channels(channels, dtype):
     compare(*make(40, 50, channels, 2, 10.0, dtype), 10.0)
 
 
-@pytest.mark.parametrize('channels', [64, 65])
-def test_tf32x3(channels):
+@pytest.mark.parametrize(
+    ('precision', 'channels'),
+    [('tf32x3', 64), *(('tf32', c) for c in (64, 128, 200, 300))],
+)
+def test_precision(monkeypatch, precision, channels):
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    # The interpreter computes in full precision.
+    used, dot = set(), InterpreterBuilder.create_dot
+
+    def spy(builder, a, b, c, chosen, *args):
+        used.add(chosen.name.lower())
+        return dot(builder, a, b, c, chosen, *args)
+
+    monkeypatch.setattr(InterpreterBuilder, 'create_dot', spy)
     inputs = make(40, 50, channels, 1, 10.0, torch.float)
-    compare(*inputs, 10.0, 'tf32x3')
+    compare(*inputs, 10.0, precision)
+    assert used == {precision}
 
 
 def test_many_splits(monkeypatch):
@@ -227,7 +241,13 @@ def test_bad_input():
     with pytest.raises(ValueError, match="'query'"):
         info_nce_triton(*inputs, 2.0)
     with pytest.raises(ValueError, match="'precision'"):
-        info_nce_triton(*inputs, 2.0, precision='tf32')
+        info_nce_triton(*inputs, 2.0, precision='fp16')
+    with pytest.raises(ValueError, match="'query' .* 64 .*'tf32x3'.* 513"):
+        info_nce_triton(*inputs, 2.0, precision='tf32x3')
+    with pytest.raises(ValueError, match="'precision' .*'tf32' .*bfloat16"):
+        info_nce_triton(
+            *(x.bfloat16() for x in inputs[:2]), *inputs[2:], 2.0, 'tf32'
+        )
 
 
 FACTS = {}  # Of each compilation.
@@ -327,6 +347,7 @@ COMPILED = [
     (90, 'float16', 64, 'ieee'),
     (90, 'float32', 64, 'ieee'),
     (90, 'float32', 64, 'tf32x3'),
+    *((90, 'float32', c, 'tf32') for c in (64, 128, 256, 512)),
     (90, 'float64', 64, 'ieee'),
     (90, 'bfloat16', 256, 'tf32x3'),
     (90, 'bfloat16', 304, 'ieee'),
@@ -375,9 +396,11 @@ def test_compiles(report, case):
         assert fact['shared'] < 99 * 1024 or dtype == 'float64', facts
         if fact['name'] == '_finish' or dtype == 'float64':
             continue
-        if dtype != 'float32' and channels > 256:
+        if (channels > 256 and dtype != 'float32') or (
+            channels > 128 and precision == 'tf32'
+        ):
             assert fact['mma.sync'], facts
-        elif dtype != 'float32' or precision == 'tf32x3':
+        elif dtype != 'float32' or precision != 'ieee':
             assert fact[PRODUCTS[arch]], facts
 
 

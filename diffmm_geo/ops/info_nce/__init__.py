@@ -3,6 +3,7 @@ r"""The InfoNCE loss between views of the same nodes."""
 from torch import Tensor
 
 from diffmm_geo.utils.checks import (
+    check_choice,
     check_index,
     check_int,
     check_matrix,
@@ -12,6 +13,7 @@ from diffmm_geo.utils.checks import (
 )
 
 from .naive import info_nce_naive
+from .triton import PRECISIONS
 from .views import Nodes, info_nce_types, info_nce_views
 
 __all__ = [
@@ -31,6 +33,7 @@ def info_nce(
     num_candidates: int | None = None,
     candidate_sample: tuple[Tensor, Tensor] | None = None,
     backend: str | None = None,
+    precision: str = 'ieee',
 ) -> Tensor:
     r"""The InfoNCE loss between two views of the same nodes
 
@@ -62,6 +65,11 @@ def info_nce(
             kernels, which do not sample candidates. If not given, uses
             :obj:`"blockwise"` unless the :meth:`~diffmm_geo.ops.backend`
             context selects :obj:`"triton"`. (default: :obj:`None`)
+        precision (str, optional): The precision of the products of
+            :obj:`"triton"` for views in single precision: :obj:`"ieee"`, or on
+            tensor cores :obj:`"tf32x3"` (three products of numbers rounded to
+            10 bits, nearly as exact, for up to 64 channels) or :obj:`"tf32"`
+            (one such product). (default: :obj:`"ieee"`)
 
     Shapes:
         - **anchor:** :math:`(N, F)`
@@ -73,7 +81,8 @@ def info_nce(
     Raises:
         ValueError: If shapes or types do not match, :obj:`index` is empty or
             out of range, :obj:`temperature` or :obj:`num_candidates` is not
-            positive, or the backend is unknown or unavailable.
+            positive, the backend is unknown or unavailable, or
+            :obj:`precision` has no effect for the backend or the type.
 
     Example:
         >>> import torch
@@ -83,6 +92,7 @@ def info_nce(
         >>> torch.isclose(loss, torch.tensor(1 + 3 / torch.e).log())
         tensor(True)
     """
+    check_choice('precision', precision, PRECISIONS)
     temperature = check_number('temperature', temperature, 0.0, low_open=True)
     check_matrix('anchor', anchor, finite=False)
     check_matrix_like('candidate', candidate, anchor)
@@ -103,6 +113,7 @@ def info_nce(
         num_candidates,
         candidate_sample,
         backend,
+        precision,
     )
 
 

@@ -8,7 +8,7 @@ from diffmm_geo.utils.checks import check_choice
 
 from .blockwise import MAX_LOGIT
 
-PRECISIONS = ['ieee', 'tf32x3']
+PRECISIONS = ('ieee', 'tf32x3', 'tf32')
 
 
 class _InfoNCE(torch.autograd.Function):
@@ -99,8 +99,9 @@ def info_nce_triton(
         max_logit (float): A bound of the absolute logits. Above
             :obj:`MAX_LOGIT`, exponentials are relative to a running maximum.
         precision (str, optional): The precision of single-precision products:
-            :obj:`"ieee"`, or :obj:`"tf32x3"` on tensor cores for up to 64
-            channels, which is nearly as exact. (default: :obj:`"ieee"`)
+            :obj:`"ieee"`, or on tensor cores :obj:`"tf32x3"` (up to 64
+            channels), which is nearly as exact, or :obj:`"tf32"`.
+            (default: :obj:`"ieee"`)
 
     Shapes:
         - **query:** :math:`(B, F)`, where :math:`F \leq 512`
@@ -111,6 +112,11 @@ def info_nce_triton(
     """
     check_choice('precision', precision, PRECISIONS)
     dtype = torch.promote_types(query.dtype, candidates.dtype)
+    if precision != 'ieee' and dtype != torch.float:
+        raise ValueError(
+            f"'precision' needs to be 'ieee' unless products are in "
+            f'{torch.float} (got {precision!r} with {dtype})'
+        )
     query, candidates = query.to(dtype), candidates.to(dtype)
     weight = weight.detach().to(torch.promote_types(dtype, torch.float))
     if index.numel() == 0 or candidates.size(0) == 0:

@@ -219,7 +219,8 @@ class Blocks(NamedTuple):
 # - half: a warpgroup of four warps multiplies 64 rows. Blocks of 64 x 64 allow
 #   three or more programs per SM, which overlap products and exponentials. A
 #   gradient of 512 channels fits into registers in blocks of 32 rows only.
-# - tf32x3: both operands are split in registers, up to 64 channels.
+# - tf32x3: both operands are split in registers, which hold 64 channels.
+# - tf32: a gradient of more than 128 channels fits in blocks of few rows only.
 # - ieee: products without tensor cores, unrolled over all channels.
 # - double: for tests only, hence small. Sums have eight warps, as Triton 3.6
 #   spills with four.
@@ -230,6 +231,12 @@ BLOCKS = {
         512: Blocks(32, 32, 8, 2),
     },
     'tf32x3': {64: Blocks(64, 32, 4, 3)},
+    'tf32': {
+        64: Blocks(64, 64, 4, 3),
+        128: Blocks(64, 32, 4, 2),
+        256: Blocks(32, 32, 8, 2),
+        512: Blocks(16, 16, 8, 2),
+    },
     'ieee_sum': {
         64: Blocks(64, 32, 4, 2),
         128: Blocks(32, 32, 4, 2),
@@ -253,16 +260,15 @@ def _config(
     kind = {torch.double: 'double', torch.float: precision}.get(
         query.dtype, 'half'
     )
-    if kind == 'tf32x3' and num_channels > max(BLOCKS[kind]):
-        kind = 'ieee'
-    precision = 'tf32x3' if kind == 'tf32x3' else 'ieee'
+    if kind not in ('tf32x3', 'tf32'):
+        precision = 'ieee'
     if kind in ('ieee', 'double'):
         kind += '_grad' if of_grad else '_sum'
     sizes = [size for size in BLOCKS[kind] if size >= num_channels]
     if not sizes:
         raise ValueError(
-            f"'query' needs to have at most {max(BLOCKS[kind])} channels "
-            f'(got {num_channels})'
+            f"'query' needs to have at most {max(BLOCKS[kind])} channels in "
+            f'{query.dtype} with precision={precision!r} (got {num_channels})'
         )
     blocks = BLOCKS[kind][min(sizes)]
     operand = OPERANDS[query.dtype]

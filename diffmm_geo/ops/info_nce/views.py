@@ -25,6 +25,7 @@ def info_nce_views(
     num_candidates: int | None = None,
     candidate_sample: tuple[Tensor, Tensor] | None = None,
     backend: str | None = None,
+    precision: str = 'ieee',
 ) -> Tensor:
     r"""Sums :func:`~diffmm_geo.nn.info_nce` of one anchor over several views in
     one pass, without checking arguments.
@@ -33,6 +34,11 @@ def info_nce_views(
         num_candidates is None or num_candidates >= anchor.size(0)
     )
     backend = _find_backend(backend, index.device, takes_all)
+    if precision != 'ieee' and backend != 'triton':
+        raise ValueError(
+            f"'precision' needs to be 'ieee' unless backend='triton' "
+            f'(got {precision!r} with backend={backend!r})'
+        )
     if not takes_all:
         one = Nodes(anchor, candidates, index, candidate_sample)
         return _sampled([one], temperature, num_candidates)
@@ -48,7 +54,12 @@ def info_nce_views(
     if backend == 'triton':
         low = compute_dtype(query)
         loss = info_nce_triton(
-            query.to(low), views.to(low), index, weight, 1.0 / temperature
+            query.to(low),
+            views.to(low),
+            index,
+            weight,
+            1.0 / temperature,
+            precision,
         )
     else:
         loss = info_nce_blockwise(
