@@ -5,8 +5,8 @@ import warnings
 import pytest
 import torch
 from torch.testing import assert_close
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.operations import operations_per_step
 from diffmm_geo.evaluation import generation_metrics
 from diffmm_geo.nn import DiffMM, MaskedDiffusion, ModalityDiffusion
 from diffmm_geo.training import RECIPES, DiffMMConfig, DiffMMTrainer
@@ -318,21 +318,6 @@ def test_recipes():
     assert RECIPES['amazon-sports'].temperature == 0.1
 
 
-class Operations(TorchDispatchMode):
-    r"""Counts the operations that compute, i.e., neither views nor empties."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        name = func._schema.name
-        is_kernel = not name.startswith(('profiler::', 'prim::', 'aten::empty'))
-        self.count += is_kernel and not func.is_view
-        return out
-
-
 @pytest.mark.parametrize('onednn', [False, True])
 def test_operations_of_a_step(planted, monkeypatch, onednn):
     # The count does not depend on the size of the graph.
@@ -348,11 +333,6 @@ def test_operations_of_a_step(planted, monkeypatch, onednn):
             standardize=False,
         )
         trainer = DiffMMTrainer(planted(), config)
-        task = trainer.task
-        task.set_graphs(task.generate())
-        batch, *_ = task.batches()
-        for _ in range(2):  # The first step fills caches.
-            with Operations() as operations:
-                trainer._step(batch)
-        count[precision] = operations.count
+        trainer.task.set_graphs(trainer.task.generate())
+        count[precision] = operations_per_step(trainer)['operations_per_step']
     assert count['bf16'] <= count['fp32'] <= 346, count
