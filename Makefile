@@ -42,10 +42,10 @@ demo: $(STAMPS)/examples ## Train DiffMM and LightGCN on MovieLens-100K
 bench: $(STAMPS)/examples $(STAMPS)/sparse ## Measure kernels and training
 	$(BIN)/python benchmarks/run.py all --output runs/bench $(BENCH_ARGS)
 
-# Installs nothing if PyTorch and PyG are present, as a machine with a GPU may
+# Installs nothing if these packages are present, as a machine with a GPU may
 # have no network.
-HAS_PYG = $(1) -c 'import pytest, torch_geometric' 2>/dev/null
-gpu: ## Check and measure everything on a GPU, in 8 minutes
+HAS_PYG = $(1) -c 'import pytest, scipy, torch_geometric' 2>/dev/null
+gpu: ## Check and measure everything on a GPU, in 9 minutes
 	@if ! $(call HAS_PYG,$(BIN)/python) && ! $(call HAS_PYG,$(PYTHON)); then \
 	    $(MAKE) $(STAMPS)/test; fi
 	@python=$(BIN)/python; $(call HAS_PYG,$$python) || python=$(PYTHON); \

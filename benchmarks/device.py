@@ -4,7 +4,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ def to_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == 'cuda':  # Events and graphs are of the current one.
+            torch.cuda.set_device(device)
     except (AssertionError, RuntimeError) as error:
         text = str(error).split('\n')[0]
         raise ValueError(f'argument --device: {text}') from None
@@ -79,6 +81,11 @@ def available_bytes(device: torch.device) -> int:
 
 
 def ceilings(device: torch.device, seconds: float = 0.3) -> dict[str, float]:
+    """The :meth:`rates` by name."""
+    return dict(rates(device, seconds))
+
+
+def rates(device: torch.device, seconds: float) -> Iterator[tuple[str, float]]:
     """Measures the two rates that bound every kernel on this device: bytes per
     second of a large copy (read plus written), and FLOP per second of a large
     matrix product for each type. Takes the best call, as the median on a busy
@@ -87,7 +94,7 @@ def ceilings(device: torch.device, seconds: float = 0.3) -> dict[str, float]:
     size = max(8 * cache_bytes(device), 2**28) // 4
     source = torch.rand(size, device=device)
     target = torch.empty_like(source)
-    out = {'copy': 2 * 4 * size / _best(target.copy_, source, seconds)}
+    yield 'copy', 2 * 4 * size / _best(target.copy_, source, seconds)
     del source, target
 
     n, dtypes = 1024, [torch.float, torch.bfloat16]
@@ -96,8 +103,7 @@ def ceilings(device: torch.device, seconds: float = 0.3) -> dict[str, float]:
     for dtype in dtypes:
         a, b = torch.randn(2, n, n, device=device).to(dtype)
         name = str(dtype).removeprefix('torch.')
-        out[f'matmul_{name}'] = 2 * n**3 / _best(a.matmul, b, seconds)
-    return out
+        yield f'matmul_{name}', 2 * n**3 / _best(a.matmul, b, seconds)
 
 
 def _best(fn: Callable, x: torch.Tensor, seconds: float) -> float:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -11,11 +14,12 @@ from benchmarks.kernels import OURS, TOLERANCE, Case, measure, relative_error
 from benchmarks.plots import plot_nodes, plot_roofline
 from benchmarks.registry import Record, family
 from benchmarks.session import Session
-from diffmm_geo.ops.info_nce import info_nce, info_nce_naive
+from diffmm_geo.ops.device import WITH_TRITON
+from diffmm_geo.ops.info_nce import info_nce_naive, info_nce_views
 
 BATCH_SIZE, TEMPERATURE = 1024, 0.5
 SIZES, QUICK_SIZES = (10_000, 100_000, 1_000_000), (1_000, 4_000)
-DIRECTIONS = ('forward', 'backward')
+DTYPES, DIRECTIONS = ('float32', 'bfloat16'), ('forward', 'backward')
 # The number of cosines that the reference holds at a time: 1 GiB in float64.
 BLOCK_SIZE = 2**27
 
@@ -35,21 +39,56 @@ def linear_cross_entropy(
     )
 
 
-KERNELS: dict[str, Callable] = {
-    OURS: info_nce,
-    'naive': info_nce_naive,
-    'peer-linear-ce': partial(linear_cross_entropy, False),
-    'peer-linear-ce-chunked': partial(linear_cross_entropy, True),
-    'peer-compile': torch.compile(info_nce_naive),
+def info_nce(
+    anchor: Tensor,
+    candidate: Tensor,
+    index: Tensor,
+    temperature: float,
+    **options: str,
+) -> Tensor:
+    """As models call it: checking indices would wait for a GPU."""
+    return info_nce_views(anchor, [candidate], index, temperature, **options)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    loss: Callable
+    # Whether it holds all cosines.
+    holds_all: bool = False
+    on_cpu: bool = True
+    dtypes: tuple[str, ...] = tuple(TOLERANCE)
+    most_channels: float = math.inf
+    # Only on request, as it takes a while to start.
+    optional: bool = False
+    # What is not installed, if so.
+    unavailable: str = ''
+
+
+NO_CE = '' if hasattr(F, 'linear_cross_entropy') else 'needs PyTorch 2.13'
+NO_TRITON = '' if WITH_TRITON else "'triton' is not installed"
+triton = partial(info_nce, backend='triton')
+KERNELS = {
+    OURS: Kernel(info_nce),
+    # On a CPU, it is interpreted, which is for tests.
+    'triton': Kernel(triton, on_cpu=False, unavailable=NO_TRITON),
+    'triton-tf32x3': Kernel(
+        partial(triton, precision='tf32x3'),
+        on_cpu=False,
+        dtypes=('float32',),
+        most_channels=64,
+        unavailable=NO_TRITON,
+    ),
+    'naive': Kernel(info_nce_naive, holds_all=True),
+    'peer-linear-ce': Kernel(
+        partial(linear_cross_entropy, False), holds_all=True, unavailable=NO_CE
+    ),
+    'peer-linear-ce-chunked': Kernel(
+        partial(linear_cross_entropy, True), unavailable=NO_CE
+    ),
+    'peer-compile': Kernel(
+        torch.compile(info_nce_naive), holds_all=True, optional=True
+    ),
 }
-UNAVAILABLE: dict[str, str] = {}
-if not hasattr(F, 'linear_cross_entropy'):
-    for name in ('peer-linear-ce', 'peer-linear-ce-chunked'):
-        UNAVAILABLE[name] = 'needs PyTorch 2.13'
-# Only on request, as it takes a while to start.
-OPTIONAL = ('peer-compile',)
-# Implementations that never hold all cosines.
-SPARING = (OURS, 'peer-linear-ce-chunked')
 
 
 @family(
@@ -63,7 +102,7 @@ SPARING = (OURS, 'peer-linear-ce-chunked')
 def run(session: Session) -> Iterator[Record]:
     for nodes in session.choose('sizes', SIZES, QUICK_SIZES):
         for channels in session.choose('channels', (64,), (64,)):
-            for dtype in session.choose('dtypes', ('float32',), ('float32',)):
+            for dtype in session.choose('dtypes', DTYPES, DTYPES[:1]):
                 problem = Problem(session, nodes, channels, dtype)
                 for direction in session.choose(
                     'directions', DIRECTIONS, DIRECTIONS
@@ -99,12 +138,17 @@ class Problem:
         moved = size * channels * (BATCH_SIZE + nodes) + 8 * BATCH_SIZE
         if backward:
             moved += 2 * size * channels * nodes
-        for name, loss in KERNELS.items():
-            if not self.session.wants(name):
+        options = self.session.options
+        for name, kernel in KERNELS.items():
+            if not self.session.wants(name) or self.dtype not in kernel.dtypes:
                 continue
-            if name in OPTIONAL and self.session.options.backends is None:
+            if kernel.optional and options.backends is None:
                 continue
-            matrices = 0 if name in SPARING else 4 if backward else 3
+            if not kernel.on_cpu and options.device.type == 'cpu':
+                continue
+            if channels > kernel.most_channels:
+                continue
+            matrices = 0 if not kernel.holds_all else 4 if backward else 3
             yield Case(
                 labels={
                     'nodes': nodes,
@@ -114,14 +158,16 @@ class Problem:
                     'backend': name,
                 },
                 make=partial(self.make, backward),
-                fn=partial(loss_and_grad if backward else only_loss, loss),
+                fn=partial(
+                    loss_and_grad if backward else only_loss, kernel.loss
+                ),
                 check=partial(self.check, backward),
                 tolerance=TOLERANCE[self.dtype],
                 bytes=moved,
                 flops=flops,
                 extra=max(4, size) * matrices * BATCH_SIZE * nodes,
-                ours=name in (OURS, 'naive'),
-                unavailable=UNAVAILABLE.get(name, ''),
+                ours=not name.startswith('peer'),
+                unavailable=kernel.unavailable,
             )
 
     def make(self, backward: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,17 +183,25 @@ class Problem:
         return relative_error(out, self._reference[: 3 if backward else 1])
 
 
+def lowered(x: Tensor) -> AbstractContextManager:
+    """Products in half precision for such views, as in training."""
+    if x.dtype.itemsize == 2:
+        return torch.autocast(x.device.type, x.dtype)
+    return nullcontext()
+
+
 def only_loss(
     loss: Callable, anchor: Tensor, candidate: Tensor, index: Tensor
 ) -> tuple[Tensor]:
-    with torch.no_grad():
+    with torch.no_grad(), lowered(anchor):
         return (loss(anchor, candidate, index, TEMPERATURE),)
 
 
 def loss_and_grad(
     loss: Callable, anchor: Tensor, candidate: Tensor, index: Tensor
 ) -> tuple[Tensor, ...]:
-    out = loss(anchor, candidate, index, TEMPERATURE)
+    with lowered(anchor):
+        out = loss(anchor, candidate, index, TEMPERATURE)
     return out.detach(), *torch.autograd.grad(out, (anchor, candidate))
 
 

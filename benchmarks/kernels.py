@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +42,11 @@ class Case:
     bytes: float
     flops: float
     edges: float | None = None
+    # What it reads if each edge reads its row of X from memory.
+    gathered: float | None = None
     extra: float = 0.0
+    # On graphs with more, it takes too long.
+    most_edges: float = math.inf
     ours: bool = False
     # What is not installed, if so.
     unavailable: str = ''
@@ -77,7 +83,8 @@ def measure(
             text = str(error).strip().split('\n')[0]
             record.reason = f'{type(error).__name__}: {text}'[:200]
             if session.options.device.type == 'cuda':
-                torch.cuda.empty_cache()
+                with suppress(RuntimeError):  # After a failed capture.
+                    torch.cuda.empty_cache()
         if 'ms' in record.metrics:
             ms = record.metrics['ms']
             if case.labels['backend'] == OURS:
@@ -97,6 +104,10 @@ def _measure(session: Session, case: Case, record: Record) -> None:
         record.status, record.reason = 'not available', case.unavailable
         return
     rate = session.ceilings.get(f'matmul_{case.labels.get("dtype")}')
+    if case.edges is not None and case.edges > case.most_edges:
+        record.status = 'skipped'
+        record.reason = f'is for up to {case.most_edges:.0e} edges'
+        return
     if case.bytes + case.extra > session.memory:
         gigabytes = (case.bytes + case.extra) / 1e9
         record.status = 'skipped'
@@ -123,7 +134,7 @@ def _measure(session: Session, case: Case, record: Record) -> None:
     timing = time_call(
         case.fn, inputs, device, session.options.seconds, sets, estimate
     )
-    seconds = timing.median
+    seconds, record.reason = timing.median, timing.note
     metrics.update(
         ms=1e3 * timing.median,
         ms_p10=1e3 * timing.p10,
@@ -137,5 +148,11 @@ def _measure(session: Session, case: Case, record: Record) -> None:
     )
     if rate:
         metrics['share_of_matmul'] = case.flops / seconds / rate
+    for name in ('warm', 'eager'):
+        value = getattr(timing, name)
+        if value is not None:
+            metrics[f'ms_{name}'] = 1e3 * value
     if case.edges:
         metrics['edges_per_s'] = case.edges / seconds
+    if case.gathered:
+        metrics['gathered_gb_per_s'] = case.gathered / seconds / 1e9

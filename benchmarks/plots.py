@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Ceilings = dict[str, float]
-# Colors of the fastest peers; other peers are gray.
-COLORS = ('#1f77b4', '#ff7f0e', '#2ca02c')
+# Of the fastest peers and of all that beat ours; others are gray.
+COLORS = (
+    *('#1f77b4', '#ff7f0e', '#2ca02c', '#d62728', '#9467bd'),
+    *('#8c564b', '#e377c2', '#bcbd22', '#17becf'),
+)
+MARKERS = 'os^'
+NUM_RIVALS = 3
+# Beyond the noise, and what a plot can show.
+BEATS = 0.98
 PHASES = {
     'diffusion': '#1f77b4',
     'generate': '#ff7f0e',
@@ -71,7 +78,8 @@ def plot_roofline(
     directions = list(dict.fromkeys(r.labels.get('direction') for r in records))
     figure, axes = _panels(len(directions), sharey=True)
     x = [r.metrics['flop_per_byte'] for r in records]
-    ends = min(x) / 2, max(*x, 50) * 2
+    high = max(*x, 50) * 2
+    ends = min(min(x) / 2, high / 100), high
     for ax, direction in zip(axes, directions):
         _roofs(ax, ceilings, *ends)
         for backend, style in _styles(records).items():
@@ -121,11 +129,13 @@ def _roofs(ax: Axes, ceilings: Ceilings, low: float, high: float) -> None:
 def plot_nodes(records: Sequence[Record], _: Ceilings) -> Figure | None:
     """Time and memory against the number of nodes."""
     records = [r for r in records if 'ms' in r.metrics]
-    directions = _distinct(records, 'direction')
     if len(_distinct(records, 'nodes')) < 2:
         return None
+    dtype = records[0].labels['dtype']
+    records = [r for r in records if r.labels['dtype'] == dtype]
+    directions = _distinct(records, 'direction')
     figure, axes = _panels(2 * len(directions))
-    styles = _styles(records)
+    styles = _styles(records, ('ms', 'peak_bytes'))
     for i, direction in enumerate(directions):
         chosen = [r for r in records if r.labels['direction'] == direction]
         for ax, metric, scale, what in (
@@ -133,7 +143,7 @@ def plot_nodes(records: Sequence[Record], _: Ceilings) -> Figure | None:
             (axes[2 * i + 1], 'peak_bytes', 1e-6, 'peak MB'),
         ):
             _lines(ax, chosen, styles, 'nodes', metric, scale)
-            ax.set(title=f'{direction}: {what}', xlabel='nodes')
+            ax.set(title=f'{direction}, {dtype}: {what}', xlabel='nodes')
             ax.set_yscale('log')
             _log_x(ax, _distinct(chosen, 'nodes'))
     return _finish(figure, axes, '')
@@ -230,9 +240,11 @@ def _distinct(records: Sequence[Record], label: str) -> list[Any]:
     return sorted(values) if numbers else values
 
 
-def _styles(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    # Fifteen colors cannot be told apart: ours and the fastest peers have
-    # names, the others are gray.
+def _styles(
+    records: Sequence[Record], metrics: Sequence[str] = ('ms',)
+) -> dict[str, dict[str, Any]]:
+    # More colors could not be told apart: ours, the fastest peers and all that
+    # beat ours somewhere have names, and the others are gray.
     times: dict[str, list[float]] = {}
     for r in records:
         if 'ms' in r.metrics:
@@ -240,17 +252,40 @@ def _styles(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
             times.setdefault(r.labels['backend'], []).append(ms)
     others = sorted(times, key=lambda name: geometric_mean(times[name]))
     peers = [name for name in others if name.startswith('peer')]
-    if 'ours' in times:
-        others.remove('ours')
-    rivals = peers if 'ours' in times and peers else others
     out: dict[str, dict[str, Any]] = {}
     if 'ours' in times:
-        out['ours'] = {'color': 'black', 'linewidth': 2.5, 'zorder': 3}
-    for name, color in zip(rivals, COLORS):
-        out[name] = {'color': color, 'zorder': 2}
+        others.remove('ours')
+        out['ours'] = {'color': 'black', 'linewidth': 2.5, 'zorder': 4}
+    rivals = (peers if 'ours' in times and peers else others)[:NUM_RIVALS]
+    winners = _winners(records, metrics)
+    named = [name for name in others if name in rivals or name in winners]
+    for i, name in enumerate(named):
+        marker = MARKERS[i // len(COLORS) % len(MARKERS)]
+        color = COLORS[i % len(COLORS)]
+        out[name] = {'color': color, 'marker': marker, 'zorder': 3}
     out = {k: {'label': k, 'marker': 'o', **v} for k, v in out.items()}
-    grey = {'color': '#cccccc', 'marker': '.', 'linewidth': 1, 'zorder': 1}
+    grey = {'color': '#cccccc', 'marker': '.', 'linewidth': 1, 'zorder': 2}
     return out | {name: grey for name in others if name not in out}
+
+
+def _winners(records: Sequence[Record], metrics: Sequence[str]) -> set[str]:
+    """The backends that need less than ours for some problem."""
+    ours: dict[tuple, Record] = {}
+    for r in records:
+        if r.labels.get('backend') == 'ours':
+            ours[_problem(r)] = r
+    return {
+        r.labels['backend']
+        for r in records
+        for name in metrics
+        if (own := ours.get(_problem(r))) is not None
+        and {name} <= r.metrics.keys() & own.metrics.keys()
+        and r.metrics[name] < BEATS * own.metrics[name]
+    }
+
+
+def _problem(record: Record) -> tuple:
+    return tuple(v for k, v in record.labels.items() if k != 'backend')
 
 
 def _lines(

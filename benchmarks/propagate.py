@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,8 @@ class Kernel:
     build: Callable[[Any], Any] = lambda adj: adj
     joint: bool = False
     gathers: bool = False
+    # On graphs with more, it takes too long.
+    most_edges: float = math.inf
     # What is not installed, if so.
     unavailable: str = ''
 
@@ -53,10 +56,17 @@ def joint_edges(adj: BipartiteAdj) -> tuple[Tensor, Tensor]:
     return torch.stack([source, target]), weight
 
 
-def joint_csr(adj: BipartiteAdj) -> Tensor:
+def joint_csr(index_dtype: torch.dtype, adj: BipartiteAdj) -> Tensor:
     (source, target), weight = joint_edges(adj)
     index = torch.stack([target, source])
-    return torch.sparse_coo_tensor(index, weight).to_sparse_csr()
+    csr = torch.sparse_coo_tensor(index, weight).to_sparse_csr()
+    return torch.sparse_csr_tensor(
+        csr.crow_indices().to(index_dtype),
+        csr.col_indices().to(index_dtype),
+        csr.values(),
+        csr.size(),
+        check_invariants=False,
+    )
 
 
 def joint_torch_sparse(adj: BipartiteAdj) -> Any:
@@ -77,8 +87,12 @@ def kernels(device: torch.device) -> dict[str, Kernel]:
     for name, reason in backends(device).items():
         step = partial(propagate, backend=name)
         out[name] = Kernel(step, unavailable=reason)
-    out['peer-lgconv'] = Kernel(lg_conv, joint_edges, True, True)
-    out['peer-lgconv-csr'] = Kernel(lg_conv, joint_csr, True)
+    out['peer-lgconv'] = Kernel(
+        lg_conv, joint_edges, True, True, most_edges=1e6
+    )
+    for name, dtype in (('int32', torch.int32), ('int64', torch.int64)):
+        build = partial(joint_csr, dtype)
+        out[f'peer-lgconv-csr-{name}'] = Kernel(lg_conv, build, True)
     out['peer-lgconv-torch-sparse'] = Kernel(
         lg_conv,
         joint_torch_sparse,
@@ -151,6 +165,8 @@ class Problem:
                 bytes=(1 + backward) * moved,
                 flops=(1 + backward) * flops,
                 edges=edges,
+                gathered=(1 + backward) * 2 * edges * self.channels * size,
+                most_edges=kernel.most_edges,
                 extra=messages if kernel.gathers else 0,
                 ours=not kernel.joint,
                 unavailable=kernel.unavailable,

@@ -17,6 +17,7 @@ class Record:
     family: str
     labels: dict[str, Any]
     status: str = 'ok'
+    # Of the status; of an 'ok', what to know about its times.
     reason: str = ''
     metrics: dict[str, float] = field(default_factory=dict)
     # A failure of our own code fails the run; a failure of a peer is a result.

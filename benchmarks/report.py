@@ -27,8 +27,11 @@ def column(
 COLUMNS = {
     'ms': column('ms', 'ms'),
     'ms_p90': ('p10..p90', spread('ms')),
+    'ms_warm': column('warm', 'ms_warm'),
+    'ms_eager': column('eager', 'ms_eager'),
     'edges_per_s': column('Medges/s', 'edges_per_s', 1e-6),
     'gb_per_s': column('GB/s', 'gb_per_s'),
+    'gathered_gb_per_s': column('gathered', 'gathered_gb_per_s'),
     'share_of_copy': column('of copy', 'share_of_copy', 1, '{:.1%}'.format),
     'share_of_matmul': column(
         'of matmul', 'share_of_matmul', 1, '{:.1%}'.format
@@ -53,10 +56,13 @@ COLUMNS = {
     'error': column('error', 'error', 1, '{:.0e}'.format),
 }
 FOOTNOTE = """\
-ms: median of the calls. GB/s: of compulsory bytes. of copy, of matmul: share
-of the rate of a large copy and a large matrix product. speed-up: how many
-times as fast `ours` is. vs best peer: how many times as fast as the fastest
-peer. error: against `naive` in float64.
+ms: median of the calls, on alternating copies of the inputs. warm: in ms, on
+the same inputs, if they stay in cache. eager: in ms, a call with the host's
+work, which the other times on a GPU leave out. GB/s: of compulsory bytes.
+gathered: GB/s if each edge reads its row. of copy, of matmul: share of the
+rate of a large copy and a large matrix product. speed-up: how many times as
+fast `ours` is. vs best peer: how many times as fast as the fastest peer.
+error: against `naive` in float64.
 """
 
 
@@ -115,8 +121,8 @@ def table(records: Sequence[Record]) -> str:
             known = c in record.metrics
             cells.append(COLUMNS[c][1](record.metrics) if known else '')
         rows.append(cells)
-        failed = record.status != 'ok'
-        notes.append(f'  {record.status}: {record.reason}' if failed else '')
+        note = f'  {record.status}: {record.reason}' if record.reason else ''
+        notes.append(note)
 
     widths = [max(map(len, column)) for column in zip(*rows)]
     out = []
@@ -129,6 +135,8 @@ def table(records: Sequence[Record]) -> str:
         out += ['', FOOTNOTE.rstrip()]
     if 'vs_best_peer' in metrics:
         out += ['', summary(records)]
+    if 'speedup' in metrics:
+        out += ['', fastest(records)]
     return '\n'.join(out)
 
 
@@ -144,3 +152,34 @@ def summary(records: Sequence[Record]) -> str:
         f'ours vs best peer, {len(ratios)} problems: '
         f'geometric mean {mean:.2f}x, minimum {least:.2f}x'
     )
+
+
+def fastest(records: Sequence[Record]) -> str:
+    """Names the fastest backend by type and direction: the one with the least
+    geometric mean of times over the problems, of those that solve all.
+    """
+    times: dict[str, dict[str, dict[tuple, float]]] = {}
+    for record in records:
+        labels = dict(record.labels)
+        backend = labels.pop('backend', None)
+        if backend is None or 'ms' not in record.metrics:
+            continue
+        kind = ' '.join(
+            str(labels[k]) for k in ('dtype', 'direction') if k in labels
+        )
+        found = times.setdefault(kind, {}).setdefault(backend, {})
+        found[tuple(labels.items())] = record.metrics['ms']
+    parts = []
+    for kind, found in times.items():
+        most = max(map(len, found.values()))
+        means = {
+            backend: geometric_mean(ms.values())
+            for backend, ms in found.items()
+            if len(ms) == most
+        }
+        best = min(means, key=lambda backend: means[backend])
+        text = f'{kind} {best}'.strip()
+        if best != 'ours' and 'ours' in means:
+            text += f' ({means["ours"] / means[best]:.2f}x ours)'
+        parts.append(text)
+    return f'fastest: {"; ".join(parts)}'

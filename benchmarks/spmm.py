@@ -145,7 +145,9 @@ class Problem:
             bytes=self.bytes(),
             flops=self.flops(),
             edges=edges,
+            gathered=self.gathered(),
             extra=extra,
+            most_edges=kernel.most_edges,
             ours=name not in PEERS,
             unavailable=kernel.unavailable,
         )
@@ -190,6 +192,12 @@ class Problem:
             # Rows and columns; both operands; the output.
             out += 16 * edges + s * c * (n + m) + s * edges
         return out
+
+    def gathered(self) -> float:
+        # The gradients of X and of the values gather once more.
+        times = 1 if self.direction == 'forward' else 2
+        edges = self.matrix.pattern.nnz
+        return times * edges * self.channels * self.dtype.itemsize
 
     def flops(self) -> float:
         out = 2 * self.matrix.pattern.nnz * self.channels

@@ -4,8 +4,10 @@ and its edge weights, and multiplies by it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,6 +34,8 @@ class Peer:
     gathers: bool = False
     # Whether the gradient of the values goes through a dense matrix.
     dense_grad: bool = False
+    # On graphs with more, it takes too long.
+    most_edges: float = math.inf
     cpu_only: bool = False
     half: bool = True
     # Only on request, as it takes a while to start.
@@ -47,8 +51,10 @@ def build_coo(matrix: SparseMatrix, value: Tensor) -> Tensor:
     )
 
 
-def build_csr(matrix: SparseMatrix, value: Tensor) -> Tensor:
-    p = matrix.pattern
+def build_csr(
+    matrix: SparseMatrix, value: Tensor, narrow: bool = False
+) -> Tensor:
+    p = matrix.pattern.narrow if narrow else matrix.pattern
     return torch.sparse_csr_tensor(
         p.rowptr, p.col, value, p.size, check_invariants=False
     )
@@ -136,11 +142,16 @@ class WeightedSum(MessagePassing):
 
 
 PEERS: dict[str, Peer] = {
-    'peer-coo': Peer(build_coo, torch.sparse.mm, dense_grad=True),
-    'peer-csr': Peer(build_csr, torch.matmul, dense_grad=True),
+    'peer-coo': Peer(
+        build_coo, torch.sparse.mm, dense_grad=True, most_edges=1e6
+    ),
+    'peer-csr-int32': Peer(
+        partial(build_csr, narrow=True), torch.matmul, dense_grad=True
+    ),
+    'peer-csr-int64': Peer(build_csr, torch.matmul, dense_grad=True),
     'peer-edge-index': Peer(build_edges, matmul_edge_index),
     'peer-embedding-bag': Peer(build_edges, matmul_embedding_bag),
-    'peer-pyg': Peer(build_edges, WeightedSum(), gathers=True),
+    'peer-pyg': Peer(build_edges, WeightedSum(), gathers=True, most_edges=1e6),
     'peer-scipy': Peer(
         build_scipy,
         lambda a, x: torch.from_numpy(a @ x.numpy()),

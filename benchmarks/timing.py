@@ -7,21 +7,23 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-MIN_REPEATS, MAX_REPEATS = 3, 1000
-MAX_SETS = 64
+from benchmarks.clocks import GPU, MIN_REPEATS, CPUClock, GPUClock
+
+MAX_SETS, EAGER_REPEATS = 64, 10
 # Calls that take more seconds are not repeated three times.
 SLOW = 5.0
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call. Ten percent of the calls were faster than `p10`, and
+    """Seconds per call. Ten percent of the samples were faster than `p10`, and
     ten percent slower than `p90`.
     """
 
@@ -30,6 +32,12 @@ class Timing:
     p90: float
     repeats: int
     sets: int
+    # With inputs that stay in cache, if the others do not.
+    warm: float | None = None
+    # Of a single call, if the host's work is not in the others.
+    eager: float | None = None
+    # Why they are not from a CUDA graph, if so.
+    note: str = ''
 
     @classmethod
     def of(cls, samples: Sequence[float], sets: int = 1) -> Timing:
@@ -57,20 +65,42 @@ def time_call(
     sets: int = 1,
     estimate: float = 0.0,
 ) -> Timing:
-    """Times `fn(*inputs)` for about `seconds`, on alternating copies of the
-    inputs, after a warm-up call on each.
+    """Times `fn(*inputs)` for about `seconds`: on alternating copies of the
+    inputs, and on the same inputs.
     """
     # Slow calls do not profit from a warm cache.
     sets = max(1, min(sets, int(seconds / max(estimate, 1e-9))))
     turns = [inputs] + [clone(inputs) for _ in range(sets - 1)]
-    clock = _cuda_clock if device.type == 'cuda' else _cpu_clock
-    if estimate < seconds:
-        clock(fn, turns, sets)
-        estimate = Timing.of(clock(fn, turns, MIN_REPEATS)).median
-    repeats = int(seconds / max(estimate, 1e-9))
-    fewest = 1 if estimate > SLOW else MIN_REPEATS
-    repeats = max(fewest, min(repeats, MAX_REPEATS))
-    return Timing.of(clock(fn, turns, repeats), sets)
+    return take_time(clock_of(device), fn, turns, seconds, estimate)
+
+
+@cache
+def clock_of(device: torch.device) -> CPUClock | GPUClock:
+    return GPUClock(GPU()) if device.type == 'cuda' else CPUClock()
+
+
+def take_time(
+    clock: CPUClock | GPUClock,
+    fn: Callable,
+    turns: Sequence[tuple],
+    seconds: float,
+    estimate: float = 0.0,
+) -> Timing:
+    sets = len(turns)
+    if estimate >= seconds:
+        fewest = 1 if estimate > SLOW else MIN_REPEATS
+        timing = Timing.of(clock.eager(fn, turns, fewest), sets)
+        return timing if clock.is_host else replace(timing, eager=timing.median)
+    clock.eager(fn, turns, sets)  # A warm-up.
+    count = int(seconds / max(10 * estimate, 1e-9))
+    count = max(MIN_REPEATS, min(count, EAGER_REPEATS))
+    eager = max(Timing.of(clock.eager(fn, turns, count)).median, 1e-9)
+    samples, note = clock.steady(fn, turns, seconds / min(sets, 2), eager)
+    timing = replace(Timing.of(samples, sets), note=note)
+    if sets > 1:
+        again, _ = clock.steady(fn, turns[:1], seconds / 2, eager)
+        timing = replace(timing, warm=Timing.of(again).median)
+    return timing if clock.is_host else replace(timing, eager=eager)
 
 
 def clone(inputs: tuple) -> tuple:
@@ -82,30 +112,6 @@ def clone(inputs: tuple) -> tuple:
         else copy.deepcopy(x)
         for x in inputs
     )
-
-
-def _cpu_clock(fn: Callable, turns: list[tuple], repeats: int) -> list[float]:
-    samples = []
-    for i in range(repeats):
-        args = turns[i % len(turns)]
-        start = time.perf_counter()
-        fn(*args)
-        samples.append(time.perf_counter() - start)
-    return samples
-
-
-def _cuda_clock(fn: Callable, turns: list[tuple], repeats: int) -> list[float]:
-    events = []
-    torch.cuda.synchronize()
-    for i in range(repeats):
-        args = turns[i % len(turns)]
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        fn(*args)
-        end.record()
-        events.append((start, end))
-    torch.cuda.synchronize()
-    return [start.elapsed_time(end) / 1e3 for start, end in events]
 
 
 def peak_memory(

@@ -6,21 +6,29 @@ python -m benchmarks.gpu --device cpu --quick
 
 from __future__ import annotations
 
+# Imports no PyTorch: this process writes the summary whatever happens to the
+# device, and from the first second.
 import argparse
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from os.path import expanduser
 from pathlib import Path
+from typing import Any
 
-from benchmarks.device import to_device
 from benchmarks.gpu.background import Background
 from benchmarks.gpu.phase import PHASES, Phase, Spec
+from benchmarks.gpu.results import archive, read
 from benchmarks.gpu.summary import failures, summarize
+from diffmm_geo.utils.atomic import atomic_path
 
-# To write the summary.
+# To end the last phase, and to write the summary.
 RESERVE = 5.0
+# What a phase takes at most to end, once it is terminated, as a rule.
+OVERRUN = 1.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -34,8 +42,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--seconds',
         type=float,
-        default=480.0,
-        help='limit of the run, which skips its last phases (default: 480)',
+        default=540.0,
+        help='limit of the run, which skips its last phases (default: 540)',
     )
     parser.add_argument(
         '--quick', action='store_true', help='tiny inputs, a sample of cases'
@@ -59,10 +67,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     args.output = Path(args.output)
-    try:
-        to_device(args.device)
-    except ValueError as error:
-        parser.error(str(error))
     for name in ('root', 'sources'):
         value = getattr(args, name)
         if value is not None and not Path(value).is_dir():
@@ -72,53 +76,105 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def run(args: argparse.Namespace, scratch: Path) -> dict[str, str]:
-    """Runs the phases, and returns the outcome of each."""
-    deadline = time.monotonic() + args.seconds - RESERVE
-    spec = Spec(
-        device=args.device,
-        output=str(args.output.resolve()),
-        scratch=str(scratch),
-        quick=args.quick,
-        root=args.root and str(Path(args.root).resolve()),
-        sources=args.sources and str(Path(args.sources).resolve()),
-    )
-    phases = [phase for phase in PHASES if phase.name in args.phases]
-    outcomes: dict[str, str] = {}
-    with Background(spec) as background:
-        for phase in phases:
-            left = deadline - time.monotonic()
-            if phase.in_background:
-                outcomes[phase.name] = background.wait(min(phase.limit, left))
-                continue
-            outcomes[phase.name] = run_phase(phase, spec, left)
-    return outcomes
+class Run:
+    """A run of phases, with the outcome of each so far."""
+
+    def __init__(self, args: argparse.Namespace, scratch: Path) -> None:
+        self.output: Path = args.output
+        self.spec = Spec(
+            device=args.device,
+            output=str(args.output.resolve()),
+            scratch=str(scratch),
+            quick=args.quick,
+            root=args.root and str(Path(args.root).resolve()),
+            sources=args.sources and str(Path(args.sources).resolve()),
+        )
+        self.start = time.monotonic()
+        self.deadline = self.start + args.seconds - RESERVE
+        self.outcomes: dict[str, str] = {}
+        self.spec.logs.mkdir()
+        for name in args.phases:  # Of an earlier run.
+            self.spec.path(name).unlink(missing_ok=True)
+
+    def run(self, phases: Sequence[Phase]) -> None:
+        with Background(self.spec) as background:
+            for number, phase in enumerate(phases):
+                self.outcomes[phase.name] = 'begun'
+                self.write()
+                left = self.deadline - time.monotonic()
+                if phase.in_background:
+                    outcome = background.wait(min(phase.limit, left))
+                else:
+                    outcome = self.outcome(phase, phases[number + 1 :], left)
+                self.outcomes[phase.name] = outcome
+
+    def outcome(self, phase: Phase, later: Sequence[Phase], left: float) -> str:
+        """Runs a phase, and returns its outcome."""
+        done = 'environment' in self.outcomes and phase.name != 'environment'
+        if done and 'environment' not in read(self.spec.path('environment')):
+            return 'left out: the device is not available'
+        if left < phase.least and not self.spec.quick:
+            return f'left out: {max(left, 0):.0f} s were left'
+        text = f'{phase.name}: {phase.summary}'
+        print(text, file=sys.stderr, flush=True)
+        return phase.run(self.spec, limit_of(phase, later, left))
+
+    def write(self) -> str:
+        """Writes the summary and the logs, and returns the summary."""
+        seconds = time.monotonic() - self.start
+        text = summarize(self.output, self.outcomes, seconds)
+        with atomic_path(str(self.output / 'summary.txt')) as path:
+            Path(path).write_text(f'{text}\n')
+        archive(self.spec.logs, self.output / 'logs.tar.gz')
+        return text
+
+    def end(self) -> str:
+        """Tidies up, when no phase runs any more."""
+        for path in self.output.glob('*.tmp'):  # Of a killed phase.
+            path.unlink()
+        return self.write()
 
 
-def run_phase(phase: Phase, spec: Spec, left: float) -> str:
-    if left < phase.least and not spec.quick:
-        return f'left out: {max(left, 0):.0f} s were left'
-    print(f'{phase.name}: {phase.summary}', file=sys.stderr, flush=True)
-    return phase.run(spec, min(phase.limit, left))
+def limit_of(phase: Phase, later: Sequence[Phase], left: float) -> float:
+    """The seconds that a phase may take. It leaves the next ones their least,
+    if there is time for it.
+    """
+    spare = left - phase.least
+    for other in later:
+        if other.least + OVERRUN > spare:
+            break
+        spare -= other.least + OVERRUN
+    return min(phase.limit, phase.least + spare)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     args.output.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            outcomes = run(args, Path(scratch))
-    except KeyboardInterrupt:
+    interrupted = False
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Run(args, Path(scratch))
+        try:
+            run.run([p for p in PHASES if p.name in args.phases])
+        except KeyboardInterrupt:
+            interrupted = True
+            run.outcomes[list(run.outcomes)[-1]] = 'interrupted'
+        text = run.end()
+    if interrupted:
         print(f"interrupted: '{args.output}' has what was measured")
         return 130
-    text = summarize(args.output, outcomes, time.monotonic() - start)
-    (args.output / 'summary.txt').write_text(f'{text}\n')
     print(text)
-    return 1 if any(failures(args.output, outcomes)) else 0
+    return 1 if any(failures(args.output, run.outcomes)) else 0
+
+
+def interrupt(*_: Any) -> None:
+    """Ends the run once: what follows writes what was measured."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 if __name__ == '__main__':
-    # A terminated run keeps its measurements.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # As `nohup` does.
+            signal.signal(number, interrupt)
     sys.exit(main())

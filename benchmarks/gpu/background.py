@@ -3,9 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from benchmarks.device import ROOT
 from benchmarks.gpu.graphs import NAMES
-from benchmarks.gpu.phase import PHASES, Spec, end, wait
+from benchmarks.gpu.phase import PHASES, ROOT, Spec, end, wait
 
 (PEERS,) = (phase for phase in PHASES if phase.in_background)
 
@@ -16,27 +15,31 @@ class Background:
     """
 
     def __init__(self, spec: Spec) -> None:
+        self.spec = spec
         self.peers: subprocess.Popen | None = None
         if spec.sources is not None:
             self.peers = PEERS.start(spec, 0.0)
         self.graphs: subprocess.Popen | None = None
         if not spec.quick and spec.device != 'cpu':
             names = [n for n in NAMES if n.endswith(('e7', 'e8'))]
-            self.graphs = subprocess.Popen(
-                [sys.executable, '-m', 'benchmarks.graphs', spec.scratch]
-                + names,
-                cwd=ROOT,
-                start_new_session=True,
-            )
+            with open(spec.logs / 'graphs.log', 'w') as log:
+                self.graphs = subprocess.Popen(
+                    [sys.executable, '-m', 'benchmarks.graphs', spec.scratch]
+                    + names,
+                    cwd=ROOT,
+                    env=spec.env,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
 
     def wait(self, seconds: float) -> str:
         """Waits for peers, as timings need idle cores. Graphs that are not
         ready are generated on use.
         """
-        outcome = 'left out: needs --sources'
-        if self.peers is not None:
-            outcome = wait(self.peers, seconds)
-        return outcome
+        if self.peers is None:
+            return 'left out: needs --sources'
+        return wait(self.peers, seconds, PEERS.log(self.spec))
 
     def __enter__(self) -> Background:
         return self

@@ -6,15 +6,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from benchmarks.device import ROOT
-from benchmarks.gpu.phase import Spec, end
+from benchmarks.gpu.phase import ROOT, Spec
 from benchmarks.gpu.results import Results
 
 TESTS = ('tests/device', 'tests/test_parity.py')
@@ -23,7 +20,7 @@ QUICK_EVERY = 12
 MAX_WORKERS = 8
 # Statuses of pytest: tests passed; some failed; none were collected.
 ENDED = (0, 1, 5)
-SANITIZER = 'compute-sanitizer'
+MESSAGE_LENGTH = 400
 
 
 class Worker:
@@ -31,12 +28,10 @@ class Worker:
 
     def __init__(self, spec: Spec, number: int, count: int) -> None:
         self.spec, self.share = spec, f'{number}/{count}'
-        self.path = Path(spec.scratch) / f'correctness-{number}.jsonl'
+        self.path = spec.logs / f'correctness-{number}.jsonl'
         self.log = self.path.with_suffix('.log')
         threads = max(1, (os.cpu_count() or 1) // count)
         self.env = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
-        if spec.device == 'cpu':
-            self.env['TRITON_INTERPRET'] = '1'
         self.start()
 
     def start(self) -> None:
@@ -44,7 +39,8 @@ class Worker:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, '-m', 'pytest', '-q', *TESTS),
-                    *('-p', 'no:cacheprovider'),
+                    # A crash would lose captured output.
+                    *('-s', '-p', 'no:cacheprovider'),
                     *('-p', 'benchmarks.gpu.recorder'),
                     *('--record', str(self.path), '--share', self.share),
                     *('--every', str(QUICK_EVERY if self.spec.quick else 1)),
@@ -54,7 +50,6 @@ class Worker:
                 env=self.env,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
             )
 
     def cases(self) -> dict[str, dict[str, Any]]:
@@ -91,35 +86,6 @@ class Worker:
 SELF = 'the process of tests'
 
 
-class Sanitizer:
-    """Runs each kernel once, and checks every memory access."""
-
-    name = f'{SANITIZER}: each kernel once'
-
-    def __init__(self, spec: Spec) -> None:
-        self.log = Path(spec.scratch) / 'sanitizer.log'
-        with open(self.log, 'w') as log:
-            self.process = subprocess.Popen(
-                [
-                    *(SANITIZER, '--tool', 'memcheck'),
-                    *('--error-exitcode', '1'),
-                    *(sys.executable, '-m', 'benchmarks.gpu.each_kernel_once'),
-                    spec.device,
-                ],
-                cwd=ROOT,
-                env={**os.environ, 'PYTORCH_NO_CUDA_MEMORY_CACHING': '1'},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def case(self) -> dict[str, Any]:
-        code = self.process.poll()
-        outcome = {None: 'begun', 0: 'passed'}.get(code, 'failed')
-        tail = '' if outcome == 'passed' else self.log.read_text()[-800:]
-        return {'name': self.name, 'outcome': outcome, 'message': tail}
-
-
 def main(spec: Spec) -> None:
     deadline = time.monotonic() + spec.seconds
     is_cpu = spec.device == 'cpu'
@@ -127,30 +93,22 @@ def main(spec: Spec) -> None:
     cores = os.cpu_count() or 1
     count = min(MAX_WORKERS, cores if is_cpu else max(1, cores // 2))
     workers = [Worker(spec, n, count) for n in range(count)]
-    sanitizer = None
-    if not is_cpu and shutil.which(SANITIZER):
-        sanitizer = Sanitizer(spec)
 
     def write(complete: bool = False) -> None:
-        cases = {k: v for w in workers for k, v in w.cases().items()}
-        found = [*cases.values()] + ([sanitizer.case()] if sanitizer else [])
-        results.write(cases=found, complete=complete)
+        cases = [c for w in workers for c in w.cases().values()]
+        for case in cases:  # The logs have the whole of it.
+            if 'message' in case:
+                case['message'] = case['message'][-MESSAGE_LENGTH:]
+        results.write(cases=cases, complete=complete)
 
-    try:
-        while time.monotonic() < deadline:
-            over = all([worker.is_over() for worker in workers])
-            write(over)
-            if over and (
-                sanitizer is None or sanitizer.process.poll() is not None
-            ):
-                break
-            time.sleep(1.0)
-    finally:
-        for process in [w.process for w in workers] + (
-            [sanitizer.process] if sanitizer else []
-        ):
-            end(process)
-        write(results['complete'])
+    # Whoever ends this process, ends its group, with the workers.
+    while time.monotonic() < deadline and not results['complete']:
+        over = all([worker.is_over() for worker in workers])
+        write(over)
+        time.sleep(1.0)
+    for worker in workers:
+        worker.process.terminate()
+    write(results['complete'])
 
 
 if __name__ == '__main__':

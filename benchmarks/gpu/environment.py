@@ -1,24 +1,37 @@
-"""Describes the machine, and measures the two rates that bound every kernel."""
+"""Describes the machine, and measures the rates that bound every kernel, each
+with the clocks that it ran at.
+"""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
+import sys
 
 import torch
 
-from benchmarks.device import ceilings, environment
+from benchmarks.device import environment, rates, to_device
 from benchmarks.gpu.phase import Spec
 from benchmarks.gpu.results import Results
+from benchmarks.gpu.smi import Samples, query
+
+LIMITS = (
+    'name,driver_version,pstate,persistence_mode,mig.mode.current,'
+    'clocks.max.sm,clocks.max.mem,power.limit'
+)
+CLOCKS = 'clocks.sm,clocks.mem,power.draw,temperature.gpu'
 
 
 def main(spec: Spec) -> None:
-    device = torch.device(spec.device)
+    try:
+        device = to_device(spec.device)
+    except ValueError as error:
+        sys.exit(str(error))
     results = Results(
         spec.path('environment'),
         environment=environment(device),
         cores=os.cpu_count(),
+        ceilings={},
+        clocks={},
     )
     if device.type == 'cuda':
         p = torch.cuda.get_device_properties(device)
@@ -27,14 +40,16 @@ def main(spec: Spec) -> None:
             memory_bytes=p.total_memory,
             cache_bytes=p.L2_cache_size,
             capability=list(torch.cuda.get_device_capability(device)),
+            limits=query(device, LIMITS),
         )
-    if shutil.which('nvidia-smi'):
-        query = 'name,driver_version,clocks.sm,clocks.mem,power.limit'
-        command = ['nvidia-smi', f'--query-gpu={query}', '--format=csv']
-        out = subprocess.run(command, capture_output=True, text=True)
-        results.write(nvidia_smi=out.stdout.splitlines())
-    seconds = 0.02 if spec.quick else 0.5
-    results.write(ceilings=ceilings(device, seconds), complete=True)
+    # What it runs at while a rate is measured.
+    samples = Samples(device, CLOCKS)
+    for name, rate in rates(device, 0.02 if spec.quick else 0.5):
+        results['ceilings'][name] = rate
+        results['clocks'][name] = samples.take()
+        results.write()
+        print(f'  {name}: {rate / 1e9:.0f} G/s', *results['clocks'][name][-1:])
+    results.write(complete=True)
 
 
 if __name__ == '__main__':

@@ -6,9 +6,8 @@ import math
 import time
 from pathlib import Path
 
-import torch
-
 from benchmarks import report
+from benchmarks.device import to_device
 from benchmarks.families import FAMILIES
 from benchmarks.gpu.graphs import BABY, KERNELS, QUICK, TIKTOK
 from benchmarks.gpu.phase import Spec
@@ -39,7 +38,7 @@ def options(spec: Spec, family: str) -> Options:
             if name in BACKENDS or name.startswith('peer')
         ]
     return Options(
-        device=torch.device(spec.device),
+        device=to_device(spec.device),
         root=Path(spec.scratch),
         output=Path(spec.output),
         graphs=tuple(graphs),
@@ -49,7 +48,7 @@ def options(spec: Spec, family: str) -> Options:
         directions=directions(family),
         sizes=(200,) if spec.quick else (16_000, 100_000, 1_000_000),
         hidden=16 if spec.quick else 1000,
-        seconds=0.01 if spec.quick else 0.1,
+        seconds=0.01 if spec.quick else 0.05,
         memory=20e9 if spec.device == 'cpu' else math.inf,
         max_seconds=1.0,
         quick=spec.quick,
@@ -71,13 +70,15 @@ def main(spec: Spec) -> None:
     session = Session(options(spec, 'spmm'), results='kernels.json')
     for name, share in SHARES.items():
         end = time.monotonic() + share * (deadline - time.monotonic())
-        session.options = options(spec, name)
+        session.options, first = options(spec, name), len(session.records)
         for record in FAMILIES[name].run(session):
             session.add(record)
             progress(f'  {report.line(record)}')
             if time.monotonic() > end:
                 session.left_out.append(f'{name}: what comes after this')
                 break
+        if found := session.records[first:]:
+            progress(f'\n{name}\n{report.table(found)}\n')
     session.complete = True
     session.write()
 

@@ -1,5 +1,6 @@
 """Installs torch-scatter and torch-sparse for this device into the scratch
-folder, from wheels or source archives, and keeps the wheels that it builds.
+folder, from wheels or source archives. Wheels that it builds are kept with the
+logs.
 """
 
 from __future__ import annotations
@@ -7,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def build(
         env.update(FORCE_CUDA='1', TORCH_CUDA_ARCH_LIST=f'{major}.{minor}')
     else:
         env['FORCE_ONLY_CPU'] = '1'
-    with open(wheels / f'{archive.name}.log', 'w') as log:
+    with open(log_of(archive, wheels), 'w') as log:
         return subprocess.Popen(
             [
                 *(*PIP, 'wheel', '--no-build-isolation', '--no-deps'),
@@ -48,12 +48,16 @@ def build(
         )
 
 
+def log_of(archive: Path, wheels: Path) -> Path:
+    return wheels / f'{archive.name}.log'
+
+
 def main(spec: Spec) -> None:
     assert spec.sources is not None
     sources, start = Path(spec.sources), time.monotonic()
-    wheels = Path(spec.scratch) / 'wheels'
+    wheels = spec.logs / 'wheels'
     wheels.mkdir(exist_ok=True)
-    results = Results(spec.path('peers'), packages={})
+    results = Results(spec.logs / 'peers.json', packages={})
     packages = results['packages']
     device = torch.device(spec.device)
 
@@ -72,13 +76,9 @@ def main(spec: Spec) -> None:
         code = process.wait()
         packages[name]['seconds'] = time.monotonic() - start
         if code != 0:
-            log = (wheels / f'{archive.name}.log').read_text()
-            packages[name].update(status='failed', log=log[-2000:])
+            packages[name]['status'] = 'failed'
+            print(log_of(archive, wheels).read_text()[-2000:])
         results.write()
-    if any(find(wheels, name, '.whl') for name in PACKAGES):
-        with tarfile.open(Path(spec.output) / 'wheels.tar', 'w') as tar:
-            for path in sorted(wheels.glob('*.whl')):
-                tar.add(path, path.name)
 
     for name in PACKAGES:
         wheel = find(sources, name, '.whl') or find(wheels, name, '.whl')

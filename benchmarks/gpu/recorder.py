@@ -15,7 +15,6 @@ import torch
 # The status of a process with a lost CUDA context: after an illegal access, all
 # further calls fail.
 LOST = 70
-MESSAGE_LENGTH = 400
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,7 +59,7 @@ class Recorder:
             return
         message = ''
         if report.outcome == 'failed':
-            message = str(report.longrepr)[-MESSAGE_LENGTH:]
+            message = str(report.longrepr)
         self.add(
             report.nodeid,
             report.outcome,

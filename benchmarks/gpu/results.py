@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,14 @@ class Results(dict):
     """The results of a phase so far, kept in its file."""
 
     def __init__(self, path: Path, **entries: Any) -> None:
-        super().__init__(complete=False, **entries)
+        super().__init__({'complete': False, **entries})
         self.path = path
         self.write()
+
+    @classmethod
+    def resume(cls, path: Path, **entries: Any) -> Results:
+        """Those of an earlier phase, to add to."""
+        return cls(path, **{**entries, **read(path)})
 
     def write(self, **entries: Any) -> None:
         self.update(entries)
@@ -25,3 +31,10 @@ def read(path: Path) -> dict[str, Any]:
     """The results in a file, if it exists."""
     out: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return out
+
+
+def archive(folder: Path, path: Path) -> None:
+    """Writes all files of a folder to an archive."""
+    with atomic_path(str(path)) as temporary:
+        with tarfile.open(temporary, 'w:gz') as tar:
+            tar.add(folder, path.name.partition('.')[0])

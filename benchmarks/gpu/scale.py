@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import torch
-
 from benchmarks import report
+from benchmarks.device import to_device
 from benchmarks.families import FAMILIES
 from benchmarks.gpu.graphs import SCALE
 from benchmarks.gpu.phase import Spec
@@ -16,7 +15,7 @@ from benchmarks.session import Options, Session, progress
 
 def main(spec: Spec) -> None:
     options = Options(
-        device=torch.device(spec.device),
+        device=to_device(spec.device),
         root=Path(spec.scratch),
         output=Path(spec.output),
         graphs=None if spec.quick else (SCALE,),

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.results import read
-from benchmarks.report import number
+from benchmarks.registry import Record
+from benchmarks.report import fastest, number
 
-MAX_LINES = 80
+MAX_LINES, MAX_WIDTH = 80, 160
 # The largest number of failures to list.
 MAX_FAILURES = 25
 # The comparisons in the phase of kernels.
@@ -22,10 +24,14 @@ def failures(output: Path, outcomes: dict[str, str]) -> Iterator[str]:
     for name, outcome in outcomes.items():
         if outcome.startswith('FAILED'):
             yield f'{name}: {outcome}'
-    for case in read(output / 'correctness.json').get('cases', ()):
-        if case['outcome'] == 'failed':
-            message = ' '.join(case.get('message', '').split())
-            yield f'{case["name"]}: {message[-120:]}'
+    for name in ('each_kernel_once', 'correctness'):
+        for case in read(output / f'{name}.json').get('cases', ()):
+            if case['outcome'] == 'failed':
+                message = ' '.join(case.get('message', '').split())
+                yield f'{case["name"]}: {message[-120:]}'
+    sanitizer = sanitizer_of(output)
+    if sanitizer.get('outcome') == 'failed':
+        yield f'sanitizer: {sanitizer["message"]}'
     for name in ('kernels', 'scale'):
         for record in read(output / f'{name}.json').get('records', ()):
             if record['ours'] and record['status'] == 'failed':
@@ -36,14 +42,27 @@ def failures(output: Path, outcomes: dict[str, str]) -> Iterator[str]:
             yield f'epoch {epoch_name(record)}: {record["reason"]}'
 
 
+def sanitizer_of(output: Path) -> dict[str, str]:
+    """The outcome of the sanitizer, if it ran."""
+    found = read(output / 'each_kernel_once.json')
+    out: dict[str, str] = found.get('sanitizer', {})
+    return out
+
+
 def unavailable(output: Path) -> list[str]:
     """What is not installed, once for each family."""
-    found = (
+    found = [
         f'{record["family"]}: {record["reason"]}'
         for name in ('kernels', 'scale')
         for record in read(output / f'{name}.json').get('records', ())
         if record['status'] == 'not available'
-    )
+    ]
+    sanitizer = sanitizer_of(output)
+    if sanitizer.get('outcome') == 'not available':
+        found.append(f'sanitizer: {sanitizer["message"]}')
+    once = read(output / 'each_kernel_once.json')
+    if 'not_available' in once:
+        found.append(f'each_kernel_once: {once["not_available"]}')
     return list(dict.fromkeys(found))
 
 
@@ -54,7 +73,8 @@ def summarize(output: Path, outcomes: dict[str, str], seconds: float) -> str:
     lines += ['', f'failed: {len(wrong)}', *wrong[:MAX_FAILURES]]
     lines += [f'not available: {text}' for text in unavailable(output)]
     for part in (
-        correctness_lines(output),
+        cases_lines(output, 'each_kernel_once'),
+        cases_lines(output, 'correctness'),
         epoch_lines(output),
         scale_lines(output),
         kernel_lines(output),
@@ -63,37 +83,52 @@ def summarize(output: Path, outcomes: dict[str, str], seconds: float) -> str:
             lines += ['', *part]
     if len(lines) > MAX_LINES:
         lines[MAX_LINES - 1 :] = [f'... the rest is in {output}']
-    return '\n'.join(line[:160] for line in lines)
+    return '\n'.join(line[:MAX_WIDTH] for line in lines)
 
 
 def environment_lines(output: Path) -> list[str]:
+    """The device and the rates, as far as they are known."""
     found = read(output / 'environment.json')
-    if 'ceilings' not in found:
-        return []
-    e, rates = found['environment'], found['ceilings']
+    if not found:
+        return ['the device is not known']
+    e, rates = found['environment'], dict(found['ceilings'])
     versions = ', '.join(f'{k} {v}' for k, v in e['versions'].items() if v)
-    products = ', '.join(
-        f'{name.removeprefix("matmul_")} {rate / 1e12:.1f}'
-        for name, rate in rates.items()
-        if name != 'copy'
-    )
-    return [
+    lines = [
         f'{e["device"]}, driver {e["driver"]}, commit {e["commit"]}',
         versions,
-        f'copy {rates["copy"] / 1e9:.0f} GB/s; products in TFLOP/s: {products}',
     ]
+    copy = rates.pop('copy', None)
+    if copy is not None:
+        products = ', '.join(
+            f'{name.removeprefix("matmul_")} {rate / 1e12:.1f}'
+            for name, rate in rates.items()
+        )
+        lines.append(
+            f'copy {copy / 1e9:.0f} GB/s; products in TFLOP/s: {products}'
+        )
+    # The last samples are those of a warm device.
+    clocks = {k: s[-1] for k, s in found['clocks'].items() if s}
+    if clocks:
+        texts = (f'{k} {c["clocks.sm"]}' for k, c in clocks.items())
+        most = found['limits'].get('clocks.max.sm')
+        lines.append(f'clocks: {", ".join(texts)} (of {most})')
+    return lines
 
 
-def correctness_lines(output: Path) -> list[str]:
-    found = read(output / 'correctness.json')
-    outcomes = [case['outcome'] for case in found.get('cases', ())]
+def cases_lines(output: Path, name: str) -> list[str]:
+    """Counts cases by outcome, and names one that did not end."""
+    found = read(output / f'{name}.json')
+    cases = found.get('cases', ())
+    outcomes = [case['outcome'] for case in cases]
     if not outcomes:
         return []
     counts = ', '.join(
         f'{outcomes.count(name)} {name}' for name in dict.fromkeys(outcomes)
     )
+    begun = [case['name'] for case in cases if case['outcome'] == 'begun']
     more = '' if found['complete'] else ' (not all were run)'
-    return [f'correctness: {counts}{more}']
+    names = f': did not end: {", ".join(begun)}' if begun else ''
+    return [f'{name}: {counts}{more}{names}']
 
 
 def epoch_name(record: dict[str, Any]) -> str:
@@ -103,7 +138,9 @@ def epoch_name(record: dict[str, Any]) -> str:
 
 def epoch_lines(output: Path) -> list[str]:
     found = read(output / 'epoch.json')
-    lines = [f'epoch on {found["graph"]}, seconds:'] if found else []
+    lines = (
+        [f'epoch on {found["graph"]}, seconds, and per step:'] if found else []
+    )
     for record in found.get('records', ()):
         m = record['metrics']
         if 'epoch_s' not in m:
@@ -113,11 +150,11 @@ def epoch_lines(output: Path) -> list[str]:
             for name in ('diffusion', 'generate', 'recommend')
         )
         text = f'{number(m["epoch_s"])} = {phases}'
-        if 'launches' in m:
-            text += (
-                f', {m["launches_per_step"]:.0f} launches and '
-                f'{m["waits_per_step"]:.1f} waits a step'
-            )
+        for name in ('operations', 'launches', 'waits'):
+            if f'{name}_per_step' in m:
+                text += f', {m[f"{name}_per_step"]:.3g} {name}'
+        if 'not_counted' in m:
+            text += f', not counted: {m["not_counted"]}'
         peak = m['peak_bytes'] / 1e9
         lines.append(f'  {epoch_name(record)}: {text}, {peak:.2f} GB')
     return lines
@@ -138,9 +175,11 @@ def kernel_lines(output: Path) -> list[str]:
     input, and gives the geometric mean of each family.
     """
     problems: dict[tuple, dict[str, dict[str, float]]] = {}
+    families: dict[str, list[Record]] = {}
     for record in read(output / 'kernels.json').get('records', ()):
         if 'ms' not in record['metrics']:
             continue
+        families.setdefault(record['family'], []).append(Record(**record))
         labels = dict(record['labels'])
         backend = labels.pop('backend')
         key = record['family'], *map(str, labels.values())
@@ -148,7 +187,7 @@ def kernel_lines(output: Path) -> list[str]:
     lines, ratios = [], {}
     for (family, *labels), found in problems.items():
         peers = {k: m for k, m in found.items() if k.startswith(BASELINES)}
-        ours = {k: m for k, m in found.items() if k in OURS}
+        ours = {k: m for k, m in found.items() if k.startswith(OURS)}
         if not peers or not ours:
             continue
         peer = min(peers, key=lambda k: peers[k]['ms'])
@@ -169,5 +208,8 @@ def kernel_lines(output: Path) -> list[str]:
             f'{family}: {name} against the best of the others, geometric mean '
             f'{mean:.2f}x, least {min(values):.2f}x, {len(values)} rows'
         )
+    for name, found in families.items():
+        text = f'{name}: {fastest(found)}'
+        heads += textwrap.wrap(text, MAX_WIDTH, subsequent_indent='  ')
     title = ['kernels (of copy: share of the bandwidth of a copy):']
     return heads + title + lines if lines else []

@@ -26,12 +26,16 @@ def bag(lists: CSR, weight: Tensor, value: Tensor | None = None) -> Tensor:
 
 
 def add_bag_grad_(
-    grad_weight: Tensor, lists: CSR, grad: Tensor, value: Tensor | None = None
+    grad_weight: Tensor,
+    lists: CSR,
+    grad: Tensor,
+    value: Tensor | None = None,
+    alpha: float = 1,
 ) -> Tensor:
-    r"""Adds the gradient of :meth:`bag` to that of :obj:`weight` in place.
-    Only selected rows change.
+    r"""Adds the gradient of :meth:`bag`, times :obj:`alpha`, to that of
+    :obj:`weight` in place. Only selected rows change.
     """
     grad = grad[lists.row]
     if value is not None:
         grad = grad * value.view(-1, 1)
-    return grad_weight.index_add_(0, lists.col, grad)
+    return grad_weight.index_add_(0, lists.col, grad, alpha=alpha)

@@ -59,6 +59,14 @@ def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     return a @ b if bias is None else torch.addmm(bias, a, b)
 
 
+def mul_to(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    r"""Multiplies elements and casts at once, without gradients."""
+    size = torch.broadcast_shapes(a.size(), b.size())
+    with torch.no_grad():
+        out = torch.empty(size, dtype=dtype, device=a.device)
+        return torch.mul(a, b, out=out)
+
+
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:

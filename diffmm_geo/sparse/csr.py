@@ -14,6 +14,9 @@ from diffmm_geo.utils.checks import as_tensor
 
 T = TypeVar('T')
 
+# The properties that are computed on first use.
+DERIVED = ('row', 'narrow', 'edge_index')
+
 
 @dataclass(frozen=True, eq=False)
 class CSR:
@@ -38,7 +41,9 @@ class CSR:
     rowptr: Tensor
     col: Tensor
     size: tuple[int, int]
-    _derived: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _derived: dict[tuple[Any, ...], Any] = field(
+        default_factory=dict, repr=False
+    )
 
     @classmethod
     def from_edge_index(
@@ -110,6 +115,14 @@ class CSR:
         if out is None:
             out = self._derived[key] = make(self, *args)
         return out
+
+    def derived_as(self, other: CSR) -> dict[Hashable, Any]:
+        r"""What another form has derived so far, derived from this one."""
+        names = [name for name in DERIVED if name in other.__dict__]
+        return {
+            **{name: getattr(self, name) for name in names},
+            **{key: self.derive(*key) for key in other._derived},
+        }
 
     def dense(self, like: Tensor) -> Tensor:
         r"""The dense matrix, :obj:`[N, M]`, with ones at the entries, in the

@@ -16,7 +16,7 @@ from diffmm_geo.utils.checks import (
 T = TypeVar('T', bound='TrainingConfig')
 
 #: The data types of large products; see :class:`TrainingConfig`.
-PRECISIONS = ('fp32', 'bf16')
+PRECISIONS = ('fp32', 'tf32', 'bf16')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +50,14 @@ class TrainingConfig:
             the next. The last epoch of :obj:`num_epochs` is always evaluated.
             Only evaluated epochs are selected. (default: :obj:`1`)
         precision (str, optional): The data type of large products:
-            :obj:`"fp32"`, or :obj:`"bf16"` through autocast. Weights, sums and
-            everything else stay in single precision. (default: :obj:`"fp32"`)
+            :obj:`"fp32"`, :obj:`"tf32"` for the products of denoisers on a GPU
+            that supports it, or :obj:`"bf16"` through autocast. Weights, sums
+            and everything else stay in single precision.
+            (default: :obj:`"fp32"`)
         cuda_graphs (bool, optional): Whether to record a step as a CUDA graph
-            in each epoch and to replay the graph. (default: :obj:`False`)
+            and to replay the graph. It is recorded again when generated graphs,
+            or what a kernel derives from them, change in size.
+            (default: :obj:`False`)
         seed (int, optional): The seed of all random numbers.
             (default: :obj:`0`)
 

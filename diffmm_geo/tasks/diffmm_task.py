@@ -14,6 +14,7 @@ from diffmm_geo.evaluation import generation_metrics
 from diffmm_geo.nn import DiffMM, ModalityDiffusion
 from diffmm_geo.nn.models.projection import HALF
 from diffmm_geo.sparse import CSR, BipartiteAdj
+from diffmm_geo.sparse.refill import refill
 from diffmm_geo.tasks.denoiser_ranks import train_on_ranks
 from diffmm_geo.tasks.denoiser_recall import warn_below_popularity
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig, make_diffusion
@@ -128,6 +129,7 @@ class DiffMMTask(Task):
             check_neighbors(c.num_neighbors, self.model.num_layers)
         self.reset_optimizers()
         self.adj_dict: dict[EdgeType, BipartiteAdj] = {}
+        self._recorded_dict: dict[EdgeType, BipartiteAdj] = {}
         self._prepare({})
 
     def _check_parts(
@@ -317,7 +319,7 @@ class DiffMMTask(Task):
         graphs.
         """
         if self.config.batching == 'full':
-            self._dropped_dict = self._drop(self.adj_dict)
+            self._dropped_dict = self._same_place(self._drop(self.adj_dict))
             yield from self.triples()
             return
         num_layers = self.model.num_layers
@@ -329,6 +331,20 @@ class DiffMMTask(Task):
         )
         for batch in batches.sample(self.triples(), self._seed_probability):
             yield replace(batch, adj_dict=self._drop(batch.adj_dict))
+
+    def _same_place(
+        self, adj_dict: dict[EdgeType, BipartiteAdj]
+    ) -> dict[EdgeType, BipartiteAdj]:
+        r"""The graphs in the memory of those of the last epoch, which recorded
+        steps read. Generated graphs fit if each user has the same number of
+        interactions in all of them.
+        """
+        if not self.config.cuda_graphs:
+            return adj_dict
+        if not refill(self._recorded_dict, adj_dict):
+            self._recorded_dict = adj_dict
+            self.inputs_version += 1
+        return self._recorded_dict
 
     def _drop(
         self,

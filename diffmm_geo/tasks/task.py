@@ -31,6 +31,7 @@ from diffmm_geo.utils.interactions import count_nodes, observed_edges
 from diffmm_geo.utils.memory import release_memory
 from diffmm_geo.utils.random_state import RandomState
 from diffmm_geo.utils.ranks import Ranks
+from diffmm_geo.utils.tf32 import has_tf32, tf32_products
 
 OnStep = Callable[[], None]
 SPLITS = ('val', 'test')
@@ -99,6 +100,9 @@ class Task(Module, metaclass=_TaskMeta):
     num_users: int
     num_items: int
     loss_names: tuple[str, ...] = ('bpr',)
+    #: Counts the times that tensors which all steps read were replaced, besides
+    #: weights and optimizers. Recorded steps read the old ones.
+    inputs_version: int = 0
 
     def __init__(
         self,
@@ -118,6 +122,11 @@ class Task(Module, metaclass=_TaskMeta):
         if config.cuda_graphs and self.device.type != 'cuda':
             raise ValueError(
                 f"'cuda_graphs' needs a CUDA device (got '{self.device}')"
+            )
+        if config.precision == 'tf32' and not has_tf32(self.device):
+            raise ValueError(
+                f"'precision' needs to be 'fp32' or 'bf16' on a device without "
+                f"TF32 (got 'tf32' on '{self.device}')"
             )
         self.num_users, self.num_items = count_nodes(data, self.edge_type)
 
@@ -192,6 +201,7 @@ class Task(Module, metaclass=_TaskMeta):
     def move_data(self, device: torch.device) -> None:
         r"""Moves the data to a device. Moving the module also does this."""
         self.device = self.random_state.device = device
+        self.inputs_version += 1
         self.edge_index = self.edge_index.to(device)
         self.edge_label_index = {
             split: x.to(device) for split, x in self.edge_label_index.items()
@@ -321,13 +331,15 @@ class Task(Module, metaclass=_TaskMeta):
             capturable=self.config.cuda_graphs,
         )
 
-    def autocast(self) -> torch.autocast:
-        r"""The autocast context that sets the data type of large products."""
-        return torch.autocast(
-            self.device.type,
-            torch.bfloat16,
-            enabled=self.config.precision == 'bf16',
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        r"""The context that sets the data type of large products."""
+        precision = self.config.precision
+        low = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=precision == 'bf16'
         )
+        with low, tf32_products(precision == 'tf32'):
+            yield
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

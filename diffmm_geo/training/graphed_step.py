@@ -1,49 +1,89 @@
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Hashable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-Step = Callable[[Tensor], Tensor]
+# PyTorch needs some steps on a side stream before it records one. Later, a
+# step compiles what new inputs need.
+NUM_FIRST_STEPS = 3
+NUM_NEXT_STEPS = 1
 
-# PyTorch needs some steps on a side stream before it records one.
-NUM_WARMUP_STEPS = 3
+
+class Recorder(Protocol):
+    r"""See :class:`~diffmm_geo.training.cuda_recorder.CUDARecorder`."""
+
+    def run(self, function: Callable[[], object]) -> None: ...
+
+    def record(
+        self, function: Callable[[], object]
+    ) -> Callable[[], object]: ...
 
 
 class GraphedStep:
     r"""Records a training step as a CUDA graph and replays it, so that hundreds
     of small kernels cost one launch. The first steps, and steps on a batch of
-    another size, run as they are.
+    another size, run as they are. If recording fails, all steps do.
+
+    All recorded steps read the same batch, into which others are copied. So do
+    the steps before: kernels that are compiled for the alignment of their
+    inputs cannot be compiled while a step is recorded.
 
     Args:
         step (callable): Takes a training step on a batch without waiting for
-            the device, and returns a tensor.
+            the device.
+        recorder (Recorder): Runs and records work.
+        version (callable): Returns the version of the tensors that the step
+            reads besides its batch. A new version is recorded anew.
     """
 
-    def __init__(self, step: Step) -> None:
-        self.step = step
-        self.num_steps = 0
-        self.graph: torch.cuda.CUDAGraph | None = None
+    def __init__(
+        self,
+        step: Callable[[Tensor], object],
+        recorder: Recorder,
+        version: Callable[[], Hashable],
+    ) -> None:
+        self.step, self.recorder, self.version = step, recorder, version
+        self.num_left = NUM_FIRST_STEPS
+        self.batch: Tensor | None = None
+        self.recorded: Hashable = None
+        self.replay: Callable[[], object] | None = None
+        self.has_failed = False
 
-    def __call__(self, batch: Tensor) -> Tensor:
-        if self.num_steps < NUM_WARMUP_STEPS:
-            self.num_steps += 1
-            self.batch = batch.clone()
-            return self._on_side_stream(batch)
-        if batch.size() != self.batch.size():
-            return self.step(batch)
+    def __call__(self, batch: Tensor) -> None:
+        if self.batch is None:
+            self.batch = torch.empty(
+                batch.size(), dtype=batch.dtype, device=batch.device
+            )
+        if self.has_failed or batch.size() != self.batch.size():
+            self.step(batch)
+            return
         self.batch.copy_(batch)
-        if self.graph is None:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self.output = self.step(self.batch)
-            self.graph = graph
-        self.graph.replay()
-        return self.output.clone()
+        version = self.version()
+        if self.replay is not None and version != self.recorded:
+            self.replay, self.num_left = None, NUM_NEXT_STEPS
+        if self.num_left > 0:
+            self.num_left -= 1
+            self.recorder.run(self._step)
+            return
+        if self.replay is None:
+            try:
+                self.replay = self.recorder.record(self._step)
+            except Exception as error:
+                # Recording runs nothing, so the step is still to be taken.
+                self.has_failed = True
+                text = str(error).strip().split('\n')[0]
+                warnings.warn(
+                    f"'cuda_graphs' has no effect, as a step cannot be "
+                    f'recorded ({type(error).__name__}: {text})',
+                    stacklevel=2,
+                )
+                self._step()
+                return
+            self.recorded = version
+        self.replay()
 
-    def _on_side_stream(self, batch: Tensor) -> Tensor:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            out = self.step(batch)
-        torch.cuda.current_stream().wait_stream(stream)
-        return out
+    def _step(self) -> None:
+        assert self.batch is not None
+        self.step(self.batch)

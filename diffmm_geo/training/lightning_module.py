@@ -86,7 +86,7 @@ class DiffMMLightning(LightningModule):
             f'task.diffusion.{name}' for name in self.diffusion.state_dict()
         ]
         # An epoch that is resumed in its middle does not start.
-        self._finite = FiniteLosses(self.task.loss_names)
+        self._finite: FiniteLosses | None = None
         self._resumed: dict[str, Any] | None = None
         # Plain values, which are safe to read from a checkpoint.
         self.save_hyperparameters(
@@ -163,7 +163,7 @@ class DiffMMLightning(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         epoch = self.current_epoch + 1
-        self._finite = FiniteLosses(self.task.loss_names, epoch)
+        self._finite = None
         on_cpu = self.device.type == 'cpu'
         entered = self.task.random_state.entered
         with errors_of_epoch(epoch), kept_memory(on_cpu), entered():
@@ -175,12 +175,20 @@ class DiffMMLightning(LightningModule):
         with self.task.random_state.entered():
             losses = self.task.loss(batch)
         terms = torch.stack(list(losses.values()))
-        self._finite.add(batch_idx + 1, terms.detach())
+        if self._finite is None:
+            self._finite = FiniteLosses(
+                self.task.loss_names,
+                self.task.num_batches - batch_idx,
+                self.current_epoch + 1,
+                batch_idx + 1,
+            )
+        self._finite.add(terms.detach())
         self._log('loss', losses, batch.size(1))
         return terms.sum()
 
     def on_train_epoch_end(self) -> None:
-        self._finite.check()
+        if self._finite is not None:
+            self._finite.check()
 
     def on_fit_end(self) -> None:
         self.task.end_fit()

@@ -18,6 +18,7 @@ from diffmm_geo.tasks import Task
 from diffmm_geo.tasks.config import TrainingConfig
 from diffmm_geo.tasks.task import OnStep
 from diffmm_geo.training.checkpoint import CheckpointFolder
+from diffmm_geo.training.cuda_recorder import CUDARecorder
 from diffmm_geo.training.graphed_step import GraphedStep
 from diffmm_geo.training.resume import (
     get_state,
@@ -26,6 +27,7 @@ from diffmm_geo.training.resume import (
     set_state,
 )
 from diffmm_geo.utils.checks import check_choice, check_type, describe
+from diffmm_geo.utils.current_device import current_device
 from diffmm_geo.utils.extras import check_package
 from diffmm_geo.utils.finite import (
     FiniteLosses,
@@ -78,6 +80,7 @@ class Trainer:
         self.config, self.model = task.config, task.model
         self.ranks = task.ranks
         self.history: list[Record] = []
+        self._losses: FiniteLosses | None = None
 
     @property
     def edge_index(self) -> Tensor:
@@ -171,7 +174,7 @@ class Trainer:
         Raises:
             NonFiniteLossError: If a loss is infinite or not a number.
         """
-        with self.task.random_state.entered():
+        with current_device(self.device), self.task.random_state.entered():
             losses = self.task.start_epoch(on_step)
             with self.task.phase('recommend'):
                 return {**losses, **self.train_on_batches(on_step)}
@@ -183,27 +186,37 @@ class Trainer:
         r"""Runs the part of :meth:`train_epoch` that follows the task's
         :meth:`~diffmm_geo.tasks.Task.start_epoch`.
         """
-        task, names = self.task, self.task.loss_names
+        task = self.task
         task.model.train()
-        step: Callable[[Any], Tensor] = self._step
-        if self.config.cuda_graphs:
-            step = GraphedStep(step)
-        total: Tensor | float = 0.0
-        finite = FiniteLosses(names)
-        with task.random_state.entered():
-            for number, batch in enumerate(task.batches(), start=1):
-                terms = step(batch)
-                finite.add(number, terms)
-                total = total + terms * task.weight(batch)
+        if self._losses is None or not self.config.cuda_graphs:
+            self._start_steps()
+        assert self._losses is not None
+        self._losses.start_epoch()
+        weights = []
+        with current_device(self.device), task.random_state.entered():
+            for batch in task.batches():
+                self._take_step(batch)
+                weights.append(task.weight(batch))
                 if on_step is not None:
                     on_step()
-        finite.check()
+        losses = self._losses.means(weights)
         for optimizer in task.loss_optimizers:
             optimizer.zero_grad()
-        assert isinstance(total, Tensor)
-        return dict(zip(names, total.tolist()))
+        return losses
 
-    def _step(self, batch: Any) -> Tensor:
+    def _start_steps(self) -> None:
+        r"""Forgets the recorded step, which reads optimizers as they were."""
+        task = self.task
+        self._losses = FiniteLosses(task.loss_names, task.num_batches)
+        self._take_step: Callable[[Any], object] = self._step
+        if self.config.cuda_graphs:
+            self._take_step = GraphedStep(
+                self._step,
+                CUDARecorder(self.device),
+                lambda: task.inputs_version,
+            )
+
+    def _step(self, batch: Any) -> None:
         r"""Takes a step down the sum of the terms of the loss."""
         optimizers = self.task.loss_optimizers
         for optimizer in optimizers:
@@ -215,7 +228,8 @@ class Trainer:
             optimizer.step()
         # Autocast around `fit` would go on with the weights it has cast before.
         torch.clear_autocast_cache()
-        return self.ranks.sum_(terms.detach())
+        assert self._losses is not None
+        self._losses.add(self.ranks.sum_(terms.detach()))
 
     def _terms(self, batch: Any) -> Tensor:
         r"""The terms of the loss, or this rank's share of them."""
@@ -290,6 +304,7 @@ class Trainer:
         if any('val' in record for record in self.history):
             best = copy.deepcopy(self.state_dict())
         on_cpu = self.device.type == 'cpu'
+        self._losses = None  # Resuming replaces the state of optimizers.
         try:
             if resume and folder is not None:
                 content = folder.read(self.device)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -49,38 +50,68 @@ def errors_of_epoch(epoch: int) -> Iterator[None]:
 
 
 class FiniteLosses:
-    r"""Finds the first step of an epoch with a non-finite loss: at once on a
-    CPU, and otherwise at the end of the epoch, to avoid synchronization.
+    r"""Keeps the losses of the steps of an epoch on their device, and finds the
+    first step with a non-finite one: at once on a CPU, and otherwise at the end
+    of the epoch, to avoid synchronization. A recorded step may add them.
+
+    Args:
+        terms (list[str]): The names of the terms of the loss.
+        num_steps (int): The maximum number of steps of an epoch.
+        epoch (int, optional): The epoch, starting at 1. (default: :obj:`None`)
+        first_step (int, optional): The first step. (default: :obj:`1`)
     """
 
-    def __init__(self, terms: Sequence[str], epoch: int | None = None) -> None:
+    def __init__(
+        self,
+        terms: Sequence[str],
+        num_steps: int,
+        epoch: int | None = None,
+        first_step: int = 1,
+    ) -> None:
         self.terms, self.epoch = list(terms), epoch
-        self._step: Tensor | None = None
-        self._value: Tensor | None = None
+        self.num_steps, self.first_step = num_steps, first_step
+        self._num_checked = 0
+        self._losses: Tensor | None = None
+        self._place: Tensor | None = None
 
-    def add(self, step: int, losses: Tensor) -> None:
-        r"""Records the terms of a step, starting at 1."""
-        bad = ~losses.isfinite()
-        if self._step is None or self._value is None:
-            self._step = torch.zeros_like(losses, dtype=torch.long)
-            self._value = torch.zeros_like(losses)
-        new = bad & (self._step == 0)
-        self._step = self._step.masked_fill(new, step)
-        self._value = torch.where(new, losses, self._value)
+    def start_epoch(self) -> None:
+        r"""Forgets what was added, but not where."""
+        self._num_checked = 0
+        if self._losses is not None and self._place is not None:
+            self._losses.zero_()
+            self._place.zero_()
+
+    def add(self, losses: Tensor) -> None:
+        r"""Adds the terms of the next step."""
+        if self._losses is None or self._place is None:
+            self._losses = losses.new_zeros(self.num_steps, len(self.terms))
+            self._place = losses.new_zeros(1, dtype=torch.long)
+        self._losses.index_copy_(0, self._place, losses.view(1, -1))
+        self._place += 1
         if losses.device.type == 'cpu':
-            self.check()
+            self._check(losses.tolist(), self._num_checked)
+            self._num_checked += 1
 
     def check(self) -> None:
         r"""Raises the error of the first step with a non-finite term."""
-        if self._step is None or self._value is None:
-            return
-        found = [
-            (step, term, value)
-            for step, term, value in zip(
-                self._step.tolist(), self.terms, self._value.tolist()
-            )
-            if step > 0
-        ]
-        if found:
-            step, term, value = min(found, key=lambda x: x[0])
-            raise NonFiniteLossError(term, value, step, self.epoch)
+        if self._losses is not None:
+            for place, values in enumerate(self._losses.tolist()):
+                self._check(values, place)
+
+    def means(self, weights: Sequence[float]) -> dict[str, float]:
+        r"""The sum of all steps, with a weight for each, by name, after
+        :meth:`check`. Waits for the device once.
+        """
+        totals = [0.0] * len(self.terms)
+        if self._losses is not None:
+            rows = self._losses.tolist()
+            for place, (values, weight) in enumerate(zip(rows, weights)):
+                self._check(values, place)
+                totals = [t + weight * x for t, x in zip(totals, values)]
+        return dict(zip(self.terms, totals))
+
+    def _check(self, values: list[float], place: int) -> None:
+        for term, value in zip(self.terms, values):
+            if not math.isfinite(value):
+                step = self.first_step + place
+                raise NonFiniteLossError(term, value, step, self.epoch)

@@ -1,15 +1,20 @@
+import json
+from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
 import torch
 
-from benchmarks import propagate, report, spmm
+from benchmarks import info_nce, plots, propagate, report, spmm
+from benchmarks.clocks import GPUClock
+from benchmarks.gpu.summary import kernel_lines
 from benchmarks.graphs import load_graph
-from benchmarks.kernels import Case, measure, relative_error
+from benchmarks.kernels import TOLERANCE, Case, measure, relative_error
 from benchmarks.registry import Record
 from benchmarks.session import Options, Session, failures, unavailable
 from benchmarks.spmm_peers import PEERS, Peer
 from diffmm_geo import ops
+from tests.benchmarks.fake_gpu import FakeGPU
 
 
 @pytest.fixture
@@ -135,6 +140,145 @@ def test_summary_is_over_problems():
         'ours vs best peer, 2 problems: geometric mean 1.00x, minimum 0.25x'
     )
     assert 'vs best peer, ' not in report.table(ours[2:])
+
+
+def test_kernel_is_skipped_above_its_edges(session, problem):
+    case = problem().case('slow', PEERS['peer-pyg'])
+    case.make = lambda: pytest.fail('should not be tried')
+    case.edges = 1_000_001
+    (record,) = measure(session, 'spmm', [case])
+    assert record.status == 'skipped'
+    assert record.reason == 'is for up to 1e+06 edges'
+
+
+def test_gathered_bytes_are_a_row_of_each_edge(session, problem):
+    case = problem().case(
+        'naive', spmm.kernels(session.options.device)['naive']
+    )
+    (record,) = measure(session, 'spmm', [case])
+    m = record.metrics
+    row = 8 * 4  # Channels of four bytes.
+    assert m['gathered_gb_per_s'] == pytest.approx(300 * row / m['ms'] / 1e6)
+    assert m['ms_warm'] > 0
+
+
+def test_records_of_a_gpu(session, problem, monkeypatch):
+    gpu = FakeGPU(RuntimeError('not while capturing'))
+    clock = GPUClock(gpu)
+    monkeypatch.setattr('benchmarks.timing.clock_of', lambda device: clock)
+    case = problem().case(
+        'naive', spmm.kernels(session.options.device)['naive']
+    )
+    case.fn = lambda a, x, fn=case.fn: (gpu.call(id(x)), fn(a, x))[1]
+    (record,) = measure(session, 'spmm', [case])
+    m = record.metrics
+    assert record.status == 'ok'
+    note = 'no CUDA graph after RuntimeError: not while capturing'
+    assert record.reason == note
+    assert m['ms'] == pytest.approx(1e3 * gpu.cold)
+    assert m['ms_warm'] == pytest.approx(1e3 * gpu.warm)
+    assert m['ms_eager'] == pytest.approx(1e3 * gpu.launch, rel=0.2)
+
+
+def test_a_note_on_times_is_in_the_table():
+    record = Record('test', {'backend': 'ours'}, metrics={'ms': 1})
+    record.reason = 'no CUDA graph'
+    assert 'ok: no CUDA graph' in report.table([record])
+
+
+def times(backend, *ms, direction='forward'):
+    return [
+        Record(
+            'test',
+            {
+                'graph': n,
+                'dtype': 'float32',
+                'direction': direction,
+                'backend': backend,
+            },
+            metrics={'ms': x},
+        )
+        for n, x in enumerate(ms)
+    ]
+
+
+def test_last_line_names_the_fastest_by_direction():
+    records = times('ours', 2, 8) + times('peer', 1, 8) + times('partial', 1)
+    records += times('ours', 3, direction='backward')
+    records += times('peer', 4, direction='backward')
+    records[0].metrics['speedup'] = 1.0
+    assert report.table(records).splitlines()[-1] == (
+        'fastest: float32 forward peer (1.41x ours); float32 backward ours'
+    )
+
+
+def test_summary_of_a_gpu_compares_every_triton_kernel(tmp_path):
+    records = times('ours', 8) + times('triton', 4) + times('naive', 16)
+    records += times('triton-tf32x3', 2)
+    for record in records:
+        record.metrics['share_of_copy'] = 0.5
+    text = json.dumps({'records': [asdict(record) for record in records]})
+    (tmp_path / 'kernels.json').write_text(text)
+    lines = '\n'.join(kernel_lines(tmp_path))
+    for name, ratio in (('ours', 2), ('triton', 4), ('triton-tf32x3', 8)):
+        assert f'test: {name} against' in lines
+        assert f' {ratio}.00x' in lines
+    assert 'fastest: float32 forward triton-tf32x3 (4.00x ours)' in lines
+
+
+def test_what_beats_ours_anywhere_is_labelled():
+    records = times('ours', 2, 2) + times('once', 1, 9) + times('slow', 3, 3)
+    records += times('equal', 1.97, 9)
+    for name in ('a', 'b', 'c'):
+        records += times(f'peer-{name}', 3, 4)
+    styles = plots._styles(records)
+    named = [name for name, style in styles.items() if 'label' in style]
+    assert named == ['ours', 'once', 'peer-a', 'peer-b', 'peer-c']
+    colors = [styles[name]['color'] for name in named]
+    assert len(set(colors)) == 5 and styles.keys() >= {'slow', 'equal'}
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('name', info_nce.KERNELS)
+def test_losses_are_right(session, name, dtype):
+    kernel = info_nce.KERNELS[name]
+    if kernel.optional or dtype not in kernel.dtypes or kernel.unavailable:
+        pytest.skip('is not measured')
+    problem = info_nce.Problem(session, 50, 64, dtype)
+    loss, *grads = info_nce.loss_and_grad(kernel.loss, *problem.make(True))
+    tolerance = TOLERANCE[dtype]
+    assert problem.check(False, (loss,)) <= tolerance
+    assert problem.check(True, (loss, *grads)) <= tolerance
+
+
+def test_triton_is_measured_on_a_gpu_alone(session):
+    problem = info_nce.Problem(session, 50, 128, 'float32')
+
+    def names():
+        return {case.labels['backend'] for case in problem.cases('forward')}
+
+    assert names() == {
+        'ours',
+        'naive',
+        'peer-linear-ce',
+        'peer-linear-ce-chunked',
+    }
+    session.options = replace(session.options, device=torch.device('cuda'))
+    # tf32x3 takes up to 64 channels.
+    assert names() >= {'ours', 'triton'} and 'triton-tf32x3' not in names()
+
+
+def test_half_views_are_multiplied_in_half(session):
+    problem = info_nce.Problem(session, 50, 64, 'bfloat16')
+    seen = []
+
+    def loss(anchor, candidate, index, temperature):
+        seen.append(torch.is_autocast_enabled('cpu'))
+        return (anchor[index] * candidate[index]).sum()
+
+    info_nce.only_loss(loss, *problem.make(False))
+    info_nce.loss_and_grad(loss, *problem.make(True))
+    assert seen == [True, True]
 
 
 def _sleep(seconds):

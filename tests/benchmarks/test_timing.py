@@ -1,18 +1,22 @@
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from benchmarks.child import LimitError, run_child
+from benchmarks.clocks import GPU, CPUClock, GPUClock
 from benchmarks.timing import (
     Timing,
     clone,
     memory_limit,
     num_sets,
     peak_memory,
+    take_time,
     time_call,
 )
+from tests.benchmarks.fake_gpu import FakeGPU
 
 CPU = torch.device('cpu')
 linux = pytest.mark.skipif(
@@ -45,6 +49,123 @@ def test_inputs_take_turns():
     x = torch.zeros(3)
     time_call(lambda x: seen.add(x.data_ptr()), (x,), CPU, seconds=1e-3, sets=4)
     assert len(seen) == 4 and x.data_ptr() in seen
+
+
+def take(gpu, sets, clock=None):
+    return take_time(
+        clock or GPUClock(gpu),
+        gpu.call,
+        [(n,) for n in range(sets)],
+        seconds=0.1,
+        estimate=gpu.launch,
+    )
+
+
+def test_gpu_is_timed_without_its_host():
+    gpu = FakeGPU()
+    timing = take(gpu, sets=4)
+    # A replay starts 8 us after the last one, and has 64 calls.
+    assert timing.median == pytest.approx(gpu.cold)
+    assert timing.warm == pytest.approx(gpu.warm, rel=0.1)
+    assert timing.eager == pytest.approx(gpu.launch + gpu.cold, rel=0.2)
+    assert (timing.sets, timing.note, gpu.captures) == (4, '', 2)
+    once = take(gpu, sets=1)
+    assert once.median == pytest.approx(timing.warm) and once.warm is None
+
+
+def test_calls_that_cannot_be_captured_are_queued():
+    gpu = FakeGPU(RuntimeError('operation not permitted\nwhen capturing'))
+    clock = GPUClock(gpu)
+    timing = take(gpu, 4, clock)
+    assert timing.median == pytest.approx(gpu.cold)
+    assert timing.warm == pytest.approx(gpu.warm)
+    assert timing.note == (
+        'no CUDA graph after RuntimeError: operation not permitted'
+    )
+    # PyTorch might not recover from a failed capture.
+    gpu.refuses = None
+    assert take(gpu, 4, clock).note == timing.note
+    assert gpu.captures == 1
+
+
+def test_captures_go_on_where_one_did_not_fit():
+    gpu = FakeGPU(torch.OutOfMemoryError('tried to allocate 1 GiB'))
+    clock = GPUClock(gpu)
+    note = 'no CUDA graph, as OutOfMemoryError: tried to allocate 1 GiB'
+    assert take(gpu, 1, clock).note == note
+    gpu.refuses = None
+    assert take(gpu, 1, clock).note == ''
+
+
+def test_calls_that_wait_for_the_device_are_never_captured():
+    gpu = FakeGPU(waits=True)
+    clock = GPUClock(gpu)
+    timing = take(gpu, 4, clock)
+    assert gpu.captures == 0
+    assert timing.note == (
+        'no CUDA graph, as RuntimeError: it waits for the device'
+    )
+    # Such a call includes what its host does.
+    assert timing.median > gpu.launch
+    gpu.waits = False
+    assert take(gpu, 4, clock).note == ''
+
+
+def test_rehearsal_restores_the_debug_mode(monkeypatch):
+    modes = [0]
+    monkeypatch.setattr(torch.cuda, 'get_sync_debug_mode', lambda: modes[-1])
+    monkeypatch.setattr(torch.cuda, 'set_sync_debug_mode', modes.append)
+
+    def waits():
+        raise RuntimeError('called a synchronizing operation')
+
+    with pytest.raises(RuntimeError, match='synchronizing'):
+        GPU().rehearse(waits)
+    assert modes == [0, 'error', 0]
+
+
+def test_random_numbers_survive_a_failed_capture(monkeypatch):
+    @contextmanager
+    def capturing(graph):
+        try:
+            yield
+        finally:
+            raise RuntimeError('operation failed during capture')
+
+    class Generator:
+        state = 'captured'
+
+        def clone_state(self):
+            return 'free'
+
+        def graphsafe_set_state(self, state):
+            self.state = state
+
+    generator = Generator()
+    monkeypatch.setattr(torch.cuda, 'CUDAGraph', object)
+    monkeypatch.setattr(torch.cuda, 'graph', capturing)
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 1)
+    monkeypatch.setattr(torch.cuda, 'default_generators', (None, generator))
+
+    with pytest.raises(RuntimeError, match='during capture'):
+        GPU().capture(lambda: None)
+    assert generator.state == 'free'
+
+
+def test_slow_calls_of_a_gpu_are_not_captured():
+    gpu = FakeGPU()
+    gpu.cold = 2.0
+    timing = take_time(GPUClock(gpu), gpu.call, [(0,), (1,)], 0.1, 2.0)
+    assert timing.median == timing.eager == pytest.approx(2, rel=1e-3)
+    assert timing.repeats == 3 and gpu.captures == 0
+
+
+def test_warm_inputs_are_timed_beside_alternating_ones():
+    seen = []
+    timing = take_time(CPUClock(), seen.append, [(0,), (1,), (2,)], 1e-3)
+    half = len(seen) // 2
+    assert set(seen[:half]) == {0, 1, 2} and set(seen[-half // 2 :]) == {0}
+    assert timing.warm > 0 and timing.eager is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 import diffmm_geo.ops.info_nce  # noqa: F401
 from diffmm_geo.ops import backend, info_nce
+from diffmm_geo.ops.info_nce import Nodes, info_nce_types, info_nce_views
 from tests.wrong_values import wrong_values
 
 # The function shadows the module.
@@ -294,3 +295,28 @@ def test_bad_sample(sample):
     x = torch.randn(4, 3)
     with pytest.raises(ValueError, match="'candidate_sample'"):
         info_nce(x, x, torch.tensor([0]), candidate_sample=sample)
+
+
+@pytest.mark.parametrize('sizes', [(9, 12), (9, 4), (3, 4)])
+@pytest.mark.parametrize('weighted', [False, True])
+@pytest.mark.parametrize('width', [3, 100])
+def test_node_types_together(monkeypatch, sizes, weighted, width):
+    # The second has all four nodes as candidates.
+    views = sys.modules['diffmm_geo.ops.info_nce.views']
+    monkeypatch.setattr(views, '_draw', lambda _, size, device: torch.arange(4))
+    monkeypatch.setattr(BLOCKWISE, 'MAX_CANDIDATES', width)
+    monkeypatch.setattr(BLOCKWISE, 'BLOCK_BYTES', 100)
+    types = []
+    for size in sizes:
+        x = [torch.randn(size, 3).double().requires_grad_() for _ in range(3)]
+        index = torch.randint(size, (5,))
+        nodes = torch.arange(size), torch.rand(size).double() + 1
+        types.append(Nodes(x[0], x[1:], index, nodes if weighted else None))
+    inputs = [x for t in types for x in (t.anchor, *t.candidates)]
+    terms = [
+        info_nce_views(
+            t.anchor, t.candidates, t.index, 0.5, 4, t.candidate_sample
+        )
+        for t in types
+    ]
+    assert_same(info_nce_types(types, 0.5, 4), sum(terms), inputs)

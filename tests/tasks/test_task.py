@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from diffmm_geo.training import MFConfig, MFTrainer
+from diffmm_geo.tasks import task as task_module
+from diffmm_geo.training import (
+    DiffMMConfig,
+    DiffMMTrainer,
+    MFConfig,
+    MFTrainer,
+)
 from tests.tasks.task_protocol import OBSERVED
 from tests.wrong_values import wrong_values
 
@@ -57,6 +63,32 @@ def test_missing_nodes(planted):
 def test_unavailable_device(planted, device, expected):
     with pytest.raises(ValueError, match=f"'device' needs to be {expected}"):
         MFTrainer(planted(), device=device)
+
+
+def test_tf32_needs_a_gpu(planted):
+    with pytest.raises(ValueError, match="'precision' .*'tf32' on 'cpu'"):
+        MFTrainer(planted(), MFConfig(precision='tf32'))
+
+
+def test_tf32_ends_with_training(planted, monkeypatch):
+    monkeypatch.setattr(task_module, 'has_tf32', lambda _: True)
+    settings = torch.backends.cuda.matmul
+    before = settings.fp32_precision
+    config = DiffMMConfig(
+        precision='tf32', num_epochs=1, hidden_channels=8, k=3
+    )
+    trainer = DiffMMTrainer(planted(), config)
+    seen = set()
+    step = trainer.diffusion.batch_loss
+
+    def batch_loss(*args):
+        seen.add(settings.fp32_precision)
+        return step(*args)
+
+    monkeypatch.setattr(trainer.diffusion, 'batch_loss', batch_loss)
+    assert settings.fp32_precision == before
+    trainer.fit()
+    assert seen == {'tf32'} and settings.fp32_precision == before
 
 
 def test_cuda_graphs_need_cuda(planted):

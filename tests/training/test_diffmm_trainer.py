@@ -1,10 +1,12 @@
 import math
+import sys
 import warnings
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from benchmarks.operations import operations_per_step
 from diffmm_geo.evaluation import generation_metrics
 from diffmm_geo.nn import DiffMM, MaskedDiffusion, ModalityDiffusion
 from diffmm_geo.training import RECIPES, DiffMMConfig, DiffMMTrainer
@@ -314,3 +316,23 @@ def test_recipes():
     assert RECIPES['tiktok'].anchor == 'main'
     assert RECIPES['amazon-baby'].projection == 'leaky_xavier'
     assert RECIPES['amazon-sports'].temperature == 0.1
+
+
+@pytest.mark.parametrize('onednn', [False, True])
+def test_operations_of_a_step(planted, monkeypatch, onednn):
+    # The count does not depend on the size of the graph.
+    blockwise = sys.modules['diffmm_geo.ops.info_nce.blockwise']
+    monkeypatch.setattr(blockwise, 'prefers_onednn', lambda: onednn)
+    count = {}
+    for precision, num_candidates in (('fp32', None), ('bf16', 8)):
+        config = DiffMMConfig(
+            batch_size=32,
+            keep_rate=0.5,
+            precision=precision,
+            num_candidates=num_candidates,
+            standardize=False,
+        )
+        trainer = DiffMMTrainer(planted(), config)
+        trainer.task.set_graphs(trainer.task.generate())
+        count[precision] = operations_per_step(trainer)['operations_per_step']
+    assert count['bf16'] <= count['fp32'] <= 346, count

@@ -189,7 +189,8 @@ class BipartiteLGConv(MessagePassing):
                 size=(x_src.size(self.node_dim), x_dst.size(self.node_dim)),
             )
         if loop is not None:
-            out = out + loop.to(x_dst.dtype).view(-1, 1) * x_dst
+            weight = loop.to(x_dst.dtype).view(-1, 1)
+            out = torch.addcmul(out, weight, x_dst)
         return out
 
     def forward(

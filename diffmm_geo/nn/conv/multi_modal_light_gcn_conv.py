@@ -184,7 +184,9 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         adj_dict = self.adjacency_dict(
             edge_index_dict, size, x_user.dtype, device=weight.device
         )
-        feature = {m: unit_rows(modality_dict[m]) for m in self.modalities}
+        feature = unit_rows(
+            torch.stack([modality_dict[m] for m in self.modalities])
+        )
         out_user, out_item = self.aggregate_modalities(
             adj_dict, x_user, x_item, feature
         )
@@ -195,26 +197,27 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         adj_dict: Mapping[EdgeType, BipartiteAdj],
         x_user: Tensor,
         x_item: Tensor,
-        feature_dict: Mapping[str, Tensor],
+        features: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        r"""Computes the layer from normalized inputs, without checks."""
+        r"""Computes the layer from the normalized features of all modalities,
+        :math:`(M, *, |\mathcal{I}|, F)`, without checks.
+        """
         adj = adj_dict[self.edge_type]
         weight = self.modality_weight.softmax(dim=0)
-        feature = torch.stack([feature_dict[m] for m in self.modalities])
-        feature = torch.einsum('m...,m->...', feature, weight)
+        feature = (weight @ features.flatten(1)).view(features.size()[1:])
 
         # P + Q = A [E_u; F] + A [P_u; E_i] takes one step once P_u is known.
         p_user = self.to_user(adj, x_user, feature)
         out_user, out_item = self.step(adj, x_user + p_user, feature + x_item)
 
-        for n, m in enumerate(self.modalities):
+        scales = (self.generated_weight * weight).unbind()
+        for scale, m in zip(scales, self.modalities):
             generated = adj_dict.get(self.generated_edge_type(m))
             if generated is None:
                 continue
             g_user, g_item = self.step(generated, x_user, x_item)
-            scale = self.generated_weight * weight[n]
-            out_user = out_user + scale * g_user
-            out_item = out_item + scale * g_item
+            out_user = torch.addcmul(out_user, g_user, scale)
+            out_item = torch.addcmul(out_item, g_item, scale)
         return out_user, out_item
 
     def __repr__(self) -> str:

@@ -2,7 +2,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Linear, ModuleList, Parameter
 
@@ -126,13 +125,16 @@ class Denoiser(torch.nn.Module):
         r"""The sinusoidal encoding :math:`(B, C)` of steps :math:`(B)`,
         cosines first, zero-padded if :math:`C` is odd.
         """
-        half = self.time_channels // 2
-        freq = torch.arange(half, device=t.device, dtype=torch.float)
-        freq = (freq * (-math.log(10000) / half)).exp()
-        angle = t.view(-1, 1).float() * freq
-        out = torch.cat([angle.cos(), angle.sin()], dim=-1)
-        out = F.pad(out, (0, self.time_channels - 2 * half))
-        return out.to(self.time_emb.weight.dtype)
+        half, weight = self.time_channels // 2, self.time_emb.weight
+        # 10000^(-n / half), in one operation.
+        frequency = torch.logspace(
+            *(0, 4 / half - 4, half), dtype=weight.dtype, device=t.device
+        )
+        angle = t.view(-1, 1) * frequency
+        parts = [angle.cos(), angle.sin()]
+        if self.time_channels % 2 == 1:
+            parts.append(angle.new_zeros(angle.size(0), 1))
+        return torch.cat(parts, dim=-1)
 
     def hidden(self, z: Tensor, t: Tensor) -> Tensor:
         r"""The last hidden layer :math:`(B, H^{\prime})`, from the item part
@@ -142,7 +144,10 @@ class Denoiser(torch.nn.Module):
 
     def time_shift(self, t: Tensor) -> Tensor:
         r"""The step part :math:`(B, H)` of the first layer, with its bias."""
-        out = self.time_lin(self.time_emb(self.time_encoding(t)))
+        encoding = self.time_encoding(t)
+        # Small products, which would cost less than the casts of their weights.
+        with torch.autocast(encoding.device.type, enabled=False):
+            out = self.time_lin(self.time_emb(encoding))
         assert isinstance(out, Tensor)
         return out
 

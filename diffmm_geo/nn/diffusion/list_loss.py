@@ -56,14 +56,17 @@ def list_loss(
 
     num_rows = lists.size[0]
     t = steps_of(model, num_rows, t)
-    loss_weight = process.elbo_weight[t].to(weight.dtype)
+    signal, noise_scale, loss_weight = torch.stack(
+        [
+            process.sqrt_alphas_cumprod,
+            process.sqrt_one_minus_alphas_cumprod,
+            process.elbo_weight / weight.size(0),
+        ]
+    ).to(weight.dtype)[:, t]
     dropout = denoiser.dropout if denoiser.training else 0.0
     diffused = (
-        lists,
-        weight,
-        process.sqrt_alphas_cumprod[t].to(weight.dtype),
-        process.sqrt_one_minus_alphas_cumprod[t].to(weight.dtype),
-        dropout,
+        *(lists, weight),
+        *(signal, noise_scale, dropout),
     )
     num_items, hidden = weight.size()
     layer = form
@@ -90,7 +93,7 @@ def list_loss(
     error, projected = reconstruction(
         h, lin.weight, lin.bias, lists, modality_emb.detach(), square
     )
-    elbo = loss_weight * error / num_items
+    elbo = loss_weight * error
     if msi_weight == 0:
         return elbo, torch.zeros_like(elbo)
     target = bag(lists, item_emb.detach())
@@ -111,9 +114,14 @@ def check_lists(
     check_type('interactions', interactions, CSR)
     col = interactions.col
     if not col.is_cuda:  # Reading values would synchronize a GPU.
-        check_index('interactions', col, model.num_items)
+        interactions.derive(_check_items, model.num_items)
     device = model.denoiser.item_weight.device
     check_same_device('interactions', col, device)
+
+
+def _check_items(interactions: CSR, num_items: int) -> bool:
+    check_index('interactions', interactions.col, num_items)
+    return True
 
 
 def steps_of(

@@ -318,11 +318,12 @@ class ModalityDiffusion(Pretrained):
         if msi_weight is None:
             msi_weight = part_class(self.diffusion).msi_weight
         num_users = interactions.size[0]
-        total = {m: item_emb.new_zeros(()) for m in modality_emb_dict}
         order = torch.randperm(num_users, device=item_emb.device)
-        finite = FiniteLosses([f'diffusion_{m}' for m in modality_emb_dict])
+        names = [f'diffusion_{m}' for m in modality_emb_dict]
+        finite = FiniteLosses(names, -(-num_users // batch_size))
+        weights = []
         blocks = interactions.take(order).blocks(batch_size)
-        for step, (_, batch) in enumerate(blocks, start=1):
+        for _, batch in blocks:
             losses = []
             # Only one denoiser at a time holds gradients.
             for m in modality_emb_dict:
@@ -330,19 +331,21 @@ class ModalityDiffusion(Pretrained):
                 elbo, msi = self.batch_loss(
                     m, batch, item_emb, modality_emb_dict[m], msi_weight, form
                 )
-                loss = elbo.mean() + msi_weight * msi.mean()
-                loss.backward()
+                loss = elbo.add(msi, alpha=msi_weight).mean()
+                # Under autocast, gradients would be cast again.
+                with torch.autocast(item_emb.device.type, enabled=False):
+                    loss.backward()
                 optimizer.step()
                 # Autocast would go on with the weights it has cast before.
                 torch.clear_autocast_cache()
                 losses.append(loss.detach())
-                total[m] += losses[-1] * (batch.size[0] / num_users)
-            finite.add(step, torch.stack(losses))
+            weights.append(batch.size[0] / num_users)
+            finite.add(torch.stack(losses))
             if on_step is not None:
                 on_step()
-        finite.check()
+        means = finite.means(weights)
         optimizer.zero_grad()  # Frees as much memory as the denoisers take.
-        return {m: float(loss) for m, loss in total.items()}
+        return dict(zip(modality_emb_dict, means.values()))
 
     def fit(
         self,

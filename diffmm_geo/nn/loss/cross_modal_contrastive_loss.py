@@ -1,9 +1,11 @@
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
 
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.info_nce import info_nce_views
+from diffmm_geo.ops.info_nce import Nodes, info_nce_types
 from diffmm_geo.utils.checks import (
     check_choice,
     check_index,
@@ -107,35 +109,35 @@ class CrossModalContrastiveLoss(torch.nn.Module):
         index = check_index('index', index, first.size(0), first.device)
         if index.numel() == 0:
             raise ValueError("'index' needs at least one node (got none)")
-        return self.contrast(list(views.values()), index, main)
+        anchor = first if main is None else main
+        nodes = Nodes(anchor, list(views.values()), index)
+        return self.contrast([nodes], has_main=main is not None)
 
-    def contrast(
-        self,
-        views: Sequence[Tensor],
-        index: Tensor,
-        main: Tensor | None = None,
-        candidate_sample: tuple[Tensor, Tensor] | None = None,
-    ) -> Tensor:
-        r"""Computes the loss without checks, which would synchronize a GPU. See
-        :func:`~diffmm_geo.nn.info_nce` for :obj:`candidate_sample`.
+    def contrast(self, types: Sequence[Nodes], has_main: bool = True) -> Tensor:
+        r"""Computes the loss of several node types, whose anchors are the main
+        views, if any. There are no checks, which would synchronize a GPU.
         """
-        if main is None or self.anchor == 'modality':
+        passes = [types]
+        if self.anchor == 'modality' or not has_main:
             passes = [
-                (view, views[n:]) for n, view in enumerate(views[:-1], start=1)
+                [
+                    replace(
+                        x,
+                        anchor=x.candidates[n],
+                        candidates=x.candidates[n + 1 :],
+                    )
+                    for x in types
+                ]
+                for n in range(len(types[0].candidates) - 1)
             ]
-        else:
-            passes = [(main, views)]
-        total = views[0].new_zeros(())
-        for anchor, candidates in passes:
-            total = total + info_nce_views(
-                anchor,
-                candidates,
-                index,
-                self.temperature,
-                self.num_candidates,
-                candidate_sample,
-            )
-        return total
+        terms = [
+            info_nce_types(nodes, self.temperature, self.num_candidates)
+            for nodes in passes
+        ]
+        if not terms:
+            return types[0].candidates[0].new_zeros(())
+        # A sum from zero would take an operation more.
+        return reduce(torch.add, terms)
 
     def __repr__(self) -> str:
         return (

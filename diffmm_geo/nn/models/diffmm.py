@@ -16,6 +16,7 @@ from diffmm_geo.nn.models.projection import ModalityProjection
 from diffmm_geo.nn.models.recommend import RecommendMixin
 from diffmm_geo.nn.official_checkpoint import from_official_names
 from diffmm_geo.nn.pretrained_with_graphs import PretrainedWithGraphs
+from diffmm_geo.ops.info_nce import Nodes
 from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.utils.checks import (
@@ -195,14 +196,14 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         size = (x_user.size(0), x_item.size(0))
         adj_dict = self.conv.adjacency_dict(edge_index_dict, size, x_user.dtype)
         projected = self.projections(feature_dict, size[1])
-        feature = {m: unit_rows(x) for m, x in projected.items()}
+        feature = unit_rows(torch.stack(list(projected.values())))
         h = self.conv.aggregate_modalities(adj_dict, x_user, x_item, feature)
         starts = [h]
         if return_views:
             check_keys('edge_index_dict', adj_dict, self.edge_types)
             starts += [
-                self.conv.step(adj_dict[t], x_user, feature[m])
-                for m, t in zip(self.modalities, self.edge_types[1:])
+                self.conv.step(adj_dict[t], x_user, x)
+                for x, t in zip(feature.unbind(), self.edge_types[1:])
             ]
         # One propagation of all starts, side by side.
         user, item = (torch.cat(x, dim=-1) for x in zip(*starts))
@@ -211,7 +212,7 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         )
         z, *views = zip(*(x.split(self.embedding_dim, dim=-1) for x in sums))
         out = self._by_node_type(
-            z_t + self.residual_weight * unit_rows(h_t)
+            torch.add(z_t, unit_rows(h_t), alpha=self.residual_weight)
             for h_t, z_t in zip(h, z)
         )
         if not return_views:
@@ -324,8 +325,6 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
             edge_label_index, neg_item, size, self.user_emb.weight.device
         )
 
-        reg = reg_weight * self.reg_loss(n_id_dict)
-        contrastive = torch.zeros_like(reg)
         inputs = feature_dict, edge_index_dict, n_id_dict
         if ssl_weight > 0:
             out, views = self(*inputs, return_views=True)
@@ -334,21 +333,30 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
                 if contrastive_dtype is None
                 else torch.autocast(user.device.type, contrastive_dtype)
             ):
-                for t, index in ((user_type, user), (item_type, positive)):
-                    contrastive = contrastive + loss.contrast(
-                        [view[t] for view in views.values()],
-                        index,
-                        out[t],
-                        samples[t],
-                    )
+                contrastive = ssl_weight * loss.contrast(
+                    [
+                        Nodes(
+                            out[t],
+                            [view[t] for view in views.values()],
+                            index,
+                            samples[t],
+                        )
+                        for t, index in zip(types, (user, positive))
+                    ]
+                )
         else:
             out = self(*inputs)
+            contrastive = out[user_type].new_zeros(())
 
-        x_user, x_item = out[user_type][user], out[item_type]
+        # The gradient of an advanced index would sort.
+        x_user = out[user_type].index_select(0, user)
+        x_pos, x_neg = (
+            out[item_type].index_select(0, i) for i in (positive, negative)
+        )
         return {
-            'bpr': bpr_loss(x_user, x_item[positive], x_item[negative]),
-            'reg': reg,
-            'contrastive': ssl_weight * contrastive,
+            'bpr': bpr_loss(x_user, x_pos, x_neg),
+            'reg': reg_weight * self.reg_loss(n_id_dict),
+            'contrastive': contrastive,
         }
 
     def reg_loss(self, n_id_dict: Mapping[str, Tensor] | None = None) -> Tensor:

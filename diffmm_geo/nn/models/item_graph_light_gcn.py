@@ -16,6 +16,7 @@ from diffmm_geo.nn.models.new_items import NewItemsMixin
 from diffmm_geo.nn.models.projection import ModalityProjection
 from diffmm_geo.nn.models.recommend import RecommendMixin
 from diffmm_geo.nn.pretrained_with_graphs import PretrainedWithGraphs
+from diffmm_geo.ops.info_nce import Nodes
 from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.utils.checks import (
     check_choice,
@@ -316,14 +317,23 @@ class ItemGraphLightGCN(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         out, views = self(feature_dict, edge_index_dict, return_views=True)
         z, h = views.values()
         user_type, _, item_type = self.edge_type
-        x_user, x_item = out[user_type][user], out[item_type]
-        rows = x_user, x_item[positive], x_item[negative]
+        # The gradient of an advanced index would sort.
+        rows = [
+            out[t].index_select(0, index)
+            for t, index in (
+                (user_type, user),
+                (item_type, positive),
+                (item_type, negative),
+            )
+        ]
         ranking = bpr_loss if objective == 'bpr' else sampled_softmax_loss
         reg = sum(x.square().sum() / x.size(0) for x in rows)
         contrastive = torch.zeros_like(reg)
         if ssl_weight > 0:
-            for t, index in ((user_type, user), (item_type, positive)):
-                contrastive = contrastive + contrast([h[t]], index, z[t])
+            nodes = ((user_type, user), (item_type, positive))
+            contrastive = contrast(
+                [Nodes(z[t], [h[t]], index) for t, index in nodes]
+            )
         return {
             objective: ranking(*rows),
             'reg': reg_weight * reg,

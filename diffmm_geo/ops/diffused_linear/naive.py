@@ -42,5 +42,10 @@ def diffused_linear_naive(
         x.mul_(scale)
     else:
         x = noise * scale
-    x[lists.row, lists.col] += signal[lists.row]
+    x.view(-1).index_add_(0, lists.derive(_place), signal[lists.row])
     return product(dropout(x, p), weight)
+
+
+def _place(lists: CSR) -> Tensor:
+    r"""The places of entries in dense rows, one after the other."""
+    return lists.row * lists.size[1] + lists.col

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from diffmm_geo.ops.bag import add_bag_grad_, bag
 from diffmm_geo.ops.dropout import dropout
-from diffmm_geo.ops.product import compute_dtype, matmul, product_as_is
+from diffmm_geo.ops.product import compute_dtype, matmul, mul_to, product_as_is
 from diffmm_geo.sparse import CSR
 
 
@@ -20,11 +20,9 @@ class _SharedNoise(torch.autograd.Function):
         noise_scale: Tensor,
         own: Tensor,
     ) -> Tensor:
-        low = compute_dtype(weight)
-        noise = noise.to(low)
         ctx.lists = lists
         ctx.save_for_backward(value, noise, noise_scale, own)
-        shared = matmul(noise, weight.to(low)).to(weight.dtype)
+        shared = matmul(noise, weight.to(noise.dtype)).to(weight.dtype)
         out = bag(lists, weight, value)
         return out.addcmul_(noise_scale.view(-1, 1), shared[own])
 
@@ -54,10 +52,18 @@ def diffused_linear_shared(
     num_rows = lists.size[0]
     keep = weight.new_ones(min(num_noises, num_rows), weight.size(0))
     keep = dropout(keep, p)
-    noise = torch.empty_like(keep).normal_().mul_(keep)
-    own = torch.arange(num_rows, device=weight.device) % max(1, keep.size(0))
-    value = signal[lists.row] * keep[own[lists.row], lists.col]
+    noise = torch.empty_like(keep).normal_()
+    noise = mul_to(noise, keep, compute_dtype(weight))
+    own, place = lists.derive(_own_noise, max(1, keep.size(0)))
+    value = signal[lists.row] * keep.view(-1)[place]
     out: Tensor = _SharedNoise.apply(
         weight, lists, value, noise, noise_scale, own
     )
     return out
+
+
+def _own_noise(lists: CSR, num_noises: int) -> tuple[Tensor, Tensor]:
+    r"""The row of noise of each row, and the place in noise of each entry."""
+    rows = torch.arange(lists.size[0], device=lists.col.device)
+    own = rows % num_noises
+    return own, own[lists.row] * lists.size[1] + lists.col

@@ -14,9 +14,15 @@ from diffmm_geo.utils.checks import (
 
 from .naive import info_nce_naive
 from .triton import PRECISIONS
-from .views import info_nce_views
+from .views import Nodes, info_nce_types, info_nce_views
 
-__all__ = ['info_nce', 'info_nce_naive', 'info_nce_views']
+__all__ = [
+    'Nodes',
+    'info_nce',
+    'info_nce_naive',
+    'info_nce_types',
+    'info_nce_views',
+]
 
 
 def info_nce(

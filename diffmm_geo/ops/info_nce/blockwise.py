@@ -1,12 +1,12 @@
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffmm_geo.ops.composed_grads import composed_grads
 from diffmm_geo.ops.device import block_size
-from diffmm_geo.ops.product import compute_dtype, matmul
+from diffmm_geo.ops.product import compute_dtype, matmul, prefers_onednn
 
 # Size of a block of cosines on a CPU, so that it stays in cache.
 BLOCK_BYTES = 2**22
@@ -15,6 +15,17 @@ MAX_CANDIDATES = 2**14
 # Up to this bound, logits need no shift: sums of exponentials over 10^9
 # candidates stay well within float32.
 MAX_LOGIT = 40.0
+
+
+class _Block(NamedTuple):
+    r"""Candidates of some of the views."""
+
+    views: slice
+    columns: Tensor
+    # In a sample, the columns of the anchors' own nodes, and whether each is
+    # another node's.
+    own: tuple[Tensor, Tensor] | None
+    weight: Tensor | None
 
 
 class _InfoNCE(torch.autograd.Function):
@@ -29,55 +40,94 @@ class _InfoNCE(torch.autograd.Function):
         column_weight: Tensor | None,
         max_logit: float,
         query: Tensor,
-        *views: Tensor,
+        views: Tensor,
     ) -> Tensor:
+        operands = weight, place, scale, column_weight
+        positive, candidates = _split(views, place, scale)
         # Products have the type of autocast, and sums that of the inputs.
-        low = compute_dtype(query)
-        grads = _Gradients(query, views, ctx.needs_input_grad[5:])
-        total = query.new_zeros(())
-        pairs = zip(views[::2], views[1::2])
-        for view, (candidate, positive) in enumerate(pairs):
-            columns = candidate.to(low)
-            width = min(columns.size(0), MAX_CANDIDATES)
-            size = columns.element_size() * width
-            height = max(1, block_size(BLOCK_BYTES, query.device) // size)
-            for start in range(0, query.size(0), height):
-                rows = slice(start, start + height)
-                total += _rows(
-                    grads,
-                    view,
-                    rows,
-                    weight[rows].unsqueeze(1),
-                    place[rows],
-                    None if scale is None else scale[rows].unsqueeze(1),
-                    column_weight,
-                    max_logit,
-                    query[rows],
-                    positive[rows],
-                    columns,
-                    width,
-                )
-        ctx.save_for_backward(
-            *(weight, place, scale, column_weight),
-            *(query, *views),
-            *grads.finish(),
-        )
+        columns = candidates.to(compute_dtype(query))
+        groups = _groups(columns, place, scale, column_weight)
+        # Of one view, as the gradients of candidates are added for each block.
+        width = groups[0][0].columns.size(1)
+        size = width * columns.element_size()
+        height = max(1, block_size(BLOCK_BYTES, query.device) // size)
+        needs = ctx.needs_input_grad[5:]
+        grads = _Gradients([[None] * len(group) for group in groups], [], [])
+        total = None
+        for start in range(0, query.size(1), height):
+            rows = slice(start, start + height)
+            loss = _rows(
+                grads,
+                needs,
+                rows,
+                weight[rows].view(-1, 1),
+                None if scale is None else scale[:, rows].unsqueeze(-1),
+                max_logit,
+                query[:, rows],
+                positive[:, rows],
+                groups,
+            )
+            total = _add(total, loss)
+        assert total is not None
+        made = grads.finish(needs, place, scale is not None)
+        ctx.save_for_backward(*operands, query, views, *made)
         return total
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # Four operands, then the inputs, then as many gradients.
-        half = len(ctx.saved_tensors) // 2 + 2
-        inputs, saved = ctx.saved_tensors[4:half], ctx.saved_tensors[half:]
+        *operands, query, views, of_query, of_views = ctx.saved_tensors
         made: Iterable[Tensor | None]
         if torch.is_grad_enabled():  # For second derivatives.
-            operands = ctx.saved_tensors[:4]
             made = composed_grads(
-                lambda *inputs: _composed(*operands, *inputs), inputs, [grad]
+                lambda *inputs: _composed(*operands, *inputs),
+                [query, views],
+                [grad],
             )
         else:
+            saved = of_query, of_views
             made = (None if x is None else x * grad for x in saved)
         return None, None, None, None, None, *made
+
+
+def _split(
+    views: Tensor, place: Tensor, scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    r"""The positives and the candidates of each view."""
+    if scale is None:
+        return views.index_select(1, place[0]), views
+    return views[:, : place.size(1)], views[:, place.size(1) :]
+
+
+def _groups(
+    columns: Tensor,
+    place: Tensor,
+    scale: Tensor | None,
+    column_weight: Tensor | None,
+) -> list[list[_Block]]:
+    r"""Blocks of candidates for each group of views."""
+    num_views, num_columns, _ = columns.size()
+    width = min(num_columns, MAX_CANDIDATES)
+    # oneDNN multiplies one view at a time.
+    on_cpu = columns.device.type == 'cpu' and columns.dtype == torch.float
+    group = 1 if on_cpu and prefers_onednn() else num_views
+    place = place.expand(num_views, -1)
+
+    def block(views: slice, start: int) -> _Block:
+        own, end = None, start + width
+        if scale is not None:
+            local = place[views] - start if start > 0 else place[views]
+            column = local.clamp(0, width - 1)
+            own = column, column != local
+        weight = column_weight
+        if weight is not None:
+            weight = weight.unsqueeze(1).expand(num_views, 1, -1)
+            weight = weight[views, :, start:end]
+        return _Block(views, columns[views, start:end], own, weight)
+
+    return [
+        [block(slice(n, n + group), i) for i in range(0, num_columns, width)]
+        for n in range(0, num_views, group)
+    ]
 
 
 def _composed(
@@ -86,149 +136,172 @@ def _composed(
     scale: Tensor | None,
     column_weight: Tensor | None,
     query: Tensor,
-    *views: Tensor,
+    views: Tensor,
 ) -> Tensor:
-    r"""The loss with the full matrix of cosines."""
-    total = query.new_zeros(())
-    for candidate, positive in zip(views[::2], views[1::2]):
-        logit = query @ candidate.t()
-        own = (query * positive).sum(dim=1)
-        shift = torch.maximum(logit.amax(dim=1), own).detach()
-        exp = (logit - shift.view(-1, 1)).exp()
-        if column_weight is not None:
-            exp = exp * column_weight
-        if scale is None:
-            norm = exp.sum(dim=1)
-        else:
-            column = torch.arange(exp.size(1), device=exp.device)
-            others = exp.masked_fill(column == place.view(-1, 1), 0.0)
-            norm = (own - shift).exp() + scale * others.sum(dim=1)
-        total = total + (weight * (norm.log() + shift - own)).sum()
-    return total
+    r"""The loss with the full matrices of cosines."""
+    positive, candidates = _split(views, place, scale)
+    logit = query @ candidates.transpose(1, 2)
+    own = (query * positive).sum(dim=-1)
+    shift = torch.maximum(logit.amax(dim=-1), own).detach()
+    exp = (logit - shift.unsqueeze(-1)).exp()
+    if column_weight is not None:
+        exp = exp * column_weight.unsqueeze(1)
+    if scale is None:
+        norm = exp.sum(dim=-1)
+    else:
+        column = torch.arange(exp.size(-1), device=exp.device)
+        others = exp.masked_fill(column == place.unsqueeze(-1), 0.0)
+        norm = (own - shift).exp() + scale * others.sum(dim=-1)
+    return (weight * (norm.log() + shift - own)).sum()
 
 
 def _rows(
     grads: '_Gradients',
-    view: int,
+    needs: Sequence[bool],
     rows: slice,
     weight: Tensor,
-    place: Tensor,
     scale: Tensor | None,
-    column_weight: Tensor | None,
     max_logit: float,
     query: Tensor,
     positive: Tensor,
-    candidate: Tensor,
-    width: int,
+    groups: Sequence[Sequence[_Block]],
 ) -> Tensor:
     r"""Computes the loss of a block of anchors, and adds its gradients."""
-    q = query.to(candidate.dtype)
-    blocks = [slice(i, i + width) for i in range(0, candidate.size(0), width)]
-    logit = (query * positive).sum(dim=1, keepdim=True)
+    dtype, low = query.dtype, groups[0][0].columns.dtype
+    q = query.to(low)
+    logit = (query * positive).sum(dim=-1, keepdim=True)
+
+    def cosines(block: _Block) -> Tensor:
+        own = q if q.size(0) == 1 else q[block.views]
+        return _products(own, block.columns.transpose(1, 2))
+
     shift = None
     if max_logit > MAX_LOGIT:
-        peaks = [matmul(q, candidate[b].t()).amax(1, True) for b in blocks]
-        shift = torch.cat([logit.to(q.dtype), *peaks], dim=1).amax(1, True)
+        shift = logit.to(low)
+        for blocks in zip(*groups):
+            peaks = [cosines(block).amax(-1, True) for block in blocks]
+            shift = torch.maximum(shift, _cat(peaks, 0))
 
-    def exp(block: slice) -> Tensor:
-        out = matmul(q, candidate[block].t())
+    def exp(block: _Block) -> Tensor:
+        out = cosines(block)
         if shift is not None:
-            out.sub_(shift)
+            out.sub_(shift[block.views])
         out.exp_()
-        if column_weight is not None:
-            out.mul_(column_weight[block])
-        if scale is not None:
+        if block.weight is not None:
+            out.mul_(block.weight)
+        if block.own is not None:
             # The sample estimates the sum over all nodes except the positive.
-            inside = (place >= block.start) & (place < block.stop)
-            column = (place - block.start).clamp(0, out.size(1) - 1)
-            row = torch.arange(out.size(0), device=out.device)
-            out[row, column] *= ~inside
+            column, is_other = (x[:, rows].reshape(-1) for x in block.own)
+            place = torch.arange(
+                0, out.numel(), out.size(2), device=out.device
+            ).add_(column)
+            flat = out.view(-1)
+            flat.index_copy_(0, place, flat.index_select(0, place) * is_other)
         return out
 
     # The sum of exp(logit - shift) over all nodes. A single block is kept for
     # the gradients. Several blocks are recomputed.
-    norm = torch.zeros_like(logit)
-    for block in blocks:
-        prob = exp(block)
-        norm += prob.sum(dim=1, keepdim=True)
-    log_norm, share = norm.log(), torch.zeros_like(norm)
+    norm = None
+    for blocks in zip(*groups):
+        probs = [exp(block) for block in blocks]
+        sums = _cat([prob.sum(-1, keepdim=True) for prob in probs], 0)
+        norm = _add(norm, sums.to(dtype))
+    assert norm is not None
+    pull, share = -weight, weight
     if scale is not None:
         own = (logit if shift is None else logit - shift).exp()
-        norm = own + scale * norm
-        log_norm, share = norm.log(), own / norm
-        norm = norm / scale
-    if shift is not None:
-        log_norm = log_norm + shift
+        norm = torch.addcmul(own, scale, norm)
+        pull, share = weight * (own / norm - 1), weight * scale
+    log_norm = norm.log() if shift is None else norm.log() + shift
     loss = (weight * (log_norm - logit)).sum()
-    if not grads.needed:
+    if not any(needs):
         return loss
 
     # Scale the narrow operands instead of dividing blocks by `norm`.
-    scaled = (query * (weight / norm)).to(q.dtype)
-    grad_query = torch.zeros_like(query)
-    for block in blocks:
-        if len(blocks) > 1:
-            prob = exp(block)
-        if grads.of_query is not None:
-            grad_query += matmul(prob, candidate[block])
-        grad_candidate = grads.of_candidate[view]
-        if grad_candidate is not None:
-            grad_candidate[:, block] += matmul(scaled.t(), prob)
-    pull = weight * (share - 1)
-    if grads.of_query is not None:
-        grads.of_query[rows] += weight / norm * grad_query + pull * positive
-    grad_positive = grads.of_positive[view]
-    if grad_positive is not None:
-        grad_positive[rows] = pull * query
+    share = share / norm
+    scaled = (query * share).to(low).transpose(1, 2)
+    of_query = []
+    for number, group in enumerate(groups):
+        product = None
+        for n, block in enumerate(group):
+            prob = probs[number] if len(group) == 1 else exp(block)
+            if needs[0]:
+                made = _products(prob, block.columns)
+                product = _add(product, made.to(dtype))
+            if needs[1]:
+                made = _products(scaled[block.views], prob).to(dtype)
+                blocks_of = grads.of_candidates[number]
+                blocks_of[n] = _add(blocks_of[n], made)
+        of_query.append(product)
+    if needs[0]:
+        total = torch.addcmul(pull * positive, share, _cat(of_query, 0))
+        if query.size(0) == 1:
+            total = total.sum(dim=0, keepdim=True)
+        grads.of_query.append(total)
+    if needs[1]:
+        grads.of_positive.append(pull * query)
     return loss
 
 
-class _Gradients:
-    r"""Accumulates the gradients of anchors, candidates and positives. Those
-    of candidates are transposed, for faster products.
+class _Gradients(NamedTuple):
+    r"""The gradients by block. Those of candidates are transposed, for faster
+    products.
     """
 
-    def __init__(
-        self, query: Tensor, views: Sequence[Tensor], needs: Sequence[bool]
-    ) -> None:
-        self.needed = any(needs)
-        self.of_query = torch.zeros_like(query) if needs[0] else None
-        self.of_candidate = [
-            view.new_zeros(view.size(1), view.size(0)) if need else None
-            for view, need in zip(views[::2], needs[1::2])
-        ]
-        self.of_positive = [
-            torch.empty_like(view) if need else None
-            for view, need in zip(views[1::2], needs[2::2])
-        ]
+    of_candidates: list[list[Tensor | None]]
+    of_query: list[Tensor]
+    of_positive: list[Tensor]
 
-    def finish(self) -> list[Tensor | None]:
-        out = [self.of_query]
-        for candidate, positive in zip(self.of_candidate, self.of_positive):
-            out += [None if candidate is None else candidate.t(), positive]
-        return out
+    def finish(
+        self, needs: Sequence[bool], place: Tensor, is_sample: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        r"""The gradients of anchors and of views."""
+        of_query = _cat(self.of_query, 1) if needs[0] else None
+        if not needs[1]:
+            return of_query, None
+        blocks = [_cat(group, 2) for group in self.of_candidates]
+        of_views = _cat(blocks, 0).transpose(1, 2)
+        positive = _cat(self.of_positive, 1)
+        positive = positive.expand(of_views.size(0), -1, -1)
+        if is_sample:
+            return of_query, torch.cat([positive, of_views], dim=1)
+        of_views = of_views.contiguous()
+        return of_query, of_views.index_add_(1, place[0], positive)
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    r"""A product for each view."""
+    if b.size(0) == 1:
+        return matmul(a[0], b[0]).unsqueeze(0)
+    return a @ b
+
+
+def _add(total: Tensor | None, x: Tensor) -> Tensor:
+    return x if total is None else total.add_(x)
+
+
+def _cat(x: Sequence[Tensor | None], dim: int) -> Tensor:
+    parts = [part for part in x if part is not None]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
 def info_nce_blockwise(
     query: Tensor,
-    candidates: Sequence[Tensor],
-    positives: Sequence[Tensor],
+    views: Tensor,
     weight: Tensor,
     place: Tensor,
     scale: Tensor | None,
     max_logit: float,
     column_weight: Tensor | None = None,
 ) -> Tensor:
-    r"""Computes InfoNCE of one anchor against several views in blocks of
+    r"""Computes InfoNCE of anchors against several views in blocks of
     cosines.
 
     Args:
         query (torch.Tensor): The normalized anchors, divided by the
-            temperature.
-        candidates (list[torch.Tensor]): The normalized candidates of each
-            view.
-        positives (list[torch.Tensor]): The normalized positives of the anchors
-            in each view.
+            temperature, of each view or of all.
+        views (torch.Tensor): The normalized candidates of each view. If they
+            are sampled, the normalized positives of the anchors come first.
         weight (torch.Tensor): The weight of each anchor.
         place (torch.Tensor): The position of each anchor's positive among the
             candidates, or :obj:`-1`.
@@ -240,15 +313,15 @@ def info_nce_blockwise(
             candidate, in addition to :obj:`scale`. (default: :obj:`None`)
 
     Shapes:
-        - **query:** :math:`(B, F)`
-        - **candidates:** :math:`(S, F)`
-        - **positives:** :math:`(B, F)`
-        - **weight, place, scale:** :math:`(B)`
-        - **column_weight:** :math:`(S)`
+        - **query:** :math:`(V, B, F)` or :math:`(1, B, F)`
+        - **views:** :math:`(V, N, F)`, or :math:`(V, B + S, F)`
+        - **weight:** :math:`(B)`
+        - **place, scale:** :math:`(V, B)` or :math:`(1, B)`; the latter if all
+          nodes are candidates
+        - **column_weight:** :math:`(V, S)` or :math:`(1, S)`
         - **output:** scalar
     """
-    views = [x for pair in zip(candidates, positives) for x in pair]
     out: Tensor = _InfoNCE.apply(
-        weight, place, scale, column_weight, max_logit, query, *views
+        weight, place, scale, column_weight, max_logit, query, views
     )
     return out

@@ -1,4 +1,6 @@
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -37,57 +39,143 @@ def info_nce_views(
             f"'precision' needs to be 'ieee' unless backend='triton' "
             f'(got {precision!r} with backend={backend!r})'
         )
-    dtype = torch.promote_types(anchor.dtype, candidates[0].dtype)
-    # Sums over all nodes exceed half precision.
-    compute = torch.promote_types(dtype, torch.float)
+    if not takes_all:
+        one = Nodes(anchor, candidates, index, candidate_sample)
+        return _sampled([one], temperature, num_candidates)
+    dtype, compute = _types(anchor, candidates)
     weight = anchor.new_full(index.size(), 1 / index.numel(), dtype=compute)
     if not index.is_cuda:  # On a GPU, this would synchronize.
         # Compute repeated nodes once.
         index, inverse = index.unique(return_inverse=True)
         weight = weight.new_zeros(index.size()).index_add_(0, inverse, weight)
     # Scaling anchors is cheaper than scaling the [B, N] logits.
-    query = unit_rows(anchor.index_select(0, index).to(compute))
-    query = query / temperature
-    max_logit, num_nodes = 1.0 / temperature, anchor.size(0)
-
-    column_weight = None
-    if takes_all:
-        views = [unit_rows(view.to(compute)) for view in candidates]
-        if backend == 'triton':
-            low = compute_dtype(query)
-            loss = info_nce_triton(
-                query.to(low),
-                torch.stack(views).to(low),
-                index,
-                weight,
-                max_logit,
-                precision,
-            )
-            return loss.to(dtype)
-        positives = [view.index_select(0, index) for view in views]
-        place, scale = index, None
+    query = unit_rows(anchor.index_select(0, index).to(compute)) / temperature
+    views = unit_rows(torch.stack(list(candidates)).to(compute))
+    if backend == 'triton':
+        low = compute_dtype(query)
+        loss = info_nce_triton(
+            query.to(low),
+            views.to(low),
+            index,
+            weight,
+            1.0 / temperature,
+            precision,
+        )
     else:
+        loss = info_nce_blockwise(
+            query.unsqueeze(0),
+            views,
+            weight,
+            index.unsqueeze(0),
+            None,
+            1.0 / temperature,
+        )
+    return loss.to(dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    r"""The arguments of :func:`info_nce_views` for the nodes of one type."""
+
+    anchor: Tensor
+    candidates: Sequence[Tensor]
+    index: Tensor
+    candidate_sample: tuple[Tensor, Tensor] | None = None
+
+
+def info_nce_types(
+    types: Sequence[Nodes], temperature: float, num_candidates: int | None
+) -> Tensor:
+    r"""Sums :func:`info_nce_views` over node types, together if candidates are
+    sampled and their numbers are the same.
+    """
+    sizes = {
+        (len(x.candidates), x.index.numel(), _num_drawn(x, num_candidates))
+        for x in types
+    }
+    if len(sizes) == 1 and None not in next(iter(sizes)):
+        return _sampled(types, temperature, num_candidates)
+    terms = [
+        info_nce_views(
+            x.anchor,
+            x.candidates,
+            x.index,
+            temperature,
+            num_candidates,
+            x.candidate_sample,
+        )
+        for x in types
+    ]
+    return reduce(torch.add, terms)
+
+
+def _num_drawn(nodes: Nodes, num_candidates: int | None) -> int | None:
+    r"""The number of sampled candidates, or none if all nodes are."""
+    sample = nodes.candidate_sample
+    size = nodes.anchor.size(0) if sample is None else sample[0].numel()
+    if num_candidates is not None and num_candidates < size:
+        return num_candidates
+    return None if sample is None else size
+
+
+def _types(
+    anchor: Tensor, candidates: Sequence[Tensor]
+) -> tuple[torch.dtype, torch.dtype]:
+    r"""The types of the loss, and of its computation."""
+    dtype = torch.promote_types(anchor.dtype, candidates[0].dtype)
+    # Sums over all nodes exceed half precision.
+    return dtype, torch.promote_types(dtype, torch.float)
+
+
+def _sampled(
+    types: Sequence[Nodes], temperature: float, num_candidates: int | None
+) -> Tensor:
+    r"""The loss of sampled candidates, in the same number for all types."""
+    dtype, compute = _types(types[0].anchor, types[0].candidates)
+    num_views = len(types[0].candidates)
+    queries, views, places, scales, weights = [], [], [], [], []
+    for x in types:
+        index, num_nodes = x.index, x.anchor.size(0)
         drawn, column_weight = _draw_candidates(
-            num_nodes, num_candidates, candidate_sample, index.device
+            num_nodes, num_candidates, x.candidate_sample, index.device
         )
         rows = torch.cat([index, drawn])
-        sizes = [index.numel(), drawn.numel()]
-        pairs = [
-            unit_rows(view.index_select(0, rows).to(compute)).split(sizes)
-            for view in candidates
-        ]
-        positives, views = (list(x) for x in zip(*pairs))
+        queries.append(x.anchor.index_select(0, index))
+        views += [view.index_select(0, rows) for view in x.candidates]
         place = index.new_full((num_nodes,), -1)
         place[drawn] = torch.arange(drawn.numel(), device=index.device)
-        place = place[index]
+        place = place.index_select(0, index)
+        places.append(place)
+        size, others = drawn.numel(), num_nodes - 1
+        scale = x.anchor.new_full(
+            index.size(),
+            others / size if column_weight is None else 1.0,
+            dtype=compute,
+        )
         if column_weight is None:
-            others = drawn.numel() - (place >= 0).to(compute)
-            scale = (num_nodes - 1) / others.clamp(min=1)
+            # A drawn positive leaves one less to represent the others.
+            scale.masked_fill_(place >= 0, others / max(size - 1, 1))
         else:
-            column_weight = column_weight.to(compute)
-            scale = torch.ones_like(weight)
+            weights.append(column_weight.to(compute))
+        scales.append(scale)
+
+    def of_views(x: Sequence[Tensor]) -> Tensor:
+        # A single type broadcasts.
+        if len(x) == 1:
+            return x[0].unsqueeze(0)
+        return torch.stack([x_t for x_t in x for _ in range(num_views)])
+
+    query = unit_rows(torch.stack(queries).to(compute)) / temperature
+    if len(types) > 1:
+        query = query.repeat_interleave(num_views, dim=0)
     loss = info_nce_blockwise(
-        query, views, positives, weight, place, scale, max_logit, column_weight
+        query,
+        unit_rows(torch.stack(views).to(compute)),
+        query.new_full((query.size(1),), 1 / query.size(1)),
+        of_views(places),
+        of_views(scales),
+        1.0 / temperature,
+        of_views(weights) if weights else None,
     )
     return loss.to(dtype)
 

@@ -1,6 +1,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffmm_geo.ops.bag import add_bag_grad_, bag
@@ -9,6 +10,10 @@ from diffmm_geo.ops.product import compute_dtype, matmul
 from diffmm_geo.sparse import CSR
 
 from .square import LastLayer, Square
+
+# The bias is several channels, so that rows stay aligned, each of which counts
+# for a part.
+BIAS_CHANNELS = 8
 
 
 class _Reconstruction(torch.autograd.Function):
@@ -24,20 +29,25 @@ class _Reconstruction(torch.autograd.Function):
         square: Square,
     ) -> tuple[Tensor, Tensor]:
         low = compute_dtype(h)
-        layer = LastLayer(h, weight, bias, h.to(low), weight.to(low))
-        error, kept = square.forward(layer)
+        h_1 = F.pad(h, (0, BIAS_CHANNELS), value=1 / BIAS_CHANNELS)
+        channels = bias.view(-1, 1).expand(-1, BIAS_CHANNELS)
+        weight_b = torch.cat([weight, channels], dim=1)
+        layer = LastLayer(h_1, weight_b, h_1.to(low), weight_b.to(low))
         # |a - x|^2 = |x|^2 + the sum of 1 - 2 x over the interactions.
-        observed = bag(lists, weight)
-        score = torch.linalg.vecdot(h, observed)
-        score = score + bag(lists, bias.view(-1, 1)).view(-1)
-        error = error + (lists.rowptr.diff() - 2 * score)
+        observed = bag(lists, weight_b)
+        score = (h_1 * observed).sum(dim=1)
+        error = torch.sub(lists.derive(_degree), score, alpha=2)
+        kept = square.forward(layer, error)
 
-        # (h W^T + b) F without the output.
-        mixed = matmul(layer.weight_low.t(), feature.to(low))
-        projected = matmul(layer.h_low, mixed).to(h.dtype) + bias @ feature
+        # h W^T F without the output.
+        feature = feature.to(low)
+        mixed = matmul(layer.weight_low.t(), feature)
+        projected = matmul(layer.h_low, mixed).to(h.dtype)
 
-        ctx.lists, ctx.square, ctx.num_kept = lists, square, len(kept)
-        ctx.save_for_backward(*layer, feature, observed, mixed, *kept)
+        ctx.lists, ctx.square = lists, square
+        ctx.save_for_backward(
+            *(h, weight, bias, *layer), *(feature, observed, mixed), *kept
+        )
         return error, projected
 
     @staticmethod
@@ -45,32 +55,39 @@ class _Reconstruction(torch.autograd.Function):
         ctx: Any, grad_error: Tensor, grad_projected: Tensor
     ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        layer, (feature, observed, mixed) = LastLayer(*saved[:5]), saved[5:8]
+        inputs, layer, kept = saved[:3], LastLayer(*saved[3:7]), saved[10:]
+        feature, observed, mixed = saved[7:10]
         if torch.is_grad_enabled():  # For second derivatives.
             grads = composed_grads(
                 lambda h, weight, bias: _composed(
                     *(h, weight, bias, ctx.lists),
-                    *(feature, ctx.square, saved[8:]),
+                    *(feature.to(h.dtype), ctx.square, kept),
                 ),
-                layer[:3],
+                inputs,
                 [grad_error, grad_projected],
             )
             return *grads, None, None, None
-        h, low = layer.h, layer.h_low.dtype
-        grad_h, grad_weight, grad_bias = ctx.square.backward(
-            layer, saved[8:], grad_error
-        )
-        pull = -2 * grad_error.view(-1, 1)
-        grad_h.addcmul_(pull, observed)
-        add_bag_grad_(grad_weight, ctx.lists, pull * h)
-        add_bag_grad_(grad_bias.view(-1, 1), ctx.lists, pull)
-
-        grad_projected = grad_projected.to(low)
-        grad_h += matmul(grad_projected, mixed.t()).to(h.dtype)
+        dtype = layer.h.dtype
+        pull = 2 * grad_error.view(-1, 1)
+        pulled = pull * layer.h
+        grad_projected = grad_projected.to(feature.dtype)
+        grad_h = matmul(grad_projected, mixed.t()).to(dtype)
+        grad_h.addcmul_(pull, observed, value=-1)
+        grad_weight = ctx.square.backward(layer, kept, pull, pulled, grad_h)
         grad_mixed = matmul(layer.h_low.t(), grad_projected)
-        grad_weight += matmul(feature.to(low), grad_mixed.t()).to(h.dtype)
-        grad_bias += feature @ grad_projected.sum(dim=0, dtype=h.dtype)
-        return grad_h, grad_weight, grad_bias, None, None, None
+        grad_weight = grad_weight.addmm_(feature, grad_mixed.t()).to(dtype)
+        add_bag_grad_(grad_weight, ctx.lists, pulled, alpha=-1)
+        hidden = inputs[0].size(1)
+        return (
+            grad_h[:, :hidden],
+            grad_weight[:, :hidden],
+            grad_weight[:, hidden:].sum(dim=1),
+            *(None, None, None),
+        )
+
+
+def _degree(lists: CSR) -> Tensor:
+    return lists.rowptr.diff()
 
 
 def _composed(
@@ -101,9 +118,7 @@ def reconstruction(
     autocast. :obj:`square` computes the square of the output. No gradient flows
     to features. They may have zero channels.
     """
-    with torch.no_grad():
-        feature = feature.to(h.dtype)
     error, projected = _Reconstruction.apply(
-        h, weight, bias, lists, feature, square
+        h, weight, bias, lists, feature.detach(), square
     )
     return error, projected

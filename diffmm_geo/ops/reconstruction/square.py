@@ -8,33 +8,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffmm_geo.ops.product import matmul
+from diffmm_geo.ops.product import matmul, mul_to
 
 
 class LastLayer(NamedTuple):
     r"""The input and weights of the last layer, in full precision and in the
-    type of products (:obj:`*_low`).
+    type of products (:obj:`*_low`). The bias is a channel of the weights, where
+    the input is one.
     """
 
     h: Tensor
     weight: Tensor
-    bias: Tensor
     h_low: Tensor
     weight_low: Tensor
 
 
 class Square(ABC):
-    r"""Computes :math:`{\| \mathbf{W} \mathbf{h} + \mathbf{b} \|}^2`."""
+    r"""Computes :math:`{\| \mathbf{W} \mathbf{h} \|}^2`."""
 
     @abstractmethod
-    def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
-        r"""The squares, and the tensors that :meth:`backward` needs."""
+    def forward(self, layer: LastLayer, out: Tensor) -> tuple[Tensor, ...]:
+        r"""Adds the squares to a vector, and returns the tensors that
+        :meth:`backward` needs.
+        """
 
     @abstractmethod
     def backward(
-        self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        r"""The gradients of :obj:`h`, :obj:`weight` and :obj:`bias`."""
+        self,
+        layer: LastLayer,
+        kept: tuple[Tensor, ...],
+        pull: Tensor,
+        pulled: Tensor,
+        grad_h: Tensor,
+    ) -> Tensor:
+        r"""Adds the gradient of :obj:`h`, and returns that of :obj:`weight` in
+        the type of products.
+
+        Args:
+            layer (LastLayer): As in :meth:`forward`.
+            kept (tuple): The tensors of :meth:`forward`.
+            pull (torch.Tensor): Twice the gradient of each square,
+                :math:`(B, 1)`.
+            pulled (torch.Tensor): :obj:`pull` times :obj:`h`.
+            grad_h (torch.Tensor): The gradient to add to.
+        """
 
     def composed(
         self, h: Tensor, weight: Tensor, bias: Tensor, kept: tuple[Tensor, ...]
@@ -49,60 +66,52 @@ class DenseSquare(Square):
     written only once.
     """
 
-    def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
-        out = matmul(
-            layer.h_low,
-            layer.weight_low.t(),
-            layer.bias.to(layer.weight_low.dtype),
-        )
-        square = torch.linalg.vector_norm(out, dim=1, dtype=layer.h.dtype)
-        return square.square_(), (out,)
+    def forward(self, layer: LastLayer, out: Tensor) -> tuple[Tensor, ...]:
+        x = matmul(layer.h_low, layer.weight_low.t())
+        norm = torch.linalg.vector_norm(x, dim=1, dtype=layer.h.dtype)
+        out.addcmul_(norm, norm)
+        return (x,)
 
     def backward(
-        self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        (out,) = kept
-        dtype = layer.h.dtype
-        grad = 2 * grad.view(-1, 1)
-        scaled = (grad * layer.h).to(out.dtype)
-        return (
-            grad * matmul(out, layer.weight_low).to(dtype),
-            matmul(out.t(), scaled).to(dtype),
-            (out.t() @ grad.to(out.dtype)).view(-1).to(dtype),
-        )
+        self,
+        layer: LastLayer,
+        kept: tuple[Tensor, ...],
+        pull: Tensor,
+        pulled: Tensor,
+        grad_h: Tensor,
+    ) -> Tensor:
+        (x,) = kept
+        back = matmul(x, layer.weight_low).to(grad_h.dtype)
+        grad_h.addcmul_(pull, back)
+        return matmul(x.t(), pulled.to(x.dtype))
 
 
 class GramSquare(Square):
     r"""Equals :class:`DenseSquare`, but never computes outputs
 
     .. math::
-        \mathbf{h}^{\top} (\mathbf{W}^{\top} \mathbf{W}) \mathbf{h} + 2 \,
-        \mathbf{h}^{\top} \mathbf{W}^{\top} \mathbf{b} + {\| \mathbf{b} \|}^2.
+        \mathbf{h}^{\top} (\mathbf{W}^{\top} \mathbf{W}) \mathbf{h}.
     """
 
-    def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
-        h, weight, bias, h_low, weight_low = layer
+    def forward(self, layer: LastLayer, out: Tensor) -> tuple[Tensor, ...]:
+        h, _, h_low, weight_low = layer
         gram = matmul(weight_low.t(), weight_low)
-        shift = bias @ weight
-        half = matmul(h_low, gram).to(h.dtype) + shift
-        square = torch.linalg.vecdot(half + shift, h) + bias.dot(bias)
-        return square, (half,)
+        half = matmul(h_low, gram).to(h.dtype)
+        out.add_((half * h).sum(dim=1))
+        return (half,)
 
     def backward(
-        self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self,
+        layer: LastLayer,
+        kept: tuple[Tensor, ...],
+        pull: Tensor,
+        pulled: Tensor,
+        grad_h: Tensor,
+    ) -> Tensor:
         (half,) = kept
-        h, weight, bias, h_low, weight_low = layer
-        grad = 2 * grad.view(-1, 1)
-        scaled = grad * h
-        total = scaled.sum(dim=0)
-        outer = matmul(scaled.to(h_low.dtype).t(), h_low)
-        grad_weight = matmul(weight_low, outer).to(h.dtype)
-        return (
-            grad * half,
-            grad_weight.addr_(bias, total),
-            weight @ total + bias * grad.sum(),
-        )
+        h_low, weight_low = layer.h_low, layer.weight_low
+        grad_h.addcmul_(pull, half)
+        return matmul(weight_low, matmul(pulled.to(h_low.dtype).t(), h_low))
 
 
 @dataclass
@@ -119,36 +128,36 @@ class SampledSquare(Square):
     importance: Tensor
     num_samples: int
 
-    def forward(self, layer: LastLayer) -> tuple[Tensor, tuple[Tensor, ...]]:
-        num_rows = layer.h.size(0)
+    def forward(self, layer: LastLayer, out: Tensor) -> tuple[Tensor, ...]:
         drawn, share = systematic_sample(
-            self.importance, min(self.num_samples, num_rows)
+            self.importance, min(self.num_samples, layer.h.size(0))
         )
-        square, (out,) = DenseSquare().forward(_rows(layer, drawn))
-        estimate = square.new_zeros(num_rows)
-        estimate.index_add_(0, drawn, square * share)
-        return estimate, (out, drawn, share)
+        rows = layer.h[drawn]
+        x = matmul(rows.to(layer.h_low.dtype), layer.weight_low.t())
+        norm = torch.linalg.vector_norm(x, dim=1, dtype=rows.dtype)
+        out.index_add_(0, drawn, norm.square_().mul_(share))
+        return drawn, share, x, rows
 
     def backward(
-        self, layer: LastLayer, kept: tuple[Tensor, ...], grad: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        out, drawn, share = kept
-        grad_rows, grad_weight, grad_bias = DenseSquare().backward(
-            _rows(layer, drawn), (out,), grad[drawn] * share
-        )
-        grad_h = torch.zeros_like(layer.h).index_add_(0, drawn, grad_rows)
-        return grad_h, grad_weight, grad_bias
+        self,
+        layer: LastLayer,
+        kept: tuple[Tensor, ...],
+        pull: Tensor,
+        pulled: Tensor,
+        grad_h: Tensor,
+    ) -> Tensor:
+        drawn, share, x, rows = kept
+        pull = pull[drawn] * share.view(-1, 1)
+        back = matmul(x, layer.weight_low).to(grad_h.dtype)
+        grad_h.index_add_(0, drawn, pull * back)
+        return matmul(x.t(), mul_to(pull, rows, x.dtype))
 
     def composed(
         self, h: Tensor, weight: Tensor, bias: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
-        _, drawn, share = kept
+        drawn, share = kept[:2]
         square = super().composed(h[drawn], weight, bias, ())
         return h.new_zeros(h.size(0)).index_add(0, drawn, square * share)
-
-
-def _rows(layer: LastLayer, rows: Tensor) -> LastLayer:
-    return layer._replace(h=layer.h[rows], h_low=layer.h_low[rows])
 
 
 def systematic_sample(importance: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -162,7 +171,7 @@ def systematic_sample(importance: Tensor, size: int) -> tuple[Tensor, Tensor]:
           counts, :math:`(S)` each
     """
     # Weights differ by orders of magnitude, hence the double precision.
-    end = importance.double().cumsum(0)
+    end = importance.cumsum(0, dtype=torch.double)
     step = end[-1] / size
     shift = torch.rand((), dtype=end.dtype, device=end.device)
     point = (torch.arange(size, device=end.device) + shift) * step
