@@ -18,7 +18,6 @@ from .models import (
     concat_embeddings,
     rescale_cold_items,
 )
-from .official_checkpoint import load_official_checkpoint
 
 __all__ = [
     'MF',
@@ -36,7 +35,6 @@ __all__ = [
     'MultiModalLightGCNConv',
     'concat_embeddings',
     'info_nce',
-    'load_official_checkpoint',
     'rescale_cold_items',
     'sampled_softmax_loss',
 ]

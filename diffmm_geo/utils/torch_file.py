@@ -17,12 +17,6 @@ def load_torch_file(path: str, device: torch.device | str = 'cpu') -> Any:
         return torch.load(f, map_location=device, weights_only=True)
 
 
-def check_torch_archive(path: str) -> None:
-    r"""Compares a file of :func:`torch.save` with its checksums."""
-    with expecting(path, 'a whole file from torch.save') as f:
-        _check_archive(f)
-
-
 def _check_archive(f: BinaryIO) -> None:
     # `torch.load` compares no checksums.
     with zipfile.ZipFile(f) as archive:

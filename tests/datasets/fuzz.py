@@ -39,7 +39,7 @@ from diffmm_geo.datasets._npy import load_features
 from diffmm_geo.datasets._table import read_columns
 from diffmm_geo.datasets._unpickle import read_pattern
 from diffmm_geo.datasets._user_item_data import user_item_data
-from diffmm_geo.nn import DiffMM, load_official_checkpoint
+from diffmm_geo.nn import DiffMM
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.training.checkpoint import read_checkpoint, write_checkpoint
 from diffmm_geo.utils.torch_file import load_torch_file
@@ -144,7 +144,6 @@ def readers():
     model = DiffMM(3, 4, {'image': 2}, embedding_dim=2)
     recommender = Recommender(torch.ones(3, 2), torch.ones(4, 2))
     state = {'x': torch.ones(3), 'graph': {('a', 'b'): [0.5, None, 'x']}}
-    theirs = {'model': torch.nn.Linear(2, 1)}
     parquet = pa.table({'user': [0, 2, 1] * 9, 'item': range(27)})
     columns = {'userID': 'uint32', 'itemID': 'uint32', 'title': 'string'}
     kinds = [(f, k) for f in ('coo', 'csr', 'csc') for k in ('matrix', 'array')]
@@ -215,10 +214,6 @@ def readers():
         'checkpoint': (
             forms(write_checkpoint, state),
             on('a', read_checkpoint),
-        ),
-        'official': (
-            forms(save_torch, theirs),
-            on('a', load_official_checkpoint),
         ),
         'recommender': (
             [

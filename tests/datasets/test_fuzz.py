@@ -13,7 +13,7 @@ COUNT = 500
 NAMES = [
     *['pickle', 'npy', 'interactions', 'parquet', 'table', 'csv', 'lists'],
     *['zip', 'torch'],
-    *['checkpoint', 'official', 'recommender', 'pretrained', 'mmrec'],
+    *['checkpoint', 'recommender', 'pretrained', 'mmrec'],
 ]
 
 

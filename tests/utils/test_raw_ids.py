@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from diffmm_geo.nn import DiffMM
 from diffmm_geo.recommender import Recommender
 
 USERS, ITEMS = ['ann', 'çem', ''], ['tea', '007', '"a"', 'b,c']
@@ -34,23 +33,3 @@ def test_damaged_recommender(tmp_path, ids):
     np.savez(path, user_emb=user, item_emb=item, raw_item_id=raw)
     with pytest.raises(ValueError, match="shop.npz.*'raw_item_id' needs"):
         Recommender.load(path)
-
-
-def test_model(tmp_path):
-    model = DiffMM(3, 4, {'a': 2}, 2)
-    raw_ids = {'user': USERS, 'item': ITEMS}
-    graphs = {('user', 'interacts', 'item'): torch.tensor([[0], [1]])}
-    model.save_pretrained(tmp_path, graphs, raw_ids)
-    loaded = DiffMM.from_pretrained(tmp_path)
-    assert loaded.load_raw_ids(tmp_path) == raw_ids
-    assert list(loaded.load_graphs(tmp_path)) == list(graphs)
-
-    with pytest.raises(ValueError, match="'raw_id_dict' needs an entry"):
-        model.save_pretrained(tmp_path, raw_id_dict={'user': USERS})
-    with pytest.raises(ValueError, match='item.* needs 4 strings'):
-        model.save_pretrained(tmp_path, None, {'user': USERS, 'item': USERS})
-    assert loaded.load_raw_ids(tmp_path) == raw_ids
-
-    model.save_pretrained(tmp_path)
-    with pytest.raises(FileNotFoundError, match='raw_ids'):
-        model.load_raw_ids(tmp_path)

@@ -5,9 +5,7 @@ import zipfile
 import pytest
 import torch
 
-from diffmm_geo.utils.torch_file import check_torch_archive, load_torch_file
-
-READERS = (load_torch_file, check_torch_archive)
+from diffmm_geo.utils.torch_file import load_torch_file
 
 
 def write(path, value):
@@ -38,24 +36,23 @@ def test_optimizer_is_plain(tmp_path):
     assert load_torch_file(path)['state'].keys() == {0, 1}
 
 
-@pytest.mark.parametrize('read', READERS)
-def test_truncated_and_damaged(tmp_path, read):
+def test_truncated_and_damaged(tmp_path):
     path = tmp_path / 'a.pt'
     with pytest.raises(FileNotFoundError):
-        read(str(path))
+        load_torch_file(str(path))
     write(path, {'a': torch.arange(100)})
     content = path.read_bytes()
     for size in (0, 10, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:size])
         with pytest.raises(ValueError, match=f'a.pt.*a whole.*{size} bytes'):
-            read(str(path))
+            load_torch_file(str(path))
     # PyTorch itself would not notice.
     value = struct.pack('<q', 42)
     assert content.count(value) == 1
     path.write_bytes(content.replace(value, struct.pack('<q', 43)))
     assert torch.load(path)['a'][42] == 43
     with pytest.raises(ValueError, match='a.pt.*is damaged'):
-        read(str(path))
+        load_torch_file(str(path))
 
 
 def test_nothing_is_executed(tmp_path):

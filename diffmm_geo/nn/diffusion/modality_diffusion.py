@@ -114,8 +114,7 @@ class ModalityDiffusion(Pretrained):
     @classmethod
     def from_config(cls: type[T], config: Mapping[str, Any]) -> T:
         config = dict(config)
-        # Earlier versions saved no other likelihood.
-        process = PROCESSES[config.pop('likelihood', 'gaussian')]
+        process = PROCESSES[config.pop('likelihood')]
         config['diffusion'] = process(**config['diffusion'])
         return cls(**config)
 

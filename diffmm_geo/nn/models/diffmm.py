@@ -12,9 +12,9 @@ from diffmm_geo.nn.conv import MultiModalLightGCNConv
 from diffmm_geo.nn.loss import CrossModalContrastiveLoss
 from diffmm_geo.nn.loss.bpr_loss import bpr_loss
 from diffmm_geo.nn.models.new_items import NewItemsMixin
+from diffmm_geo.nn.models.official_names import from_official_names
 from diffmm_geo.nn.models.projection import ModalityProjection
 from diffmm_geo.nn.models.recommend import RecommendMixin
-from diffmm_geo.nn.official_checkpoint import from_official_names
 from diffmm_geo.nn.pretrained_with_graphs import PretrainedWithGraphs
 from diffmm_geo.ops.info_nce import Nodes
 from diffmm_geo.ops.unit_rows import unit_rows

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from diffmm_geo.nn import CrossModalContrastiveLoss, DiffMM
-from diffmm_geo.sparse import BipartiteAdj
 from tests.wrong_values import wrong_values
 
 U, I, D = 9, 7, 4
@@ -269,59 +268,6 @@ def test_repr():
     assert str(DiffMM(3, 4, {'a': 2}, 8)) == (
         "DiffMM(3, 4, {'a': 2}, embedding_dim=8, num_layers=1)"
     )
-
-
-def test_graphs_are_saved_with_it(adj_form, features, edges, tmp_path):
-    model = DiffMM(U, I, CHANNELS, D)
-    forms = {key: adj_form(e, (U, I)) for key, e in edges.items()}
-    if any(isinstance(adj, BipartiteAdj) for adj in forms.values()):
-        with pytest.raises(ValueError, match='BipartiteAdj'):
-            model.save_pretrained(tmp_path / 'new', forms)
-        assert not (tmp_path / 'new').exists()
-        return
-    model.save_pretrained(tmp_path, forms)
-    loaded = DiffMM.from_pretrained(tmp_path)
-    graphs = loaded.load_graphs(tmp_path)
-    assert list(graphs) == list(edges)
-    for key, e in edges.items():
-        assert type(graphs[key]) is torch.Tensor
-        assert graphs[key].unique(dim=1).equal(e.unique(dim=1))
-    assert_close(loaded(features, graphs), model(features, edges))
-
-    model.save_pretrained(tmp_path)  # Without graphs: theirs would be stale.
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        'config.json',
-        'model.safetensors',
-    ]
-    with pytest.raises(FileNotFoundError, match='graphs'):
-        model.load_graphs(tmp_path)
-
-
-def test_bad_graphs(edges, tmp_path):
-    model = DiffMM(U, I, CHANNELS, D)
-    weighted = torch.sparse_coo_tensor(
-        edges[OBSERVED].flip(0), torch.rand(20), (I, U)
-    )
-    for bad, message in (
-        ({}, 'interacts'),
-        ({OBSERVED: torch.tensor([[U], [0]])}, 'edge_index'),
-        ({OBSERVED: weighted}, 'edge weights'),
-    ):
-        with pytest.raises(ValueError, match=message):
-            model.save_pretrained(tmp_path / 'new', bad)
-        assert not (tmp_path / 'new').exists()
-
-    model.save_pretrained(tmp_path, edges)
-    path = tmp_path / 'graphs.safetensors'
-    with pytest.raises(ValueError, match=r'graphs\.safetensors'):
-        DiffMM(U, I - 2, CHANNELS, D).load_graphs(tmp_path)
-    with pytest.raises(ValueError, match=r'graphs\.safetensors.*buys'):
-        DiffMM(
-            U, I, CHANNELS, D, edge_type=('user', 'buys', 'item')
-        ).load_graphs(tmp_path)
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r'graphs\.safetensors.*whole'):
-        model.load_graphs(tmp_path)
 
 
 def test_new_items(features, edges):
