@@ -1,8 +1,9 @@
-r"""All-ranking evaluation of embeddings and of scorers, and the evaluation of
-generated interactions.
+r"""All-ranking evaluation of embeddings and of any scores, and the evaluation
+of generated interactions.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -15,21 +16,19 @@ from diffmm_geo.ops.ranking import (
     rank_scores,
 )
 from diffmm_geo.recommender import Recommender
-from diffmm_geo.scorers import Scorer
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_choice,
     check_edge_index,
     check_int,
     check_k,
-    check_type,
+    describe,
 )
 from diffmm_geo.utils.held_out import check_held_out
 
 __all__ = [
     'evaluate',
     'evaluate_cold',
-    'evaluate_scorer',
     'generation_metrics',
 ]
 
@@ -39,22 +38,42 @@ BATCH_SIZE = 4096
 BLOCK_SIZE = 2**22
 
 
-@torch.no_grad()
+#: Maps users :math:`(B)` to the scores of all items :math:`(B, I)`.
+Scorer = Callable[[Tensor], Tensor]
+
+
+@overload
 def evaluate(
     user_emb: Tensor,
     item_emb: Tensor,
     edge_label_index: Tensor,
     exclude_edge_index: Tensor | None = None,
     k: int | Sequence[int] = 20,
-) -> dict[str, float]:
-    r"""Ranks all items by the product of embeddings and averages the metrics
-    of :mod:`torch_geometric.metrics` over users with a held-out item. Items of
-    equal scores have no order: the metrics are expectations over random orders
-    of these items.
+) -> dict[str, float]: ...
+
+
+@overload
+def evaluate(
+    scorer: Scorer,
+    edge_label_index: Tensor,
+    exclude_edge_index: Tensor | None = None,
+    k: int | Sequence[int] = 20,
+) -> dict[str, float]: ...
+
+
+@torch.no_grad()
+def evaluate(*args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: D417
+    r"""Ranks all items, by the product of embeddings or by the scores of any
+    function, and averages the metrics of :mod:`torch_geometric.metrics` over
+    users with a held-out item. Items of equal scores have no order: the metrics
+    are expectations over random orders of these items.
 
     Args:
         user_emb (torch.Tensor): The user embeddings.
         item_emb (torch.Tensor): The item embeddings.
+        scorer (callable): In place of embeddings, any function of users that
+            returns their scores of all items. It is called with blocks of
+            distinct users, whose scores bound the memory.
         edge_label_index (torch.Tensor): The held-out interactions, row 0
             users, row 1 items.
         exclude_edge_index (torch.Tensor, optional): The interactions to leave
@@ -66,6 +85,7 @@ def evaluate(
     Shapes:
         - **user_emb:** :math:`(|\mathcal{U}|, F)`
         - **item_emb:** :math:`(|\mathcal{I}|, F)`
+        - **scorer:** :math:`(B) \to (B, |\mathcal{I}|)`
         - **edge_label_index:** :math:`(2, |\mathcal{E}_{\mathrm{test}}|)`
         - **exclude_edge_index:** :math:`(2, |\mathcal{E}|)`
 
@@ -76,7 +96,7 @@ def evaluate(
     Raises:
         ValueError: If nothing is held out, all held-out interactions are
             excluded, shapes or indices do not fit, embeddings are not finite,
-            or :obj:`k` exceeds the number of items.
+            scores are not a number, or :obj:`k` exceeds the number of items.
 
     Example:
         >>> import torch
@@ -87,7 +107,24 @@ def evaluate(
         >>> held_out = torch.tensor([[0, 1], [1, 2]])
         >>> evaluate(user_emb, item_emb, held_out, observed, k=1)['recall@1']
         1.0
+        >>> def cosine(user):
+        ...     x, y = user_emb[user, None], item_emb[None]
+        ...     return torch.cosine_similarity(x, y, dim=-1)
+        >>> evaluate(cosine, held_out, observed, k=1)['recall@1']
+        1.0
     """
+    if 'scorer' in kwargs or (args and callable(args[0])):
+        return _evaluate_scores(*args, **kwargs)
+    return _evaluate_embeddings(*args, **kwargs)
+
+
+def _evaluate_embeddings(
+    user_emb: Tensor,
+    item_emb: Tensor,
+    edge_label_index: Tensor,
+    exclude_edge_index: Tensor | None = None,
+    k: int | Sequence[int] = 20,
+) -> dict[str, float]:
     recommender = Recommender(user_emb, item_emb, exclude_edge_index)
     lengths = _lengths(k, recommender.num_items)
     edge_label_index = _held_out(
@@ -99,6 +136,75 @@ def evaluate(
     return mean_metrics(recommender, edge_label_index, lengths)
 
 
+def _evaluate_scores(
+    scorer: Scorer,
+    edge_label_index: Tensor,
+    exclude_edge_index: Tensor | None = None,
+    k: int | Sequence[int] = 20,
+) -> dict[str, float]:
+    if not callable(scorer):
+        raise ValueError(
+            f"'scorer' needs to be a function of users (got {describe(scorer)})"
+        )
+    held_out = check_edge_index('edge_label_index', edge_label_index)
+    _check_any(held_out)
+    # The scorer alone knows how many users there are.
+    users, row = held_out[0].unique(return_inverse=True)
+    # The first user tells the number of items.
+    score = _scores(scorer, users[:1])
+    num_items, device = score.size(1), score.device
+    lengths = _lengths(k, num_items)
+    size = users.numel(), num_items
+    exclude: Tensor | None = None
+    if exclude_edge_index is not None:
+        exclude = check_edge_index(
+            'exclude_edge_index', exclude_edge_index, None, num_items
+        ).to(users.device)
+        place = torch.searchsorted(users, exclude[0].contiguous())
+        place.clamp_(max=size[0] - 1)
+        known = users[place] == exclude[0]
+        exclude = torch.stack([place, exclude[1]])[:, known].to(device)
+    held_out = torch.stack([row, held_out[1]]).to(device)
+    held_out = _held_out(held_out, exclude, size, device)
+    label = CSR.from_edge_index(held_out, size, coalesce=True)
+    seen: CSR | None = None
+    if exclude is not None:
+        seen = CSR.from_edge_index(exclude, size, coalesce=True)
+    height = max(1, block_size(BLOCK_SIZE, device) // num_items)
+
+    def rank(rows: Tensor) -> Ranking:
+        score, own = _scores(scorer, users[rows], num_items), label.take(rows)
+        if seen is not None:
+            score = score.clone()
+            excluded = seen.take(rows)
+            score[excluded.row, excluded.col] = float('-inf')
+        return rank_scores(score, max(lengths), own.row, own.col)
+
+    rows = torch.arange(size[0], device=device)
+    return _means(map(rank, rows.split(height)), lengths)
+
+
+def _scores(
+    scorer: Scorer, users: Tensor, num_items: int | None = None
+) -> Tensor:
+    score = scorer(users)
+    if (
+        not isinstance(score, Tensor)
+        or not score.is_floating_point()
+        or score.dim() != 2
+        or score.size(0) != users.numel()
+        or score.size(1) != (num_items or max(1, score.size(1)))
+    ):
+        raise ValueError(
+            f"'scorer' needs to return floating point scores of shape "
+            f'[{users.numel()}, {num_items or "num_items"}] '
+            f'(got {describe(score)})'
+        )
+    if bool(score.isnan().any()):
+        raise ValueError("'scorer' needs to return numbers (got NaN)")
+    return score
+
+
 def _held_out(
     edge_label_index: Tensor,
     exclude_edge_index: Tensor | None,
@@ -108,10 +214,7 @@ def _held_out(
     edge_label_index = check_edge_index(
         'edge_label_index', edge_label_index, *size, device
     )
-    if edge_label_index.size(1) == 0:
-        raise ValueError(
-            "'edge_label_index' needs at least one interaction (got none)"
-        )
+    _check_any(edge_label_index)
     if exclude_edge_index is not None:
         name = 'exclude_edge_index'
         exclude_edge_index = check_edge_index(name, exclude_edge_index, *size)
@@ -123,6 +226,13 @@ def _held_out(
             size[1],
         )
     return edge_label_index
+
+
+def _check_any(edge_label_index: Tensor) -> None:
+    if edge_label_index.size(1) == 0:
+        raise ValueError(
+            "'edge_label_index' needs at least one interaction (got none)"
+        )
 
 
 def _lengths(k: int | Sequence[int], num_items: int) -> list[int]:
@@ -164,67 +274,6 @@ def _means(
         for name, x in expected_metrics(ranking, lengths).items():
             total[name] = total.get(name, 0.0) + float(x.sum())
     return {name: x / num_users for name, x in total.items()}
-
-
-@torch.no_grad()
-def evaluate_scorer(
-    scorer: Scorer,
-    edge_label_index: Tensor,
-    exclude_edge_index: Tensor | None = None,
-    k: int | Sequence[int] = 20,
-) -> dict[str, float]:
-    r"""The metrics of :func:`evaluate` for any scorer.
-
-    Args:
-        scorer (Scorer): The scorer.
-        edge_label_index (torch.Tensor): The held-out interactions, row 0
-            users, row 1 items.
-        exclude_edge_index (torch.Tensor, optional): The interactions to leave
-            out of the ranking, usually the training set.
-            (default: :obj:`None`)
-        k (int or list[int], optional): As in :func:`evaluate`.
-            (default: :obj:`20`)
-
-    Shapes:
-        - **edge_label_index:** :math:`(2, |\mathcal{E}_{\mathrm{test}}|)`
-        - **exclude_edge_index:** :math:`(2, |\mathcal{E}|)`
-
-    Raises:
-        ValueError: If nothing is held out, all held-out interactions are
-            excluded, indices do not fit, or :obj:`k` exceeds the number of
-            items.
-
-    Example:
-        >>> import torch
-        >>> from diffmm_geo.evaluation import evaluate_scorer
-        >>> from diffmm_geo.scorers import Popularity
-        >>> observed = torch.tensor([[0, 0, 1], [1, 2, 1]])
-        >>> held_out = torch.tensor([[1], [2]])
-        >>> popularity = Popularity(observed, 2, 3)
-        >>> evaluate_scorer(popularity, held_out, observed, k=1)['recall@1']
-        1.0
-    """
-    check_type('scorer', scorer, Scorer)
-    lengths = _lengths(k, scorer.num_items)
-    size, device = scorer.size, scorer.device
-    held_out = _held_out(edge_label_index, exclude_edge_index, size, device)
-    label = CSR.from_edge_index(held_out, size, coalesce=True)
-    exclude: CSR | None = None
-    if exclude_edge_index is not None:
-        exclude = CSR.from_edge_index(
-            exclude_edge_index.to(device), size, coalesce=True
-        )
-    users = label.rowptr.diff().nonzero().view(-1)
-    height = max(1, block_size(BLOCK_SIZE, device) // scorer.num_items)
-
-    def rank(batch: Tensor) -> Ranking:
-        score, own = scorer(batch), label.take(batch)
-        if exclude is not None:
-            seen = exclude.take(batch)
-            score[seen.row, seen.col] = float('-inf')
-        return rank_scores(score, max(lengths), own.row, own.col)
-
-    return _means(map(rank, users.split(height)), lengths)
 
 
 def evaluate_cold(

@@ -7,10 +7,8 @@ import torch
 from diffmm_geo.evaluation import (
     evaluate,
     evaluate_cold,
-    evaluate_scorer,
     generation_metrics,
 )
-from diffmm_geo.scorers import EmbeddingScorer
 from tests.wrong_values import wrong_values
 
 MODULE = sys.modules['diffmm_geo.evaluation']
@@ -63,40 +61,83 @@ def test_agrees_with_a_loop(monkeypatch, k, batch_size):
 
 
 @pytest.mark.parametrize('k', [1, 3, 12])
-def test_scorers_get_the_numbers_of_their_embeddings(monkeypatch, k):
-    monkeypatch.setattr(MODULE, 'BATCH_SIZE', 7)
+@pytest.mark.parametrize('block_size', [1, 7 * 12, 2**22])
+def test_functions_of_users(monkeypatch, k, block_size):
+    monkeypatch.setattr(MODULE, 'BLOCK_SIZE', block_size)
     user_emb, item_emb, label, exclude = random_case()
-    scorer = EmbeddingScorer(user_emb, item_emb)
+    score = user_emb @ item_emb.t()
     for excluded in (None, exclude):
-        out = evaluate_scorer(scorer, label, excluded, k)
         expected = evaluate(user_emb, item_emb, label, excluded, k)
-        assert out == pytest.approx(expected, rel=1e-12)
-    bias = torch.randn(12)
-    scorer = EmbeddingScorer(user_emb, item_emb, bias)
-    expected = reference(user_emb @ item_emb.t() + bias, label, exclude, k)
-    out = evaluate_scorer(scorer, label, exclude, k)
+        for scorer in (
+            lambda user: user_emb[user] @ item_emb.t(),
+            score.__getitem__,
+        ):
+            out = evaluate(scorer, label, excluded, k)
+            assert out == pytest.approx(expected, rel=1e-12)
+    out = evaluate(
+        exclude_edge_index=exclude,
+        edge_label_index=label,
+        scorer=lambda user: score[user] + torch.arange(12),
+        k=k,
+    )
+    expected = reference(score + torch.arange(12), label, exclude, k)
     assert out == pytest.approx(expected, rel=1e-5)
 
 
+def test_function_is_asked_for_few_users_at_a_time_and_keeps_its_scores(
+    monkeypatch,
+):
+    monkeypatch.setattr(MODULE, 'BLOCK_SIZE', 4 * 12)
+    _, _, label, exclude = random_case()
+    table, asked = torch.randn(25, 12), []
+    before = table.clone()
+
+    def scorer(user):
+        asked.extend([user.numel()])
+        # A view, which excluding items must not write to.
+        return table[:1].expand(user.numel(), -1)
+
+    evaluate(scorer, label, exclude, 5)
+    assert max(asked) == 4 and table.equal(before)
+
+
+def test_users_of_any_number():
+    r"""Neither time nor memory depends on the numbers of users."""
+    _, _, label, exclude = random_case()
+    table, first = torch.randn(25, 12), 2**62
+    far = torch.tensor([[first], [0]])
+    out = evaluate(lambda u: table[u - first], label + far, exclude + far, 5)
+    assert out == evaluate(lambda u: table[u], label, exclude, 5)
+
+
 @wrong_values(
-    scorer=[torch.randn(25, 12), None],
+    scorer=[
+        None,
+        torch.randn(25, 12),
+        lambda user: None,
+        lambda user: torch.zeros(3, 12),
+        lambda user: torch.zeros(user.numel(), 0),
+        lambda user: torch.zeros(user.numel(), 11 + user.numel()),
+        lambda user: torch.zeros(user.numel(), 12).long(),
+        lambda user: torch.full((user.numel(), 12), math.nan),
+    ],
     k=[13, 0],
     edge_label_index=[
-        *[torch.tensor(e) for e in ([[25], [0]], [[0], [12]])],
+        *[torch.tensor(e) for e in ([[-1], [0]], [[0], [12]])],
         torch.ones(2, 0).long(),
     ],
-    exclude_edge_index=[torch.tensor([[0], [-1]])],
+    exclude_edge_index=[torch.tensor([[0], [-1]]), torch.tensor([[0], [12]])],
 )
-def test_bad_input_with_a_scorer(name, value):
-    user_emb, item_emb, label, exclude = random_case()
+def test_bad_input_with_a_function(name, value):
+    _, _, label, exclude = random_case()
     args = {
-        'scorer': EmbeddingScorer(user_emb, item_emb),
+        'scorer': lambda user: torch.zeros(user.numel(), 12),
         'edge_label_index': label,
         'exclude_edge_index': exclude,
         'k': 5,
     }
     with pytest.raises(ValueError, match=f"'{name}'"):
-        evaluate_scorer(**{**args, name: value})
+        evaluate(**{**args, name: value})
 
 
 def test_several_lengths_are_ranked_once(monkeypatch):

@@ -19,7 +19,6 @@ from torch_geometric.data import HeteroData
 from diffmm_geo.evaluation import (
     evaluate,
     evaluate_cold,
-    evaluate_scorer,
     generation_metrics,
 )
 from diffmm_geo.nn import (
@@ -672,9 +671,9 @@ def cases() -> dict[str, Callable[[], Case]]:
         'Scorer': lambda: Case(
             scorers()['walk'], user_index=torch.tensor([0, 2])
         ),
-        'evaluate_scorer': lambda: Case(
-            evaluate_scorer,
-            scorer=scorers()['walk'],
+        'evaluate of scores': lambda: Case(
+            # Answers for any user.
+            partial(evaluate, lambda u: torch.ones(u.numel(), NUM_ITEMS)),
             edge_label_index=held_out(),
             exclude_edge_index=edges(),
             k=2,

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
-from diffmm_geo.evaluation import evaluate_scorer
+from diffmm_geo.evaluation import evaluate
 from diffmm_geo.scorers import (
     EASE,
     EmbeddingScorer,
@@ -293,7 +293,7 @@ class Ensemble:
             callback(record)
 
     def _metrics(self, scorer: Scorer, split: str) -> dict[str, float]:
-        return evaluate_scorer(
+        return evaluate(
             scorer,
             self.task.edge_label_index[split],
             self.edge_index,

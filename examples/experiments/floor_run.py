@@ -5,7 +5,7 @@ from typing import Any
 
 from torch_geometric.data import HeteroData
 
-from diffmm_geo.evaluation import evaluate_scorer
+from diffmm_geo.evaluation import evaluate
 from examples.experiments.models import FLOORS
 from examples.experiments.run_store import OBSERVED
 
@@ -34,7 +34,7 @@ def run_floor(
     size = data['user'].num_nodes, data['item'].num_nodes
     scorer = FLOORS[model](store.edge_index, *size)
     result = {
-        split: evaluate_scorer(
+        split: evaluate(
             scorer, store[f'{split}_edge_label_index'], store.edge_index, k
         )
         for split in ('val', 'test')

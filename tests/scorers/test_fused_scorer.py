@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from diffmm_geo.evaluation import evaluate_scorer
+from diffmm_geo.evaluation import evaluate
 from diffmm_geo.scorers import FusedScorer, Scorer
 
 U, I = 12, 10
@@ -125,7 +125,7 @@ def case():
 
 
 def recall(scorer, held_out, observed):
-    return evaluate_scorer(scorer, held_out, observed, 5)['recall@5']
+    return evaluate(scorer, held_out, observed, 5)['recall@5']
 
 
 def test_fits_weights(case):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from diffmm_geo.evaluation import evaluate_scorer
+from diffmm_geo.evaluation import evaluate
 from diffmm_geo.training import (
     DenoiserConfig,
     Ensemble,
@@ -45,7 +45,7 @@ def test_history_and_metrics(planted):
     *_, last = [r['val']['recall@3'] for r in ensemble.history]
     held_out = planted()[OBSERVED]
     for split in ('val', 'test'):
-        assert ensemble.evaluate(split) == evaluate_scorer(
+        assert ensemble.evaluate(split) == evaluate(
             scorer,
             held_out[f'{split}_edge_label_index'],
             ensemble.edge_index,
