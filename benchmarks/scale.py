@@ -10,50 +10,34 @@ from benchmarks.child import LimitError, run_child
 from benchmarks.graphs import parse_generated
 from benchmarks.registry import Record, family
 from benchmarks.session import Session
-from diffmm_geo.tasks.neighbor_batches import check_sampler
 
-GRAPH, QUICK_GRAPH = 'power-1e6x1e6x5e7', 'power-600x500x6000'
-MODES = ('full', 'neighbor')
+GRAPH, QUICK_GRAPH = 'power-1e5x1e5x5e6', 'power-600x500x6000'
 PHASES = ('diffusion', 'generate', 'recommend')
 KEYS = ('seconds', 'cpu_s', 'timed_s', 'fraction', 'peak_bytes')
 CHANNELS, MODALITIES = 128, ('image', 'text')
 HIDDEN_CHANNELS = 64
 # Steps per epoch over the whole graph, and of the denoisers over all users.
 FULL_STEPS, DIFFUSION_STEPS = 50, 60
-# Interactions per step on sampled subgraphs, and neighbors by hop.
-NEIGHBOR_BATCH, NUM_NEIGHBORS = 2**13, (2, 1, 1)
 # Phases of more seconds may be timed in part; the least part.
 LONG, MIN_FRACTION = 1800.0, 0.1
 SECONDS = 24 * 3600.0
 
 
-@family(
-    'scale',
-    'one epoch at a million users and items, by phase',
-    modes=MODES,
-)
+@family('scale', 'one epoch of a large graph, by phase')
 def run(session: Session) -> Iterator[Record]:
     options = session.options
     default = QUICK_GRAPH if options.quick else GRAPH
     for graph in options.graphs or (default,):
-        for mode in session.modes(MODES, ('neighbor',)):
-            yield from measure(session, graph, mode)
+        yield from measure(session, graph)
 
 
-def measure(session: Session, graph: str, mode: str) -> Iterator[Record]:
+def measure(session: Session, graph: str) -> Iterator[Record]:
     options = session.options
-    labels = {'graph': graph, 'mode': mode}
+    labels = {'graph': graph}
     record = Record('scale', {**labels, 'phase': 'epoch'}, ours=True)
     sizes = parse_generated(graph)
     if sizes is None:
         record.status, record.reason = 'skipped', 'is not a generated graph'
-        yield record
-        return
-    try:
-        if mode == 'neighbor':
-            check_sampler()
-    except ImportError as error:
-        record.status, record.reason = 'not available', str(error)
         yield record
         return
     spec = {
@@ -62,7 +46,7 @@ def measure(session: Session, graph: str, mode: str) -> Iterator[Record]:
         'folder': None if options.scratch is None else str(options.scratch),
         'modalities': MODALITIES,
         'channels': CHANNELS,
-        'config': settings(mode, options.hidden or HIDDEN_CHANNELS, *sizes),
+        'config': settings(options.hidden or HIDDEN_CHANNELS, *sizes),
         'fraction': options.fraction,
         'long': LONG,
         'device': str(options.device),
@@ -119,26 +103,14 @@ def records(
 
 
 def settings(
-    mode: str,
-    hidden: int,
-    num_users: int,
-    num_items: int,
-    num_edges: int,
+    hidden: int, num_users: int, num_items: int, num_edges: int
 ) -> dict[str, Any]:
-    out = {
+    return {
         'hidden_channels': hidden,
         'diffusion_form': 'gram',
         'precision': 'bf16',
         'num_candidates': 2048,
+        'batch_size': max(1, num_edges // FULL_STEPS),
         'diffusion_batch_size': max(1, num_users // DIFFUSION_STEPS),
         'k': min(20, num_items),
     }
-    if mode == 'full':
-        out['batch_size'] = max(1, num_edges // FULL_STEPS)
-    else:
-        out |= {
-            'batching': 'neighbor',
-            'batch_size': min(NEIGHBOR_BATCH, max(1, num_edges // FULL_STEPS)),
-            'num_neighbors': NUM_NEIGHBORS,
-        }
-    return out

@@ -8,11 +8,9 @@ library's recommenders, which is better.
     python examples/diffmm.py --checkpoint-dir runs/last --resume
     python examples/diffmm.py --precision bf16 --diffusion-form sampled \
         --num-candidates 2048  # the fastest
-    python examples/diffmm.py --batching neighbor --num-neighbors 20 10 5
 """
 
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 from command_line import (
@@ -26,25 +24,16 @@ from command_line import (
     start,
 )
 from diffmm_geo.training import (
-    BATCHINGS,
     RECIPES,
-    CSVLogger,
     DenoiserConfig,
     DiffMMTrainer,
     Ensemble,
     EnsembleConfig,
     ItemGraphConfig,
-    TensorBoardLogger,
     save_ensemble,
     save_run,
 )
-from diffmm_geo.utils.extras import check_package
 
-# Loggers, and their files in the folder of results.
-LOGGERS = {
-    'csv': (CSVLogger, 'history.csv'),
-    'tensorboard': (TensorBoardLogger, 'tensorboard'),
-}
 # What only the training of DiffMM has.
 PAPER_OPTIONS = (
     'precision',
@@ -52,9 +41,6 @@ PAPER_OPTIONS = (
     'num_candidates',
     'checkpoint_dir',
     'resume',
-    'batching',
-    'num_neighbors',
-    'log',
 )
 
 
@@ -71,26 +57,6 @@ def parse_args():
         'DiffMM, with the recipe of its authors if there is one (default: '
         'paper with a recipe or an option of DiffMM, best otherwise)',
     )
-    parser.add_argument(
-        '--batching',
-        choices=BATCHINGS,
-        help='propagate over the full graphs, or over the subgraph sampled '
-        'around a batch (default: recipe)',
-    )
-    parser.add_argument(
-        '--num-neighbors',
-        type=int,
-        nargs='+',
-        help='number of edges to sample per node and graph, by hop; -1 for '
-        'all (default: recipe)',
-    )
-    parser.add_argument(
-        '--log',
-        nargs='+',
-        choices=LOGGERS,
-        default=[],
-        help='log each epoch to OUTPUT/history.csv, OUTPUT/tensorboard',
-    )
     args = parser.parse_args()
     given = [name for name in PAPER_OPTIONS if getattr(args, name)]
     if args.preset is None:
@@ -98,8 +64,6 @@ def parse_args():
         args.preset = 'paper' if is_paper else 'best'
     elif args.preset == 'best' and given:
         parser.error(f"'--preset best' has no {', '.join(given)}")
-    if args.num_neighbors and args.batching != 'neighbor':
-        parser.error("'--num-neighbors' needs '--batching neighbor'")
     return args
 
 
@@ -152,8 +116,6 @@ def values(metrics):
 def main():
     args = parse_args()
     need('matplotlib', 'safetensors')
-    if 'tensorboard' in args.log:
-        check_package('tensorboard', 'tensorboard', '--log tensorboard')
     args.output = args.output or f'runs/{args.dataset}'
     check_output('output', args.output)
     if args.checkpoint_dir:
@@ -173,20 +135,10 @@ def train_diffmm(args, data):
         precision=args.precision,
         diffusion_form=args.diffusion_form,
         num_candidates=args.num_candidates,
-        batching=args.batching,
-        num_neighbors=args.num_neighbors,
     )
     trainer = DiffMMTrainer(data, config, args.modalities, device=args.device)
     try:
-        with ExitStack() as stack:
-            callbacks = [show]
-            for logger, name in map(LOGGERS.get, args.log):
-                callbacks.append(
-                    stack.enter_context(logger(Path(args.output, name)))
-                )
-            trainer.fit(
-                sys.stderr.isatty(), callbacks, args.checkpoint_dir, args.resume
-            )
+        trainer.fit(sys.stderr.isatty(), show, args.checkpoint_dir, args.resume)
     except KeyboardInterrupt:
         print(f'Interrupted after {len(trainer.history)} epochs.')
     if not trainer.history:

@@ -19,7 +19,6 @@ def main(spec: Spec) -> None:
         root=Path(spec.scratch),
         output=Path(spec.output),
         graphs=None if spec.quick else (SCALE,),
-        modes=('full',),
         scratch=Path(spec.scratch),
         memory=20e9 if spec.device == 'cpu' else math.inf,
         quick=spec.quick,

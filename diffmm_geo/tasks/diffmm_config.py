@@ -16,9 +16,6 @@ from diffmm_geo.utils.checks import (
     check_number,
 )
 
-#: What a step propagates over, see :class:`DiffMMConfig`.
-BATCHINGS = ('full', 'neighbor')
-
 
 @dataclass(frozen=True, kw_only=True)
 class DiffMMConfig(TrainingConfig):
@@ -74,15 +71,6 @@ class DiffMMConfig(TrainingConfig):
             number of interactions uniformly in each epoch, and
             :obj:`"observed"` uses the observed interactions. Only
             :obj:`"diffusion"` trains denoisers. (default: :obj:`"diffusion"`)
-        batching (str, optional): What a step of the recommendation phase
-            propagates over: the whole graphs (:obj:`"full"`), or the subgraph
-            sampled around a batch (:obj:`"neighbor"`), with sparse updates of
-            ID embeddings; see :class:`~diffmm_geo.tasks.DiffMMTask`.
-            (default: :obj:`"full"`)
-        num_neighbors (list[int], optional): The number of edges to sample for
-            each node and graph in each hop, or :obj:`-1` for all edges. Only
-            :obj:`batching="neighbor"` uses it, and needs :obj:`num_layers + 2`
-            hops. (default: :obj:`(20, 10, 5)`)
     """
 
     diffusion_lr: float = 3e-3
@@ -100,8 +88,6 @@ class DiffMMConfig(TrainingConfig):
     num_candidates: int | None = None
     num_generated_from: int | None = None
     generator: str = 'diffusion'
-    batching: str = 'full'
-    num_neighbors: Sequence[int] = (20, 10, 5)
     embedding_dim: int = 64
     num_layers: int = 1
     generated_weight: float = 0.2
@@ -160,28 +146,6 @@ class DiffMMConfig(TrainingConfig):
         ):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name))
-        check_choice('batching', self.batching, BATCHINGS)
-        if not isinstance(self.num_neighbors, Sequence) or isinstance(
-            self.num_neighbors, str
-        ):
-            raise ValueError(
-                f"'num_neighbors' needs to be a list of integers (got "
-                f'{self.num_neighbors!r})'
-            )
-        for number in self.num_neighbors:
-            if number != -1:
-                check_int('num_neighbors', number)
-        if self.batching == 'neighbor' and self.user_exponent > 0:
-            raise ValueError(
-                f"'user_exponent' needs to be zero for batching='neighbor', "
-                f'which weighs nodes by their probability in a uniform draw '
-                f'(got {self.user_exponent})'
-            )
-        if self.batching == 'neighbor' and self.cuda_graphs:
-            raise ValueError(
-                "'cuda_graphs' needs batching='full', whose steps are all of "
-                "one size (got batching='neighbor')"
-            )
 
 
 def make_diffusion(

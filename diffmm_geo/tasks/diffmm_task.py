@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer, SparseAdam
+from torch.optim import Optimizer
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
@@ -15,21 +14,12 @@ from diffmm_geo.nn import DiffMM, ModalityDiffusion
 from diffmm_geo.nn.models.projection import HALF
 from diffmm_geo.sparse import CSR, BipartiteAdj
 from diffmm_geo.sparse.refill import refill
-from diffmm_geo.tasks.denoiser_ranks import train_on_ranks
 from diffmm_geo.tasks.denoiser_recall import warn_below_popularity
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig, make_diffusion
 from diffmm_geo.tasks.generators import diffusion_edges, random_edges
-from diffmm_geo.tasks.neighbor_batches import (
-    NeighborBatch,
-    NeighborBatches,
-    check_neighbors,
-)
-from diffmm_geo.tasks.seed_probability import SeedProbability
 from diffmm_geo.tasks.task import OnStep, Task
 from diffmm_geo.utils.checks import check_trainable, check_type
 from diffmm_geo.utils.features import modality_features
-from diffmm_geo.utils.ranks import Ranks
-from diffmm_geo.utils.sharded_state import whole_parameters
 
 # If the settings do not say how many edges to generate for each user.
 EDGES_PER_USER = 5
@@ -45,15 +35,6 @@ class DiffMMTask(Task):
     3. a pass over interactions that trains the model on
        :meth:`DiffMM.loss <diffmm_geo.nn.DiffMM.loss>`.
 
-    With :obj:`batching="neighbor"`, a step estimates the step over the whole
-    graph from a subgraph that is sampled around its triples; see
-    :class:`~diffmm_geo.training.NeighborBatches`. The candidates of the
-    contrastive loss are then the nodes of the triples, weighted by
-    :class:`~diffmm_geo.training.SeedProbability`. The regularization and the
-    updates (:class:`torch.optim.SparseAdam`) cover the ID embeddings in the
-    subgraph, and entries of generated graphs are dropped in each step, not once
-    per epoch. Generation and evaluation use the whole graph.
-
     Args:
         data, edge_type, device: As in :class:`~diffmm_geo.tasks.Task`, with
             item features :obj:`x_{m}`.
@@ -66,9 +47,6 @@ class DiffMMTask(Task):
             the settings describe. (default: :obj:`None`)
         diffusion (ModalityDiffusion, optional): The denoisers to train in place
             of those that the settings describe. (default: :obj:`None`)
-        ranks (Ranks, optional): The processes that train together. If given,
-            even with a single process, each denoiser is trained on one of the
-            ranks, from its own seed. (default: :obj:`None`)
 
     Attributes:
         feature_dict (dict[str, torch.Tensor]): The raw features.
@@ -90,11 +68,9 @@ class DiffMMTask(Task):
         diffusion: ModalityDiffusion | None = None,
         edge_type: EdgeType = ('user', 'interacts', 'item'),
         device: torch.device | str = 'cpu',
-        ranks: Ranks | None = None,
     ) -> None:
         c = DiffMMConfig.of(config)
-        super().__init__(data, c, edge_type, device, ranks)
-        self._is_split = ranks is not None
+        super().__init__(data, c, edge_type, device)
         features = modality_features(
             data[self.edge_type[2]], self.num_items, modalities
         )
@@ -125,8 +101,6 @@ class DiffMMTask(Task):
         }
         if is_new:
             self.model.fit_standardization(self.feature_dict)
-        if c.batching == 'neighbor':
-            check_neighbors(c.num_neighbors, self.model.num_layers)
         self.reset_optimizers()
         self.adj_dict: dict[EdgeType, BipartiteAdj] = {}
         self._recorded_dict: dict[EdgeType, BipartiteAdj] = {}
@@ -160,10 +134,6 @@ class DiffMMTask(Task):
         self.interactions = CSR.from_edge_index(
             self.edge_index, (self.num_users, self.num_items), coalesce=True
         )
-        if self.config.batching == 'neighbor':
-            self._seed_probability = SeedProbability(
-                self.positives, self.edge_index, self.num_users, self.num_items
-            )
         self.adj_dict = {}
         self.set_graphs(generated)
 
@@ -188,21 +158,14 @@ class DiffMMTask(Task):
 
     def reset_optimizers(self) -> None:
         c, model = self.config, self.model
-        tables = []
-        if c.batching == 'neighbor':
-            tables = [model.user_emb.weight, model.item_emb.weight]
-        ids = set(map(id, tables))
-        others = [p for p in model.parameters() if id(p) not in ids]
         self.optimizers = {
-            'model': self.adam(others, c.lr),
+            'model': self.adam(model.parameters(), c.lr),
             'diffusion': self.adam(self.diffusion.parameters(), c.diffusion_lr),
         }
-        if tables:
-            self.optimizers['tables'] = SparseAdam(tables, c.lr)
 
     @property
     def loss_optimizers(self) -> list[Optimizer]:
-        return [o for name, o in self.optimizers.items() if name != 'diffusion']
+        return [self.optimizers['model']]
 
     @property
     def diffusion_batch_size(self) -> int:
@@ -214,9 +177,7 @@ class DiffMMTask(Task):
         r"""The number of steps of :meth:`train_denoisers`."""
         if self.config.generator != 'diffusion':
             return 0
-        num_steps = -(-self.num_users // self.diffusion_batch_size)
-        num_rounds = -(-len(self.diffusion.modalities) // self.ranks.size)
-        return num_steps * num_rounds if self._is_split else num_steps
+        return -(-self.num_users // self.diffusion_batch_size)
 
     @property
     def num_epoch_steps(self) -> int:
@@ -243,37 +204,19 @@ class DiffMMTask(Task):
         """
         if self.config.generator != 'diffusion':
             return {}
-        modalities = self.diffusion.modalities
-        with whole_parameters(self.model), self.autocast():
+        with self.autocast():
             with torch.no_grad():
                 modality_emb = self.model.projected(self.feature_dict)
-
-            def train(
-                modalities: Iterable[str],
-                on_step: OnStep | None,
-            ) -> dict[str, float]:
-                return self.diffusion.train_epoch(
-                    self.optimizers['diffusion'],
-                    self.interactions,
-                    self.model.item_emb.weight.detach(),
-                    {m: modality_emb[m] for m in modalities},
-                    self.config.msi_weight,
-                    self.diffusion_batch_size,
-                    self.config.diffusion_form,
-                    on_step,
-                )
-
-            if self._is_split:
-                losses = train_on_ranks(
-                    self.ranks,
-                    self.diffusion,
-                    self.optimizers['diffusion'],
-                    -(-self.num_users // self.diffusion_batch_size),
-                    lambda m, on_step: train([m], on_step)[m],
-                    on_step,
-                )
-            else:
-                losses = train(modalities, on_step)
+            losses = self.diffusion.train_epoch(
+                self.optimizers['diffusion'],
+                self.interactions,
+                self.model.item_emb.weight.detach(),
+                {m: modality_emb[m] for m in self.diffusion.modalities},
+                self.config.msi_weight,
+                self.diffusion_batch_size,
+                self.config.diffusion_form,
+                on_step,
+            )
         return {f'diffusion_{m}': loss for m, loss in losses.items()}
 
     def generate(self) -> dict[EdgeType, Tensor]:
@@ -296,7 +239,6 @@ class DiffMMTask(Task):
                     self.interactions,
                     k,
                     c.num_generated_from,
-                    self.ranks,
                     c.exclude_observed,
                 )
         return {
@@ -314,23 +256,18 @@ class DiffMMTask(Task):
         self.adj_dict = self.model.adjacency_dict(graphs)
         self._dropped_dict = self.adj_dict
 
-    def batches(self) -> Iterator[Tensor | NeighborBatch]:
+    def batches(self) -> tuple[Tensor, ...]:
         r"""The batches of an epoch, after dropping entries of the generated
         graphs.
         """
-        if self.config.batching == 'full':
-            self._dropped_dict = self._same_place(self._drop(self.adj_dict))
-            yield from self.triples()
-            return
-        num_layers = self.model.num_layers
-        batches = NeighborBatches(
-            self.adj_dict,
-            self.edge_type,
-            self.config.num_neighbors[: num_layers + 2],
-            num_layers,
-        )
-        for batch in batches.sample(self.triples(), self._seed_probability):
-            yield replace(batch, adj_dict=self._drop(batch.adj_dict))
+        dropped = {
+            edge_type: adj
+            if edge_type == self.edge_type
+            else adj.dropout(self.config.keep_rate)
+            for edge_type, adj in self.adj_dict.items()
+        }
+        self._dropped_dict = self._same_place(dropped)
+        return self.triples()
 
     def _same_place(
         self, adj_dict: dict[EdgeType, BipartiteAdj]
@@ -346,38 +283,11 @@ class DiffMMTask(Task):
             self.inputs_version += 1
         return self._recorded_dict
 
-    def _drop(
-        self,
-        adj_dict: dict[EdgeType, BipartiteAdj],
-    ) -> dict[EdgeType, BipartiteAdj]:
-        return {
-            edge_type: adj
-            if edge_type == self.edge_type
-            else adj.dropout(self.config.keep_rate)
-            for edge_type, adj in adj_dict.items()
-        }
-
-    def weight(self, batch: Tensor | NeighborBatch) -> float:
-        if isinstance(batch, NeighborBatch):
-            batch = batch.triples
-        return super().weight(batch)
-
-    def loss(self, batch: Tensor | NeighborBatch) -> dict[str, Tensor]:
+    def loss(self, batch: Tensor) -> dict[str, Tensor]:
         c = self.config
-        features, adj_dict = self.feature_dict, self._dropped_dict
-        subgraph: dict[str, Any] = {}
-        if isinstance(batch, NeighborBatch):
-            n_id = batch.n_id_dict[self.edge_type[2]]
-            features = {m: x[n_id] for m, x in features.items()}
-            adj_dict = batch.adj_dict
-            subgraph = {
-                'n_id_dict': batch.n_id_dict,
-                'candidate_sample': batch.sample_dict,
-            }
-            batch = batch.triples
         return self.model.loss(
-            features,
-            adj_dict,
+            self.feature_dict,
+            self._dropped_dict,
             batch[:2],
             batch[2],
             reg_weight=c.reg_weight,
@@ -388,7 +298,6 @@ class DiffMMTask(Task):
             contrastive_dtype=(
                 torch.bfloat16 if c.precision == 'bf16' else None
             ),
-            **subgraph,
         )
 
     def metrics(self) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from diffmm_geo.utils.held_out import check_splits
 from diffmm_geo.utils.interactions import count_nodes, observed_edges
 from diffmm_geo.utils.memory import release_memory
 from diffmm_geo.utils.random_state import RandomState
-from diffmm_geo.utils.ranks import Ranks
 from diffmm_geo.utils.tf32 import has_tf32, tf32_products
 
 OnStep = Callable[[], None]
@@ -78,8 +77,6 @@ class Task(Module, metaclass=_TaskMeta):
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
         device (torch.device or str, optional): The device of the data and
             the model. (default: :obj:`'cpu'`)
-        ranks (Ranks, optional): The processes that train together. If not
-            given, this process trains alone. (default: :obj:`None`)
 
     Attributes:
         edge_index (torch.Tensor): The observed interactions.
@@ -110,7 +107,6 @@ class Task(Module, metaclass=_TaskMeta):
         config: TrainingConfig,
         edge_type: EdgeType = ('user', 'interacts', 'item'),
         device: torch.device | str = 'cpu',
-        ranks: Ranks | None = None,
     ) -> None:
         super().__init__()
         check_type('data', data, HeteroData)
@@ -118,7 +114,6 @@ class Task(Module, metaclass=_TaskMeta):
         self.config = config
         self.edge_type = check_edge_type(edge_type)
         self.device = check_device(device)
-        self.ranks = ranks or Ranks()
         if config.cuda_graphs and self.device.type != 'cuda':
             raise ValueError(
                 f"'cuda_graphs' needs a CUDA device (got '{self.device}')"

@@ -9,16 +9,13 @@ from diffmm_geo.tasks.config import (
     TrainingConfig,
     VBPRConfig,
 )
-from diffmm_geo.tasks.diffmm_config import BATCHINGS, DiffMMConfig
+from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.tasks.negative_sampler import NegativeSampler
-from diffmm_geo.tasks.neighbor_batches import NeighborBatch, NeighborBatches
-from diffmm_geo.tasks.seed_probability import SeedProbability
 
 from .diffmm_trainer import DiffMMTrainer
 from .ensemble import Ensemble, EnsembleConfig
 from .item_graph_trainer import ItemGraphTrainer
 from .lightgcn_trainer import LightGCNTrainer
-from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .mf_trainer import MFTrainer
 from .recipes import RECIPES
 from .run_files import save_ensemble, save_run
@@ -26,10 +23,8 @@ from .trainer import Trainer
 from .vbpr_trainer import VBPRTrainer
 
 __all__ = [
-    'BATCHINGS',
     'PRECISIONS',
     'RECIPES',
-    'CSVLogger',
     'DenoiserConfig',
     'DiffMMConfig',
     'DiffMMTrainer',
@@ -39,14 +34,9 @@ __all__ = [
     'ItemGraphTrainer',
     'LightGCNConfig',
     'LightGCNTrainer',
-    'Logger',
     'MFConfig',
     'MFTrainer',
     'NegativeSampler',
-    'NeighborBatch',
-    'NeighborBatches',
-    'SeedProbability',
-    'TensorBoardLogger',
     'Trainer',
     'TrainingConfig',
     'VBPRConfig',

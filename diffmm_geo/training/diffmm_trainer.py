@@ -18,7 +18,7 @@ class DiffMMTrainer(Trainer):
     in :class:`~diffmm_geo.tasks.DiffMMTask`.
 
     Args:
-        data, config, modalities, model, diffusion, edge_type, device, ranks:
+        data, config, modalities, model, diffusion, edge_type, device:
             As in :class:`~diffmm_geo.tasks.DiffMMTask`.
 
     Example:

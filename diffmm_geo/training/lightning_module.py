@@ -78,7 +78,6 @@ class DiffMMLightning(LightningModule):
             config = DiffMMConfig(**(config or {}))
         reason = 'Lightning takes the steps, with one optimizer'
         check_equal('cuda_graphs', config.cuda_graphs, False, reason)
-        check_equal('batching', config.batching, 'full', reason)
         self.config = config
         self.task = DiffMMTask(data, config, *args, **kwargs)
         # `DistributedDataParallel` reads this. Denoisers are trained apart.

@@ -8,26 +8,9 @@ from typing import Any
 
 from diffmm_geo.tasks import Task
 from diffmm_geo.utils.random_state import get_random_state, set_random_state
-from diffmm_geo.utils.sharded_state import (
-    sharded_optimizer_state,
-    sharded_state,
-    whole_state,
-)
 
 # These only decide when to stop, and may change on resuming.
 STOPPING = ('num_epochs', 'patience')
-
-
-def get_state(task: Task) -> dict[str, Any]:
-    r"""All that the embeddings of a task depend on, whole on each rank."""
-    state: dict[str, Any] = whole_state(task.get_state(), task.ranks)
-    return state
-
-
-def set_state(task: Task, state: dict[str, Any]) -> None:
-    r"""Restores what :func:`get_state` returned."""
-    model = sharded_state(state['model'], task.model)
-    task.set_state({**state, 'model': model})
 
 
 def make_checkpoint(
@@ -49,9 +32,9 @@ def make_checkpoint(
         'config': asdict(task.config),
         'data': task.data_digests,
         'history': history,
-        'state': best if is_best else get_state(task),
+        'state': best if is_best else task.get_state(),
         'best': None if is_best else best,
-        'optimizers': whole_state(optimizers, task.ranks),
+        'optimizers': optimizers,
         'random': get_random_state(task.device),
     }
 
@@ -67,11 +50,9 @@ def restore_checkpoint(
         ValueError: If the checkpoint belongs to other data or settings.
     """
     _check_task(task, content)
-    set_state(task, content['state'])
+    task.set_state(content['state'])
     for name, optimizer in task.optimizers.items():
-        optimizer.load_state_dict(
-            sharded_optimizer_state(content['optimizers'][name], optimizer)
-        )
+        optimizer.load_state_dict(content['optimizers'][name])
     set_random_state(task.device, content['random'])
     return content['history'], content['best'] or content['state']
 

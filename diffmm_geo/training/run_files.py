@@ -33,9 +33,6 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
     - :obj:`model.pt`: the weights and graphs of the chosen epoch.
     - :obj:`curves.png`: metrics and losses over epochs.
 
-    If several processes train, all of them need to call this function. Only the
-    first process writes.
-
     Args:
         trainer (Trainer): A trainer that has completed at least one epoch.
         folder (str or Path): The folder, created if missing.
@@ -51,8 +48,6 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
         raise ValueError("'trainer' needs at least one epoch done (got none)")
     trainer.best_val  # noqa: B018 (raises an error if no epoch was evaluated)
     state = trainer.state_dict()
-    if not trainer.ranks.is_first:
-        return
     missing: ImportError | None = None
     with _written(folder, run_metrics(trainer), state) as stack:
         try:

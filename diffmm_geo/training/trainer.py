@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import Module
 
 from diffmm_geo.evaluation import mean_metrics
-from diffmm_geo.ops.ranking import METRICS
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.tasks import Task
 from diffmm_geo.tasks.config import TrainingConfig
@@ -20,12 +19,7 @@ from diffmm_geo.tasks.task import OnStep
 from diffmm_geo.training.checkpoint import CheckpointFolder
 from diffmm_geo.training.cuda_recorder import CUDARecorder
 from diffmm_geo.training.graphed_step import GraphedStep
-from diffmm_geo.training.resume import (
-    get_state,
-    make_checkpoint,
-    restore_checkpoint,
-    set_state,
-)
+from diffmm_geo.training.resume import make_checkpoint, restore_checkpoint
 from diffmm_geo.utils.checks import check_choice, check_type, describe
 from diffmm_geo.utils.current_device import current_device
 from diffmm_geo.utils.extras import check_package
@@ -35,7 +29,6 @@ from diffmm_geo.utils.finite import (
     errors_of_epoch,
 )
 from diffmm_geo.utils.memory import kept_memory
-from diffmm_geo.utils.random_state import get_random_state
 
 Record = dict[str, Any]
 Callback = Callable[[Record], None]
@@ -53,15 +46,11 @@ class Trainer:
     It draws the random numbers of its task and leaves those of Python, NumPy
     and PyTorch as they were, also for callbacks.
 
-    If the task has several ranks, they split each batch, sum gradients, and
-    split the users to evaluate on. Only the first one shows progress, calls
-    callbacks and writes files. All ranks need to call each method.
-
     Args:
         task (Task): The model with its data and its objective.
 
     Attributes:
-        config, model, ranks: Those of the task.
+        config, model: Those of the task.
         history (list[dict]): For each epoch, its number, mean losses, metrics
             on :obj:`'val'` and :obj:`'test'` and metrics of the task (if
             evaluated), and seconds by phase.
@@ -78,7 +67,6 @@ class Trainer:
         check_type('task', task, Task)
         self.task = task
         self.config, self.model = task.config, task.model
-        self.ranks = task.ranks
         self.history: list[Record] = []
         self._losses: FiniteLosses | None = None
 
@@ -126,11 +114,11 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         r"""Returns the state on which :meth:`embeddings` depends."""
-        return get_state(self.task)
+        return self.task.get_state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         r"""Restores what :meth:`state_dict` returned."""
-        set_state(self.task, state_dict)
+        self.task.set_state(state_dict)
 
     def evaluate(self, split: str = 'test') -> dict[str, float]:
         r"""Returns the metrics on held-out interactions. For each user, all
@@ -145,21 +133,8 @@ class Trainer:
         item: Tensor,
         edge_label_index: Tensor,
     ) -> dict[str, float]:
-        k, ranks = self.config.k, self.ranks
         recommender = Recommender(user, item, self.edge_index)
-        if ranks.size == 1:
-            return mean_metrics(recommender, edge_label_index, [k])
-        users = edge_label_index[0].unique()
-        own = users[ranks.share(users.numel())]
-        total = torch.zeros(len(METRICS), dtype=torch.double, device=own.device)
-        if own.numel() > 0:
-            row = edge_label_index[0]
-            mask = (row >= own[0]) & (row <= own[-1])
-            metrics = mean_metrics(recommender, edge_label_index[:, mask], [k])
-            share = own.numel() / users.numel()
-            total += share * total.new_tensor(list(metrics.values()))
-        names = [f'{name}@{k}' for name in METRICS]
-        return dict(zip(names, ranks.sum_(total).tolist()))
+        return mean_metrics(recommender, edge_label_index, [self.config.k])
 
     def train_epoch(self, on_step: OnStep | None = None) -> dict[str, float]:
         r"""Trains for an epoch.
@@ -221,27 +196,14 @@ class Trainer:
         optimizers = self.task.loss_optimizers
         for optimizer in optimizers:
             optimizer.zero_grad()
-        terms = self._terms(batch)
+        terms = torch.stack(list(self.task.loss(batch).values()))
         terms.sum().backward()
-        self.ranks.sum_gradients(self.model.parameters())
         for optimizer in optimizers:
             optimizer.step()
         # Autocast around `fit` would go on with the weights it has cast before.
         torch.clear_autocast_cache()
         assert self._losses is not None
-        self._losses.add(self.ranks.sum_(terms.detach()))
-
-    def _terms(self, batch: Any) -> Tensor:
-        r"""The terms of the loss, or this rank's share of them."""
-        if self.ranks.size == 1:
-            return torch.stack(list(self.task.loss(batch).values()))
-        own = self.ranks.share(batch.size(1))
-        share: float = (own.stop - own.start) / batch.size(1)
-        if share == 0:
-            # Draws the same random numbers as other ranks, and counts nothing.
-            own = slice(0, 1)
-        terms = torch.stack(list(self.task.loss(batch[:, own]).values()))
-        return terms * share
+        self._losses.add(terms.detach())
 
     def fit(
         self,
@@ -276,7 +238,6 @@ class Trainer:
             ValueError: If the checkpoint is damaged, or belongs to other data
                 or settings.
             NonFiniteLossError: If a loss is infinite or not a number.
-            LostRankError: If another rank has ended or does not answer.
         """
         callbacks = [] if callback is None else callback
         if callable(callbacks):
@@ -288,8 +249,6 @@ class Trainer:
                 f"'callback' needs to be a callable or a list of these "
                 f'(got {describe(callback)})'
             )
-        if not self.ranks.is_first:
-            progress, callbacks = False, []
         if progress:
             check_package('tqdm', 'examples', 'progress=True')
         folder = None
@@ -330,8 +289,7 @@ class Trainer:
         finally:
             if best is not None:
                 self.load_state_dict(best)
-        if self.ranks.is_first:
-            self.task.end_fit()
+        self.task.end_fit()
         return self.history
 
     def _write_checkpoint(
@@ -342,9 +300,8 @@ class Trainer:
         is_best = self._is_best(self.history[-1])
         with self.task.random_state.entered():
             checkpoint = make_checkpoint(self.task, self.history, best, is_best)
-        if self.ranks.is_first:
-            record = {'record': self.history[-1], 'state': best}
-            folder.write(checkpoint, record if is_best else None)
+        record = {'record': self.history[-1], 'state': best}
+        folder.write(checkpoint, record if is_best else None)
 
     def _is_best(self, record: Record) -> bool:
         return 'val' in record and self.best_val is record
@@ -362,17 +319,6 @@ class Trainer:
 
     def _epoch(self, progress: bool) -> Record:
         number = len(self.history) + 1
-        # Desynchronized ranks would silently diverge.
-        self.ranks.check_equal(
-            [
-                torch.tensor([number]),
-                *get_random_state(self.device).values(),
-                *self.model.parameters(),
-            ],
-            f"'ranks' need to be in the same state after epoch {number - 1} "
-            f'(got different ones): all need the same data, settings and '
-            f"'checkpoint_dir'",
-        )
         self.task.seconds.clear()
         total = self.task.num_epoch_steps if progress else None
         with errors_of_epoch(number), _bar(f'Epoch {number}', total) as on_step:

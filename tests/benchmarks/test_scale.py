@@ -4,23 +4,19 @@ from pathlib import Path
 import pytest
 
 from benchmarks import scale
-from benchmarks.run import main, parse_args
+from benchmarks.run import parse_args
 from benchmarks.session import Options, Session
-from diffmm_geo.tasks import neighbor_batches
 from diffmm_geo.training import DiffMMConfig
 
 GRAPH = 'power-60x50x400'
 
 
-@pytest.fixture(params=['full', 'neighbor'])
-def session(request, monkeypatch, tmp_path):
-    if request.param == 'neighbor':
-        pytest.importorskip('torch_sparse')
+@pytest.fixture
+def session(monkeypatch, tmp_path):
     monkeypatch.setattr('benchmarks.device.ceilings', lambda device: {})
     return Session(
         Options(
             graphs=(GRAPH,),
-            modes=(request.param,),
             threads=1,
             fraction=0.1,
             scratch=tmp_path / 'new' / 'scratch',
@@ -67,24 +63,10 @@ def test_a_phase_that_fails_leaves_those_before(session, monkeypatch):
     assert '12.0 GB' in last.reason
 
 
-def test_without_a_sampler_is_no_failure(monkeypatch, tmp_path, capsys):
-    typing = neighbor_batches.torch_geometric.typing
-    monkeypatch.setattr(typing, 'WITH_TORCH_SPARSE', False)
-    monkeypatch.setattr(typing, 'WITH_PYG_LIB', False)
-    options = ['--graphs', GRAPH, '--output', str(tmp_path)]
-    assert main(['scale', *options]) == 0
-    (record,) = json.loads((tmp_path / 'results.json').read_text())['records']
-    assert record['status'] == 'not available' and record['ours']
-    table = (tmp_path / 'scale.txt').read_text()
-    assert 'not available: batching' in table
-    assert 'not available: scale: batching' in capsys.readouterr().err
-
-
-@pytest.mark.parametrize('mode', ['full', 'neighbor'])
-def test_settings(mode):
-    settings = scale.settings(mode, 64, 10**6, 10**6, 5 * 10**7)
-    assert DiffMMConfig(**settings).batching == mode
-    assert settings['diffusion_batch_size'] == 16666
+def test_settings():
+    settings = scale.settings(64, 10**6, 10**6, 5 * 10**7)
+    config = DiffMMConfig(**settings)
+    assert (config.batch_size, config.diffusion_batch_size) == (10**6, 16666)
 
 
 def test_fraction_is_a_tenth_at_least(capsys):

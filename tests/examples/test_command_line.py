@@ -56,8 +56,6 @@ def test_check_output(tmp_path, monkeypatch, path, is_file, expected):
     [
         ('diffmm.py', '--output', 'file'),
         ('diffmm.py', '--checkpoint-dir', 'file'),
-        ('distributed.py', '--output', 'file'),
-        ('distributed.py', '--checkpoint-dir', 'file'),
         ('demo.py', '--output', 'file'),
         ('lightgcn_comparison.py', '--output', 'no/a.json'),
         ('new_items.py', '--output', 'no/a.json'),
@@ -73,8 +71,3 @@ def test_output_is_checked_before_any_work(
     assert f"error: '{option}' needs to be a" in out.stderr
     assert out.stderr.count('\n') == 1
     assert os.listdir(tmp_path) == ['file']
-
-
-def test_neighbors_without_their_batching(run_example):
-    out = run_example('diffmm.py', '--num-neighbors', 3)
-    assert out.returncode == 2 and "'--num-neighbors' needs" in out.stderr

@@ -54,17 +54,6 @@ def test_best_preset(run_example, shop, tmp_path):
     assert out.returncode == 2 and 'resume' in out.stderr
 
 
-def test_log(run_example, shop, tmp_path):
-    pytest.importorskip('tensorboard')
-    args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path)
-    args = (*args, '--log', 'csv', 'tensorboard', '--epochs', 2)
-    out = run_example('diffmm.py', *args)
-    assert out.returncode == 0, out.stderr
-    rows = (tmp_path / 'history.csv').read_text().splitlines()
-    assert [row.split(',')[0] for row in rows] == ['epoch', '1', '2']
-    assert len(list((tmp_path / 'tensorboard').iterdir())) == 1
-
-
 @pytest.mark.parametrize(
     'args, message',
     [
@@ -85,20 +74,6 @@ def test_one_line_for_a_wrong_argument(
     assert not (tmp_path / 'out').exists()
 
 
-def test_neighbor_batching(run_example, shop, tmp_path):
-    pytest.importorskip('torch_sparse')
-    args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path)
-    args = (*args, '--batching', 'neighbor', '--epochs', 1)
-    out = run_example('diffmm.py', *args, '--num-neighbors', 3, 2, 1)
-    assert out.returncode == 0, out.stderr
-    config = json.loads((tmp_path / 'metrics.json').read_text())['config']
-    assert config['batching'] == 'neighbor'
-    assert config['num_neighbors'] == [3, 2, 1]
-    out = run_example('diffmm.py', *args, '--num-neighbors', 3)
-    assert out.returncode != 0
-    assert "error: 'num_neighbors'" in out.stderr
-
-
 def test_resume(run_example, shop, tmp_path):
     args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path / 'out')
     args = (*args, '--checkpoint-dir', tmp_path / 'checkpoints', '--resume')
@@ -114,7 +89,6 @@ def test_resume(run_example, shop, tmp_path):
     [
         ('diffmm.py', 'matplotlib'),
         ('diffmm.py', 'safetensors'),
-        ('distributed.py', 'matplotlib'),
         ('demo.py', 'matplotlib'),
     ],
 )
@@ -132,20 +106,11 @@ def test_missing_packages_are_noticed_before_training(
     assert 'Epoch' not in out.stdout and not (tmp_path / 'out').exists()
 
 
-def test_log_without_tensorboard(run_example, shop, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'tensorboard', None)
-    args = ('--root', shop, '--dataset', 'shop', '--output', tmp_path / 'out')
-    out = run_example('diffmm.py', *args, '--log', 'tensorboard')
-    assert out.returncode == 1
-    assert "'diffmm_geo[tensorboard]'" in out.stderr and not out.stdout
-
-
 @pytest.mark.parametrize(
     'script, chosen',
     [
         (('diffmm.py', '--preset', 'paper'), ' (epoch 1)'),
         (('diffmm.py', '--preset', 'best'), ''),
-        (('distributed.py',), ' (epoch 1)'),
     ],
 )
 def test_data_without_a_test_split(run_example, tmp_path, script, chosen):

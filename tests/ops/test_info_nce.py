@@ -225,82 +225,9 @@ def test_precision_of_triton_only(monkeypatch):
             info_nce(x, x, index, backend=name, precision='tf32')
 
 
-def sample_of(num_nodes, *nodes):
-    node = torch.tensor(nodes)
-    return node, torch.rand(num_nodes).double()[node] * 3 + 1
-
-
-@pytest.mark.parametrize('temperature', [0.01, 0.5])
-def test_sample_of_all_nodes_is_the_sum_itself(temperature):
-    x, y = views_of(9)
-    index = torch.tensor([0, 8, 8, 2])
-    sample = torch.randperm(9), torch.ones(9)
-    loss = info_nce(x, y, index, temperature, candidate_sample=sample)
-    expected = info_nce(x, y, index, temperature)
-    assert_same(loss, expected, [x, y])
-
-
-@pytest.mark.parametrize('temperature', [0.01, 0.5])
-def test_weights_of_a_sample(monkeypatch, temperature):
-    monkeypatch.setattr(BLOCKWISE, 'MAX_CANDIDATES', 3)
-    x, y = views_of(7)
-    index = torch.tensor([0, 6, 6, 3])  # The last is not in the sample.
-    node, weight = sample = sample_of(7, 2, 5, 0, 6)
-
-    def expected(x, y):
-        x, y = F.normalize(x, dim=-1), F.normalize(y, dim=-1)
-        total = 0
-        for n in index.tolist():
-            logits = x[n] @ y.t() / temperature
-            others = node != n
-            terms = torch.cat(
-                [logits[n : n + 1], (logits[node] + weight.log())[others]]
-            )
-            total = total + terms.logsumexp(0) - logits[n]
-        return total / index.numel()
-
-    loss = info_nce(x, y, index, temperature, candidate_sample=sample)
-    assert_same(loss, expected(x, y), [x, y])
-
-
-@pytest.mark.parametrize('num_candidates', [None, 4])
-def test_sample_is_unbiased(num_candidates):
-    x, y = torch.randn(20, 3), torch.randn(20, 3)
-    logits = F.normalize(x, dim=-1) @ F.normalize(y, dim=-1).t() / 0.5
-    probability = 0.3 + 0.6 * torch.rand(20)
-    anchor = torch.tensor([4])
-    sums = []
-    for _ in range(6000):
-        (node,) = (torch.rand(20) < probability).nonzero(as_tuple=True)
-        sample = node, 1 / probability[node]
-        loss = info_nce(x, y, anchor, 0.5, num_candidates, sample)
-        sums.append((loss + logits[4, 4]).exp())
-    sums = torch.stack(sums)
-    expected = logits[4].exp().sum()
-    error = sums.std() / len(sums) ** 0.5
-    assert abs(float((sums.mean() - expected) / error)) < 4
-
-
-@pytest.mark.parametrize(
-    'sample',
-    [
-        (torch.tensor([0, 0]), torch.ones(2)),
-        (torch.tensor([0, 4]), torch.ones(2)),
-        (torch.tensor([0, 1]), torch.ones(3)),
-        (torch.tensor([0, 1]), torch.zeros(2)),
-        (torch.tensor([0, 1]), torch.tensor([1.0, float('inf')])),
-    ],
-)
-def test_bad_sample(sample):
-    x = torch.randn(4, 3)
-    with pytest.raises(ValueError, match="'candidate_sample'"):
-        info_nce(x, x, torch.tensor([0]), candidate_sample=sample)
-
-
 @pytest.mark.parametrize('sizes', [(9, 12), (9, 4), (3, 4)])
-@pytest.mark.parametrize('weighted', [False, True])
 @pytest.mark.parametrize('width', [3, 100])
-def test_node_types_together(monkeypatch, sizes, weighted, width):
+def test_node_types_together(monkeypatch, sizes, width):
     # The second has all four nodes as candidates.
     views = sys.modules['diffmm_geo.ops.info_nce.views']
     monkeypatch.setattr(views, '_draw', lambda _, size, device: torch.arange(4))
@@ -310,13 +237,9 @@ def test_node_types_together(monkeypatch, sizes, weighted, width):
     for size in sizes:
         x = [torch.randn(size, 3).double().requires_grad_() for _ in range(3)]
         index = torch.randint(size, (5,))
-        nodes = torch.arange(size), torch.rand(size).double() + 1
-        types.append(Nodes(x[0], x[1:], index, nodes if weighted else None))
+        types.append(Nodes(x[0], x[1:], index))
     inputs = [x for t in types for x in (t.anchor, *t.candidates)]
     terms = [
-        info_nce_views(
-            t.anchor, t.candidates, t.index, 0.5, 4, t.candidate_sample
-        )
-        for t in types
+        info_nce_views(t.anchor, t.candidates, t.index, 0.5, 4) for t in types
     ]
     assert_same(info_nce_types(types, 0.5, 4), sum(terms), inputs)

@@ -1,9 +1,7 @@
 import pytest
 import torch
 
-from diffmm_geo.nn import ModalityDiffusion
-from diffmm_geo.sparse import CSR
-from diffmm_geo.tasks.generators import diffusion_edges, random_subsets
+from diffmm_geo.tasks.generators import random_subsets
 from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
 from tests.tasks.task_protocol import OBSERVED
 
@@ -94,32 +92,3 @@ def test_observed_edge_type(planted):
     trainer.fit()
     assert ('customer', 'denoised_image', 'product') in trainer.edge_index_dict
     assert OBSERVED not in trainer.edge_index_dict
-
-
-class OneOf:
-    r"""One rank of several, which sums with itself."""
-
-    def __init__(self, rank, size):
-        self.rank, self.size = rank, size
-
-    def share(self, number):
-        step = -(-number // self.size)
-        return slice(self.rank * step, min(number, (self.rank + 1) * step))
-
-    def sum_(self, x):
-        return x
-
-
-@pytest.mark.parametrize('exclude_observed', [False, True])
-def test_ranks_share_users(random_edges, exclude_observed):
-    edge_index = random_edges(11, 4, 26)
-    lists = CSR.from_edge_index(edge_index, (11, 4), coalesce=True)
-    diffusion = ModalityDiffusion(4, ['image'], hidden_channels=5)
-    args = diffusion, lists, 3, None
-    expected = diffusion_edges(*args, None, exclude_observed)['image']
-    assert (expected.size(1) < 33) == exclude_observed
-    parts = [
-        diffusion_edges(*args, OneOf(rank, 3), exclude_observed)['image']
-        for rank in range(3)
-    ]
-    assert torch.cat(parts, dim=1).equal(expected)

@@ -284,25 +284,13 @@ class TestDiffMMTrainer(Protocol):
     keep_rate=[0.0],
     msi_weight=[math.nan],
     num_edges_per_user=[0],
-    batching=['mini'],
     likelihood=['poisson', None],
     standardize=[1],
     exclude_observed=['yes'],
-    num_neighbors=[(5, 0, 5), 5, '555'],
 )
 def test_bad_config(name, value):
     with pytest.raises(ValueError, match=f"'{name}'"):
         DiffMMConfig(**{name: value})
-
-
-def test_cuda_graphs_need_all_of_the_graphs():
-    with pytest.raises(ValueError, match="'cuda_graphs' needs batching='full'"):
-        DiffMMConfig(cuda_graphs=True, batching='neighbor')
-
-
-def test_neighbor_batches_need_uniform_draws():
-    with pytest.raises(ValueError, match="'user_exponent' needs to be zero"):
-        DiffMMConfig(user_exponent=0.5, batching='neighbor')
 
 
 def test_recipes():

@@ -256,11 +256,6 @@ def test_cuda_graphs(make):
         make(cuda_graphs=True)
 
 
-def test_batching(make):
-    with pytest.raises(ValueError, match="'batching' needs to be 'full'"):
-        make(batching='neighbor')
-
-
 def test_foreign_checkpoint(make, make_trainer, tmp_path):
     class Other(pl.LightningModule):
         def __init__(self):

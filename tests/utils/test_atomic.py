@@ -10,7 +10,6 @@ from diffmm_geo.datasets import write_mmrec, write_official
 from diffmm_geo.nn import DiffMM
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.training import (
-    CSVLogger,
     MFConfig,
     MFTrainer,
     save_run,
@@ -63,11 +62,6 @@ CASES = {
         lambda x, to: x.save_pretrained(to),
         ['config.json', 'model.safetensors'],
     ),
-    'logger': (
-        lambda data: {'epoch': 1, 'loss': {f'l{n}': 0.5 for n in range(99)}},
-        lambda x, to: CSVLogger(to / 'log.csv')(x),
-        ['log.csv'],
-    ),
     'mmrec': (
         lambda data: data,
         lambda x, to: write_mmrec(x, to, 'toy'),
@@ -90,8 +84,6 @@ def test_full_disk(tmp_path, planted, case, is_full):
     x = make(planted(modalities=['image']))
     for name in names:
         (tmp_path / name).write_text('mine')
-    if case == 'logger':
-        (tmp_path / 'log.csv').unlink()
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     files = '|'.join(names)
     error = f"too large: '{tmp_path}/({files})'$"

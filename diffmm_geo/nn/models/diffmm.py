@@ -1,9 +1,8 @@
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Embedding
 from torch_geometric.typing import Adj, EdgeType
@@ -21,7 +20,6 @@ from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.utils.checks import (
     check_edge_type,
-    check_index,
     check_int,
     check_keys,
     check_number,
@@ -84,9 +82,6 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         - **edge_index_dict:** as in
           :class:`~diffmm_geo.nn.MultiModalLightGCNConv`; views need the
           generated graphs of all modalities
-        - **n_id_dict** *(optional)*: the nodes of a subgraph by node type;
-          features and graphs then refer to the subgraph, and gradients of ID
-          embeddings are sparse
         - **output:** :math:`(|\mathcal{U}|, d)` and
           :math:`(|\mathcal{I}|, d)` by node type; also the views by modality
           if :obj:`return_views=True`
@@ -188,14 +183,14 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         self,
         feature_dict: Mapping[str, Tensor],
         edge_index_dict: EdgeIndexDict,
-        n_id_dict: Mapping[str, Tensor] | None = None,
         *,
         return_views: bool = False,
     ) -> Embeddings | tuple[Embeddings, dict[str, Embeddings]]:
-        x_user, x_item = self._id_embeddings(n_id_dict)
-        size = (x_user.size(0), x_item.size(0))
-        adj_dict = self.conv.adjacency_dict(edge_index_dict, size, x_user.dtype)
-        projected = self.projections(feature_dict, size[1])
+        x_user, x_item = self.user_emb.weight, self.item_emb.weight
+        adj_dict = self.conv.adjacency_dict(
+            edge_index_dict, self.size, x_user.dtype
+        )
+        projected = self.projections(feature_dict, self.num_items)
         feature = unit_rows(torch.stack(list(projected.values())))
         h = self.conv.aggregate_modalities(adj_dict, x_user, x_item, feature)
         starts = [h]
@@ -218,29 +213,6 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         if not return_views:
             return out
         return out, dict(zip(self.modalities, map(self._by_node_type, views)))
-
-    def _n_ids(self, n_id_dict: Mapping[str, Tensor]) -> list[Tensor]:
-        check_keys('n_id_dict', n_id_dict, self.edge_type[::2])
-        device = self.user_emb.weight.device
-        return [
-            check_index(
-                f"n_id_dict['{t}']",
-                n_id_dict[t],
-                size,
-                device,
-                read=device.type != 'cuda',
-            )
-            for t, size in zip(self.edge_type[::2], self.size)
-        ]
-
-    def _id_embeddings(
-        self, n_id_dict: Mapping[str, Tensor] | None
-    ) -> list[Tensor]:
-        tables = [self.user_emb.weight, self.item_emb.weight]
-        if n_id_dict is None:
-            return tables
-        pairs = zip(self._n_ids(n_id_dict), tables)
-        return [F.embedding(n_id, x, sparse=True) for n_id, x in pairs]
 
     def _by_node_type(self, x: Iterable[Tensor]) -> Embeddings:
         return dict(zip(self.edge_type[::2], x))
@@ -265,8 +237,6 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         temperature: float = 0.5,
         anchor: str = 'main',
         num_candidates: int | None = None,
-        n_id_dict: Mapping[str, Tensor] | None = None,
-        candidate_sample: Mapping[str, tuple[Tensor, Tensor]] | None = None,
         contrastive_dtype: torch.dtype | None = None,
     ) -> dict[str, Tensor]:
         r"""The weighted terms of the training objective of a batch
@@ -291,13 +261,6 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
                 (default: :obj:`0.5`)
             anchor (str, optional): See there. (default: :obj:`"main"`)
             num_candidates (int, optional): See there. (default: :obj:`None`)
-            n_id_dict (dict[str, torch.Tensor], optional): The nodes of a
-                subgraph by node type. All other arguments then refer to the
-                subgraph, and only its embeddings are regularized.
-                (default: :obj:`None`)
-            candidate_sample (dict[str, tuple], optional): The
-                :obj:`candidate_sample` of :func:`~diffmm_geo.nn.info_nce` for
-                each node type. (default: :obj:`None`)
             contrastive_dtype (torch.dtype, optional): The type to autocast the
                 contrastive loss to. (default: :obj:`None`)
 
@@ -315,17 +278,11 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         check_number('ssl_weight', ssl_weight, 0.0)
         loss = CrossModalContrastiveLoss(temperature, anchor, num_candidates)
         types = user_type, item_type = self.edge_type[::2]
-        if candidate_sample is not None:
-            check_keys('candidate_sample', candidate_sample, types)
-        samples = candidate_sample or dict.fromkeys(types)
-        size: Sequence[int] = self.size
-        if n_id_dict is not None:
-            size = [n_id.numel() for n_id in self._n_ids(n_id_dict)]
         user, positive, negative = check_triples(
-            edge_label_index, neg_item, size, self.user_emb.weight.device
+            edge_label_index, neg_item, self.size, self.user_emb.weight.device
         )
 
-        inputs = feature_dict, edge_index_dict, n_id_dict
+        inputs = feature_dict, edge_index_dict
         if ssl_weight > 0:
             out, views = self(*inputs, return_views=True)
             with (
@@ -336,10 +293,7 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
                 contrastive = ssl_weight * loss.contrast(
                     [
                         Nodes(
-                            out[t],
-                            [view[t] for view in views.values()],
-                            index,
-                            samples[t],
+                            out[t], [view[t] for view in views.values()], index
                         )
                         for t, index in zip(types, (user, positive))
                     ]
@@ -355,13 +309,13 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         )
         return {
             'bpr': bpr_loss(x_user, x_pos, x_neg),
-            'reg': reg_weight * self.reg_loss(n_id_dict),
+            'reg': reg_weight * self.reg_loss(),
             'contrastive': contrastive,
         }
 
-    def reg_loss(self, n_id_dict: Mapping[str, Tensor] | None = None) -> Tensor:
-        r"""The squared norm of all ID embeddings, or of those in a subgraph."""
-        user, item = self._id_embeddings(n_id_dict)
+    def reg_loss(self) -> Tensor:
+        r"""The squared norm of all ID embeddings."""
+        user, item = self.user_emb.weight, self.item_emb.weight
         return user.square().sum() + item.square().sum()
 
     def load_official_state_dict(

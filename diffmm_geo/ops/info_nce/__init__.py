@@ -9,7 +9,6 @@ from diffmm_geo.utils.checks import (
     check_matrix,
     check_matrix_like,
     check_number,
-    describe,
 )
 
 from .naive import info_nce_naive
@@ -31,7 +30,6 @@ def info_nce(
     index: Tensor,
     temperature: float = 0.5,
     num_candidates: int | None = None,
-    candidate_sample: tuple[Tensor, Tensor] | None = None,
     backend: str | None = None,
     precision: str = 'ieee',
 ) -> Tensor:
@@ -55,12 +53,6 @@ def info_nce(
         num_candidates (int, optional): If given, estimates the sum over all
             nodes except :math:`n` from this number of nodes, drawn uniformly
             in each call. (default: :obj:`None`)
-        candidate_sample (tuple[torch.Tensor, torch.Tensor], optional): Distinct
-            nodes from which to estimate the sum over all nodes except
-            :math:`n`, and a weight :math:`1 / \pi_j` for each. The weight is
-            the inverse of the node's probability of being in the sample, which
-            makes the sum unbiased. If :obj:`num_candidates` is also given, that
-            number of nodes is drawn from the sample. (default: :obj:`None`)
         backend (str, optional): :obj:`"blockwise"`, or :obj:`"triton"` for GPU
             kernels, which do not sample candidates. If not given, uses
             :obj:`"blockwise"` unless the :meth:`~diffmm_geo.ops.backend`
@@ -75,7 +67,6 @@ def info_nce(
         - **anchor:** :math:`(N, F)`
         - **candidate:** :math:`(N, F)`
         - **index:** :math:`(B)`
-        - **candidate_sample:** a pair of :math:`(S)` and :math:`(S)`
         - **output:** scalar
 
     Raises:
@@ -101,38 +92,12 @@ def info_nce(
         raise ValueError("'index' needs at least one node (got none)")
     if num_candidates is not None:
         num_candidates = check_int('num_candidates', num_candidates)
-    if candidate_sample is not None:
-        candidate_sample = check_candidate_sample(
-            candidate_sample, anchor.size(0)
-        )
     return info_nce_views(
         anchor,
         [candidate],
         index,
         temperature,
         num_candidates,
-        candidate_sample,
         backend,
         precision,
     )
-
-
-def check_candidate_sample(
-    candidate_sample: tuple[Tensor, Tensor], num_nodes: int
-) -> tuple[Tensor, Tensor]:
-    r"""Checks for distinct nodes with positive, finite weights."""
-    name = 'candidate_sample'
-    node, weight = candidate_sample
-    node = check_index(name, node, num_nodes)
-    if node.unique().numel() != node.numel():
-        raise ValueError(f"'{name}' needs distinct nodes (got some twice)")
-    if weight.size() != node.size():
-        raise ValueError(
-            f"'{name}' needs a weight for each of {node.numel()} nodes "
-            f'(got {describe(weight)})'
-        )
-    if not bool(((weight > 0) & weight.isfinite()).all()):
-        raise ValueError(
-            f"'{name}' needs positive and finite weights (got others)"
-        )
-    return node, weight

@@ -25,7 +25,6 @@ class _Block(NamedTuple):
     # In a sample, the columns of the anchors' own nodes, and whether each is
     # another node's.
     own: tuple[Tensor, Tensor] | None
-    weight: Tensor | None
 
 
 class _InfoNCE(torch.autograd.Function):
@@ -37,21 +36,20 @@ class _InfoNCE(torch.autograd.Function):
         weight: Tensor,
         place: Tensor,
         scale: Tensor | None,
-        column_weight: Tensor | None,
         max_logit: float,
         query: Tensor,
         views: Tensor,
     ) -> Tensor:
-        operands = weight, place, scale, column_weight
+        operands = weight, place, scale
         positive, candidates = _split(views, place, scale)
         # Products have the type of autocast, and sums that of the inputs.
         columns = candidates.to(compute_dtype(query))
-        groups = _groups(columns, place, scale, column_weight)
+        groups = _groups(columns, place, scale)
         # Of one view, as the gradients of candidates are added for each block.
         width = groups[0][0].columns.size(1)
         size = width * columns.element_size()
         height = max(1, block_size(BLOCK_BYTES, query.device) // size)
-        needs = ctx.needs_input_grad[5:]
+        needs = ctx.needs_input_grad[4:]
         grads = _Gradients([[None] * len(group) for group in groups], [], [])
         total = None
         for start in range(0, query.size(1), height):
@@ -86,7 +84,7 @@ class _InfoNCE(torch.autograd.Function):
         else:
             saved = of_query, of_views
             made = (None if x is None else x * grad for x in saved)
-        return None, None, None, None, None, *made
+        return None, None, None, None, *made
 
 
 def _split(
@@ -102,7 +100,6 @@ def _groups(
     columns: Tensor,
     place: Tensor,
     scale: Tensor | None,
-    column_weight: Tensor | None,
 ) -> list[list[_Block]]:
     r"""Blocks of candidates for each group of views."""
     num_views, num_columns, _ = columns.size()
@@ -113,16 +110,12 @@ def _groups(
     place = place.expand(num_views, -1)
 
     def block(views: slice, start: int) -> _Block:
-        own, end = None, start + width
+        own = None
         if scale is not None:
             local = place[views] - start if start > 0 else place[views]
             column = local.clamp(0, width - 1)
             own = column, column != local
-        weight = column_weight
-        if weight is not None:
-            weight = weight.unsqueeze(1).expand(num_views, 1, -1)
-            weight = weight[views, :, start:end]
-        return _Block(views, columns[views, start:end], own, weight)
+        return _Block(views, columns[views, start : start + width], own)
 
     return [
         [block(slice(n, n + group), i) for i in range(0, num_columns, width)]
@@ -134,7 +127,6 @@ def _composed(
     weight: Tensor,
     place: Tensor,
     scale: Tensor | None,
-    column_weight: Tensor | None,
     query: Tensor,
     views: Tensor,
 ) -> Tensor:
@@ -144,8 +136,6 @@ def _composed(
     own = (query * positive).sum(dim=-1)
     shift = torch.maximum(logit.amax(dim=-1), own).detach()
     exp = (logit - shift.unsqueeze(-1)).exp()
-    if column_weight is not None:
-        exp = exp * column_weight.unsqueeze(1)
     if scale is None:
         norm = exp.sum(dim=-1)
     else:
@@ -187,8 +177,6 @@ def _rows(
         if shift is not None:
             out.sub_(shift[block.views])
         out.exp_()
-        if block.weight is not None:
-            out.mul_(block.weight)
         if block.own is not None:
             # The sample estimates the sum over all nodes except the positive.
             column, is_other = (x[:, rows].reshape(-1) for x in block.own)
@@ -292,7 +280,6 @@ def info_nce_blockwise(
     place: Tensor,
     scale: Tensor | None,
     max_logit: float,
-    column_weight: Tensor | None = None,
 ) -> Tensor:
     r"""Computes InfoNCE of anchors against several views in blocks of
     cosines.
@@ -309,8 +296,6 @@ def info_nce_blockwise(
             candidate represents. The positive is then added to the sum
             separately. If not given, all nodes are candidates.
         max_logit (float): An upper bound of the logits.
-        column_weight (torch.Tensor, optional): A weight of each sampled
-            candidate, in addition to :obj:`scale`. (default: :obj:`None`)
 
     Shapes:
         - **query:** :math:`(V, B, F)` or :math:`(1, B, F)`
@@ -318,10 +303,7 @@ def info_nce_blockwise(
         - **weight:** :math:`(B)`
         - **place, scale:** :math:`(V, B)` or :math:`(1, B)`; the latter if all
           nodes are candidates
-        - **column_weight:** :math:`(V, S)` or :math:`(1, S)`
         - **output:** scalar
     """
-    out: Tensor = _InfoNCE.apply(
-        weight, place, scale, column_weight, max_logit, query, views
-    )
+    out: Tensor = _InfoNCE.apply(weight, place, scale, max_logit, query, views)
     return out

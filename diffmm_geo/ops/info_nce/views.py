@@ -23,25 +23,23 @@ def info_nce_views(
     index: Tensor,
     temperature: float,
     num_candidates: int | None = None,
-    candidate_sample: tuple[Tensor, Tensor] | None = None,
     backend: str | None = None,
     precision: str = 'ieee',
 ) -> Tensor:
     r"""Sums :func:`~diffmm_geo.nn.info_nce` of one anchor over several views in
     one pass, without checking arguments.
     """
-    takes_all = candidate_sample is None and (
-        num_candidates is None or num_candidates >= anchor.size(0)
-    )
+    num_drawn = _num_drawn(anchor, num_candidates)
+    takes_all = num_drawn is None
     backend = _find_backend(backend, index.device, takes_all)
     if precision != 'ieee' and backend != 'triton':
         raise ValueError(
             f"'precision' needs to be 'ieee' unless backend='triton' "
             f'(got {precision!r} with backend={backend!r})'
         )
-    if not takes_all:
-        one = Nodes(anchor, candidates, index, candidate_sample)
-        return _sampled([one], temperature, num_candidates)
+    if num_drawn is not None:
+        one = Nodes(anchor, candidates, index)
+        return _sampled([one], temperature, num_drawn)
     dtype, compute = _types(anchor, candidates)
     weight = anchor.new_full(index.size(), 1 / index.numel(), dtype=compute)
     if not index.is_cuda:  # On a GPU, this would synchronize.
@@ -80,7 +78,6 @@ class Nodes:
     anchor: Tensor
     candidates: Sequence[Tensor]
     index: Tensor
-    candidate_sample: tuple[Tensor, Tensor] | None = None
 
 
 def info_nce_types(
@@ -90,32 +87,30 @@ def info_nce_types(
     sampled and their numbers are the same.
     """
     sizes = {
-        (len(x.candidates), x.index.numel(), _num_drawn(x, num_candidates))
+        (
+            len(x.candidates),
+            x.index.numel(),
+            _num_drawn(x.anchor, num_candidates),
+        )
         for x in types
     }
-    if len(sizes) == 1 and None not in next(iter(sizes)):
-        return _sampled(types, temperature, num_candidates)
+    _, _, num_drawn = next(iter(sizes))
+    if len(sizes) == 1 and num_drawn is not None:
+        return _sampled(types, temperature, num_drawn)
     terms = [
         info_nce_views(
-            x.anchor,
-            x.candidates,
-            x.index,
-            temperature,
-            num_candidates,
-            x.candidate_sample,
+            x.anchor, x.candidates, x.index, temperature, num_candidates
         )
         for x in types
     ]
     return reduce(torch.add, terms)
 
 
-def _num_drawn(nodes: Nodes, num_candidates: int | None) -> int | None:
+def _num_drawn(anchor: Tensor, num_candidates: int | None) -> int | None:
     r"""The number of sampled candidates, or none if all nodes are."""
-    sample = nodes.candidate_sample
-    size = nodes.anchor.size(0) if sample is None else sample[0].numel()
-    if num_candidates is not None and num_candidates < size:
-        return num_candidates
-    return None if sample is None else size
+    if num_candidates is None or num_candidates >= anchor.size(0):
+        return None
+    return num_candidates
 
 
 def _types(
@@ -127,36 +122,27 @@ def _types(
     return dtype, torch.promote_types(dtype, torch.float)
 
 
-def _sampled(
-    types: Sequence[Nodes], temperature: float, num_candidates: int | None
-) -> Tensor:
-    r"""The loss of sampled candidates, in the same number for all types."""
+def _sampled(types: Sequence[Nodes], temperature: float, size: int) -> Tensor:
+    r"""The loss of sampled candidates, in the same number for all types
+    (:obj:`size`).
+    """
     dtype, compute = _types(types[0].anchor, types[0].candidates)
     num_views = len(types[0].candidates)
-    queries, views, places, scales, weights = [], [], [], [], []
+    queries, views, places, scales = [], [], [], []
     for x in types:
         index, num_nodes = x.index, x.anchor.size(0)
-        drawn, column_weight = _draw_candidates(
-            num_nodes, num_candidates, x.candidate_sample, index.device
-        )
+        drawn = _draw(num_nodes, size, index.device)
         rows = torch.cat([index, drawn])
         queries.append(x.anchor.index_select(0, index))
         views += [view.index_select(0, rows) for view in x.candidates]
         place = index.new_full((num_nodes,), -1)
-        place[drawn] = torch.arange(drawn.numel(), device=index.device)
+        place[drawn] = torch.arange(size, device=index.device)
         place = place.index_select(0, index)
         places.append(place)
-        size, others = drawn.numel(), num_nodes - 1
-        scale = x.anchor.new_full(
-            index.size(),
-            others / size if column_weight is None else 1.0,
-            dtype=compute,
-        )
-        if column_weight is None:
-            # A drawn positive leaves one less to represent the others.
-            scale.masked_fill_(place >= 0, others / max(size - 1, 1))
-        else:
-            weights.append(column_weight.to(compute))
+        others = num_nodes - 1
+        scale = x.anchor.new_full(index.size(), others / size, dtype=compute)
+        # A drawn positive leaves one less to represent the others.
+        scale.masked_fill_(place >= 0, others / max(size - 1, 1))
         scales.append(scale)
 
     def of_views(x: Sequence[Tensor]) -> Tensor:
@@ -175,7 +161,6 @@ def _sampled(
         of_views(places),
         of_views(scales),
         1.0 / temperature,
-        of_views(weights) if weights else None,
     )
     return loss.to(dtype)
 
@@ -201,24 +186,6 @@ def _find_backend(
             "(got 'triton')"
         )
     return name
-
-
-def _draw_candidates(
-    num_nodes: int,
-    num_candidates: int | None,
-    candidate_sample: tuple[Tensor, Tensor] | None,
-    device: torch.device,
-) -> tuple[Tensor, Tensor | None]:
-    r"""Returns candidates, and their weights if from a sample."""
-    if candidate_sample is None:
-        assert num_candidates is not None
-        return _draw(num_nodes, num_candidates, device), None
-    drawn, weight = candidate_sample
-    size = drawn.numel()
-    if num_candidates is None or num_candidates >= size:
-        return drawn, weight
-    some = _draw(size, num_candidates, device)
-    return drawn[some], weight[some] * (size / num_candidates)
 
 
 def _draw(num_nodes: int, size: int, device: torch.device) -> Tensor:

@@ -356,14 +356,8 @@ def test_loss(features, edges, monkeypatch):
     )
     assert_close(loss['contrastive'], 0.5 * total)
 
-    # All nodes, each of weight one, are the sum itself.
-    sample = {
-        t: (torch.arange(size), torch.ones(size))
-        for t, size in (('user', U), ('item', I))
-    }
-    for kwargs in ({'candidate_sample': sample}, {'num_candidates': U}):
-        again = model.loss(features, edges, *batch(), **weights, **kwargs)
-        assert_close(again, loss)
+    again = model.loss(features, edges, *batch(), **weights, num_candidates=U)
+    assert_close(again, loss)
     half = model.loss(
         features, edges, *batch(), **weights, contrastive_dtype=torch.bfloat16
     )
@@ -379,50 +373,6 @@ def test_loss(features, edges, monkeypatch):
     assert without['reg'].equal(loss['reg'])
 
 
-def test_subgraph(features, edges):
-    r"""Of all nodes, in another order, and of some."""
-    model = DiffMM(U, I, CHANNELS, D)
-    edge_label_index, negative = batch()
-    n_id = {'user': torch.randperm(U), 'item': torch.randperm(I)}
-    user, item = (index.argsort() for index in n_id.values())
-
-    def renamed(edge_index):
-        return torch.stack([user[edge_index[0]], item[edge_index[1]]])
-
-    args = (
-        {m: x[n_id['item']] for m, x in features.items()},
-        {t: renamed(e) for t, e in edges.items()},
-    )
-    whole = model(features, edges, return_views=True)
-    part = model(*args, n_id, return_views=True)
-    for actual, expected in zip(
-        [part[0], *part[1].values()], [whole[0], *whole[1].values()]
-    ):
-        for t in ('user', 'item'):
-            assert_close(actual[t], expected[t][n_id[t]])
-    loss = model.loss(
-        *args, renamed(edge_label_index), item[negative], n_id_dict=n_id
-    )
-    assert_close(loss, model.loss(features, edges, *batch()))
-    sum(loss.values()).backward()
-    assert model.item_emb.weight.grad.is_sparse
-
-    some = {'user': torch.arange(2), 'item': torch.arange(3)}
-    rows = {m: x[:3] for m, x in features.items()}
-    one = dict.fromkeys(edges, torch.tensor([[1], [2]]))
-    assert model(rows, one, some)['item'].size() == (3, D)
-    norms = [
-        x.weight[:n].square().sum()
-        for x, n in ((model.user_emb, 2), (model.item_emb, 3))
-    ]
-    assert_close(model.reg_loss(some), sum(norms))
-    with pytest.raises(ValueError, match='needs 3 rows'):
-        model(features, one, some)
-    for bad in ({'user': some['user']}, {**some, 'item': torch.tensor([I])}):
-        with pytest.raises(ValueError, match='n_id_dict'):
-            model(rows, one, bad)
-
-
 @wrong_values(
     edge_label_index=[torch.tensor([[U], [0]]), torch.zeros(3).long()],
     neg_item=[torch.tensor([0, 1]), torch.tensor([0, 1, I])],
@@ -431,8 +381,6 @@ def test_subgraph(features, edges):
     temperature=[0.0],
     anchor=['user'],
     num_candidates=[0],
-    n_id_dict=[{'user': torch.arange(U)}],
-    candidate_sample=[{}],
 )
 def test_bad_batches(features, edges, name, value):
     edge_label_index, negative = batch()
