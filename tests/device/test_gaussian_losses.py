@@ -51,7 +51,7 @@ def losses_and_gradients(diffusion, lists, item_emb, modality_emb, t, form):
         means = [term.mean() for term in terms]
         grads = torch.autograd.grad(sum(means), parameters)
         parts = [*means, *grads]
-        samples.append([x.detach().double().cpu().view(-1) for x in parts])
+        samples.append([x.detach().double().cpu().flatten() for x in parts])
     stacked = [torch.stack(parts) for parts in zip(*samples, strict=True)]
     return [(x.mean(0), x.std(0) / CALLS**0.5) for x in stacked]
 
