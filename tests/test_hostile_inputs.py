@@ -33,7 +33,6 @@ from diffmm_geo.nn import (
     MultiModalLightGCNConv,
     concat_embeddings,
     info_nce,
-    rescale_cold_items,
     sampled_softmax_loss,
 )
 from diffmm_geo.nn.conv import BipartiteLGConv
@@ -66,12 +65,8 @@ from diffmm_geo.training import (
     ItemGraphTrainer,
     LightGCNConfig,
     LightGCNTrainer,
-    MFConfig,
-    MFTrainer,
     NegativeSampler,
     TrainingConfig,
-    VBPRConfig,
-    VBPRTrainer,
     save_run,
 )
 from diffmm_geo.transforms import ItemKNNGraph, ModalityAwareGraphDiffusion
@@ -530,18 +525,6 @@ def cases() -> dict[str, Callable[[], Case]]:
         'NegativeSampler.sample': lambda: Case(
             NegativeSampler(edges(), 5, 4).sample, users=torch.tensor([0, 4])
         ),
-        'MFConfig': lambda: Case(MFConfig, **vars(MFConfig())),
-        'MFTrainer': lambda: Case(
-            lambda data: MFTrainer(data, MFConfig(**SMALL)).fit(), data=graph()
-        ),
-        'VBPRConfig': lambda: Case(VBPRConfig, **vars(VBPRConfig())),
-        'VBPRTrainer': lambda: Case(
-            lambda **kwargs: VBPRTrainer(
-                config=VBPRConfig(**SMALL, feature_dim=2), **kwargs
-            ).fit(),
-            data=graph(),
-            modalities=['image'],
-        ),
         'Recommender.__init__': lambda: Case(
             Recommender,
             user_emb=user_x,
@@ -649,9 +632,6 @@ def cases() -> dict[str, Callable[[], Case]]:
             ranker=scorers()['popularity'],
             edge_index=edges(),
             num_candidates=3,
-        ),
-        'rescale_cold_items': lambda: Case(
-            rescale_cold_items, item_emb=item_x, edge_index=edges(), scale=2.0
         ),
         'concat_embeddings': lambda: Case(
             concat_embeddings, embeddings=[(user_x, item_x), (user_x, item_x)]
@@ -841,11 +821,9 @@ ALSO_NAMED = {
     'BipartiteAdj': ['edge_index'],
     'DiffMMTrainer': ['edge_index', 'x_image', "'k'"],
     'LightGCNTrainer': ['edge_index', "'k'"],
-    'MFTrainer': ['edge_index', "'k'"],
     'ItemGraphTrainer': ['edge_index', "'k'", 'modalities', 'x_image'],
     'ItemKNNGraph': ['x_image', 'modalities'],
     'ItemKNNGraph(x_image)': ['modalities'],
-    'VBPRTrainer': ['edge_index', "'k'", 'modalities', 'x_image'],
     'ModalityAwareGraphDiffusion': ['edge_index'],
     'ModalityAwareGraphDiffusion(edge_index)': ["'data'"],
     'ModalityAwareGraphDiffusion(x_image)': ['modalities'],

@@ -11,17 +11,12 @@ from .diffusion import (
 )
 from .loss import CrossModalContrastiveLoss, info_nce, sampled_softmax_loss
 from .models import (
-    MF,
-    VBPR,
     DiffMM,
     ItemGraphLightGCN,
     concat_embeddings,
-    rescale_cold_items,
 )
 
 __all__ = [
-    'MF',
-    'VBPR',
     'BipartiteLGConv',
     'CrossModalContrastiveLoss',
     'Denoiser',
@@ -35,6 +30,5 @@ __all__ = [
     'MultiModalLightGCNConv',
     'concat_embeddings',
     'info_nce',
-    'rescale_cold_items',
     'sampled_softmax_loss',
 ]

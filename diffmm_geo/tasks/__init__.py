@@ -1,6 +1,5 @@
 r"""Tasks: a model, its data and its objective, without a training loop."""
 
-from .bpr_task import BPRTask
 from .denoiser_task import DenoiserTask
 from .diffmm_task import DiffMMTask
 from .item_graph_task import ItemGraphTask
@@ -8,7 +7,6 @@ from .lightgcn_task import LightGCNTask
 from .task import Task
 
 __all__ = [
-    'BPRTask',
     'DenoiserTask',
     'DiffMMTask',
     'ItemGraphTask',

@@ -114,47 +114,6 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MFConfig(TrainingConfig):
-    r"""The settings of :class:`~diffmm_geo.training.MFTrainer`. As in
-    :class:`~diffmm_geo.training.LightGCNConfig`, :obj:`reg_weight` is the
-    weight of the squared norm of the batch's embeddings, divided by the batch
-    size.
-
-    Args:
-        embedding_dim (int, optional): The size of embeddings.
-            (default: :obj:`64`)
-    """
-
-    reg_weight: float = 1e-4
-    embedding_dim: int = 64
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_int('embedding_dim', self.embedding_dim)
-
-
-@dataclass(frozen=True, kw_only=True)
-class VBPRConfig(MFConfig):
-    r"""The settings of :class:`~diffmm_geo.training.VBPRTrainer`.
-
-    Args:
-        feature_dim (int, optional): The size of projected features.
-            (default: :obj:`64`)
-        feature_reg_weight (float, optional): The weight of the squared norm of
-            the feature projection and of the feature bias. The paper's
-            experiments do not regularize these. (default: :obj:`0.0`)
-    """
-
-    feature_dim: int = 64
-    feature_reg_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_int('feature_dim', self.feature_dim)
-        check_number('feature_reg_weight', self.feature_reg_weight, 0.0)
-
-
-@dataclass(frozen=True, kw_only=True)
 class LightGCNConfig(TrainingConfig):
     r"""The settings of :class:`~diffmm_geo.training.LightGCNTrainer`. As in
     :class:`~torch_geometric.nn.models.LightGCN`, :obj:`reg_weight` is the

@@ -5,9 +5,7 @@ from diffmm_geo.tasks.config import (
     DenoiserConfig,
     ItemGraphConfig,
     LightGCNConfig,
-    MFConfig,
     TrainingConfig,
-    VBPRConfig,
 )
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.tasks.negative_sampler import NegativeSampler
@@ -16,11 +14,9 @@ from .diffmm_trainer import DiffMMTrainer
 from .ensemble import Ensemble, EnsembleConfig
 from .item_graph_trainer import ItemGraphTrainer
 from .lightgcn_trainer import LightGCNTrainer
-from .mf_trainer import MFTrainer
 from .recipes import RECIPES
 from .run_files import save_ensemble, save_run
 from .trainer import Trainer
-from .vbpr_trainer import VBPRTrainer
 
 __all__ = [
     'PRECISIONS',
@@ -34,13 +30,9 @@ __all__ = [
     'ItemGraphTrainer',
     'LightGCNConfig',
     'LightGCNTrainer',
-    'MFConfig',
-    'MFTrainer',
     'NegativeSampler',
     'Trainer',
     'TrainingConfig',
-    'VBPRConfig',
-    'VBPRTrainer',
     'save_ensemble',
     'save_run',
 ]

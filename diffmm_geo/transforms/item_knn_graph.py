@@ -9,12 +9,11 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.nn.pool.knn import KNNIndex
 from torch_geometric.transforms import BaseTransform
 
-from diffmm_geo.nn.models.feature_scaler import FeatureScaler
 from diffmm_geo.ops import topk_items
 from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import check_int, check_modalities, check_type
-from diffmm_geo.utils.features import modality_features
+from diffmm_geo.utils.features import modality_features, standardize
 
 # Edges per block of cosines.
 BLOCK_EDGES = 2**16
@@ -103,8 +102,7 @@ class ItemKNNGraph(BaseTransform):
 
     @torch.no_grad()
     def _nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        scaler = FeatureScaler(x.size(1)).to(x.device)
-        x = unit_rows(scaler.fit(x)(x))
+        x = unit_rows(standardize(x))
         node = x.any(dim=1).nonzero().view(-1)
         num_nodes = node.numel()
         k = min(self.k, num_nodes - 1)

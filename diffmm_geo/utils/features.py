@@ -8,6 +8,8 @@ from diffmm_geo.utils.checks import check_matrix, check_modalities, check_values
 
 # Elements per block in double precision: 32 MiB.
 BLOCK_SIZE = 2**22
+# Channels per block of variances in double precision.
+BLOCK_CHANNELS = 64
 # A smaller share of the root mean square is the rounding of a constant.
 MIN_SPREAD = 1e-6
 
@@ -64,3 +66,29 @@ def center_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
     scale = torch.where(scale > MIN_SPREAD * size, scale, size)
     tiny = torch.finfo(torch.float).tiny
     return mean, torch.where(scale > tiny, scale, torch.ones_like(scale))
+
+
+@torch.no_grad()
+def standardize(x: Tensor) -> Tensor:
+    r"""Features with zero mean and equal variance in each channel. The mean
+    squared norm of rows is one. Rows of zeros count as missing and stay zero,
+    and constant channels become zero.
+
+    Shapes:
+        - **x:** :math:`(N, C)`, of any type
+        - **output:** :math:`(N, C)`, at least in single precision
+    """
+    there = x.any(dim=1)
+    x = x.to(torch.promote_types(x.dtype, torch.float))
+    if not there.any():
+        return torch.zeros_like(x)
+    moments = [
+        torch.var_mean(block.double(), dim=0, correction=0)
+        for block in x[there].split(BLOCK_CHANNELS, dim=1)
+    ]
+    var, mean = (torch.cat(parts) for parts in zip(*moments))
+    std = var.sqrt()
+    scale = 1.0 / (std * x.size(1) ** 0.5)
+    scale = scale.where(std > MIN_SPREAD * mean.abs(), 0.0)
+    out: Tensor = (x - mean.to(x)) * scale.to(x)
+    return out.masked_fill(~there.view(-1, 1), 0.0)

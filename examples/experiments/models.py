@@ -24,13 +24,10 @@ from diffmm_geo.training import (
     ItemGraphTrainer,
     LightGCNConfig,
     LightGCNTrainer,
-    MFConfig,
-    MFTrainer,
     Trainer,
     TrainingConfig,
-    VBPRConfig,
-    VBPRTrainer,
 )
+from examples.experiments.baselines import BPRTask, MFConfig, VBPRConfig
 
 
 @dataclass(frozen=True)
@@ -68,12 +65,12 @@ MODELS = {
     ),
     'MF-BPR': Model(
         lambda _: MFConfig(),
-        lambda data, config, device: MFTrainer(data, config, device=device),
+        lambda data, config, device: Trainer(BPRTask(data, config, device)),
         grid={'lr': (1e-3, 5e-3), 'reg_weight': (1e-2, 1e-1, 1.0)},
     ),
     'VBPR': Model(
         lambda _: VBPRConfig(),
-        lambda data, config, device: VBPRTrainer(data, config, device=device),
+        lambda data, config, device: Trainer(BPRTask(data, config, device)),
         uses_features=True,
         grid={
             'reg_weight': (1e-2, 1e-1, 1.0),

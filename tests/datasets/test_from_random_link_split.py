@@ -4,7 +4,7 @@ import torch_geometric.transforms as T
 from torch_geometric.data import HeteroData
 
 from diffmm_geo.datasets import from_random_link_split
-from diffmm_geo.training import MFConfig, MFTrainer
+from diffmm_geo.training import LightGCNConfig, LightGCNTrainer
 
 OBSERVED = ('user', 'interacts', 'item')
 HELD_OUT = ('val_edge_label_index', 'test_edge_label_index')
@@ -74,7 +74,7 @@ def test_every_interaction_once(kwargs):
 def test_training():
     split = T.RandomLinkSplit(0.1, 0.2, edge_types=[OBSERVED])
     data = from_random_link_split(*split(graph()))
-    history = MFTrainer(data, MFConfig(num_epochs=1, k=2)).fit()
+    history = LightGCNTrainer(data, LightGCNConfig(num_epochs=1, k=2)).fit()
     assert 'test' in history[0]
 
 

@@ -20,7 +20,7 @@ from diffmm_geo.datasets import (
     split_interactions,
 )
 from diffmm_geo.recommender import Recommender
-from diffmm_geo.training import MFConfig, MFTrainer
+from diffmm_geo.training import LightGCNConfig, LightGCNTrainer
 
 OBSERVED = ('user', 'interacts', 'item')
 REVERSE = ('item', 'rev_interacts', 'user')
@@ -221,7 +221,9 @@ def test_from_a_table_to_training(tmp_path):
     rows = ''.join(f'u{n % 9},i{n * n % 23}\n' for n in range(200))
     path.write_text(f'user,item\n{rows}')
     data = split_interactions(read_interactions(path))
-    trainer = MFTrainer(data, MFConfig(num_epochs=1, k=2, embedding_dim=2))
+    trainer = LightGCNTrainer(
+        data, LightGCNConfig(num_epochs=1, k=2, embedding_dim=2)
+    )
     assert math.isfinite(trainer.fit()[0]['loss']['bpr'])
     torch.save(data.to_dict(), tmp_path / 'data.pt')
     assert torch.load(tmp_path / 'data.pt')['user']['raw_id'][0] == 'u0'

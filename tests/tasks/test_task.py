@@ -5,15 +5,15 @@ from diffmm_geo.tasks import task as task_module
 from diffmm_geo.training import (
     DiffMMConfig,
     DiffMMTrainer,
-    MFConfig,
-    MFTrainer,
+    LightGCNConfig,
+    LightGCNTrainer,
 )
 from tests.tasks.task_protocol import OBSERVED
 from tests.wrong_values import wrong_values
 
 
 def make(data, edge_type=OBSERVED):
-    return MFTrainer(data, MFConfig(k=3), edge_type)
+    return LightGCNTrainer(data, LightGCNConfig(k=3), edge_type)
 
 
 # Of the last, nobody has a negative item.
@@ -62,12 +62,12 @@ def test_missing_nodes(planted):
 )
 def test_unavailable_device(planted, device, expected):
     with pytest.raises(ValueError, match=f"'device' needs to be {expected}"):
-        MFTrainer(planted(), device=device)
+        LightGCNTrainer(planted(), device=device)
 
 
 def test_tf32_needs_a_gpu(planted):
     with pytest.raises(ValueError, match="'precision' .*'tf32' on 'cpu'"):
-        MFTrainer(planted(), MFConfig(precision='tf32'))
+        LightGCNTrainer(planted(), LightGCNConfig(precision='tf32'))
 
 
 def test_tf32_ends_with_training(planted, monkeypatch):
@@ -93,12 +93,12 @@ def test_tf32_ends_with_training(planted, monkeypatch):
 
 def test_cuda_graphs_need_cuda(planted):
     with pytest.raises(ValueError, match="'cuda_graphs'"):
-        MFTrainer(planted(), MFConfig(cuda_graphs=True))
+        LightGCNTrainer(planted(), LightGCNConfig(cuda_graphs=True))
 
 
 def users_of_epochs(data, exponent, num_epochs=300):
-    config = MFConfig(k=3, user_exponent=exponent)
-    task = MFTrainer(data, config).task
+    config = LightGCNConfig(k=3, user_exponent=exponent)
+    task = LightGCNTrainer(data, config).task
     batches = [b for _ in range(num_epochs) for b in task.triples()]
     assert len(batches) == num_epochs * task.num_batches
     return task, torch.cat(batches, dim=1)

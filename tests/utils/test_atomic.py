@@ -10,8 +10,8 @@ from diffmm_geo.datasets import write_mmrec, write_official
 from diffmm_geo.nn import DiffMM
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.training import (
-    MFConfig,
-    MFTrainer,
+    LightGCNConfig,
+    LightGCNTrainer,
     save_run,
 )
 from diffmm_geo.utils.atomic import atomic_path
@@ -33,8 +33,8 @@ def recommender(data):
 
 
 def trained(data):
-    config = MFConfig(num_epochs=1, k=2, embedding_dim=8)
-    trainer = MFTrainer(data, config)
+    config = LightGCNConfig(num_epochs=1, k=2, embedding_dim=8)
+    trainer = LightGCNTrainer(data, config)
     trainer.fit()
     return trainer
 
@@ -53,7 +53,7 @@ CASES = {
     ),
     'run': (trained, save_run, ['curves.png', 'metrics.json', 'model.pt']),
     'checkpoint': (
-        lambda data: MFTrainer(data, MFConfig(num_epochs=1, k=2)),
+        lambda data: LightGCNTrainer(data, LightGCNConfig(num_epochs=1, k=2)),
         lambda x, to: x.fit(checkpoint_dir=to),
         ['best.ckpt', 'last.ckpt'],
     ),

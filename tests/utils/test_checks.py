@@ -8,7 +8,6 @@ import torch
 from diffmm_geo.datasets import load_folder, write_mmrec
 from diffmm_geo.evaluation import evaluate
 from diffmm_geo.nn import (
-    MF,
     Denoiser,
     DiffMM,
     ModalityDiffusion,
@@ -103,7 +102,6 @@ def test_modules_of_other_integers_save(integer, tmp_path):
     model.save_pretrained(tmp_path)
     assert DiffMM.from_pretrained(tmp_path).config == model.config
     assert Denoiser(integer(4), integer(6)).hidden_channels == [6]
-    assert MF(integer(5), integer(4), integer(2))()[0].size() == (5, 2)
     assert model.with_new_items(integer(2)).num_items == 6
 
 

@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from diffmm_geo.utils import features
-from diffmm_geo.utils.features import center_and_scale
+from diffmm_geo.utils.features import center_and_scale, standardize
 
 
 def standardized(x):
@@ -40,3 +40,21 @@ def test_constant_features(value):
 def test_no_items():
     mean, scale = center_and_scale(torch.empty(0, 3))
     assert mean.equal(torch.zeros(3).double()) and float(scale) == 1
+
+
+@pytest.mark.parametrize('dtype', [torch.half, torch.float, torch.double])
+@pytest.mark.parametrize('block', [1, 64])
+def test_standardize(monkeypatch, dtype, block):
+    monkeypatch.setattr(features, 'BLOCK_CHANNELS', block)
+    x = (torch.randn(30, 3) * torch.tensor([1.0, 2, 3]) + 7).to(dtype)
+    x = torch.cat([x, torch.full((30, 1), 0.1, dtype=dtype)], dim=1)
+    x[4] = 0.0
+    rest = torch.arange(30) != 4
+    y = x[rest].double()
+    expected = torch.zeros(30, 4).double()
+    expected[rest] = (y - y.mean(0)) / y.std(0, correction=0) / 2
+    expected[:, 3] = 0.0  # It is constant.
+    out = standardize(x)
+    assert out.dtype == torch.promote_types(dtype, torch.float)
+    assert_close(out, expected.to(out.dtype), rtol=1e-4, atol=1e-5)
+    assert not standardize(torch.zeros_like(x)).any()

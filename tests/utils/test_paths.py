@@ -13,8 +13,8 @@ from diffmm_geo.datasets import (
 from diffmm_geo.nn import DiffMM, ModalityDiffusion
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.training import (
-    MFConfig,
-    MFTrainer,
+    LightGCNConfig,
+    LightGCNTrainer,
     save_run,
 )
 from diffmm_geo.utils.paths import check_path
@@ -51,14 +51,14 @@ def test_recommender(home, name):
 
 
 def test_training(home, planted):
-    config = MFConfig(num_epochs=1, k=2, embedding_dim=2)
-    trainer = MFTrainer(planted(), config)
+    config = LightGCNConfig(num_epochs=1, k=2, embedding_dim=2)
+    trainer = LightGCNTrainer(planted(), config)
     trainer.fit(checkpoint_dir='~/run')
     save_run(trainer, '~/run')
     names = {path.name for path in (home / 'run').iterdir()}
     assert {'last.ckpt', 'best.ckpt', 'model.pt', 'metrics.json'} <= names
 
-    MFTrainer(planted(), config).fit(checkpoint_dir='~/run', resume=True)
+    LightGCNTrainer(planted(), config).fit(checkpoint_dir='~/run', resume=True)
 
 
 def test_data(home, planted):

@@ -1,0 +1,91 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from diffmm_geo.training import Trainer
+from examples.experiments.baselines import (
+    MF,
+    OBSERVED,
+    VBPR,
+    BPRTask,
+    MFConfig,
+    VBPRConfig,
+)
+from tests.tasks.task_protocol import Protocol
+
+U, I, J = (torch.tensor(x) for x in ([0, 5, 0], [1, 2, 3], [4, 4, 1]))
+
+
+def make_vbpr():
+    model = VBPR(8, torch.randn(6, 3), dim=4, feature_dim=2)
+    for lin in (model.item_bias, model.feature_bias):
+        torch.nn.init.normal_(lin.weight)
+    return model
+
+
+def test_vbpr_score():
+    model = make_vbpr()
+    f = model.feature
+    expected = (
+        model.user_emb.weight @ model.item_emb.weight.t()
+        + model.user_taste.weight @ model.projection.weight @ f.t()
+        + model.item_bias.weight.t()
+        + model.feature_bias.weight @ f.t()
+    )
+    user, item = model()
+    assert_close(user @ item.t(), expected)
+
+
+@pytest.mark.parametrize('make', [lambda: MF(8, 6, 4), make_vbpr])
+def test_loss(make):
+    model = make()
+    user, item = model()
+    margin = (user[U] * (item[I] - item[J])).sum(dim=-1)
+    rows = [model.user_emb(U), model.item_emb(I), model.item_emb(J)]
+    more, weights = 0.0, {'reg_weight': 0.1}
+    if isinstance(model, VBPR):
+        rows += [model.user_taste(U), model.item_bias(I), model.item_bias(J)]
+        lins = model.projection.weight, model.feature_bias.weight
+        more = 0.5 * sum(x.square().sum() for x in lins)
+        weights['feature_reg_weight'] = 0.5
+    losses = model.loss(torch.stack([U, I, J]), **weights)
+    assert_close(losses['bpr'], -torch.sigmoid(margin).log().mean())
+    reg = sum(x.square().sum() for x in rows) / 3
+    assert_close(losses['reg'], 0.1 * reg + more)
+
+
+class TestVBPR(Protocol):
+    def make(self, data, edge_type=OBSERVED, **kwargs):
+        kwargs = {'batch_size': 32, 'embedding_dim': 8, 'k': 3, **kwargs}
+        return Trainer(BPRTask(data, VBPRConfig(feature_dim=4, **kwargs)))
+
+    # The experiments have one edge type.
+    test_custom_edge_type = None
+
+    def test_learns_about_items_without_interactions(self, planted):
+        data = planted()
+        store = data[OBSERVED]
+        store.edge_index = store.edge_index[:, store.edge_index[1] >= 4]
+        trainer = self.make(data, num_epochs=40, lr=2e-2)
+        trainer.fit()
+        user, item = trainer.embeddings()
+        # One item of each community.
+        own = torch.arange(32) % 4
+        found = (user @ item[:4].t()).argmax(dim=-1)
+        assert (found == own).float().mean() > 0.75
+
+    def test_resume_with_other_features(self, planted, tmp_path):
+        self.make(planted(), num_epochs=1).fit(checkpoint_dir=tmp_path)
+        data = planted()
+        data['item'].x_text += 1.0
+        with pytest.raises(ValueError, match="'data'.*'feature'"):
+            self.make(data).fit(checkpoint_dir=tmp_path, resume=True)
+
+
+def test_mf_learns(planted):
+    config = MFConfig(
+        num_epochs=40, lr=2e-2, batch_size=32, embedding_dim=8, k=3
+    )
+    trainer = Trainer(BPRTask(planted(), config))
+    trainer.fit()
+    assert trainer.best_val['val']['recall@3'] > 0.75
