@@ -20,14 +20,13 @@ from diffmm_geo.scorers import (
 from diffmm_geo.training import (
     RECIPES,
     DiffMMTrainer,
-    ItemGraphConfig,
-    ItemGraphTrainer,
     LightGCNConfig,
     LightGCNTrainer,
     Trainer,
     TrainingConfig,
 )
 from examples.experiments.baselines import BPRTask, MFConfig, VBPRConfig
+from examples.item_graph_gcn import ItemGraphConfig, ItemGraphTask
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ MODELS = {
     ),
     'ItemGraph': Model(
         lambda _: ItemGraphConfig(),
-        lambda data, config, device: ItemGraphTrainer(
-            data, config, device=device
+        lambda data, config, device: Trainer(
+            ItemGraphTask(data, config, device=device)
         ),
         uses_features=True,
     ),

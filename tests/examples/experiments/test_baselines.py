@@ -11,7 +11,6 @@ from examples.experiments.baselines import (
     MFConfig,
     VBPRConfig,
 )
-from tests.tasks.task_protocol import Protocol
 
 U, I, J = (torch.tensor(x) for x in ([0, 5, 0], [1, 2, 3], [4, 4, 1]))
 
@@ -54,38 +53,34 @@ def test_loss(make):
     assert_close(losses['reg'], 0.1 * reg + more)
 
 
-class TestVBPR(Protocol):
-    def make(self, data, edge_type=OBSERVED, **kwargs):
-        kwargs = {'batch_size': 32, 'embedding_dim': 8, 'k': 3, **kwargs}
-        return Trainer(BPRTask(data, VBPRConfig(feature_dim=4, **kwargs)))
-
-    # The experiments have one edge type.
-    test_custom_edge_type = None
-
-    def test_learns_about_items_without_interactions(self, planted):
-        data = planted()
-        store = data[OBSERVED]
-        store.edge_index = store.edge_index[:, store.edge_index[1] >= 4]
-        trainer = self.make(data, num_epochs=40, lr=2e-2)
-        trainer.fit()
-        user, item = trainer.embeddings()
-        # One item of each community.
-        own = torch.arange(32) % 4
-        found = (user @ item[:4].t()).argmax(dim=-1)
-        assert (found == own).float().mean() > 0.75
-
-    def test_resume_with_other_features(self, planted, tmp_path):
-        self.make(planted(), num_epochs=1).fit(checkpoint_dir=tmp_path)
-        data = planted()
-        data['item'].x_text += 1.0
-        with pytest.raises(ValueError, match="'data'.*'feature'"):
-            self.make(data).fit(checkpoint_dir=tmp_path, resume=True)
+def make(config_class, data, **kwargs):
+    kwargs = {'batch_size': 32, 'embedding_dim': 8, 'k': 3, **kwargs}
+    return Trainer(BPRTask(data, config_class(**kwargs)))
 
 
-def test_mf_learns(planted):
-    config = MFConfig(
-        num_epochs=40, lr=2e-2, batch_size=32, embedding_dim=8, k=3
-    )
-    trainer = Trainer(BPRTask(planted(), config))
+@pytest.mark.parametrize('config_class', [MFConfig, VBPRConfig])
+def test_learns_communities(planted, config_class):
+    trainer = make(config_class, planted(), num_epochs=40, lr=2e-2)
     trainer.fit()
     assert trainer.best_val['val']['recall@3'] > 0.75
+
+
+def test_vbpr_learns_about_items_without_interactions(planted):
+    data = planted()
+    store = data[OBSERVED]
+    store.edge_index = store.edge_index[:, store.edge_index[1] >= 4]
+    trainer = make(VBPRConfig, data, feature_dim=4, num_epochs=40, lr=2e-2)
+    trainer.fit()
+    user, item = trainer.embeddings()
+    # One item of each community.
+    found = (user @ item[:4].t()).argmax(dim=-1)
+    assert (found == torch.arange(32) % 4).float().mean() > 0.75
+
+
+def test_vbpr_resume_with_other_features(planted, tmp_path):
+    make(VBPRConfig, planted(), num_epochs=1).fit(checkpoint_dir=tmp_path)
+    data = planted()
+    data['item'].x_text += 1.0
+    trainer = make(VBPRConfig, data, num_epochs=2)
+    with pytest.raises(ValueError, match="'data'.*'feature'"):
+        trainer.fit(checkpoint_dir=tmp_path, resume=True)
