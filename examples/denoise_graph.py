@@ -89,7 +89,7 @@ def main():
     seed_everything(args.seed)
     diffusion = ModalityDiffusion(data['item'].num_nodes, modalities)
     denoise = ModalityAwareGraphDiffusion(diffusion, num_edges_per_user=5)
-    denoise.fit(data, progress=True)
+    denoise.fit(data, num_epochs=args.epochs, progress=True)
     generated = [f'denoised_{m}' for m in modalities]
     for name, transform in (
         ('Observed', ToJointGraph('interacts')),

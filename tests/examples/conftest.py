@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / 'examples'
+NUM_MOVIES = 80  # And users.
 
 
 @pytest.fixture(scope='session')
@@ -28,6 +29,39 @@ def shop(tmp_path_factory):
         x = rng.normal(size=(40, 8)).astype(np.float32)
         np.save(root / 'raw' / f'{name}_feat.npy', x)
     return root
+
+
+@pytest.fixture
+def movies(tmp_path):
+    r"""A folder with the files that MovieLens-100K downloads."""
+    rng = np.random.default_rng(0)
+    raw = tmp_path / 'movielens-100k' / 'raw'
+    raw.mkdir(parents=True)
+    tables = {
+        'item': [
+            'item_id:token\tmovie_title:token_seq\trelease_year:token\t'
+            'class:token_seq',
+            *(
+                f'{i}\tStory {i % 7} of {i}\t19{50 + i}\t'
+                f'{"War" if i % 2 else "Comedy"}'
+                for i in range(1, NUM_MOVIES + 1)
+            ),
+        ],
+        'inter': [
+            'user_id:token\titem_id:token\trating:float\ttimestamp:float',
+            *(
+                f'{u}\t{2 * i + u % 2 + 1}\t5\t0'
+                for u in range(1, NUM_MOVIES + 1)
+                for i in rng.permutation(NUM_MOVIES // 2)[:12]
+            ),
+        ],
+        'user': ['user_id:token', *map(str, range(1, NUM_MOVIES + 1))],
+        'kg': ['head_id:token\trelation_id:token\ttail_id:token'],
+        'link': ['item_id:token\tentity_id:token'],
+    }
+    for name, lines in tables.items():
+        (raw / f'ml-100k.{name}').write_text('\n'.join(lines) + '\n')
+    return tmp_path
 
 
 def run_script(name, *args, new_process=False):

@@ -57,8 +57,6 @@ def test_check_output(tmp_path, monkeypatch, path, is_file, expected):
         ('diffmm.py', '--output', 'file'),
         ('diffmm.py', '--checkpoint-dir', 'file'),
         ('demo.py', '--output', 'file'),
-        ('lightgcn_comparison.py', '--output', 'no/a.json'),
-        ('new_items.py', '--output', 'no/a.json'),
         ('recommend.py', '--export', 'no/a.npz'),
     ],
 )

@@ -8,16 +8,6 @@ from examples.experiments import experiment as shared
 from examples.experiments.ablation import variants
 from examples.experiments.models import FLOORS, MODELS
 
-EXPERIMENTS = (
-    'ablation',
-    'augmentation',
-    'case_study',
-    'cold_items',
-    'comparison',
-    'search',
-    'sweep',
-    'user_groups',
-)
 METRICS = {'recall@20', 'precision@20', 'ndcg@20'}
 
 
@@ -63,11 +53,12 @@ def test_ablation_of_a_recipe():
 def test_comparison_shares_runs(run_experiment, report):
     value = ('--parameter', 'ssl_weight', '--values', '1e-2')
     run_experiment('sweep', *value, epochs=1)
-    out = run_experiment('comparison', epochs=1)
+    names = ['DiffMM', 'ItemGraph', 'LightGCN', 'MF-BPR']
+    models = ('--models', *names, *FLOORS)
+    out = run_experiment('comparison', *models, epochs=1)
     lines = trained(out)
     assert lines and not any(line.startswith('DiffMM') for line in lines)
     content, page = report('comparison-shop')
-    names = ['DiffMM', 'ItemGraph', 'LightGCN', 'MF-BPR', 'VBPR']
     assert list(content['models']) == [*names, *FLOORS]
     for model, runs in content['models'].items():
         (run,) = runs
@@ -137,63 +128,18 @@ def test_even_groups():
     assert module.group_names([3, 4, 8]) == ['< 3', '3', '4–7', '≥ 8']
 
 
-def test_sweep(run_experiment, report):
-    values = ('--values', '1', '3', '10')
-    run_experiment('sweep', '--parameter', 'num_edges_per_user', *values)
-    content, page = report('sweep-shop-num-edges-per-user')
-    assert [v['value'] for v in content['values']] == [1, 3, 10]
+@pytest.mark.parametrize(
+    ('parameter', 'values'),
+    [('num_edges_per_user', [1, 3, 10]), ('anchor', ['main', 'modality'])],
+)
+def test_sweep(run_experiment, report, parameter, values):
+    run_experiment('sweep', '--parameter', parameter, '--values', *values)
+    content, page = report(f'sweep-shop-{parameter.replace("_", "-")}')
+    assert [v['value'] for v in content['values']] == values
     for value in content['values']:
         config = value['runs'][0]['config']
-        assert config['num_edges_per_user'] == value['value']
-    assert '\n| 10 | ' in page
-
-
-def test_sweep_of_names(run_experiment, report):
-    values = ('--values', 'main', 'modality')
-    run_experiment('sweep', '--parameter', 'anchor', *values)
-    content, _ = report('sweep-shop-anchor')
-    assert [v['value'] for v in content['values']] == ['main', 'modality']
-
-
-def test_search_goes_on(run_experiment, report):
-    pytest.importorskip('optuna')
-    parameters = ('--parameters', 'reg_weight', 'anchor')
-    run_experiment('search', '--trials', 2, *parameters)
-    first, _ = report('search-shop')
-    out = run_experiment('search', '--trials', 3, *parameters)
-    content, _ = report('search-shop')
-    assert content['trials'][:2] == first['trials']
-    assert len(content['trials']) == 3 and len(trained(out)) == 2
-    best = max(content['trials'], key=lambda t: t['value'])
-    assert content['best']['params'] == best['params']
-    for name, value in best['params'].items():
-        assert content['best']['runs'][0]['config'][name] == value
-
-
-def test_search_takes_up_a_stopped_trial(run_experiment, report, monkeypatch):
-    pytest.importorskip('optuna')
-    parameters = ('--trials', 2, '--parameters', 'reg_weight')
-    with monkeypatch.context() as patch:
-        patch.setattr(shared, '_show', stop_at(2))
-        with pytest.raises(SystemExit):
-            run_experiment('search', *parameters, epochs=3)
-    out = run_experiment('search', *parameters, epochs=3)
-    # The last epoch of the first, and all of the second.
-    numbers = [line.split(': epoch ')[1][0] for line in trained(out)]
-    assert numbers == ['3', '1', '2', '3']
-    content, _ = report('search-shop')
-    assert len(content['trials']) == 2
-
-
-def test_search_of_nothing_but_divergence(run_experiment, monkeypatch):
-    pytest.importorskip('optuna')
-
-    def diverge(*_, **__):
-        raise FloatingPointError("the loss 'bpr' is nan")
-
-    monkeypatch.setattr(shared.Experiment, 'runs', diverge)
-    with pytest.raises(SystemExit, match='none of 2 trials'):
-        run_experiment('search', '--trials', 2)
+        assert config[parameter] == value['value']
+        assert f'\n| {value["value"]} | ' in page
 
 
 def test_case_study(run_experiment, report):
@@ -305,33 +251,13 @@ def test_stopped_and_taken_up(run_experiment, report, monkeypatch, capsys):
     report('sweep-shop-reg-weight')
 
 
-@pytest.mark.parametrize('name', EXPERIMENTS)
-@pytest.mark.parametrize(
-    'args, message',
-    [
-        (('--seeds', '-1'), "'--seeds'"),
-        (('--seeds', '1', '1'), "'--seeds'"),
-        (('--modalities', 'imgae'), 'imgae'),
-        (('--device', 'cuda:99'), "'device'"),
-    ],
-)
-def test_one_line_for_a_wrong_argument(
-    run_experiment, tmp_path, name, args, message
-):
-    if name == 'search':
-        pytest.importorskip('optuna')
-    needed = {'sweep': ('--parameter', 'lr', '--values', '1e-3')}
-    with pytest.raises(SystemExit) as exit:
-        run_experiment(name, *needed.get(name, ()), *args)
-    assert exit.value.code.startswith('error: ')
-    assert message in exit.value.code and '\n' not in exit.value.code
-    assert not (tmp_path / 'out').exists()
-    assert not list(tmp_path.glob('runs/shop/*-*/result.json'))
-
-
 @pytest.mark.parametrize(
     'name, args, message',
     [
+        ('ablation', ('--seeds', '-1'), "'--seeds'"),
+        ('ablation', ('--seeds', '1', '1'), "'--seeds'"),
+        ('ablation', ('--modalities', 'imgae'), 'imgae'),
+        ('ablation', ('--device', 'cuda:99'), "'device'"),
         ('sweep', ('--parameter', 'weight', '--values', '1'), "'--parameter'"),
         ('sweep', ('--parameter', 'lr', '--values', '1', '0'), "'lr'"),
         ('user_groups', ('--bins', '4', '2'), "'--bins'"),
@@ -339,14 +265,14 @@ def test_one_line_for_a_wrong_argument(
         ('case_study', ('--user', '30'), "'--user'"),
         ('case_study', ('--max-items', '0'), "'--max-items'"),
         ('augmentation', ('--ratios', 'nan'), "'generated_weight'"),
-        ('search', ('--trials', '0'), "'--trials'"),
     ],
 )
-def test_one_line_for_a_wrong_argument_of_one(
+def test_one_line_for_a_wrong_argument(
     run_experiment, tmp_path, name, args, message
 ):
     with pytest.raises(SystemExit) as exit:
         run_experiment(name, *args)
+    assert exit.value.code.startswith('error: ')
     assert message in exit.value.code and '\n' not in exit.value.code
     assert not (tmp_path / 'runs').exists()
 
