@@ -4,7 +4,6 @@ r"""Differentiable operations. Each folder has a readable reference
 
 from diffmm_geo.sparse import SparseMatrix as SparseMatrix
 
-from .info_nce import info_nce
 from .propagate import propagate
 from .spmm import available_backends, backend, default_backend, spmm
 from .topk import topk_items
@@ -13,7 +12,6 @@ __all__ = [
     'available_backends',
     'backend',
     'default_backend',
-    'info_nce',
     'propagate',
     'spmm',
     'topk_items',

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffmm_geo.ops.once_differentiable import once_differentiable
+
 # For smaller products, the overhead of oneDNN dominates.
 MIN_ONEDNN_FLOPS = 1e6
 
@@ -74,13 +76,14 @@ class _Product(torch.autograd.Function):
         return matmul(a, b)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         a, b = ctx.saved_tensors
         grad_a = grad_b = None
         if ctx.needs_input_grad[0]:
-            grad_a = product_as_is(grad, b.t())
+            grad_a = matmul(grad, b.t())
         if ctx.needs_input_grad[1]:
-            grad_b = product_as_is(a.t(), grad)
+            grad_b = matmul(a.t(), grad)
         return grad_a, grad_b
 
 
@@ -93,16 +96,11 @@ class _Gram(torch.autograd.Function):
         return matmul(w.t(), w).to(weight.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (weight,) = ctx.saved_tensors
         both = (grad + grad.t()).to(ctx.dtype)
-        return product_as_is(weight.to(ctx.dtype), both).to(grad.dtype)
-
-
-def product_as_is(a: Tensor, b: Tensor) -> Tensor:
-    r"""Equals :func:`product` of matrices of the same type, in this type."""
-    out: Tensor = _Product.apply(a, b)
-    return out
+        return matmul(weight.to(ctx.dtype), both).to(grad.dtype)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -115,7 +113,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         - **output:** :math:`(N, M)`
     """
     dtype = compute_dtype(a)
-    return product_as_is(a.to(dtype), b.to(dtype)).to(a.dtype)
+    out: Tensor = _Product.apply(a.to(dtype), b.to(dtype))
+    return out.to(a.dtype)
 
 
 def gram(weight: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffmm_geo.ops.once_differentiable import once_differentiable
+
 # Elements per converted block: 16 MiB in float32.
 BLOCK_SIZE = 2**22
 
@@ -24,6 +26,7 @@ class _RowLinear(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         grad_weight = grad.new_zeros(grad.size(1), x.size(1))

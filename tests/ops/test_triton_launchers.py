@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from diffmm_geo.ops import info_nce, propagate, spmm
+from diffmm_geo.nn import info_nce
+from diffmm_geo.ops import propagate, spmm
 from diffmm_geo.ops.device import runs_triton
 from diffmm_geo.ops.spmm import extra_channels, row_segments
 from diffmm_geo.sparse import BipartiteAdj, SparseMatrix

@@ -1,6 +1,6 @@
 r"""Losses."""
 
-from diffmm_geo.ops import info_nce
+from diffmm_geo.ops.info_nce import info_nce
 
 from .cross_modal_contrastive_loss import CrossModalContrastiveLoss
 from .sampled_softmax_loss import sampled_softmax_loss

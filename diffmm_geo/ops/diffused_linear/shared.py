@@ -5,7 +5,8 @@ from torch import Tensor
 
 from diffmm_geo.ops.bag import add_bag_grad_, bag
 from diffmm_geo.ops.dropout import dropout
-from diffmm_geo.ops.product import compute_dtype, matmul, mul_to, product_as_is
+from diffmm_geo.ops.once_differentiable import once_differentiable
+from diffmm_geo.ops.product import compute_dtype, matmul, mul_to
 from diffmm_geo.sparse import CSR
 
 
@@ -27,12 +28,12 @@ class _SharedNoise(torch.autograd.Function):
         return out.addcmul_(noise_scale.view(-1, 1), shared[own])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         value, noise, noise_scale, own = ctx.saved_tensors
         shared = grad.new_zeros(noise.size(0), grad.size(1))
         shared.index_add_(0, own, grad * noise_scale.view(-1, 1))
-        out = product_as_is(noise.t(), shared.to(noise.dtype))
-        out = out.to(grad.dtype)
+        out = matmul(noise.t(), shared.to(noise.dtype)).to(grad.dtype)
         add_bag_grad_(out, ctx.lists, grad, value)
         return out, None, None, None, None, None
 

@@ -53,10 +53,11 @@ def info_nce(
         num_candidates (int, optional): If given, estimates the sum over all
             nodes except :math:`n` from this number of nodes, drawn uniformly
             in each call. (default: :obj:`None`)
-        backend (str, optional): :obj:`"blockwise"`, or :obj:`"triton"` for GPU
-            kernels, which do not sample candidates. If not given, uses
+        backend (str, optional): :obj:`"blockwise"`, or, without sampling,
+            :obj:`"triton"` for GPU kernels or :obj:`"naive"` for the formula as
+            written, which alone has second derivatives. If not given, uses
             :obj:`"blockwise"` unless the :meth:`~diffmm_geo.ops.backend`
-            context selects :obj:`"triton"`. (default: :obj:`None`)
+            context selects one of the others. (default: :obj:`None`)
         precision (str, optional): The precision of the products of
             :obj:`"triton"` for views in single precision: :obj:`"ieee"`, or on
             tensor cores :obj:`"tf32x3"` (three products of numbers rounded to

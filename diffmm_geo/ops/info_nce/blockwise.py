@@ -1,11 +1,11 @@
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.composed_grads import composed_grads
 from diffmm_geo.ops.device import block_size
+from diffmm_geo.ops.once_differentiable import once_differentiable
 from diffmm_geo.ops.product import compute_dtype, matmul, prefers_onednn
 
 # Size of a block of cosines on a CPU, so that it stays in cache.
@@ -40,7 +40,6 @@ class _InfoNCE(torch.autograd.Function):
         query: Tensor,
         views: Tensor,
     ) -> Tensor:
-        operands = weight, place, scale
         positive, candidates = _split(views, place, scale)
         # Products have the type of autocast, and sums that of the inputs.
         columns = candidates.to(compute_dtype(query))
@@ -68,22 +67,13 @@ class _InfoNCE(torch.autograd.Function):
             total = _add(total, loss)
         assert total is not None
         made = grads.finish(needs, place, scale is not None)
-        ctx.save_for_backward(*operands, query, views, *made)
+        ctx.save_for_backward(*made)
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *operands, query, views, of_query, of_views = ctx.saved_tensors
-        made: Iterable[Tensor | None]
-        if torch.is_grad_enabled():  # For second derivatives.
-            made = composed_grads(
-                lambda *inputs: _composed(*operands, *inputs),
-                [query, views],
-                [grad],
-            )
-        else:
-            saved = of_query, of_views
-            made = (None if x is None else x * grad for x in saved)
+        made = (None if x is None else x * grad for x in ctx.saved_tensors)
         return None, None, None, None, *made
 
 
@@ -121,28 +111,6 @@ def _groups(
         [block(slice(n, n + group), i) for i in range(0, num_columns, width)]
         for n in range(0, num_views, group)
     ]
-
-
-def _composed(
-    weight: Tensor,
-    place: Tensor,
-    scale: Tensor | None,
-    query: Tensor,
-    views: Tensor,
-) -> Tensor:
-    r"""The loss with the full matrices of cosines."""
-    positive, candidates = _split(views, place, scale)
-    logit = query @ candidates.transpose(1, 2)
-    own = (query * positive).sum(dim=-1)
-    shift = torch.maximum(logit.amax(dim=-1), own).detach()
-    exp = (logit - shift.unsqueeze(-1)).exp()
-    if scale is None:
-        norm = exp.sum(dim=-1)
-    else:
-        column = torch.arange(exp.size(-1), device=exp.device)
-        others = exp.masked_fill(column == place.unsqueeze(-1), 0.0)
-        norm = (own - shift).exp() + scale * others.sum(dim=-1)
-    return (weight * (norm.log() + shift - own)).sum()
 
 
 def _rows(

@@ -3,7 +3,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.composed_grads import composed_grads
+from diffmm_geo.ops.once_differentiable import once_differentiable
 from diffmm_geo.utils.checks import check_choice
 
 from .blockwise import MAX_LOGIT
@@ -33,17 +33,11 @@ class _InfoNCE(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         from .triton_kernels import info_nce_backward
 
         query, candidates, index, weight, lse = ctx.saved_tensors
-        if torch.is_grad_enabled():  # For second derivatives.
-            grads = composed_grads(
-                lambda q, c: _composed(q, c, index, weight),
-                [query, candidates],
-                [scale],
-            )
-            return *grads, None, None, None, None
         if query.dtype == torch.half:
             # Weights are about 1 / B. Dividing by their maximum keeps
             # probabilities within the range of float16.
@@ -58,15 +52,6 @@ class _InfoNCE(torch.autograd.Function):
             if needs_candidates:
                 out[1] = info_nce_backward(False, *args)
         return tuple(out)
-
-
-def _composed(
-    query: Tensor, candidates: Tensor, index: Tensor, weight: Tensor
-) -> Tensor:
-    query, candidates = query.to(weight.dtype), candidates.to(weight.dtype)
-    logit = query @ candidates.transpose(1, 2)
-    positive = (query * candidates[:, index]).sum(dim=-1)
-    return (weight * (logit.logsumexp(dim=-1) - positive)).sum()
 
 
 def info_nce_triton(

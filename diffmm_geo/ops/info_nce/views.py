@@ -12,9 +12,10 @@ from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.utils.checks import check_choice
 
 from .blockwise import info_nce_blockwise
+from .naive import info_nce_naive
 from .triton import info_nce_triton
 
-BACKENDS = ('blockwise', 'triton')
+BACKENDS = ('naive', 'blockwise', 'triton')
 
 
 def info_nce_views(
@@ -41,6 +42,14 @@ def info_nce_views(
         one = Nodes(anchor, candidates, index)
         return _sampled([one], temperature, num_drawn)
     dtype, compute = _types(anchor, candidates)
+    if backend == 'naive':
+        terms = [
+            info_nce_naive(
+                anchor.to(compute), x.to(compute), index, temperature
+            )
+            for x in candidates
+        ]
+        return reduce(torch.add, terms).to(dtype)
     weight = anchor.new_full(index.size(), 1 / index.numel(), dtype=compute)
     if not index.is_cuda:  # On a GPU, this would synchronize.
         # Compute repeated nodes once.
@@ -170,20 +179,19 @@ def _find_backend(
 ) -> str:
     # The context, unlike an argument, is a preference.
     if name is None:
-        prefers_triton = chosen_backend() == 'triton'
-        if prefers_triton and takes_all and runs_triton(device):
-            return 'triton'
-        return 'blockwise'
+        name = chosen_backend()
+        runs = name == 'naive' or (name == 'triton' and runs_triton(device))
+        return name if name and runs and takes_all else 'blockwise'
     check_choice('backend', name, BACKENDS)
     if name == 'triton' and not runs_triton(device):
         raise ValueError(
             f"'backend' needs to be one that runs on '{device}' (got "
             f"'triton', which needs a GPU and the package triton)"
         )
-    if name == 'triton' and not takes_all:
+    if name != 'blockwise' and not takes_all:
         raise ValueError(
-            "'backend' needs to be 'blockwise' if candidates are sampled "
-            "(got 'triton')"
+            f"'backend' needs to be 'blockwise' if candidates are sampled "
+            f'(got {name!r})'
         )
     return name
 

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffmm_geo.ops.once_differentiable import once_differentiable
 from diffmm_geo.ops.spmm.backend import Backend
 from diffmm_geo.ops.spmm.naive import Naive
 from diffmm_geo.ops.spmm.registry import find_backend
-from diffmm_geo.ops.spmm.spmm import back_in_front, grad_of_value, side_by_side
+from diffmm_geo.ops.spmm.spmm import back_in_front, side_by_side
 from diffmm_geo.ops.spmm.triton import Triton
 from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.utils.checks import check_matrix, check_type
@@ -35,7 +36,8 @@ def propagate(
 
     where :math:`\mathbf{A}_i = \mathbf{A}_u^{\top}` without edge dropout. The
     backward pass is a step with the transposed matrices. Features are stored
-    for the backward pass only if values or self-loops require gradients.
+    for the backward pass only if values or self-loops require gradients. The
+    backend :obj:`"naive"` alone has second derivatives.
 
     Args:
         adj (BipartiteAdj): A prepared adjacency.
@@ -91,30 +93,20 @@ def propagate(
     found = find_backend(backend, x_user.device, x_user.dtype)
     if isinstance(found, Naive):
         return propagate_naive(adj, x_user, x_item)
-    out_user, out_item = _propagate(
-        found, adj, side_by_side(x_user), side_by_side(x_item)
-    )
-    return (
-        back_in_front(out_user, x_user.size()),
-        back_in_front(out_item, x_item.size()),
-    )
-
-
-def _propagate(
-    backend: Backend, adj: BipartiteAdj, x_user: Tensor, x_item: Tensor
-) -> tuple[Tensor, Tensor]:
-    to_user, to_item = adj.matrices()
     out_user, out_item = _Propagate.apply(
-        backend,
+        found,
         adj,
         to_user.value,
         to_item.value,
         adj.user_loop,
         adj.item_loop,
-        x_user.contiguous(),
-        x_item.contiguous(),
+        side_by_side(x_user).contiguous(),
+        side_by_side(x_item).contiguous(),
     )
-    return out_user, out_item
+    return (
+        back_in_front(out_user, x_user.size()),
+        back_in_front(out_item, x_item.size()),
+    )
 
 
 def _step(
@@ -166,23 +158,21 @@ class _Propagate(torch.autograd.Function):
         )
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: Any, grad_user: Tensor, grad_item: Tensor
     ) -> tuple[Tensor | None, ...]:
         adj, needs = ctx.adj, ctx.needs_input_grad
         grad_user, grad_item = grad_user.contiguous(), grad_item.contiguous()
         out: list[Tensor | None] = [None] * 8
-        user_value, item_value = adj.to_user.value, adj.to_item.value
-        user_loop, item_loop = adj.user_loop, adj.item_loop
         if any(needs[2:6]):
-            user_value, item_value, user_loop, item_loop = ctx.saved_tensors[:4]
-            x_user, x_item = ctx.saved_tensors[4:]
+            *_, user_loop, item_loop, x_user, x_item = ctx.saved_tensors
             for n, matrix, grad, x in (
                 (2, adj.to_user, grad_user, x_item),
                 (3, adj.to_item, grad_item, x_user),
             ):
                 if needs[n]:
-                    value = grad_of_value(ctx.backend, matrix.pattern, grad, x)
+                    value = ctx.backend.sddmm(matrix.pattern, grad, x)
                     out[n] = value.to(matrix.value.dtype)
             for n, loop, grad, x in (
                 (4, user_loop, grad_user, x_user),
@@ -190,20 +180,6 @@ class _Propagate(torch.autograd.Function):
             ):
                 if needs[n]:
                     out[n] = (grad.to(loop.dtype) * x).sum(-1).to(loop.dtype)
-
-        if torch.is_grad_enabled():  # For second derivatives.
-            if needs[6] or needs[7]:
-                adj_t = BipartiteAdj(
-                    adj.to_item.set_value(item_value).t(),
-                    adj.to_user.set_value(user_value).t(),
-                    None,
-                    user_loop,
-                    item_loop,
-                    adj.user_scale,
-                    adj.item_scale,
-                )
-                out[6:] = _propagate(ctx.backend, adj_t, grad_user, grad_item)
-            return tuple(out)
 
         # Gradients of users flow back through the matrix that reads users.
         user = HalfStep.of(adj.to_item, adj.user_loop, adj.user_scale, True)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffmm_geo.ops.bag import add_bag_grad_, bag
-from diffmm_geo.ops.composed_grads import composed_grads
+from diffmm_geo.ops.once_differentiable import once_differentiable
 from diffmm_geo.ops.product import compute_dtype, matmul
 from diffmm_geo.sparse import CSR
 
@@ -45,28 +45,17 @@ class _Reconstruction(torch.autograd.Function):
         projected = matmul(layer.h_low, mixed).to(h.dtype)
 
         ctx.lists, ctx.square = lists, square
-        ctx.save_for_backward(
-            *(h, weight, bias, *layer), *(feature, observed, mixed), *kept
-        )
+        ctx.save_for_backward(*layer, *(feature, observed, mixed), *kept)
         return error, projected
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: Any, grad_error: Tensor, grad_projected: Tensor
     ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        inputs, layer, kept = saved[:3], LastLayer(*saved[3:7]), saved[10:]
-        feature, observed, mixed = saved[7:10]
-        if torch.is_grad_enabled():  # For second derivatives.
-            grads = composed_grads(
-                lambda h, weight, bias: _composed(
-                    *(h, weight, bias, ctx.lists),
-                    *(feature.to(h.dtype), ctx.square, kept),
-                ),
-                inputs,
-                [grad_error, grad_projected],
-            )
-            return *grads, None, None, None
+        layer, kept = LastLayer(*saved[:4]), saved[7:]
+        feature, observed, mixed = saved[4:7]
         dtype = layer.h.dtype
         pull = 2 * grad_error.view(-1, 1)
         pulled = pull * layer.h
@@ -77,7 +66,7 @@ class _Reconstruction(torch.autograd.Function):
         grad_mixed = matmul(layer.h_low.t(), grad_projected)
         grad_weight = grad_weight.addmm_(feature, grad_mixed.t()).to(dtype)
         add_bag_grad_(grad_weight, ctx.lists, pulled, alpha=-1)
-        hidden = inputs[0].size(1)
+        hidden = grad_h.size(1) - BIAS_CHANNELS
         return (
             grad_h[:, :hidden],
             grad_weight[:, :hidden],
@@ -88,22 +77,6 @@ class _Reconstruction(torch.autograd.Function):
 
 def _degree(lists: CSR) -> Tensor:
     return lists.rowptr.diff()
-
-
-def _composed(
-    h: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    lists: CSR,
-    feature: Tensor,
-    square: Square,
-    kept: tuple[Tensor, ...],
-) -> tuple[Tensor, Tensor]:
-    own = (h[lists.row] * weight[lists.col]).sum(dim=1) + bias[lists.col]
-    score = own.new_zeros(h.size(0)).index_add(0, lists.row, own)
-    error = square.composed(h, weight, bias, kept)
-    error = error + (lists.rowptr.diff() - 2 * score)
-    return error, h @ (weight.t() @ feature) + bias @ feature
 
 
 def reconstruction(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diffmm_geo.ops.product import matmul, mul_to
@@ -52,12 +51,6 @@ class Square(ABC):
             pulled (torch.Tensor): :obj:`pull` times :obj:`h`.
             grad_h (torch.Tensor): The gradient to add to.
         """
-
-    def composed(
-        self, h: Tensor, weight: Tensor, bias: Tensor, kept: tuple[Tensor, ...]
-    ) -> Tensor:
-        r"""The same squares, by differentiable operations."""
-        return F.linear(h, weight, bias).square().sum(dim=1)
 
 
 class DenseSquare(Square):
@@ -151,13 +144,6 @@ class SampledSquare(Square):
         back = matmul(x, layer.weight_low).to(grad_h.dtype)
         grad_h.index_add_(0, drawn, pull * back)
         return matmul(x.t(), mul_to(pull, rows, x.dtype))
-
-    def composed(
-        self, h: Tensor, weight: Tensor, bias: Tensor, kept: tuple[Tensor, ...]
-    ) -> Tensor:
-        drawn, share = kept[:2]
-        square = super().composed(h[drawn], weight, bias, ())
-        return h.new_zeros(h.size(0)).index_add(0, drawn, square * share)
 
 
 def systematic_sample(importance: Tensor, size: int) -> tuple[Tensor, Tensor]:

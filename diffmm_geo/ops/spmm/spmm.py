@@ -7,17 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffmm_geo.sparse import CSR, SparseMatrix
+from diffmm_geo.ops.once_differentiable import once_differentiable
+from diffmm_geo.sparse import SparseMatrix
 from diffmm_geo.utils.checks import check_matrix, check_type
 
 from .backend import Backend
+from .naive import Naive
 from .registry import find_backend
-from .sddmm import sddmm_blockwise
 
 
 def spmm(matrix: SparseMatrix, x: Tensor, backend: str | None = None) -> Tensor:
     r"""Computes :math:`\mathbf{A} \mathbf{X}`, differentiable with respect to
-    :math:`\mathbf{X}` and to the values of :math:`\mathbf{A}`.
+    :math:`\mathbf{X}` and to the values of :math:`\mathbf{A}`. The backend
+    :obj:`"naive"` alone has second derivatives.
 
     Args:
         matrix (SparseMatrix): The sparse matrix :math:`\mathbf{A}`.
@@ -60,6 +62,8 @@ def spmm(matrix: SparseMatrix, x: Tensor, backend: str | None = None) -> Tensor:
 
 def _spmm(backend: Backend, matrix: SparseMatrix, x: Tensor) -> Tensor:
     value, x = matrix.value, x.contiguous()
+    if isinstance(backend, Naive):
+        return backend(matrix.pattern, value, x)
     # Without gradients, skip the overhead of autograd.
     if not torch.is_grad_enabled() or not (
         x.requires_grad or (value is not None and value.requires_grad)
@@ -112,6 +116,7 @@ class _SpMM(torch.autograd.Function):
         return backend(matrix.pattern, detach(value), x.detach())
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: Any, grad: Tensor
     ) -> tuple[None, None, Tensor | None, Tensor | None]:
@@ -119,23 +124,9 @@ class _SpMM(torch.autograd.Function):
         matrix, grad = ctx.matrix, grad.contiguous()
         grad_value = grad_x = None
         if ctx.needs_input_grad[2]:
-            grad_value = grad_of_value(ctx.backend, matrix.pattern, grad, x)
+            grad_value = ctx.backend.sddmm(matrix.pattern, grad, x)
             grad_value = grad_value.to(value.dtype)
         if ctx.needs_input_grad[3]:
-            if torch.is_grad_enabled():  # For second derivatives.
-                grad_x = _spmm(ctx.backend, matrix.set_value(value).t(), grad)
-            else:
-                value_t = detach(matrix.value_t)
-                grad_x = ctx.backend(matrix.pattern_t, value_t, grad)
+            value_t = detach(matrix.value_t)
+            grad_x = ctx.backend(matrix.pattern_t, value_t, grad)
         return None, None, grad_value, grad_x
-
-
-def grad_of_value(
-    backend: Backend, pattern: CSR, grad: Tensor, x: Tensor
-) -> Tensor:
-    r"""The gradient with respect to the values. It is differentiable itself
-    if gradients are enabled.
-    """
-    if torch.is_grad_enabled():
-        return sddmm_blockwise(pattern, grad, x)
-    return backend.sddmm(pattern, grad, x)
