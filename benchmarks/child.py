@@ -26,8 +26,9 @@ def run_child(
     huge_pages: bool = False,
 ) -> dict[str, Any]:
     """Returns what `python -m module SPEC` prints as JSON. Ends the process if
-    it exceeds the memory or the time limit. On request, PyTorch uses huge pages
-    where the system grants them.
+    it exceeds the memory or the time limit. The process keeps the memory that
+    it frees, as the system would clear each page anew. On request, PyTorch uses
+    huge pages where the system grants them.
     """
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     process = subprocess.Popen(
@@ -36,6 +37,8 @@ def run_child(
         env={
             **os.environ,
             'PYTHONPATH': path.rstrip(os.pathsep),
+            'MALLOC_MMAP_MAX_': '0',
+            'MALLOC_TRIM_THRESHOLD_': str(2**31 - 1),
             'THP_MEM_ALLOC_ENABLE': str(int(huge_pages)),
         },
         text=True,

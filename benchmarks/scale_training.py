@@ -32,7 +32,6 @@ from benchmarks.training import peak_bytes
 from diffmm_geo.datasets import load_folder
 from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.training import DiffMMConfig, Trainer
-from diffmm_geo.utils.memory import kept_memory, release_memory
 
 # The number of feature rows to draw at a time.
 ROWS = 2**16
@@ -57,7 +56,6 @@ class Phase:
     cpu_times: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        release_memory()
         begin_peak()
         self.last = max(2, math.ceil(self.fraction * self.num_steps))
         self._note()
@@ -157,7 +155,6 @@ def train(spec: dict[str, Any], folder: Path) -> None:
 
     start = time.perf_counter()
     write_folder(spec, folder)
-    release_memory()
     report('wrote the files', [start, time.perf_counter()])
 
     begin_peak()
@@ -178,8 +175,7 @@ def train(spec: dict[str, Any], folder: Path) -> None:
     report('prepared', [start, time.perf_counter()])
 
     begin = partial(Phase, fraction=spec['fraction'], long=spec['long'])
-    with kept_memory():  # As in `fit`.
-        train_epoch(task, begin)
+    train_epoch(task, begin)
 
 
 # Called with a name and a number of steps.

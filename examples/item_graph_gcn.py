@@ -135,13 +135,14 @@ class ItemGraphTask(Task):
         self.features = [
             standardize(x).float().to(self.device) for x in features.values()
         ]
-        self.model = ItemGraphGCN(
-            self.num_users,
-            self.num_items,
-            [x.size(1) for x in self.features],
-            config.embedding_dim,
-            config.num_layers,
-        ).to(self.device)
+        with self.random_state.entered():
+            self.model = ItemGraphGCN(
+                self.num_users,
+                self.num_items,
+                [x.size(1) for x in self.features],
+                config.embedding_dim,
+                config.num_layers,
+            ).to(self.device)
         data = ItemKNNGraph(config.num_neighbors, self.modalities)(data)
         similar = [
             data['item', f'similar_{m}', 'item'].edge_index.to(self.device)

@@ -51,11 +51,12 @@ class DenoiserTask(Task):
     ) -> None:
         c = DenoiserConfig.of(config)
         super().__init__(data, c, edge_type, device)
-        self.model = MaskedInteractionDiffusion(
-            self.num_items,
-            MaskedDiffusion(c.num_steps),
-            hidden_channels=c.hidden_channels,
-        ).to(self.device)
+        with self.random_state.entered():
+            self.model = MaskedInteractionDiffusion(
+                self.num_items,
+                MaskedDiffusion(c.num_steps),
+                hidden_channels=c.hidden_channels,
+            ).to(self.device)
         self.reset_optimizers()
         self._prepare()
 

@@ -76,21 +76,22 @@ class DiffMMTask(Task):
         )
         self._check_parts(model, diffusion)
         is_new = model is None
-        self.model = model or DiffMM(
-            self.num_users,
-            self.num_items,
-            {m: x.size(1) for m, x in features.items()},
-            c.embedding_dim,
-            c.num_layers,
-            c.generated_weight,
-            c.residual_weight,
-            c.projection,
-            self.edge_type,
-            c.standardize,
-        )
-        self.diffusion = diffusion or make_diffusion(
-            c, self.num_items, list(features)
-        )
+        with self.random_state.entered():
+            self.model = model or DiffMM(
+                self.num_users,
+                self.num_items,
+                {m: x.size(1) for m, x in features.items()},
+                c.embedding_dim,
+                c.num_layers,
+                c.generated_weight,
+                c.residual_weight,
+                c.projection,
+                self.edge_type,
+                c.standardize,
+            )
+            self.diffusion = diffusion or make_diffusion(
+                c, self.num_items, list(features)
+            )
         self.model.to(self.device)
         self.diffusion.to(self.device)
         weight = self.model.item_emb.weight

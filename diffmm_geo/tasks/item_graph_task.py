@@ -54,14 +54,15 @@ class ItemGraphTask(Task):
         self.loss_names = (c.objective, 'reg', 'contrastive')
         item = self.edge_type[2]
         features = modality_features(data[item], self.num_items, modalities)
-        self.model = ItemGraphLightGCN(
-            self.num_users,
-            self.num_items,
-            {m: x.size(1) for m, x in features.items()},
-            c.embedding_dim,
-            c.num_layers,
-            self.edge_type,
-        ).to(self.device)
+        with self.random_state.entered():
+            self.model = ItemGraphLightGCN(
+                self.num_users,
+                self.num_items,
+                {m: x.size(1) for m, x in features.items()},
+                c.embedding_dim,
+                c.num_layers,
+                self.edge_type,
+            ).to(self.device)
         weight = self.model.item_emb.weight
         self.feature_dict = {m: x.to(weight) for m, x in features.items()}
         self.model.fit_features(self.feature_dict)

@@ -33,12 +33,13 @@ class LightGCNTask(Task):
         device: torch.device | str = 'cpu',
     ) -> None:
         super().__init__(data, config, edge_type, device)
-        self.model = LightGCN(
-            self.num_users + self.num_items,
-            config.embedding_dim,
-            config.num_layers,
-            normalize=False,  # The joint graph is normalized already.
-        ).to(self.device)
+        with self.random_state.entered():
+            self.model = LightGCN(
+                self.num_users + self.num_items,
+                config.embedding_dim,
+                config.num_layers,
+                normalize=False,  # The joint graph is normalized already.
+            ).to(self.device)
         for n in range(config.num_layers):
             self.model.convs[n] = _Propagation()
         self.reset_optimizers()

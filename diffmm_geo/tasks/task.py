@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from abc import ABCMeta, abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -28,7 +28,6 @@ from diffmm_geo.utils.checks import (
 from diffmm_geo.utils.checksum import tensor_digest
 from diffmm_geo.utils.held_out import check_splits
 from diffmm_geo.utils.interactions import count_nodes, observed_edges
-from diffmm_geo.utils.memory import release_memory
 from diffmm_geo.utils.random_state import RandomState
 from diffmm_geo.utils.tf32 import has_tf32, tf32_products
 
@@ -36,21 +35,7 @@ OnStep = Callable[[], None]
 SPLITS = ('val', 'test')
 
 
-class _TaskMeta(ABCMeta):
-    r"""Ends the random numbers of a task with its constructor."""
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        task: Any = object.__new__(cls)  # type: ignore[arg-type]
-        try:
-            task.__init__(*args, **kwargs)
-        finally:
-            random_state = task.__dict__.get('random_state')
-            if random_state is not None:
-                random_state.leave()
-        return task
-
-
-class Task(Module, metaclass=_TaskMeta):
+class Task(Module, ABC):
     r"""Base class of tasks. A task holds what is trained: a model with its data
     and its objective. An engine drives the training, *e.g.*,
     :class:`~diffmm_geo.training.Trainer` or Lightning.
@@ -59,13 +44,14 @@ class Task(Module, metaclass=_TaskMeta):
     :meth:`batches`, it then takes a step of :obj:`loss_optimizers` to reduce
     the sum of :meth:`loss`.
 
-    The constructor of a subclass calls :obj:`super().__init__`, which sets the
-    seed, then creates :obj:`model`, and then calls :meth:`reset_optimizers`. A
-    subclass implements :meth:`loss` and :meth:`embeddings`.
+    The constructor of a subclass calls :obj:`super().__init__`, creates
+    :obj:`model` within :obj:`self.random_state.entered()`, and calls
+    :meth:`reset_optimizers`. A subclass implements :meth:`loss` and
+    :meth:`embeddings`.
 
-    A task has random numbers of its own, which start from the seed, so that
-    those of the caller do not change. Engines draw within
-    :obj:`task.random_state.entered()`.
+    A task has random numbers of PyTorch of its own, which start from the seed,
+    so that those of the caller do not change. Engines draw within
+    :obj:`task.random_state.entered()`. Tasks in other threads then wait.
 
     Args:
         data (HeteroData): The user-item graph. The store of
@@ -84,8 +70,7 @@ class Task(Module, metaclass=_TaskMeta):
             of :obj:`"val"` and, if given, :obj:`"test"`.
         loss_names (tuple[str]): The names of the terms of :meth:`loss`.
         optimizers (dict[str, torch.optim.Optimizer]): All optimizers.
-        random_state: The random numbers of the task, which
-            :obj:`with task.random_state.entered():` makes those in use.
+        random_state (RandomState): The random numbers of the task.
         seconds (dict[str, float]): The seconds of each :meth:`phase`. The
             engine resets them.
 
@@ -159,10 +144,7 @@ class Task(Module, metaclass=_TaskMeta):
         )
         self.optimizers: dict[str, Optimizer] = {}
         self.seconds: dict[str, float] = {}
-        # Whoever builds a model after this line builds the same one. They are
-        # left when the constructor ends.
         self.random_state = RandomState(config.seed, self.device)
-        self.random_state.enter()
 
     def _edges(self, store: Any, name: str) -> Tensor:
         edge_index = check_edge_index(
@@ -343,7 +325,5 @@ class Task(Module, metaclass=_TaskMeta):
         yield
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
-        elif self.device.type == 'cpu':
-            release_memory()
         seconds = time.perf_counter() - start
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds

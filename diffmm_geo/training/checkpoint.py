@@ -1,30 +1,45 @@
-r"""The files that training resumes from."""
+r"""The file that training resumes from."""
 
 from __future__ import annotations
 
-import os
-import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from diffmm_geo.utils.atomic import atomic_path, sync_folder
+from diffmm_geo.tasks import Task
+from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import describe
 from diffmm_geo.utils.paths import check_path
 from diffmm_geo.utils.torch_file import load_torch_file
 
-LAST, PREVIOUS, BEST = 'last.ckpt', 'previous.ckpt', 'best.ckpt'
 # Tells our files from others', and this layout from later ones.
-FORMAT = 'diffmm_geo.checkpoint'
-VERSION = 2
+FORMAT, VERSION = 'diffmm_geo.checkpoint', 3
+# These only decide when to stop, and may change on resuming.
+STOPPING = ('num_epochs', 'patience')
 
 
-def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
-    r"""Writes tensors and plain values, all or nothing."""
-    head = {'format': FORMAT, 'version': VERSION}
+def checkpoint_path(folder: str | Path) -> Path:
+    r"""The checkpoint of a run in a folder, which may not exist yet."""
+    folder = check_path('checkpoint_dir', folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"'checkpoint_dir' needs to be a folder (got the file '{folder}')"
+        )
+    return folder / 'last.ckpt'
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    r"""Replaces the checkpoint, all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(str(path)) as temporary:
+        head = {'format': FORMAT, 'version': VERSION}
         torch.save({**head, **content}, temporary)
+    # What was killed while it wrote.
+    for leftover in path.parent.glob(f'{path.name}.*.tmp'):
+        leftover.unlink(missing_ok=True)
 
 
 def read_checkpoint(
@@ -38,10 +53,7 @@ def read_checkpoint(
         ValueError: If it is incomplete, damaged, or no checkpoint of this
             library.
     """
-    path = str(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"'{path}': expected a checkpoint, got no file")
-    content = load_torch_file(path, map_location)
+    content = load_torch_file(str(path), map_location)
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         raise ValueError(
             f"'{path}': expected a checkpoint of diffmm_geo, got another file"
@@ -54,73 +66,71 @@ def read_checkpoint(
     return content
 
 
-class CheckpointFolder:
-    r"""The checkpoints of a training run: :obj:`last.ckpt` to resume from,
-    :obj:`previous.ckpt` in case the last gets damaged, and :obj:`best.ckpt`,
-    the weights of the best epoch. The first :meth:`write` makes the folder.
+def make_checkpoint(
+    task: Task, history: list[dict[str, Any]], best: dict[str, Any] | None
+) -> dict[str, Any]:
+    r"""What to resume from after an epoch. :obj:`best` is the state of the
+    best epoch, unless it is this one or none was evaluated.
     """
+    return {
+        'task': type(task).__name__,
+        'config': asdict(task.config),
+        'data': task.data_digests,
+        'history': history,
+        'state': task.get_state(),
+        'best': best,
+        'optimizers': {n: o.state_dict() for n, o in task.optimizers.items()},
+        'random': task.random_state.state_dict(),
+    }
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = check_path('checkpoint_dir', folder)
-        if self.folder.exists() and not self.folder.is_dir():
+
+def restore_checkpoint(
+    task: Task, content: dict[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    r"""Restores the state of a run, and returns its history and the state of
+    its best epoch.
+
+    Raises:
+        ValueError: If the checkpoint belongs to other data or settings.
+    """
+    name = type(task).__name__
+    if content['task'] != name:
+        raise ValueError(
+            f"'checkpoint_dir' needs to hold a run of {name} (got one of "
+            f'{content["task"]})'
+        )
+    config, old = asdict(task.config), content['config']
+    for setting in _differing(config, old):
+        if setting not in STOPPING:
             raise ValueError(
-                f"'checkpoint_dir' needs to be a folder (got the file "
-                f"'{self.folder}')"
+                f"'{setting}' needs to be {old.get(setting)!r}, as in the run "
+                f'to resume (got {config.get(setting)!r})'
             )
-        # Files of another run are not to be taken for one's own.
-        self._is_ours = False
+    if data := _differing(task.data_digests, content['data']):
+        raise ValueError(
+            f"'data' needs to be that of the run to resume (got another for "
+            f'{data})'
+        )
+    task.set_state(content['state'])
+    for name, optimizer in task.optimizers.items():
+        optimizer.load_state_dict(content['optimizers'][name])
+    task.random_state.load_state_dict(content['random'])
+    return content['history'], content['best'] or content['state']
 
-    def read(
-        self,
-        map_location: torch.device | str = 'cpu',
-    ) -> dict[str, Any] | None:
-        r"""The last checkpoint, if there is one. If it is damaged, warns and
-        reads the one before.
 
-        Raises:
-            ValueError: If there are only damaged ones.
-        """
-        first: ValueError | None = None
-        for name in (LAST, PREVIOUS):
-            try:
-                content = read_checkpoint(self.folder / name, map_location)
-            except FileNotFoundError:
-                continue
-            except ValueError as error:
-                first = first or error
-                continue
-            if first is not None:
-                warnings.warn(f"{first}; '{name}' is used", stacklevel=2)
-            self._is_ours = True
-            return content
-        if first is not None:
-            raise first
-        return None
+def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    r"""The sorted names that only one of them has, or with another value."""
 
-    def write(
-        self,
-        content: dict[str, Any],
-        best: dict[str, Any] | None = None,
-    ) -> None:
-        r"""Adds the checkpoint of an epoch, with its weights in :obj:`best` if
-        it is the best so far.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        last, previous = self.folder / LAST, self.folder / PREVIOUS
-        if not self._is_ours:
-            previous.unlink(missing_ok=True)
-            write_checkpoint(last, content)
-        else:
-            following = self.folder / 'next.ckpt'
-            write_checkpoint(following, content)
-            if last.exists():
-                os.replace(last, previous)
-            os.replace(following, last)
-            sync_folder(str(last))
-        if best is not None:
-            write_checkpoint(self.folder / BEST, best)
-        if not self._is_ours:
-            self._is_ours = True
-            # What was killed while it wrote.
-            for leftover in self.folder.glob('*.ckpt.*.tmp'):
-                leftover.unlink(missing_ok=True)
+    def plain(values: dict[str, Any]) -> dict[str, Any]:
+        # A list is the same setting as a tuple.
+        return {
+            name: list(x) if isinstance(x, Sequence) else x
+            for name, x in values.items()
+        }
+
+    one, other = plain(one), plain(other)
+    return sorted(
+        name
+        for name in {*one, *other}
+        if (name in one) != (name in other) or one[name] != other[name]
+    )

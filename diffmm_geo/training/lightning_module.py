@@ -20,8 +20,6 @@ from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.utils.checks import check_equal
 from diffmm_geo.utils.finite import FiniteLosses, errors_of_epoch
-from diffmm_geo.utils.memory import kept_memory
-from diffmm_geo.utils.random_state import get_random_state, set_random_state
 
 try:
     from lightning.pytorch import LightningModule
@@ -143,8 +141,7 @@ class DiffMMLightning(LightningModule):
             self.task.optimizers['diffusion'].load_state_dict(
                 resumed['diffusion_optimizer']
             )
-            with self.task.random_state.entered():
-                set_random_state(self.device, resumed['random'])
+            self.task.random_state.load_state_dict(resumed['random'])
 
     def train_dataloader(self) -> _Loader:
         return _Loader(self.task.num_batches, self._batches)
@@ -163,9 +160,8 @@ class DiffMMLightning(LightningModule):
     def on_train_epoch_start(self) -> None:
         epoch = self.current_epoch + 1
         self._finite = None
-        on_cpu = self.device.type == 'cpu'
         entered = self.task.random_state.entered
-        with errors_of_epoch(epoch), kept_memory(on_cpu), entered():
+        with errors_of_epoch(epoch), entered():
             losses = self.task.start_epoch()
         self.model.train()
         self._log('loss', losses)
@@ -244,12 +240,10 @@ class DiffMMLightning(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         optimizer = self.task.optimizers['diffusion']
-        with self.task.random_state.entered():
-            state = get_random_state(self.device)
         checkpoint[KEY] = {
             'generated': self.task.generated,
             'diffusion_optimizer': optimizer.state_dict(),
-            'random': state,
+            'random': self.task.random_state.state_dict(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -91,7 +91,7 @@ def run_metrics(trainer: Trainer) -> dict[str, Any]:
         'history': trainer.history,
         'config': asdict(trainer.config),
         'versions': versions(),
-        'device': str(trainer.device),
+        'device': str(trainer.task.device),
     }
 
 

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,19 @@ from diffmm_geo.recommender import Recommender
 from diffmm_geo.tasks import Task
 from diffmm_geo.tasks.config import TrainingConfig
 from diffmm_geo.tasks.task import OnStep
-from diffmm_geo.training.checkpoint import CheckpointFolder
+from diffmm_geo.training.checkpoint import (
+    checkpoint_path,
+    make_checkpoint,
+    read_checkpoint,
+    restore_checkpoint,
+    write_checkpoint,
+)
 from diffmm_geo.training.cuda_recorder import CUDARecorder
 from diffmm_geo.training.graphed_step import GraphedStep
-from diffmm_geo.training.resume import make_checkpoint, restore_checkpoint
 from diffmm_geo.utils.checks import check_choice, check_type, describe
 from diffmm_geo.utils.current_device import current_device
 from diffmm_geo.utils.extras import check_package
-from diffmm_geo.utils.finite import (
-    FiniteLosses,
-    NonFiniteLossError,
-    errors_of_epoch,
-)
-from diffmm_geo.utils.memory import kept_memory
+from diffmm_geo.utils.finite import FiniteLosses, errors_of_epoch
 
 Record = dict[str, Any]
 Callback = Callable[[Record], None]
@@ -43,8 +42,8 @@ class Trainer:
         trainer = Trainer(DiffMMTask(data, config))
         trainer.fit()
 
-    It draws the random numbers of its task and leaves those of Python, NumPy
-    and PyTorch as they were, also for callbacks.
+    It draws the random numbers of its task and leaves the caller's as they
+    were, also for callbacks. Trainers in several threads take turns, by epoch.
 
     Args:
         task (Task): The model with its data and its objective.
@@ -79,11 +78,6 @@ class Trainer:
     def edge_label_index(self) -> dict[str, Tensor]:
         r"""The held-out interactions by split."""
         return self.task.edge_label_index
-
-    @property
-    def device(self) -> torch.device:
-        r"""The device to train on."""
-        return self.task.device
 
     @property
     def metric(self) -> str:
@@ -121,20 +115,17 @@ class Trainer:
         self.task.set_state(state_dict)
 
     def evaluate(self, split: str = 'test') -> dict[str, float]:
-        r"""Returns the metrics on held-out interactions. For each user, all
-        items except the observed ones are ranked.
-        """
+        r"""The metrics on held-out interactions, among all unobserved items."""
         check_choice('split', split, self.edge_label_index)
-        return self._metrics(*self.embeddings(), self.edge_label_index[split])
+        return self._evaluate([split])[split]
 
-    def _metrics(
-        self,
-        user: Tensor,
-        item: Tensor,
-        edge_label_index: Tensor,
-    ) -> dict[str, float]:
-        recommender = Recommender(user, item, self.edge_index)
-        return mean_metrics(recommender, edge_label_index, [self.config.k])
+    def _evaluate(self, splits: Iterable[str]) -> dict[str, dict[str, float]]:
+        recommender = Recommender(*self.embeddings(), self.edge_index)
+        k = [self.config.k]
+        return {
+            split: mean_metrics(recommender, self.edge_label_index[split], k)
+            for split in splits
+        }
 
     def train_epoch(self, on_step: OnStep | None = None) -> dict[str, float]:
         r"""Trains for an epoch.
@@ -149,14 +140,14 @@ class Trainer:
         Raises:
             NonFiniteLossError: If a loss is infinite or not a number.
         """
-        with current_device(self.device), self.task.random_state.entered():
-            losses = self.task.start_epoch(on_step)
-            with self.task.phase('recommend'):
+        task = self.task
+        with current_device(task.device), task.random_state.entered():
+            losses = task.start_epoch(on_step)
+            with task.phase('recommend'):
                 return {**losses, **self.train_on_batches(on_step)}
 
     def train_on_batches(
-        self,
-        on_step: OnStep | None = None,
+        self, on_step: OnStep | None = None
     ) -> dict[str, float]:
         r"""Runs the part of :meth:`train_epoch` that follows the task's
         :meth:`~diffmm_geo.tasks.Task.start_epoch`.
@@ -168,7 +159,7 @@ class Trainer:
         assert self._losses is not None
         self._losses.start_epoch()
         weights = []
-        with current_device(self.device), task.random_state.entered():
+        with current_device(task.device), task.random_state.entered():
             for batch in task.batches():
                 self._take_step(batch)
                 weights.append(task.weight(batch))
@@ -185,10 +176,9 @@ class Trainer:
         self._losses = FiniteLosses(task.loss_names, task.num_batches)
         self._take_step: Callable[[Any], object] = self._step
         if self.config.cuda_graphs:
+            recorder = CUDARecorder(task.device)
             self._take_step = GraphedStep(
-                self._step,
-                CUDARecorder(self.device),
-                lambda: task.inputs_version,
+                self._step, recorder, lambda: task.inputs_version
             )
 
     def _step(self, batch: Any) -> None:
@@ -215,23 +205,22 @@ class Trainer:
         r"""Trains the model. At the end, the model has the weights of the best
         epoch, even if training is interrupted or a loss is not finite.
 
-        With :obj:`checkpoint_dir`, each epoch ends with a checkpoint. With
-        :obj:`resume`, training continues from the last checkpoint, in this
-        process or a new one. It ends with the same history as an uninterrupted
-        run (on CPU, bit for bit). :obj:`num_epochs` and :obj:`patience` may
-        differ.
+        With :obj:`checkpoint_dir`, each epoch ends with a checkpoint, which
+        also holds the weights of the best epoch. With :obj:`resume`, training
+        continues from it, in this process or a new one. It ends with the same
+        history as an uninterrupted run (on CPU, bit for bit).
+        :obj:`num_epochs` and :obj:`patience` may differ.
 
         Args:
             progress (bool, optional): Whether to show progress bars.
                 (default: :obj:`False`)
             callback (callable or list, optional): Called with the record of
                 each epoch. (default: :obj:`None`)
-            checkpoint_dir (str or Path, optional): The folder of
-                :obj:`last.ckpt`, :obj:`previous.ckpt` and :obj:`best.ckpt`.
-                (default: :obj:`None`)
-            resume (bool, optional): Whether to continue from the checkpoint
-                in :obj:`checkpoint_dir`, if there is one. Otherwise, a new
-                run replaces it. (default: :obj:`False`)
+            checkpoint_dir (str or Path, optional): The folder of the
+                checkpoint, :obj:`last.ckpt`. (default: :obj:`None`)
+            resume (bool, optional): Whether to continue from the checkpoint,
+                if there is one. Otherwise, a new run replaces it.
+                (default: :obj:`False`)
 
         Raises:
             ImportError: If progress is to be shown without tqdm.
@@ -239,119 +228,76 @@ class Trainer:
                 or settings.
             NonFiniteLossError: If a loss is infinite or not a number.
         """
-        callbacks = [] if callback is None else callback
-        if callable(callbacks):
-            callbacks = [callbacks]
-        elif not isinstance(callbacks, (list, tuple)) or not all(
-            map(callable, callbacks)
-        ):
+        callbacks = [callback] if callable(callback) else callback or []
+        is_list = isinstance(callbacks, (list, tuple))
+        if not is_list or not all(map(callable, callbacks)):
             raise ValueError(
                 f"'callback' needs to be a callable or a list of these "
                 f'(got {describe(callback)})'
             )
         if progress:
             check_package('tqdm', 'examples', 'progress=True')
-        folder = None
-        if checkpoint_dir is not None:
-            folder = CheckpointFolder(checkpoint_dir)
-        elif resume:
+        if resume and checkpoint_dir is None:
             raise ValueError(
                 "'checkpoint_dir' needs to be given to resume (got None)"
             )
+        path = None
+        if checkpoint_dir is not None:
+            path = checkpoint_path(checkpoint_dir)
         # The weights of the best epoch so far, unless they are in place.
         best: dict[str, Any] | None = None
         if any('val' in record for record in self.history):
             best = copy.deepcopy(self.state_dict())
-        on_cpu = self.device.type == 'cpu'
         self._losses = None  # Resuming replaces the state of optimizers.
         try:
-            if resume and folder is not None:
-                content = folder.read(self.device)
-                if content is not None:
-                    with self.task.random_state.entered():
-                        self.history[:], best = restore_checkpoint(
-                            self.task, content
-                        )
-            with kept_memory(on_cpu):
-                while not self._is_over():
-                    with self.task.random_state.entered():
-                        record = self._epoch(progress)
-                    self.history.append(record)
-                    if self._is_best(record):
-                        best = None  # Not two of them in memory.
-                        best = copy.deepcopy(self.state_dict())
-                    if folder is not None:
-                        with self.task.phase('checkpoint'):
-                            self._write_checkpoint(folder, best)
-                        record['seconds'] = dict(self.task.seconds)
-                    for function in callbacks:
-                        function(record)
+            if resume and path is not None and path.exists():
+                content = read_checkpoint(path, self.task.device)
+                self.history[:], best = restore_checkpoint(self.task, content)
+            while not self._is_over():
+                record = self._epoch(progress)
+                self.history.append(record)
+                is_best = 'val' in record and self.best_val is record
+                if is_best:
+                    best = None  # Not two of them in memory.
+                    best = copy.deepcopy(self.state_dict())
+                if path is not None:
+                    with self.task.phase('checkpoint'):
+                        other = None if is_best else best
+                        args = self.task, self.history, other
+                        write_checkpoint(path, make_checkpoint(*args))
+                    record['seconds'] = dict(self.task.seconds)
+                for function in callbacks:
+                    function(record)
         finally:
             if best is not None:
                 self.load_state_dict(best)
         self.task.end_fit()
         return self.history
 
-    def _write_checkpoint(
-        self,
-        folder: CheckpointFolder,
-        best: dict[str, Any] | None,
-    ) -> None:
-        is_best = self._is_best(self.history[-1])
-        with self.task.random_state.entered():
-            checkpoint = make_checkpoint(self.task, self.history, best, is_best)
-        record = {'record': self.history[-1], 'state': best}
-        folder.write(checkpoint, record if is_best else None)
-
-    def _is_best(self, record: Record) -> bool:
-        return 'val' in record and self.best_val is record
-
     def _is_over(self) -> bool:
         if not self.history:
             return False
-        epoch: int = self.history[-1]['epoch']
-        if epoch >= self.config.num_epochs:
-            return True
-        if 'val' not in self.history[-1]:
-            return False
-        best_epoch: int = self.best_val['epoch']
-        return epoch - best_epoch >= self.config.patience
+        last, waited = self.history[-1], 0
+        if 'val' in last:
+            waited = last['epoch'] - self.best_val['epoch']
+        is_last: bool = last['epoch'] >= self.config.num_epochs
+        return is_last or waited >= self.config.patience
 
     def _epoch(self, progress: bool) -> Record:
         number = len(self.history) + 1
         self.task.seconds.clear()
-        total = self.task.num_epoch_steps if progress else None
-        with errors_of_epoch(number), _bar(f'Epoch {number}', total) as on_step:
-            losses = self.train_epoch(on_step)
-        for name, loss in losses.items():
-            if not math.isfinite(loss):
-                raise NonFiniteLossError(name, loss, epoch=number)
-        metrics: dict[str, dict[str, float]] = {}
-        generated: dict[str, Any] = {}
-        is_last = number == self.config.num_epochs
-        if is_last or number % self.config.eval_every == 0:
+        bar: Any = nullcontext()
+        if progress:
+            from tqdm.auto import tqdm
+
+            total = self.task.num_epoch_steps
+            bar = tqdm(total=total, desc=f'Epoch {number}', leave=False)
+        with errors_of_epoch(number), bar as shown:
+            losses = self.train_epoch(shown.update if progress else None)
+        record: Record = {'epoch': number, 'loss': losses}
+        c = self.config
+        if number == c.num_epochs or number % c.eval_every == 0:
             with self.task.phase('evaluate'):
-                embeddings = self.embeddings()
-                metrics = {
-                    split: self._metrics(*embeddings, index)
-                    for split, index in self.edge_label_index.items()
-                }
-                generated = self.task.metrics()
-        return {
-            'epoch': number,
-            'loss': losses,
-            **metrics,
-            **generated,
-            'seconds': dict(self.task.seconds),
-        }
-
-
-@contextmanager
-def _bar(name: str, total: int | None) -> Iterator[OnStep | None]:
-    if total is None:
-        yield None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, desc=name, leave=False) as bar:
-        yield bar.update
+                record |= self._evaluate(self.edge_label_index)
+                record |= self.task.metrics()
+        return {**record, 'seconds': dict(self.task.seconds)}

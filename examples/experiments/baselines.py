@@ -157,19 +157,23 @@ class BPRTask(Task):
         super().__init__(data, config, OBSERVED, device)
         c = config
         self.weights = {'reg_weight': c.reg_weight}
-        self.model: Any
-        if isinstance(c, VBPRConfig):
-            x_dict = modality_features(data['item'], self.num_items, modalities)
-            feature = torch.cat(
-                [F.normalize(x.float()) for x in x_dict.values()], dim=-1
-            )
-            sizes = c.embedding_dim, c.feature_dim
-            self.model = VBPR(self.num_users, feature, *sizes)
-            self.weights['feature_reg_weight'] = c.feature_reg_weight
-        else:
-            self.model = MF(self.num_users, self.num_items, c.embedding_dim)
+        with self.random_state.entered():
+            self.model: Any = self._make_model(data, modalities)
         self.model.to(self.device)
         self.reset_optimizers()
+
+    def _make_model(
+        self, data: HeteroData, modalities: Sequence[str] | None
+    ) -> torch.nn.Module:
+        c = self.config
+        if not isinstance(c, VBPRConfig):
+            return MF(self.num_users, self.num_items, c.embedding_dim)
+        self.weights['feature_reg_weight'] = c.feature_reg_weight
+        x_dict = modality_features(data['item'], self.num_items, modalities)
+        feature = torch.cat(
+            [F.normalize(x.float()) for x in x_dict.values()], dim=-1
+        )
+        return VBPR(self.num_users, feature, c.embedding_dim, c.feature_dim)
 
     @property
     def data_dict(self) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffmm_geo.training.checkpoint import (
-    CheckpointFolder,
+    checkpoint_path,
     read_checkpoint,
     write_checkpoint,
 )
@@ -82,45 +82,29 @@ def test_foreign(tmp_path, number):
 def test_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match='a.ckpt'):
         read_checkpoint(tmp_path / 'a.ckpt')
-    assert CheckpointFolder(tmp_path / 'none').read() is None
 
 
 def test_folder_is_a_file(tmp_path):
     path = tmp_path / 'file'
     path.touch()
     with pytest.raises(ValueError, match="'checkpoint_dir'"):
-        CheckpointFolder(path)
+        checkpoint_path(path)
 
 
 def test_write_that_fails_leaves_the_last(tmp_path, monkeypatch):
-    folder = CheckpointFolder(tmp_path)
-    folder.write({'n': 1})
-    folder.write({'n': 2})
+    path = checkpoint_path(tmp_path / 'new')
+    write_checkpoint(path, CONTENT)
+    before = path.read_bytes()
 
-    def fail(content, path):
-        Path(path).write_bytes(b'begun')
+    def fail(content, temporary):
+        Path(temporary).write_bytes(b'begun')
         raise OSError('no space left on device')
 
     monkeypatch.setattr(torch, 'save', fail)
     with pytest.raises(OSError, match='no space'):
-        folder.write({'n': 3})
-    assert CheckpointFolder(tmp_path).read()['n'] == 2
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        'last.ckpt',
-        'previous.ckpt',
-    ]
-
-
-def test_killed_between_renames(tmp_path):
-    folder = CheckpointFolder(tmp_path)
-    for n in (1, 2):
-        folder.write({'n': n})
-    (tmp_path / 'last.ckpt').rename(tmp_path / 'next.ckpt')
-    folder = CheckpointFolder(tmp_path)
-    assert folder.read()['n'] == 1
-    folder.write({'n': 2})
-    assert read_checkpoint(tmp_path / 'last.ckpt')['n'] == 2
-    assert read_checkpoint(tmp_path / 'previous.ckpt')['n'] == 1
+        write_checkpoint(path, {'n': 2})
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ['last.ckpt']
 
 
 def test_killed_at_random_moments(tmp_path):

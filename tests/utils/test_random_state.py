@@ -1,66 +1,57 @@
-import random
-
-import numpy as np
 import pytest
 import torch
 
-from diffmm_geo.utils.random_state import (
-    RandomState,
-    get_random_state,
-    set_random_state,
-)
+from diffmm_geo.utils.random_state import RandomState
 
 CPU = torch.device('cpu')
 
 
 def draw():
-    # Normal numbers come in pairs, of which the second is kept for later.
-    return (
-        *(random.random(), random.gauss(0, 1)),
-        *(np.random.rand(), np.random.randn()),
-        *(float(torch.rand(())), float(torch.randn(()))),
-    )
-
-
-def test_continues_where_it_was():
-    draw()
-    state = get_random_state(CPU)
-    expected = [draw() for _ in range(3)]
-    set_random_state(CPU, state)
-    assert [draw() for _ in range(3)] == expected
+    return float(torch.rand(())), float(torch.randn(()))
 
 
 def test_does_not_affect_others():
-    before = get_random_state(CPU)
+    before = torch.get_rng_state()
     expected = [draw() for _ in range(4)]
-    alone = RandomState(3, CPU)
-    with alone.entered():
+    with RandomState(3, CPU).entered():
         own = [draw() for _ in range(4)]
     assert own != expected
 
-    set_random_state(CPU, before)
+    torch.set_rng_state(before)
     state, out, outer = RandomState(3, CPU), [], []
     for _ in range(2):
         outer.append(draw())
-        with state.entered(), state.entered():
-            out += [draw(), draw()]
+        with state.entered():
+            out.append(draw())
+            with state.entered():  # Continues.
+                out.append(draw())
         outer.append(draw())
     assert out == own and outer == expected
 
 
-def test_starts_as_seeds_do():
-    with RandomState(7, CPU).entered():
+def test_starts_as_a_seed_does_and_continues_where_it_was():
+    state, other = RandomState(7, CPU), RandomState(8, CPU)
+    with state.entered():
         out = draw()
-    random.seed(7)
-    np.random.seed(7)
     torch.manual_seed(7)
     assert draw() == out
+    other.load_state_dict(state.state_dict())
+    with other.entered():
+        assert draw() == draw_after(7)
+
+
+def draw_after(seed):
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        draw()
+        return draw()
 
 
 def test_is_left_after_an_error():
-    before = get_random_state(CPU)
-    with pytest.raises(KeyError), RandomState(7, CPU).entered():
+    before, state = torch.get_rng_state(), RandomState(7, CPU)
+    with pytest.raises(KeyError), state.entered():
         draw()
         raise KeyError
-    after = get_random_state(CPU)
-    assert all(before[name].equal(after[name]) for name in before)
+    assert torch.get_rng_state().equal(before)
+    with state.entered():
+        assert draw() == draw_after(7)
