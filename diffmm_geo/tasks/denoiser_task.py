@@ -8,10 +8,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
 from diffmm_geo.nn import MaskedDiffusion, MaskedInteractionDiffusion
-from diffmm_geo.nn.diffusion.masked_list_loss import (
-    masked_list_loss,
-    unit_values,
-)
+from diffmm_geo.nn.diffusion.list_loss import list_loss, unit_values
 from diffmm_geo.ops.bag import bag
 from diffmm_geo.sparse import CSR
 from diffmm_geo.tasks.config import DenoiserConfig
@@ -90,11 +87,12 @@ class DenoiserTask(Task):
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
         none = self.model.denoiser.item_weight.new_empty(self.num_items, 0)
         with self.autocast():
-            nll, _ = masked_list_loss(
+            nll, _ = list_loss(
                 self.model,
                 self.interactions.take(batch[0]),
                 none,
                 none,
+                msi_weight=0.0,
                 form=self.config.diffusion_form,
             )
         reg = nll.new_zeros(())

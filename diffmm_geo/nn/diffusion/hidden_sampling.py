@@ -11,8 +11,8 @@ from diffmm_geo.nn.diffusion.interaction_diffusion import (
     InteractionDiffusion,
     generated_edges,
 )
+from diffmm_geo.nn.diffusion.list_loss import unit_values
 from diffmm_geo.nn.diffusion.masked_diffusion import MaskedDiffusion
-from diffmm_geo.nn.diffusion.masked_list_loss import unit_values
 from diffmm_geo.ops import topk_items
 from diffmm_geo.ops.bag import bag
 from diffmm_geo.ops.device import block_size

@@ -89,9 +89,9 @@ class InteractionDiffusion(torch.nn.Module):
     def loss(
         self,
         x_start: Tensor,
-        item_emb: Tensor,
-        modality_emb: Tensor,
-        msi_weight: float = 0.1,
+        item_emb: Tensor | None = None,
+        modality_emb: Tensor | None = None,
+        msi_weight: float | None = None,
         t: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -109,12 +109,15 @@ class InteractionDiffusion(torch.nn.Module):
 
         Args:
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
-            item_emb (torch.Tensor): The item embeddings :math:`\mathbf{E}_i`.
-            modality_emb (torch.Tensor): The projected features
-                :math:`\mathbf{F}_m`.
+            item_emb (torch.Tensor, optional): The item embeddings
+                :math:`\mathbf{E}_i`, which a weight of zero does not need.
+                (default: :obj:`None`)
+            modality_emb (torch.Tensor, optional): The projected features
+                :math:`\mathbf{F}_m`. (default: :obj:`None`)
             msi_weight (float, optional): The weight of the MSI term. The
                 returned MSI term is not multiplied by this weight, but is zero
-                if the weight is zero. (default: :obj:`0.1`)
+                if the weight is zero.
+                (default: :obj:`0.1`, or :obj:`0.0` if masked)
             t (torch.Tensor, optional): The step of each row.
                 (default: :obj:`None`, uniform)
             noise (torch.Tensor, optional): The noise.
@@ -128,25 +131,35 @@ class InteractionDiffusion(torch.nn.Module):
         """
         weight = self.denoiser.item_weight
         check_matrix('x_start', x_start, None, self.num_items, like=weight)
+        msi_weight = self.msi_weight if msi_weight is None else msi_weight
         self.check_msi(msi_weight, item_emb, modality_emb)
         if t is None:
-            size = x_start.size()[:1]
-            t = torch.randint(
-                self.diffusion.num_steps, size, device=weight.device
-            )
-        x_t = self.diffusion.q_sample(x_start, t, noise)
-        out = self.denoiser(x_t, t)
-
-        elbo = F.mse_loss(out, x_start, reduction='none').mean(dim=-1)
-        elbo = self.diffusion.elbo_weight[t].to(elbo.dtype) * elbo
+            t = self.draw_steps(x_start.size(0))
+        error, denoised = self.denoise(x_start, t, noise)
         if msi_weight == 0:
-            return elbo, torch.zeros_like(elbo)
+            return error, torch.zeros_like(error)
+        assert item_emb is not None and modality_emb is not None
         msi = F.mse_loss(
-            out @ modality_emb.detach(),
+            denoised @ modality_emb.detach(),
             x_start @ item_emb.detach(),
             reduction='none',
         )
-        return elbo, msi.mean(dim=-1)
+        return error, msi.mean(dim=-1)
+
+    def draw_steps(self, num_rows: int) -> Tensor:
+        r"""A uniform step of each row."""
+        device = self.denoiser.item_weight.device
+        return torch.randint(
+            self.diffusion.num_steps, (num_rows,), device=device
+        )
+
+    def denoise(
+        self, x_start: Tensor, t: Tensor, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        r"""The first term of :meth:`loss`, and the denoised rows."""
+        out = self.denoiser(self.diffusion.q_sample(x_start, t, noise), t)
+        elbo = F.mse_loss(out, x_start, reduction='none').mean(dim=-1)
+        return self.diffusion.elbo_weight[t].to(elbo.dtype) * elbo, out
 
     @torch.no_grad()
     def sample(
@@ -176,23 +189,27 @@ class InteractionDiffusion(torch.nn.Module):
             'sampling_steps', sampling_steps, 0, num_steps
         )
         check_bool('sampling_noise', sampling_noise)
-        x_t = x_start
-        if sampling_steps > 0:
-            x_t = self.diffusion.q_sample(x_start, sampling_steps - 1)
-
         training = self.denoiser.training
         self.denoiser.eval()  # No dropout.
         try:
-            for t in reversed(range(num_steps)):
-                out, noise = self.denoiser(x_t, t), None
-                if sampling_noise and t > 0:
-                    noise = torch.randn_like(x_t)
-                x_t = self.diffusion.posterior_step(out, x_t, t, noise)
+            return self.reverse(x_start, sampling_steps, sampling_noise)
         finally:
             self.denoiser.train(training)
+
+    def reverse(
+        self, x_start: Tensor, sampling_steps: int, sampling_noise: bool
+    ) -> Tensor:
+        r"""Equals :meth:`sample`, without checks."""
+        x_t = x_start
+        if sampling_steps > 0:
+            x_t = self.diffusion.q_sample(x_start, sampling_steps - 1)
+        for t in reversed(range(self.diffusion.num_steps)):
+            out, noise = self.denoiser(x_t, t), None
+            if sampling_noise and t > 0:
+                noise = torch.randn_like(x_t)
+            x_t = self.diffusion.posterior_step(out, x_t, t, noise)
         return x_t
 
-    @torch.no_grad()
     def sample_edges(
         self,
         edge_index: Tensor,
@@ -229,6 +246,24 @@ class InteractionDiffusion(torch.nn.Module):
             - **output:** :math:`(2, |\mathcal{U}| \cdot k)`, sorted by user,
               then by descending score
         """
+        return self.sample_edges_of(
+            *(self.item_lists(edge_index, num_users), num_edges_per_user),
+            *(sampling_steps, sampling_noise, candidates, exclude_observed),
+        )
+
+    @torch.no_grad()
+    def sample_edges_of(
+        self,
+        lists: CSR,
+        num_edges_per_user: int = 1,
+        sampling_steps: int = 0,
+        sampling_noise: bool = False,
+        candidates: Tensor | None = None,
+        exclude_observed: bool = False,
+    ) -> Tensor:
+        r"""Equals :meth:`sample_edges`, but takes the distinct items of each
+        user.
+        """
         weight, num_items = self.denoiser.item_weight, self.num_items
         if candidates is None:
             candidates = torch.arange(num_items, device=weight.device)
@@ -238,7 +273,6 @@ class InteractionDiffusion(torch.nn.Module):
         num_candidates = candidates.numel()
         k = check_k(num_edges_per_user, num_candidates, 'num_edges_per_user')
         check_bool('exclude_observed', exclude_observed)
-        lists = self.item_lists(edge_index, num_users)
         height = max(1, block_size(BLOCK_SIZE, weight.device) // num_items)
         item = lists.col.new_empty(lists.size[0], k)
         for users, block in lists.blocks(height):

@@ -1,4 +1,4 @@
-r"""The loss of a denoiser from lists of interactions, in several forms."""
+r"""The losses of denoisers from lists of interactions, in several forms."""
 
 import torch
 import torch.nn.functional as F
@@ -6,12 +6,17 @@ from torch import Tensor
 
 from diffmm_geo.nn.diffusion.forms import FORMS, input_form, output_form
 from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
+from diffmm_geo.nn.diffusion.masked_interaction_diffusion import (
+    MaskedInteractionDiffusion,
+)
 from diffmm_geo.ops.bag import bag
 from diffmm_geo.ops.diffused_linear import (
     diffused_linear_gram,
     diffused_linear_naive,
     diffused_linear_shared,
 )
+from diffmm_geo.ops.dropout import dropout
+from diffmm_geo.ops.multinomial import multinomial, sampled_columns
 from diffmm_geo.ops.reconstruction import (
     DenseSquare,
     GramSquare,
@@ -24,54 +29,72 @@ from diffmm_geo.utils.checks import (
     check_choice,
     check_index,
     check_same_device,
-    check_steps,
     check_type,
 )
 
 # In the form 'sampled': rows of noise, and of squared outputs, per batch.
 NUM_NOISES = 128
 NUM_SAMPLES = 256
+# If masked: items per batch, besides those of its users.
+NUM_ITEMS = 2048
 
 
 def list_loss(
     model: InteractionDiffusion,
-    interactions: CSR,
+    lists: CSR,
     item_emb: Tensor,
     modality_emb: Tensor,
-    msi_weight: float = 0.1,
+    msi_weight: float,
     form: str = 'auto',
     t: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Equals :meth:`InteractionDiffusion.loss` in distribution if
-    :obj:`form="dense"`. :meth:`~diffmm_geo.nn.ModalityDiffusion.batch_loss`
-    describes the other forms and the arguments.
+    :obj:`form="dense"`, without checks.
+    :meth:`~diffmm_geo.nn.ModalityDiffusion.batch_loss` describes the other
+    forms and the arguments.
     """
-    process, denoiser, lists = model.diffusion, model.denoiser, interactions
-    weight, lin = denoiser.item_weight, denoiser.lin_out
-    check_lists(model, lists, item_emb, modality_emb, msi_weight, form)
-    if denoiser.normalize:
+    weight = model.denoiser.item_weight
+    is_masked = isinstance(model, MaskedInteractionDiffusion)
+    if model.denoiser.normalize and not is_masked:
         # The norm of a diffused row needs all items.
         x_start = lists.dense(weight)
         return model.loss(x_start, item_emb, modality_emb, msi_weight, t)
+    if t is None:
+        t = model.draw_steps(lists.size[0])
+    if msi_weight == 0:
+        modality_emb = weight.new_empty(model.num_items, 0)
+    of_likelihood = _masked if is_masked else _gaussian
+    error, projected = of_likelihood(
+        model, lists, modality_emb.detach(), form, t.expand(lists.size[0])
+    )
+    if msi_weight == 0:
+        return error, torch.zeros_like(error)
+    target = bag(lists, item_emb.detach())
+    return error, F.mse_loss(projected, target, reduction='none').mean(-1)
 
-    num_rows = lists.size[0]
-    t = steps_of(model, num_rows, t)
+
+def _gaussian(
+    model: InteractionDiffusion,
+    lists: CSR,
+    feature: Tensor,
+    form: str,
+    t: Tensor,
+) -> tuple[Tensor, Tensor]:
+    process, denoiser = model.diffusion, model.denoiser
+    weight, lin = denoiser.item_weight, denoiser.lin_out
+    num_rows, (num_items, hidden) = lists.size[0], weight.size()
     signal, noise_scale, loss_weight = torch.stack(
         [
             process.sqrt_alphas_cumprod,
             process.sqrt_one_minus_alphas_cumprod,
-            process.elbo_weight / weight.size(0),
+            process.elbo_weight / num_items,
         ]
     ).to(weight.dtype)[:, t]
-    dropout = denoiser.dropout if denoiser.training else 0.0
-    diffused = (
-        *(lists, weight),
-        *(signal, noise_scale, dropout),
-    )
-    num_items, hidden = weight.size()
+    p = denoiser.dropout if denoiser.training else 0.0
+    diffused = lists, weight, signal, noise_scale, p
     layer = form
     if form == 'auto':
-        layer = input_form(num_rows, num_items, hidden, dropout)
+        layer = input_form(num_rows, num_items, hidden, p)
     if layer == 'sampled':
         z = diffused_linear_shared(*diffused, num_noises=NUM_NOISES)
     elif layer == 'gram':
@@ -88,16 +111,37 @@ def list_loss(
         square = SampledSquare(loss_weight, NUM_SAMPLES)
     elif layer == 'gram':
         square = GramSquare()
-    if msi_weight == 0:
-        modality_emb = weight.new_empty(num_items, 0)
     error, projected = reconstruction(
-        h, lin.weight, lin.bias, lists, modality_emb.detach(), square
+        h, lin.weight, lin.bias, lists, feature, square
     )
-    elbo = loss_weight * error
-    if msi_weight == 0:
-        return elbo, torch.zeros_like(elbo)
-    target = bag(lists, item_emb.detach())
-    return elbo, F.mse_loss(projected, target, reduction='none').mean(-1)
+    return loss_weight * error, projected
+
+
+def _masked(
+    model: InteractionDiffusion,
+    lists: CSR,
+    feature: Tensor,
+    form: str,
+    t: Tensor,
+) -> tuple[Tensor, Tensor]:
+    r"""Estimates sums over all items if :obj:`form="sampled"`, and is exact up
+    to the rounding of the dropout probability otherwise.
+    """
+    process, denoiser = model.diffusion, model.denoiser
+    weight, lin = denoiser.item_weight, denoiser.lin_out
+    noise = torch.rand(lists.nnz, device=weight.device)
+    kept = lists.filter(noise >= process.mask_prob[t][lists.row])
+    value = unit_values(kept, weight.dtype) * process.scale[t][kept.row]
+    if denoiser.training:
+        value = dropout(value, denoiser.dropout)
+    h = denoiser.hidden(bag(kept, weight, value), t).to(weight.dtype)
+    columns = sampled_columns(lists, NUM_ITEMS) if form == 'sampled' else None
+    return multinomial(h, lin.weight, lin.bias, lists, feature, columns)
+
+
+def unit_values(lists: CSR, dtype: torch.dtype) -> Tensor:
+    r"""The values :math:`(E)` that give rows unit length."""
+    return lists.rowptr.diff().to(dtype).rsqrt()[lists.row]
 
 
 def check_lists(
@@ -108,28 +152,11 @@ def check_lists(
     msi_weight: float,
     form: str,
 ) -> None:
-    r"""Checks what every loss of lists takes."""
+    r"""Checks the arguments of :meth:`list_loss`."""
     check_choice('form', form, FORMS)
     model.check_msi(msi_weight, item_emb, modality_emb)
     check_type('interactions', interactions, CSR)
     col = interactions.col
     if not col.is_cuda:  # Reading values would synchronize a GPU.
-        interactions.derive(_check_items, model.num_items)
-    device = model.denoiser.item_weight.device
-    check_same_device('interactions', col, device)
-
-
-def _check_items(interactions: CSR, num_items: int) -> bool:
-    check_index('interactions', interactions.col, num_items)
-    return True
-
-
-def steps_of(
-    model: InteractionDiffusion, num_rows: int, t: Tensor | None
-) -> Tensor:
-    r"""The given steps, or uniform ones, of all rows."""
-    num_steps = model.diffusion.num_steps
-    device = model.denoiser.item_weight.device
-    if t is None:
-        return torch.randint(num_steps, (num_rows,), device=device)
-    return check_steps(t, num_rows, num_steps, device).expand(num_rows)
+        check_index('interactions', col, model.num_items)
+    check_same_device('interactions', col, model.denoiser.item_weight.device)

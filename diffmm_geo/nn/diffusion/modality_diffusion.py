@@ -10,11 +10,10 @@ from diffmm_geo.nn.diffusion.denoiser import Denoiser
 from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
 from diffmm_geo.nn.diffusion.hidden_sampling import sample_edges_in_hidden_size
 from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
-from diffmm_geo.nn.diffusion.list_loss import list_loss
+from diffmm_geo.nn.diffusion.list_loss import check_lists, list_loss
 from diffmm_geo.nn.diffusion.masked_interaction_diffusion import (
     MaskedInteractionDiffusion,
 )
-from diffmm_geo.nn.diffusion.masked_list_loss import masked_list_loss
 from diffmm_geo.nn.diffusion.processes import (
     PROCESSES,
     Process,
@@ -33,6 +32,7 @@ from diffmm_geo.utils.checks import (
     check_matrix,
     check_modalities,
     check_number,
+    check_steps,
     check_trainable,
 )
 from diffmm_geo.utils.extras import check_package
@@ -86,11 +86,9 @@ class ModalityDiffusion(Pretrained):
         super().__init__()
         self.num_items = check_int('num_items', num_items)
         self.modalities = check_modalities(modalities)
-        if diffusion is None:
-            diffusion = GaussianDiffusion()
+        self.diffusion = diffusion = diffusion or GaussianDiffusion()
         defaults = part_class(diffusion).denoiser_defaults
         kwargs = {**defaults, **denoiser_kwargs}
-        self.diffusion = diffusion
         self._denoisers = ModuleDict(
             {
                 module_name(m): Denoiser(num_items, **kwargs)
@@ -147,9 +145,8 @@ class ModalityDiffusion(Pretrained):
         noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.loss`."""
-        model = self[modality]
-        msi_weight = model.msi_weight if msi_weight is None else msi_weight
-        return model.loss(x_start, item_emb, modality_emb, msi_weight, t, noise)
+        args = x_start, item_emb, modality_emb, msi_weight, t, noise
+        return self[modality].loss(*args)
 
     def batch_loss(
         self,
@@ -201,10 +198,12 @@ class ModalityDiffusion(Pretrained):
         """
         model = self[modality]
         msi_weight = model.msi_weight if msi_weight is None else msi_weight
-        args = interactions, item_emb, modality_emb, msi_weight, form, t
-        if isinstance(model, MaskedInteractionDiffusion):
-            return masked_list_loss(model, *args)
-        return list_loss(model, *args)
+        args = interactions, item_emb, modality_emb, msi_weight, form
+        check_lists(model, *args)
+        if t is not None:
+            num_rows, device = interactions.size[0], interactions.col.device
+            t = check_steps(t, num_rows, self.diffusion.num_steps, device)
+        return list_loss(model, *args, t)
 
     def sample(
         self,
@@ -230,14 +229,10 @@ class ModalityDiffusion(Pretrained):
         r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.sample_edges`.
         Without noise and row normalization, the process runs on hidden states.
         """
+        lists = self[modality].item_lists(edge_index, num_users)
         return self.sample_edges_of(
-            modality,
-            self[modality].item_lists(edge_index, num_users),
-            num_edges_per_user,
-            sampling_steps,
-            sampling_noise,
-            candidates,
-            exclude_observed,
+            *(modality, lists, num_edges_per_user, sampling_steps),
+            *(sampling_noise, candidates, exclude_observed),
         )
 
     def sample_edges_of(
@@ -263,20 +258,12 @@ class ModalityDiffusion(Pretrained):
         )
         if not has_noise and not needs_rows:
             return sample_edges_in_hidden_size(
-                model,
-                interactions,
-                num_edges_per_user,
-                candidates,
-                exclude_observed,
+                *(model, interactions, num_edges_per_user),
+                *(candidates, exclude_observed),
             )
-        return model.sample_edges(
-            torch.stack([interactions.row, interactions.col]),
-            interactions.size[0],
-            num_edges_per_user,
-            sampling_steps,
-            sampling_noise,
-            candidates,
-            exclude_observed,
+        return model.sample_edges_of(
+            *(interactions, num_edges_per_user, sampling_steps),
+            *(sampling_noise, candidates, exclude_observed),
         )
 
     def train_epoch(
@@ -317,18 +304,22 @@ class ModalityDiffusion(Pretrained):
         if msi_weight is None:
             msi_weight = part_class(self.diffusion).msi_weight
         num_users = interactions.size[0]
+        parts = {m: self[m] for m in modality_emb_dict}
+        for m, part in parts.items():
+            emb = item_emb, modality_emb_dict[m]
+            check_lists(part, interactions, *emb, msi_weight, form)
         order = torch.randperm(num_users, device=item_emb.device)
-        names = [f'diffusion_{m}' for m in modality_emb_dict]
+        names = [f'diffusion_{m}' for m in parts]
         finite = FiniteLosses(names, -(-num_users // batch_size))
         weights = []
-        blocks = interactions.take(order).blocks(batch_size)
-        for _, batch in blocks:
+        for _, batch in interactions.take(order).blocks(batch_size):
             losses = []
             # Only one denoiser at a time holds gradients.
-            for m in modality_emb_dict:
+            for m, part in parts.items():
                 optimizer.zero_grad()
-                elbo, msi = self.batch_loss(
-                    m, batch, item_emb, modality_emb_dict[m], msi_weight, form
+                elbo, msi = list_loss(
+                    *(part, batch, item_emb, modality_emb_dict[m]),
+                    *(msi_weight, form),
                 )
                 loss = elbo.add(msi, alpha=msi_weight).mean()
                 # Under autocast, gradients would be cast again.
@@ -342,9 +333,8 @@ class ModalityDiffusion(Pretrained):
             finite.add(torch.stack(losses))
             if on_step is not None:
                 on_step()
-        means = finite.means(weights)
         optimizer.zero_grad()  # Frees as much memory as the denoisers take.
-        return dict(zip(modality_emb_dict, means.values()))
+        return dict(zip(modality_emb_dict, finite.means(weights).values()))
 
     def fit(
         self,
@@ -387,9 +377,8 @@ class ModalityDiffusion(Pretrained):
         check_trainable('diffusion', self)
         like, num_items = next(self.parameters()), self.num_items
         check_edge_index('edge_index', edge_index, num_users, num_items)
-        interactions = CSR.from_edge_index(
-            edge_index.to(like.device), (num_users, num_items), coalesce=True
-        )
+        size, edges = (num_users, num_items), edge_index.to(like.device)
+        interactions = CSR.from_edge_index(edges, size, coalesce=True)
         item_emb = check_matrix('item_emb', item_emb, num_items).to(like)
         check_keys('modality_emb_dict', modality_emb_dict, self.modalities)
         emb_dict = {}
@@ -398,8 +387,7 @@ class ModalityDiffusion(Pretrained):
             check_matrix(name, x, num_items, item_emb.size(1))
             emb_dict[m] = x.to(like)
 
-        optimizer = Adam(self.parameters(), lr=lr)
-        args = optimizer, interactions, item_emb, emb_dict
+        args = Adam(self.parameters(), lr=lr), interactions, item_emb, emb_dict
         epochs: Iterable[int] = range(num_epochs)
         if progress:
             check_package('tqdm', 'examples', 'progress=True')

@@ -8,7 +8,7 @@ from diffmm_geo.nn import (
     MaskedInteractionDiffusion,
     ModalityDiffusion,
 )
-from diffmm_geo.nn.diffusion.masked_list_loss import masked_list_loss
+from diffmm_geo.nn.diffusion.list_loss import list_loss
 from diffmm_geo.sparse import CSR
 from tests.wrong_values import wrong_values
 
@@ -125,7 +125,7 @@ def test_list_loss_agrees_with_plain(
     expected = run(diffusion.loss(x, *emb, msi_weight, t, noise))
     drawn = noise[lists.row, lists.col]
     monkeypatch.setattr(torch, 'rand', lambda *args, **kwargs: drawn)
-    out = run(masked_list_loss(diffusion, lists, *emb, msi_weight, form, t))
+    out = run(list_loss(diffusion, lists, *emb, msi_weight, form, t))
     for got, exact in zip(out, expected):
         assert_close(got, exact)
 
@@ -136,10 +136,10 @@ def test_dropout_of_lists_in_training(lists):
     process.mask_prob.zero_()
     t = torch.zeros(U).long()
     args = lists, empty, empty, 0, 'auto', t
-    losses = [masked_list_loss(diffusion, *args)[0] for _ in range(2)]
+    losses = [list_loss(diffusion, *args)[0] for _ in range(2)]
     assert not losses[0].equal(losses[1])
     diffusion.eval()
-    losses = [masked_list_loss(diffusion, *args)[0] for _ in range(2)]
+    losses = [list_loss(diffusion, *args)[0] for _ in range(2)]
     assert losses[0].equal(losses[1])
 
 

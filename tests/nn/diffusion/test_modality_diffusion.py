@@ -6,6 +6,8 @@ import torch
 from torch.testing import assert_close
 
 from diffmm_geo.nn import InteractionDiffusion, ModalityDiffusion
+from diffmm_geo.nn.diffusion import modality_diffusion
+from diffmm_geo.nn.diffusion.list_loss import list_loss
 from diffmm_geo.sparse import CSR
 from tests.wrong_values import wrong_values
 
@@ -130,13 +132,16 @@ def test_reset_parameters():
         assert not denoiser.item_weight.equal(before[m].item_weight)
 
 
-def test_train_epoch(edge_index):
+def test_train_epoch(edge_index, monkeypatch):
     diffusion = make()
     optimizer = torch.optim.SGD(diffusion.parameters(), lr=0.0)
     emb, steps, seen = torch.randn(I, F), [], []
     lists = CSR.from_edge_index(edge_index, (U, I))
-    loss = diffusion.batch_loss
-    diffusion.batch_loss = lambda m, x, *a: seen.append(x) or loss(m, x, *a)
+    monkeypatch.setattr(
+        modality_diffusion,
+        'list_loss',
+        lambda part, x, *args: seen.append(x) or list_loss(part, x, *args),
+    )
     out = diffusion.train_epoch(
         optimizer,
         lists,
