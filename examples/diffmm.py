@@ -11,6 +11,7 @@ library's recommenders, which is better.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from command_line import (
@@ -23,16 +24,23 @@ from command_line import (
     need,
     start,
 )
+from diffmm_geo.evaluation import evaluate
 from diffmm_geo.training import (
     RECIPES,
-    DenoiserConfig,
     DiffMMTrainer,
-    Ensemble,
-    EnsembleConfig,
-    ItemGraphConfig,
-    save_ensemble,
+    Trainer,
     save_run,
 )
+from diffmm_geo.utils.checks import check_device
+from ensemble.denoiser import train_denoiser
+from ensemble.run_files import write_run
+from ensemble.train import (
+    OBSERVED,
+    embedding_scorer,
+    train_ensemble,
+    untrained_members,
+)
+from item_graph_gcn import ItemGraphConfig, ItemGraphTask
 
 # What only the training of DiffMM has.
 PAPER_OPTIONS = (
@@ -90,21 +98,47 @@ def show_member(record):
     )
 
 
-def train_ensemble(args, data):
+def train_members(args, data):
+    data = data.to(check_device(args.device))
     settings = {'seed': args.seed}
     if args.epochs is not None:
         settings['num_epochs'] = args.epochs
-    config = EnsembleConfig(
-        denoiser=DenoiserConfig(**settings), graph=ItemGraphConfig(**settings)
-    )
-    ensemble = Ensemble(data, config, args.modalities, device=args.device)
-    ensemble.fit(sys.stderr.isatty(), show_member)
+    config, embeddings = ItemGraphConfig(**settings), {}
+    store = data[OBSERVED]
+    observed, held_out = store.edge_index, store.val_edge_label_index
+
+    def denoiser():
+        size = data['user'].num_nodes, data['item'].num_nodes
+        return train_denoiser(observed, held_out, *size, **settings)
+
+    def graph():
+        trainer = Trainer(
+            ItemGraphTask(data, config, args.modalities, args.device)
+        )
+        trainer.fit(sys.stderr.isatty())
+        return trainer.embeddings()
+
+    def make(name, train):
+        embeddings[name] = train()
+        return embedding_scorer(embeddings[name])
+
+    members = {
+        **untrained_members(data),
+        'denoiser': partial(make, 'denoiser', denoiser),
+        'graph': partial(make, 'graph', graph),
+    }
+    ensemble = train_ensemble(members, data, report=show_member)
     weights = [f'{name} {w:.3g}' for name, w in ensemble.weights.items()]
     print(f'Weights: {", ".join(weights)}')
-    save_ensemble(ensemble, args.output)
-    split = 'test' if 'test' in ensemble.task.edge_label_index else 'val'
-    metrics = values(ensemble.evaluate(split))
-    print(f'Chosen by validation: {split} {metrics}')
+    splits = ('val', 'test') if 'test_edge_label_index' in store else ('val',)
+    metrics = {
+        split: evaluate(
+            ensemble.scorer, store[f'{split}_edge_label_index'], observed
+        )
+        for split in splits
+    }
+    write_run(ensemble, metrics, embeddings, settings, args.output)
+    print(f'Chosen by validation: {splits[-1]} {values(metrics[splits[-1]])}')
     print(f'metrics.json and model.pt are in {args.output}')
 
 
@@ -122,7 +156,7 @@ def main():
         check_output('checkpoint-dir', args.checkpoint_dir)
     data = load_data(args)
     if args.preset == 'best':
-        train_ensemble(args, data)
+        train_members(args, data)
     else:
         train_diffmm(args, data)
 

@@ -31,7 +31,6 @@ from diffmm_geo.nn import (
     MaskedInteractionDiffusion,
     ModalityDiffusion,
     MultiModalLightGCNConv,
-    concat_embeddings,
     info_nce,
     sampled_softmax_loss,
 )
@@ -45,18 +44,6 @@ from diffmm_geo.ops import (
     topk_items,
 )
 from diffmm_geo.recommender import Recommender
-from diffmm_geo.scorers import (
-    EASE,
-    DenoiserScorer,
-    EmbeddingScorer,
-    FeatureCosine,
-    FusedScorer,
-    ItemCosine,
-    Popularity,
-    RandomWalk,
-    TwoStageScorer,
-    UserCosine,
-)
 from diffmm_geo.sparse import CSR, BipartiteAdj, SparseMatrix
 from diffmm_geo.training import (
     DiffMMConfig,
@@ -133,18 +120,6 @@ def diffusion() -> ModalityDiffusion:
     return ModalityDiffusion(
         NUM_ITEMS, ['image', 'text'], hidden_channels=6, time_channels=4
     )
-
-
-def scorers() -> dict[str, Any]:
-    size = NUM_USERS, NUM_ITEMS
-    return {
-        'popularity': Popularity(edges(), *size),
-        'walk': RandomWalk(edges(), *size),
-    }
-
-
-def recommending(make: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda **kwargs: make(**kwargs).recommend(k=1)
 
 
 SMALL = {'num_epochs': 1, 'batch_size': 3, 'k': 2, 'embedding_dim': 2}
@@ -570,86 +545,6 @@ def cases() -> dict[str, Callable[[], Case]]:
         ),
         'save_run': lambda: Case(
             lambda trainer: save_run(trainer, '.'), trainer=1
-        ),
-        **{
-            make.__name__: partial(
-                Case,
-                recommending(make),
-                edge_index=edges(),
-                num_users=NUM_USERS,
-                num_items=NUM_ITEMS,
-                **options,
-            )
-            for make, options in (
-                (Popularity, {'user_exponent': 0.5}),
-                (ItemCosine, {}),
-                (UserCosine, {}),
-                (EASE, {'reg_weight': 1.0}),
-                (
-                    RandomWalk,
-                    {
-                        'hop_weights': [1.0, 3.0],
-                        'user_exponent': 1.0,
-                        'popularity_exponent': 0.25,
-                        'smoothing': 0.02,
-                        'item_graph_dict': {'image': edges()[:, :4]},
-                        'item_graph_weight': 0.03,
-                    },
-                ),
-            )
-        },
-        'EmbeddingScorer': lambda: Case(
-            recommending(EmbeddingScorer),
-            user_emb=user_x,
-            item_emb=item_x,
-            bias=torch.zeros(NUM_ITEMS),
-        ),
-        'DenoiserScorer': lambda: Case(
-            recommending(DenoiserScorer),
-            diffusion=diffusion(),
-            edge_index=edges(),
-            num_users=NUM_USERS,
-            modality='image',
-        ),
-        'FusedScorer': lambda: Case(
-            recommending(FusedScorer),
-            scorers=scorers(),
-            weights={'popularity': 1.0, 'walk': 0.5},
-        ),
-        'FusedScorer.fit_weights': lambda: Case(
-            FusedScorer.fit_weights,
-            scorers=scorers(),
-            edge_label_index=held_out(),
-            exclude_edge_index=edges(),
-            retriever=scorers()['walk'],
-            num_candidates=3,
-            reg_weight=1.0,
-            max_users=3,
-        ),
-        'TwoStageScorer': lambda: Case(
-            recommending(TwoStageScorer),
-            retriever=scorers()['walk'],
-            ranker=scorers()['popularity'],
-            edge_index=edges(),
-            num_candidates=3,
-        ),
-        'concat_embeddings': lambda: Case(
-            concat_embeddings, embeddings=[(user_x, item_x), (user_x, item_x)]
-        ),
-        'FeatureCosine': lambda: Case(
-            recommending(FeatureCosine),
-            edge_index=edges(),
-            x=item_x,
-            num_users=NUM_USERS,
-        ),
-        'Scorer.recommend': lambda: Case(
-            scorers()['walk'].recommend,
-            user_index=torch.tensor([0, 2]),
-            k=2,
-            exclude_edge_index=edges(),
-        ),
-        'Scorer': lambda: Case(
-            scorers()['walk'], user_index=torch.tensor([0, 2])
         ),
         'evaluate of scores': lambda: Case(
             # Answers for any user.

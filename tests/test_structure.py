@@ -13,7 +13,7 @@ FLOORS = (
     ('utils',),
     ('sparse',),
     ('ops',),
-    ('nn', 'scorers', 'evaluation', 'recommender'),
+    ('nn', 'evaluation', 'recommender'),
     ('datasets', 'transforms'),
     ('tasks',),
     ('training',),

@@ -13,7 +13,6 @@ from .loss import CrossModalContrastiveLoss, info_nce, sampled_softmax_loss
 from .models import (
     DiffMM,
     ItemGraphLightGCN,
-    concat_embeddings,
 )
 
 __all__ = [
@@ -28,7 +27,6 @@ __all__ = [
     'MaskedInteractionDiffusion',
     'ModalityDiffusion',
     'MultiModalLightGCNConv',
-    'concat_embeddings',
     'info_nce',
     'sampled_softmax_loss',
 ]

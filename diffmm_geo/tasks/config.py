@@ -1,7 +1,6 @@
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from diffmm_geo.nn.diffusion.forms import FORMS
 from diffmm_geo.nn.models.item_graph_light_gcn import OBJECTIVES
 from diffmm_geo.ops.ranking import METRICS
 from diffmm_geo.utils.checks import (
@@ -189,34 +188,3 @@ class ItemGraphConfig(TrainingConfig):
             check_int('num_candidates', self.num_candidates)
         check_choice('objective', self.objective, OBJECTIVES)
         check_int('num_negatives', self.num_negatives)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DenoiserConfig(TrainingConfig):
-    r"""The settings of :class:`~diffmm_geo.tasks.DenoiserTask`.
-    :obj:`batch_size` counts users. :obj:`reg_weight` is the weight of the
-    squared norm of the weights of the first and the last layer.
-    :obj:`user_exponent` has no effect.
-
-    Args:
-        num_steps (int, optional): The number of steps of the
-            :class:`~diffmm_geo.nn.MaskedDiffusion`. (default: :obj:`5`)
-        hidden_channels (int, optional): The size of the denoiser's hidden
-            layer. (default: :obj:`200`)
-        diffusion_form (str, optional): How to compute the products with all
-            items; see :meth:`~diffmm_geo.nn.ModalityDiffusion.batch_loss`.
-            (default: :obj:`"auto"`)
-    """
-
-    batch_size: int = 256
-    lr: float = 2e-3
-    reg_weight: float = 0.0
-    num_steps: int = 5
-    hidden_channels: int = 200
-    diffusion_form: str = 'auto'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_int('num_steps', self.num_steps)
-        check_int('hidden_channels', self.hidden_channels)
-        check_choice('diffusion_form', self.diffusion_form, FORMS)

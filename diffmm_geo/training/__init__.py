@@ -2,7 +2,6 @@ r"""Training of the whole model and of baselines under the same protocol."""
 
 from diffmm_geo.tasks.config import (
     PRECISIONS,
-    DenoiserConfig,
     ItemGraphConfig,
     LightGCNConfig,
     TrainingConfig,
@@ -11,21 +10,17 @@ from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.tasks.negative_sampler import NegativeSampler
 
 from .diffmm_trainer import DiffMMTrainer
-from .ensemble import Ensemble, EnsembleConfig
 from .item_graph_trainer import ItemGraphTrainer
 from .lightgcn_trainer import LightGCNTrainer
 from .recipes import RECIPES
-from .run_files import save_ensemble, save_run
+from .run_files import save_run
 from .trainer import Trainer
 
 __all__ = [
     'PRECISIONS',
     'RECIPES',
-    'DenoiserConfig',
     'DiffMMConfig',
     'DiffMMTrainer',
-    'Ensemble',
-    'EnsembleConfig',
     'ItemGraphConfig',
     'ItemGraphTrainer',
     'LightGCNConfig',
@@ -33,6 +28,5 @@ __all__ = [
     'NegativeSampler',
     'Trainer',
     'TrainingConfig',
-    'save_ensemble',
     'save_run',
 ]

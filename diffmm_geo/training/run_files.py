@@ -2,8 +2,7 @@ r"""The files of a training run."""
 
 import json
 import platform
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import torch
 import torch_geometric
 
 import diffmm_geo
-from diffmm_geo.training.ensemble import Ensemble
 from diffmm_geo.training.trainer import Record, Trainer
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import check_type
@@ -49,7 +47,14 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
     trainer.best_val  # noqa: B018 (raises an error if no epoch was evaluated)
     state = trainer.state_dict()
     missing: ImportError | None = None
-    with _written(folder, run_metrics(trainer), state) as stack:
+    folder.mkdir(parents=True, exist_ok=True)
+    # The files replace earlier ones together, at the end of the block.
+    with ExitStack() as stack:
+        path = stack.enter_context(atomic_path(str(folder / 'metrics.json')))
+        text = json.dumps(run_metrics(trainer), indent=2)
+        Path(path).write_text(f'{text}\n')
+        path = stack.enter_context(atomic_path(str(folder / 'model.pt')))
+        torch.save(state, path)
         try:
             check_package('matplotlib', 'examples', 'curves.png')
         except ImportError as error:
@@ -59,22 +64,6 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
             plot_curves(trainer.history, trainer.metric, path)
     if missing is not None:
         raise missing
-
-
-@contextmanager
-def _written(
-    folder: Path, metrics: dict[str, Any], state: dict[str, Any]
-) -> Iterator[ExitStack]:
-    r"""Writes the files that all runs have, which replace earlier ones at the
-    end of the block.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        path = stack.enter_context(atomic_path(str(folder / 'metrics.json')))
-        Path(path).write_text(json.dumps(metrics, indent=2) + '\n')
-        path = stack.enter_context(atomic_path(str(folder / 'model.pt')))
-        torch.save(state, path)
-        yield stack
 
 
 def run_metrics(trainer: Trainer) -> dict[str, Any]:
@@ -93,39 +82,6 @@ def run_metrics(trainer: Trainer) -> dict[str, Any]:
         'versions': versions(),
         'device': str(trainer.task.device),
     }
-
-
-def save_ensemble(ensemble: Ensemble, folder: str | Path) -> None:
-    r"""Writes the results of :meth:`Ensemble.fit
-    <diffmm_geo.training.Ensemble.fit>`. A failure leaves earlier files
-    unchanged.
-
-    - :obj:`metrics.json`: :obj:`best_val` (the metrics of the ensemble), the
-      history (the validation metrics of each scorer), the weights of the
-      scorers, the settings and versions.
-    - :obj:`model.pt`: the states of the trained members.
-
-    Args:
-        ensemble (Ensemble): A trained ensemble.
-        folder (str or Path): The folder, created if missing.
-
-    Raises:
-        ValueError: If the ensemble is not trained.
-    """
-    check_type('ensemble', ensemble, Ensemble)
-    splits = list(ensemble.task.edge_label_index)
-    metrics = {split: ensemble.evaluate(split) for split in splits}
-    content = {
-        'best_val': {'epoch': None, **metrics},
-        'history': ensemble.history,
-        'weights': ensemble.weights,
-        'config': asdict(ensemble.config),
-        'versions': versions(),
-        'device': str(ensemble.task.device),
-    }
-    state = {name: t.state_dict() for name, t in ensemble.trainers.items()}
-    with _written(check_path('folder', folder), content, state):
-        pass
 
 
 def versions() -> dict[str, str]:

@@ -9,14 +9,6 @@ from typing import Any
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from diffmm_geo.scorers import (
-    EASE,
-    ItemCosine,
-    Popularity,
-    RandomWalk,
-    Scorer,
-    UserCosine,
-)
 from diffmm_geo.training import (
     RECIPES,
     DiffMMTrainer,
@@ -25,6 +17,14 @@ from diffmm_geo.training import (
     Trainer,
     TrainingConfig,
 )
+from examples.ensemble.floors import (
+    Scorer,
+    ease,
+    item_cosine,
+    popularity,
+    user_cosine,
+)
+from examples.ensemble.random_walk import random_walk
 from examples.experiments.baselines import BPRTask, MFConfig, VBPRConfig
 from examples.item_graph_gcn import ItemGraphConfig, ItemGraphTask
 
@@ -80,9 +80,9 @@ MODELS = {
 
 # Computed from the interactions and the numbers of users and items.
 FLOORS: dict[str, Callable[[Tensor, int, int], Scorer]] = {
-    'Popularity': Popularity,
-    'Item cosine': ItemCosine,
-    'User cosine': UserCosine,
-    'EASE': EASE,
-    'Random walk': RandomWalk,
+    'Popularity': popularity,
+    'Item cosine': item_cosine,
+    'User cosine': user_cosine,
+    'EASE': ease,
+    'Random walk': random_walk,
 }
