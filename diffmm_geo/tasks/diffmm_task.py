@@ -108,14 +108,12 @@ class DiffMMTask(Task):
         self._prepare({})
 
     def _check_parts(
-        self,
-        model: DiffMM | None,
-        diffusion: ModalityDiffusion | None,
+        self, model: DiffMM | None, diffusion: ModalityDiffusion | None
     ) -> None:
-        size = self.num_users, self.num_items
         if model is not None:
             check_type('model', model, DiffMM)
             check_trainable('model', model)
+            size = self.num_users, self.num_items
             if model.size != size:
                 raise ValueError(
                     f"'model' needs to be one of {size[0]} users and "

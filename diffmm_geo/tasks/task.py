@@ -32,7 +32,7 @@ from diffmm_geo.utils.random_state import RandomState
 from diffmm_geo.utils.tf32 import has_tf32, tf32_products
 
 OnStep = Callable[[], None]
-SPLITS = ('val', 'test')
+SPLITS, HELD_OUT = ('val', 'test'), '{}_edge_label_index'
 
 
 class Task(Module, ABC):
@@ -108,16 +108,27 @@ class Task(Module, ABC):
                 f"'precision' needs to be 'fp32' or 'bf16' on a device without "
                 f"TF32 (got 'tf32' on '{self.device}')"
             )
-        self.num_users, self.num_items = count_nodes(data, self.edge_type)
+        size = count_nodes(data, self.edge_type)
+        self.num_users, self.num_items = size
+        check_k(config.k, self.num_items)
 
         store = data[self.edge_type]
         check_unweighted(self.edge_type, store)
-        observed = observed_edges(store, (self.num_users, self.num_items))
-        self.edge_index = self._edges({'edge_index': observed}, 'edge_index')
+        edges = {'edge_index': observed_edges(store, size)}
+        for name in map(HELD_OUT.format, SPLITS):
+            if name in store:
+                edges[name] = check_edge_index(name, store[name], *size)
+        for name, x in edges.items():
+            if x.size(1) == 0:
+                raise ValueError(
+                    f"'{name}' needs at least one interaction (got none)"
+                )
+            edges[name] = check_values(name, x).to(self.device)
+        self.edge_index = edges['edge_index']
         self.edge_label_index = {
-            split: self._edges(store, f'{split}_edge_label_index')
+            split: edges[HELD_OUT.format(split)]
             for split in SPLITS
-            if f'{split}_edge_label_index' in store
+            if HELD_OUT.format(split) in edges
         }
         if 'val' not in self.edge_label_index:
             raise ValueError(
@@ -125,36 +136,16 @@ class Task(Module, ABC):
                 f'{self.edge_type} to choose the epoch by '
                 f'(got {list(store.keys())})'
             )
-        check_k(config.k, self.num_items)
         self._prepare_triples()
         if self.positives.size(1) == 0:
             raise ValueError(
                 "'edge_index' needs at least one user with an item not "
                 'interacted with (got none)'
             )
-        check_splits(
-            {
-                'edge_index': self.edge_index,
-                **{
-                    f'{split}_edge_label_index': x
-                    for split, x in self.edge_label_index.items()
-                },
-            },
-            self.num_items,
-        )
+        check_splits(edges, self.num_items)
         self.optimizers: dict[str, Optimizer] = {}
         self.seconds: dict[str, float] = {}
         self.random_state = RandomState(config.seed, self.device)
-
-    def _edges(self, store: Any, name: str) -> Tensor:
-        edge_index = check_edge_index(
-            name, store.get(name), self.num_users, self.num_items
-        )
-        if edge_index.size(1) == 0:
-            raise ValueError(
-                f"'{name}' needs at least one interaction (got none)"
-            )
-        return check_values(name, edge_index).to(self.device)
 
     def _prepare_triples(self) -> None:
         self.negative_sampler = NegativeSampler(
@@ -188,11 +179,11 @@ class Task(Module, ABC):
     @property
     def data_dict(self) -> dict[str, Tensor]:
         r"""All data that training depends on, by name."""
-        held_out = {
-            f'{split}_edge_label_index': x
-            for split, x in self.edge_label_index.items()
+        held_out = self.edge_label_index.items()
+        return {
+            'edge_index': self.edge_index,
+            **{HELD_OUT.format(split): x for split, x in held_out},
         }
-        return {'edge_index': self.edge_index, **held_out}
 
     @cached_property
     def data_digests(self) -> dict[str, str]:

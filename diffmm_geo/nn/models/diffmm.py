@@ -187,9 +187,8 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         return_views: bool = False,
     ) -> Embeddings | tuple[Embeddings, dict[str, Embeddings]]:
         x_user, x_item = self.user_emb.weight, self.item_emb.weight
-        adj_dict = self.conv.adjacency_dict(
-            edge_index_dict, self.size, x_user.dtype
-        )
+        size = self.num_users, self.num_items
+        adj_dict = self.conv.adjacency_dict(edge_index_dict, size, x_user.dtype)
         projected = self.projections(feature_dict, self.num_items)
         feature = unit_rows(torch.stack(list(projected.values())))
         h = self.conv.aggregate_modalities(adj_dict, x_user, x_item, feature)
@@ -278,8 +277,9 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         check_number('ssl_weight', ssl_weight, 0.0)
         loss = CrossModalContrastiveLoss(temperature, anchor, num_candidates)
         types = user_type, item_type = self.edge_type[::2]
+        size = self.num_users, self.num_items
         user, positive, negative = check_triples(
-            edge_label_index, neg_item, self.size, self.user_emb.weight.device
+            edge_label_index, neg_item, size, self.user_emb.weight.device
         )
 
         inputs = feature_dict, edge_index_dict

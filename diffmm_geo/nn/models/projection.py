@@ -142,7 +142,10 @@ class ModalityProjection(ModuleDict):
         self, feature_dict: Mapping[str, Tensor], num_items: int
     ) -> dict[str, Tensor]:
         self.check(feature_dict, num_items)
-        return {m: self[module_name(m)](feature_dict[m]) for m in self.channels}
+        return {
+            m: project(feature_dict[m])
+            for m, project in zip(self.channels, self.values())
+        }
 
     def check(self, feature_dict: Mapping[str, Tensor], num_items: int) -> None:
         r"""Checks the features of all modalities."""
