@@ -24,10 +24,10 @@ from diffmm_geo.utils.checks import (
     check_matrix,
     describe,
 )
-from diffmm_geo.utils.expecting import expecting
 from diffmm_geo.utils.node_ids import NodeIds, check_nodes, is_raw
 from diffmm_geo.utils.paths import check_path
 from diffmm_geo.utils.raw_ids import decode_ids, encode_ids
+from diffmm_geo.utils.reading import reading
 from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
 
 __all__ = ['Recommender']
@@ -575,7 +575,7 @@ def _numpy(x: Tensor) -> Any:
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
     with (
-        expecting(os.fspath(path), 'a whole .npz file of arrays') as file,
-        np.load(file, allow_pickle=False) as arrays,
+        reading(os.fspath(path), 'a whole .npz file of arrays'),
+        np.load(path, allow_pickle=False) as arrays,
     ):
         return {name: torch.from_numpy(x) for name, x in arrays.items()}

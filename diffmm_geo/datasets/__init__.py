@@ -13,7 +13,6 @@ from .read_interactions import read_interactions
 from .split_interactions import split_interactions
 from .tiktok import TikTok
 from .write_mmrec import write_mmrec
-from .write_official import write_official
 
 __all__ = [
     'DATASETS',
@@ -30,5 +29,4 @@ __all__ = [
     'read_interactions',
     'split_interactions',
     'write_mmrec',
-    'write_official',
 ]

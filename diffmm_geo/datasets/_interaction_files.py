@@ -6,18 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffmm_geo.utils.expecting import expecting
+from diffmm_geo.utils.checks import MAX_COUNT
+from diffmm_geo.utils.reading import reading
 
-from ._npy import map_array
+from ._modality_files import map_array
 
-SUFFIXES = ('.npy', '.parquet')
 COLUMNS = ('user', 'item')
-MAX_INDEX = 2**31 - 1
 
 
 def find_interactions(folder: str, split: str) -> str | None:
     r"""The path of a split's file, or :obj:`None`."""
-    paths = [osp.join(folder, f'{split}{suffix}') for suffix in SUFFIXES]
+    paths = [osp.join(folder, f'{split}.{end}') for end in ('npy', 'parquet')]
     there = [path for path in paths if osp.exists(path)]
     if len(there) > 1:
         raise ValueError(f'expected one of {paths}, got both')
@@ -29,36 +28,36 @@ def load_interactions(path: str) -> Tensor:
     :obj:`[2, E]` or :obj:`[E, 2]`, or from the columns :obj:`user` and
     :obj:`item` of a Parquet file. 64-bit integers :obj:`[2, E]` stay on disk.
     """
-    read = _read_parquet if path.endswith('.parquet') else _read_npy
-    edge_index = torch.from_numpy(read(path))
-    if edge_index.numel() > 0:
-        low, high = (int(value) for value in edge_index.aminmax())
-        if low < 0 or high > MAX_INDEX:
-            raise ValueError(
-                f"'{path}': expected indices in [0, {MAX_INDEX}], got values "
-                f'in [{low}, {high}]'
-            )
-    return edge_index
+    if path.endswith('.parquet'):
+        expected = f'a Parquet file with columns {list(COLUMNS)} of integers'
+        read = _read_parquet
+    else:
+        expected = 'integers of shape [2, num_edges] or [num_edges, 2]'
+        read = _read_npy
+    with reading(path, expected):
+        edges = read(path)
+        low, high = edges.min(initial=0), edges.max(initial=0)
+        if low < 0 or high >= MAX_COUNT:
+            raise ValueError(f'values in [{low}, {high}]')
+        return torch.from_numpy(edges)
 
 
 def _read_npy(path: str) -> np.ndarray:
-    with expecting(path, 'integers of shape [2, num_edges] or [num_edges, 2]'):
-        array = map_array(path)
-        if array.dtype.kind not in 'iu':
-            raise ValueError(f'data type {array.dtype}')
-        if array.ndim != 2 or 2 not in array.shape:
-            raise ValueError(f'shape {list(array.shape)}')
-        if array.shape[0] != 2:
-            array = array.T
-        return np.ascontiguousarray(array, np.int64)
+    array = map_array(path)
+    if array.dtype.kind not in 'iu':
+        raise ValueError(f'data type {array.dtype}')
+    if array.ndim != 2 or 2 not in array.shape:
+        raise ValueError(f'shape {list(array.shape)}')
+    if array.shape[0] != 2:
+        array = array.T
+    return np.ascontiguousarray(array, np.int64)
 
 
 def _read_parquet(path: str) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    expected = f'a Parquet file with columns {list(COLUMNS)} of integers'
-    with expecting(path, expected), pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         for name in COLUMNS:
             if schema.names.count(name) != 1:

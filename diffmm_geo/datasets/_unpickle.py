@@ -4,23 +4,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
+from torch import Tensor
 
-from diffmm_geo.utils.expecting import expecting
+from diffmm_geo.utils.reading import reading
 
-from ._edges import unique_edges
+from ._user_item_data import distinct_edges
 
 
 class SparsePattern(NamedTuple):
     r"""A shape and sorted, distinct positions :math:`(2, |\mathcal{E}|)`."""
 
     shape: tuple[int, int]
-    edges: np.ndarray
+    edges: Tensor
 
 
 def read_pattern(path: str) -> SparsePattern:
     r"""Reads the non-zeros of a pickled SciPy matrix, executing nothing."""
     expected = 'a pickled SciPy sparse matrix (COO, CSR or CSC)'
-    with expecting(path, expected) as f:
+    with reading(path, expected), open(path, 'rb') as f:
         matrix = _Unpickler(f).load()
         if not isinstance(matrix, _Matrix):
             raise ValueError(f'an object of type {type(matrix).__name__}')
@@ -86,8 +87,7 @@ class _Matrix:
             cls = getattr(sparse, f'{self.format}_matrix')
             matrix = cls((value != 0, *index), shape=shape)
             matrix.check_format(full_check=True)
-        user, item = matrix.nonzero()
-        return SparsePattern(matrix.shape, unique_edges(user, item, shape[1]))
+        return SparsePattern(matrix.shape, distinct_edges(*matrix.nonzero()))
 
 
 # Replacements of the classes in such a file. NumPy's own classes are not safe:

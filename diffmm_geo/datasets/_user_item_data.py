@@ -1,7 +1,10 @@
 from collections.abc import Mapping
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.utils import coalesce
 
 from diffmm_geo.utils.held_out import check_splits
 
@@ -9,15 +12,37 @@ from diffmm_geo.utils.held_out import check_splits
 SPLITS = ('edge_index', 'val_edge_label_index', 'test_edge_label_index')
 
 
+def distinct_edges(user: np.ndarray, item: np.ndarray) -> Tensor:
+    r"""The distinct pairs :math:`(2, |\mathcal{E}|)`, by user, then item."""
+    return earliest_edges(user, item)[0]
+
+
+def earliest_edges(
+    user: np.ndarray, item: np.ndarray, time: np.ndarray | None = None
+) -> tuple[Tensor, Tensor | None]:
+    r"""The pairs of :func:`distinct_edges` and the earliest time of each."""
+    edges = np.empty((2, len(user)), np.int64)
+    edges[0], edges[1] = user, item
+    times = None if time is None else torch.tensor(time)
+    out: tuple[Tensor, Tensor | None] = coalesce(
+        torch.from_numpy(edges), times, reduce='min'
+    )
+    return out
+
+
 def user_item_data(
+    path: str,
     num_users: int,
     num_items: int,
     features: Mapping[str, Tensor],
     edges: Mapping[str, Tensor],
 ) -> HeteroData:
-    r"""Builds a user-item graph from features by modality and edges by key.
-    Held-out edges need to differ from training edges.
+    r"""Builds a user-item graph from features by modality and edges by key,
+    which come from a file or folder. Held-out edges need to differ from
+    training edges.
     """
+    if edges[SPLITS[0]].size(1) == 0:
+        raise ValueError(f"'{path}': expected training interactions, got none")
     check_splits({key: edges[key] for key in SPLITS if key in edges}, num_items)
     data = HeteroData()
     data['user'].num_nodes = num_users

@@ -1,14 +1,10 @@
-from collections.abc import Sequence
-
-from ._official_dataset import MATRICES, OfficialDataset
-from ._user_item_dataset import DataTransform
+from ._official_dataset import OfficialDataset
 
 
 class DiffMMDataset(OfficialDataset):
     r"""A dataset in the format of the `official code
     <https://github.com/HKUDS/DiffMM>`_ of the `"DiffMM: Multi-Modal Diffusion
     Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper.
-    :func:`~diffmm_geo.datasets.write_official` writes it.
 
     Files in :obj:`root/raw`:
 
@@ -26,21 +22,4 @@ class DiffMMDataset(OfficialDataset):
             :class:`~diffmm_geo.datasets.MovieLens100K`.
     """
 
-    remedy = ''
-
-    def __init__(
-        self,
-        root: str,
-        modalities: Sequence[str] | None = None,
-        transform: DataTransform | None = None,
-        pre_transform: DataTransform | None = None,
-        force_reload: bool = False,
-    ) -> None:
-        self.find_raw_files(
-            root,
-            MATRICES,
-            'the authors of DiffMM (https://github.com/HKUDS/DiffMM)',
-        )
-        super().__init__(
-            root, modalities, transform, pre_transform, force_reload
-        )
+    format = 'the authors of DiffMM (https://github.com/HKUDS/DiffMM)'

@@ -1,4 +1,3 @@
-import os.path as osp
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +8,11 @@ from diffmm_geo.utils.checks import check_int
 from diffmm_geo.utils.paths import check_path
 
 from ._interaction_files import find_interactions, load_interactions
-from ._modalities import feature_file, find_modalities, select_modalities
-from ._npy import load_features
+from ._modality_files import (
+    find_modalities,
+    read_features,
+    select_modalities,
+)
 from ._user_item_data import SPLITS, user_item_data
 
 
@@ -70,43 +72,33 @@ def load_folder(
     if num_items is not None:
         num_items = check_int('num_items', num_items)
     folder = str(check_path('root', root))
-    splits: dict[str, tuple[str, Tensor]] = {}
-    keys = dict(zip(('train', 'val', 'test'), SPLITS))
-    for split in keys:
+    paths = {}
+    edges: dict[str, Tensor] = {}
+    for split, key in zip(('train', 'val', 'test'), SPLITS):
         path = find_interactions(folder, split)
         if path is not None:
-            splits[split] = path, load_interactions(path)
-    if 'train' not in splits or splits['train'][1].size(1) == 0:
+            paths[key], edges[key] = path, load_interactions(path)
+    if SPLITS[0] not in edges:
         raise ValueError(
-            f"'{folder}': expected interactions in train.npy or "
-            f'train.parquet, got none'
+            f"'{folder}': expected train.npy or train.parquet, got none"
         )
+    modalities = select_modalities(modalities, find_modalities(folder))
+    features = read_features(folder, modalities, num_items, mapped=True)
+    for x in features.values():
+        num_items = x.size(0)
 
-    known, where = find_modalities(folder), f" in '{folder}'"
-    features: dict[str, Tensor] = {}
-    for m in select_modalities(modalities, known, where):
-        path = osp.join(folder, feature_file(m))
-        features[m] = load_features(path, num_items, mapped=True)
-        num_items = features[m].size(0)
-
-    # The highest indices, or -1.
-    high = {
-        path: [int(row.max()) if row.numel() > 0 else -1 for row in edges]
-        for path, edges in splits.values()
+    # The numbers of users and items that each file needs.
+    needed = {
+        key: [int(row.max()) + 1 if row.numel() > 0 else 0 for row in split]
+        for key, split in edges.items()
     }
-    if num_users is None:
-        num_users = 1 + max(user for user, _ in high.values())
-    if num_items is None:
-        num_items = 1 + max(item for _, item in high.values())
-    for path, indices in high.items():
-        for name, index, size in zip(
-            ('user', 'item'), indices, (num_users, num_items)
-        ):
-            if index >= size:
-                raise ValueError(
-                    f"'{path}': expected {name} indices below {size}, got "
-                    f'{index}'
-                )
-
-    edge_dict = {keys[split]: edges for split, (_, edges) in splits.items()}
-    return user_item_data(num_users, num_items, features, edge_dict)
+    most = [max(sizes) for sizes in zip(*needed.values())]
+    num_users = most[0] if num_users is None else num_users
+    num_items = most[1] if num_items is None else num_items
+    for key, (users, items) in needed.items():
+        if users > num_users or items > num_items:
+            raise ValueError(
+                f"'{paths[key]}': expected indices below {num_users} (users) "
+                f'and {num_items} (items), got {users - 1} and {items - 1}'
+            )
+    return user_item_data(folder, num_users, num_items, features, edges)

@@ -1,20 +1,21 @@
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch_geometric.data import HeteroData
 
-from diffmm_geo.datasets.amazon import AmazonBaby, AmazonSports
-from diffmm_geo.datasets.diffmm import DiffMMDataset
-from diffmm_geo.datasets.folder import load_folder
-from diffmm_geo.datasets.mmrec import MMRecDataset
-from diffmm_geo.datasets.movielens import MovieLens100K
-from diffmm_geo.datasets.tiktok import TikTok
 from diffmm_geo.utils.checks import check_bool
 from diffmm_geo.utils.paths import check_path
 
 from ._user_item_data import SPLITS
+from .amazon import AmazonBaby, AmazonSports
+from .diffmm import DiffMMDataset
+from .folder import load_folder
+from .mmrec import MMRecDataset
+from .movielens import MovieLens100K
+from .tiktok import TikTok
 
 #: The datasets of :func:`load_dataset` by name.
 DATASETS: dict[str, Any] = {
@@ -53,9 +54,21 @@ def load_dataset(
     Raises:
         ValueError: If there is no such dataset.
     """
+    check_bool('force_reload', force_reload)
     root = check_path('root', root)
     check_bool('drop_cold_users', drop_cold_users)
-    data = _load(name, root, modalities, force_reload)
+    if name == 'folder':
+        data = load_folder(root, modalities)
+    elif name in DATASETS or (root / 'raw' / f'{name}.inter').exists():
+        load = DATASETS.get(name, partial(MMRecDataset, name=name))
+        data = load(
+            str(root), modalities=modalities, force_reload=force_reload
+        )[0]
+    else:
+        raise ValueError(
+            f"'name' needs to be one of {list(DATASETS)} or the name of a file "
+            f'{{name}}.inter in {root / "raw"} (got {name!r})'
+        )
     if drop_cold_users:
         store: Any = data['user', 'interacts', 'item']
         for key in SPLITS[1:]:
@@ -63,26 +76,3 @@ def load_dataset(
                 is_warm = torch.isin(store[key][0], store.edge_index[0])
                 store[key] = store[key][:, is_warm]
     return data
-
-
-def _load(
-    name: str,
-    root: Path,
-    modalities: Sequence[str] | None,
-    force_reload: bool,
-) -> HeteroData:
-    kwargs: dict[str, Any] = (
-        {} if modalities is None else {'modalities': modalities}
-    )
-    if name == 'folder':
-        return load_folder(root, **kwargs)  # There is nothing to process.
-    kwargs['force_reload'] = check_bool('force_reload', force_reload)
-    if name in DATASETS:
-        data: HeteroData = DATASETS[name](str(root), **kwargs)[0]
-        return data
-    if not (root / 'raw' / f'{name}.inter').exists():
-        raise ValueError(
-            f"'name' needs to be one of {list(DATASETS)} or the name of a file "
-            f'{{name}}.inter in {root / "raw"} (got {name!r})'
-        )
-    return MMRecDataset(str(root), name, **kwargs)[0]

@@ -1,14 +1,13 @@
 import re
 from collections.abc import Sequence
 
-import numpy as np
+from torch_geometric.data import HeteroData
 
-from diffmm_geo.utils.checks import check_bool
+from diffmm_geo.utils.checks import MAX_COUNT
 
-from ._edges import unique_edges
-from ._modalities import feature_file
-from ._npy import load_features
+from ._modality_files import read_features
 from ._table import read_columns
+from ._user_item_data import SPLITS, distinct_edges, user_item_data
 from ._user_item_dataset import DataTransform, UserItemDataset
 
 
@@ -16,8 +15,8 @@ def check_name(name: str) -> str:
     r"""Checks the name of a file without its extension."""
     if not isinstance(name, str) or re.fullmatch(r'[\w.-]+', name) is None:
         raise ValueError(
-            f"'name' is expected to be the name of a file without its "
-            f'extension, got {name!r}'
+            f"'name' needs to be the name of a file without its extension "
+            f'(got {name!r})'
         )
     return name
 
@@ -44,7 +43,8 @@ class MMRecDataset(UserItemDataset):
 
     Users without training interactions keep their held-out ones. MMRec does not
     evaluate such users (its option :obj:`filter_out_cod_start_users`). To
-    compare metrics with MMRec's, pass :obj:`drop_cold_users=True`.
+    compare metrics with MMRec's, load the dataset with
+    :func:`~diffmm_geo.datasets.load_dataset` and :obj:`drop_cold_users=True`.
 
     Args:
         root (str): The root directory of the dataset.
@@ -53,10 +53,9 @@ class MMRecDataset(UserItemDataset):
             (default: :obj:`None`, all in :obj:`root/raw`)
         transform, pre_transform, force_reload (optional): As in
             :class:`~diffmm_geo.datasets.MovieLens100K`.
-        drop_cold_users (bool, optional): Whether to drop the held-out
-            interactions of users without training interactions, as MMRec does.
-            The users stay. (default: :obj:`False`)
     """
+
+    format = 'the MMRec toolbox (https://github.com/enoche/MMRec)'
 
     def __init__(
         self,
@@ -66,65 +65,41 @@ class MMRecDataset(UserItemDataset):
         transform: DataTransform | None = None,
         pre_transform: DataTransform | None = None,
         force_reload: bool = False,
-        drop_cold_users: bool = False,
     ) -> None:
         self.name = check_name(name)
-        self.drop_cold_users = check_bool('drop_cold_users', drop_cold_users)
-        self.find_raw_files(
-            root,
-            [f'{name}.inter'],
-            'the MMRec toolbox (https://github.com/enoche/MMRec)',
-        )
+        self.interaction_files = [f'{name}.inter']
         super().__init__(
             root, modalities, transform, pre_transform, force_reload
         )
 
     @property
-    def raw_file_names(self) -> list[str]:
-        features = [feature_file(modality) for modality in self.modalities]
-        return [f'{self.name}.inter', *features]
-
-    @property
     def processed_file_names(self) -> str:
-        variant = 'warm+' if self.drop_cold_users else ''
-        return f'{self.name}+{variant}{super().processed_file_names}'
+        return f'{self.name}+{super().processed_file_names}'
 
-    def process(self) -> None:
+    def read_raw(self) -> HeteroData:
         path = self.raw_paths[0]
-        columns = {'userID': 'uint32', 'itemID': 'uint32', 'x_label': 'uint8'}
-        user, item, label = read_columns(path, columns)
-        if len(user) == 0:
-            raise ValueError(f"'{path}': expected interactions, got none")
-        if label.max() > 2:
-            raise ValueError(
-                f"'{path}': expected x_label to be 0, 1 or 2, got {label.max()}"
-            )
-
-        features = {
-            modality: load_features(path)
-            for modality, path in zip(self.modalities, self.raw_paths[1:])
-        }
-        num_items = int(item.max()) + 1
-        for feature_path, x in zip(self.raw_paths[1:], features.values()):
-            first = next(iter(features.values()))
-            if x.size(0) < num_items or x.size(0) != first.size(0):
+        kinds = {'userID': 'uint32', 'itemID': 'uint32', 'x_label': 'uint8'}
+        user, item, label = read_columns(path, list(kinds.items()))
+        highest = [int(x.max(initial=0)) for x in (user, item, label)]
+        for name, got, most in zip(kinds, highest, (*[MAX_COUNT - 1] * 2, 2)):
+            if got > most:
                 raise ValueError(
-                    f"'{feature_path}': expected one row for each item, as "
-                    f'many as in the other features and at least {num_items} '
-                    f"(the largest item in '{path}' plus one), got {x.size(0)}"
+                    f"'{path}': expected '{name}' up to {most}, got {got}"
                 )
-        if features:
+        num_users, num_items = highest[0] + 1, highest[1] + 1
+        features = read_features(self.raw_dir, self.modalities)
+        for x in features.values():
+            if x.size(0) < num_items:
+                raise ValueError(
+                    f"'{self.raw_dir}': expected features of the {num_items} "
+                    f"items in '{path}', got {x.size(0)} rows"
+                )
             num_items = x.size(0)
-
-        splits = [
-            unique_edges(user[label == i], item[label == i], num_items)
-            for i in range(3)
-        ]
-        if self.drop_cold_users:
-            train = splits[0]
-            splits[1:] = [x[:, np.isin(x[0], train[0])] for x in splits[1:]]
-        data = self.build(int(user.max()) + 1, num_items, splits, features)
-        self.save_processed(data)
+        edges = {
+            key: distinct_edges(user[label == n], item[label == n])
+            for n, key in enumerate(SPLITS)
+        }
+        return user_item_data(path, num_users, num_items, features, edges)
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.name})'

@@ -1,23 +1,14 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch_geometric.data import HeteroData
 
 from diffmm_geo.utils.checks import as_int, check_bool, check_int, describe
 from diffmm_geo.utils.paths import check_path
 from diffmm_geo.utils.raw_ids import RawIds
 
-from ._delimited import (
-    Column,
-    RawInteractions,
-    number_ids,
-    read_lists,
-    read_table,
-)
-from ._edges import earliest_edges, unique_edges
-from ._user_item_data import SPLITS, user_item_data
+from ._table import Column, number_ids, read_columns, read_lists
+from ._user_item_data import SPLITS, earliest_edges, user_item_data
 
 
 def read_interactions(
@@ -86,17 +77,10 @@ def read_interactions(
     """
     check_bool('header', header)
     check_bool('lists', lists)
-    changed = {
-        'user': user != 'user',
-        'item': item != 'item',
-        'time': time is not None,
-        'delimiter': delimiter is not None,
-        'header': not header,
-    }
-    if lists and any(changed.values()):
-        names = [name for name, is_changed in changed.items() if is_changed]
+    layout = (user, item, time, delimiter, header)
+    if lists and layout != ('user', 'item', None, None, True):
         raise ValueError(
-            f"'lists' needs to be False to read columns (got also {names})"
+            f"'lists' needs to be False to read columns (got {layout})"
         )
     if delimiter is not None and (
         not isinstance(delimiter, str) or len(delimiter) != 1
@@ -104,51 +88,46 @@ def read_interactions(
         raise ValueError(
             f"'delimiter' needs to be one character (got {describe(delimiter)})"
         )
-    columns = {
-        name: _check_column(name, column, header)
-        for name, column in (('user', user), ('item', item), ('time', time))
+    columns = [
+        (_check_column('user', user, header), 'id'),
+        (_check_column('item', item, header), 'id'),
+    ]
+    if time is not None:
+        columns.append((_check_column('time', time, header), 'time'))
+
+    files = {'path': path, 'val': val, 'test': test}
+    paths = {
+        key: str(check_path(name, file))
+        for key, (name, file) in zip(SPLITS, files.items())
+        if name == 'path' or file is not None
     }
-
-    def read(name: str, file: str | Path) -> RawInteractions:
-        full = str(check_path(name, file))
-        if lists:
-            return read_lists(full)
-        return read_table(full, **columns, delimiter=delimiter, header=header)
-
-    files = {'path': check_path('path', path), 'val': val, 'test': test}
-    tables = {
-        name: read(name, file)
-        for name, file in files.items()
-        if file is not None
-    }
-    if len(tables['path'].user) == 0:
-        raise ValueError(f"'{path}': expected interactions, got none")
-    users, user_id = number_ids([table.user for table in tables.values()])
-    items, item_id = number_ids([table.item for table in tables.values()])
-
-    num_items, edges = len(item_id), {}
-    times = tables['path'].time
-    for name, row, col in zip(tables, users, items):
-        key = SPLITS[list(files).index(name)]
-        if name == 'path' and times is not None:
-            found, times = earliest_edges(row, col, num_items, times)
-        else:
-            found = unique_edges(row, col, num_items)
-        edges[key] = torch.from_numpy(found)
-    data = user_item_data(len(user_id), num_items, {}, edges)
+    tables = [
+        read_lists(path)
+        if lists
+        else read_columns(path, columns, delimiter, header)
+        for path in paths.values()
+    ]
+    users, user_id = number_ids([table[0] for table in tables])
+    items, item_id = number_ids([table[1] for table in tables])
+    times = [table[2:] for table in tables]
+    del tables  # Strings of any length.
+    edges, earliest = {}, []
+    for key, row, col, time_of in zip(paths, users, items, times):
+        edges[key], found = earliest_edges(row, col, *time_of)
+        earliest.append(found)
+    data = user_item_data(
+        paths[SPLITS[0]], len(user_id), len(item_id), {}, edges
+    )
     data['user'].raw_id = RawIds(user_id)
     data['item'].raw_id = RawIds(item_id)
-    if times is not None:
-        store = data['user', 'interacts', 'item']
-        store.time = torch.from_numpy(np.ascontiguousarray(times))
+    if time is not None:
+        data['user', 'interacts', 'item'].time = earliest[0]
     return data
 
 
-def _check_column(name: str, column: Any, header: bool) -> Any:
-    if name == 'time' and column is None:
-        return None
+def _check_column(name: str, column: Any, header: bool) -> Column:
     if not header and column == name and name != 'time':
-        return ('user', 'item').index(name)
+        return 0 if name == 'user' else 1
     if as_int(column) is not None:
         return check_int(name, column, 0)
     if not isinstance(column, str) or not header:

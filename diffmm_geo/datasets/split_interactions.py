@@ -19,7 +19,6 @@ from diffmm_geo.utils.checks import (
 )
 from diffmm_geo.utils.interactions import count_nodes, observed_edges
 
-from ._hold_out import hold_out
 from ._user_item_data import SPLITS
 
 METHODS = ('random', 'leave_one_out', 'time')
@@ -121,21 +120,28 @@ def split_interactions(
     if key is None:
         # The stream of `RandomState` is stable across versions of NumPy.
         key = np.random.RandomState(seed).random_sample(len(user))
-    masks = hold_out(user, key, num_val, num_test)
-    if not masks[0].any():
+    # Of each user, the interactions with the lowest keys are held out.
+    perm = np.lexsort((key, user))
+    count = np.bincount(user, minlength=len(num_test))
+    start = np.cumsum(count) - count
+    rank = np.empty(len(user), dtype=np.int64)
+    rank[perm] = np.arange(len(user)) - start[user[perm]]
+    bound = num_test[user]
+    masks = [rank < bound, rank < bound + num_val[user]]
+    train, val_index, test_index = (
+        torch.from_numpy(np.flatnonzero(mask)).to(edge_index.device)
+        for mask in (~masks[1], masks[1] & ~masks[0], masks[0])
+    )
+    if train.numel() == 0:
         raise ValueError(
             f"'data' needs interactions to train on after the split "
             f'(got {len(user)} before, and none after it)'
         )
 
-    train, *held_out = (
-        torch.from_numpy(np.flatnonzero(mask)).to(edge_index.device)
-        for mask in masks
-    )
     names = store.edge_attrs()
     values = [_take(data, store, name, train) for name in names]
     store.update(dict(zip(names, values)))
-    for name, index in zip(SPLITS[1:], held_out):
+    for name, index in zip(SPLITS[1:], (val_index, test_index)):
         if index.numel() > 0:
             store[name] = edge_index[:, index]
     return data

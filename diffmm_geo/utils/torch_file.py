@@ -1,9 +1,10 @@
+import pickle
 import zipfile
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
-from diffmm_geo.utils.expecting import expecting
+from diffmm_geo.utils.reading import reading
 
 
 def load_torch_file(path: str, device: torch.device | str = 'cpu') -> Any:
@@ -11,15 +12,18 @@ def load_torch_file(path: str, device: torch.device | str = 'cpu') -> Any:
     that PyTorch registers as safe. Nothing in it is executed.
     """
     expected = 'a whole file of tensors and plain values from torch.save'
-    with expecting(path, expected) as f:
-        _check_archive(f)
-        f.seek(0)
-        return torch.load(f, map_location=device, weights_only=True)
+    with reading(path, expected):
+        _check_archive(path)
+        try:
+            return torch.load(path, map_location=device, weights_only=True)
+        except pickle.UnpicklingError as error:
+            # Its message advises to execute the file, its context says why.
+            raise (error.__context__ or error) from None
 
 
-def _check_archive(f: BinaryIO) -> None:
+def _check_archive(path: str) -> None:
     # `torch.load` compares no checksums.
-    with zipfile.ZipFile(f) as archive:
+    with zipfile.ZipFile(path) as archive:
         broken = archive.testzip()
     if broken is not None:
         raise ValueError(f"'{broken}' is damaged")

@@ -35,7 +35,7 @@ from scipy import sparse
 from diffmm_geo.datasets import MMRecDataset, read_interactions, write_mmrec
 from diffmm_geo.datasets._download import extract_member
 from diffmm_geo.datasets._interaction_files import load_interactions
-from diffmm_geo.datasets._npy import load_features
+from diffmm_geo.datasets._modality_files import read_features
 from diffmm_geo.datasets._table import read_columns
 from diffmm_geo.datasets._unpickle import read_pattern
 from diffmm_geo.datasets._user_item_data import user_item_data
@@ -140,12 +140,13 @@ def hostile_files():
 def readers():
     r"""For each name: forms of valid files, and what reads them."""
     edges = torch.tensor([[3, 2, 1], [4, 1, 0]])
-    data = user_item_data(4, 5, {'m': torch.ones(5, 2)}, {'edge_index': edges})
+    features = {'m': torch.ones(5, 2)}
+    data = user_item_data('', 4, 5, features, {'edge_index': edges})
     model = DiffMM(3, 4, {'image': 2}, embedding_dim=2)
     recommender = Recommender(torch.ones(3, 2), torch.ones(4, 2))
     state = {'x': torch.ones(3), 'graph': {('a', 'b'): [0.5, None, 'x']}}
     parquet = pa.table({'user': [0, 2, 1] * 9, 'item': range(27)})
-    columns = {'userID': 'uint32', 'itemID': 'uint32', 'title': 'string'}
+    columns = [('userID', 'uint32'), ('title', 'string')]
     kinds = [(f, k) for f in ('coo', 'csr', 'csc') for k in ('matrix', 'array')]
 
     def written(write):
@@ -170,14 +171,17 @@ def readers():
 
     arrays = [np.ones((5, 3), t) for t in ('f2', 'f4', '>f8', 'i4', 'b1')]
     pickles = [pickle.dumps(matrix(*k), p) for k in kinds for p in (2, 3, 5)]
-    csv = b'user,"item",time\na,"b,c",3\nd,e,4\na,e,5\n'
+    csv = b'user,"item",time\na,"b,c",3\nd,e,4\na,e,5\na,e,2\n'
     lists = b'3 4 5 6\n2 5\n\n7\n'
     table = b'userID\ttitle\titemID\n0\ta b\t3\n1\t"\t2\n'
     return {
         'pickle': (forms(Path.write_bytes, *pickles), on('a', read_pattern)),
         'npy': (
-            forms(save_array, *arrays),
-            on('a', partial(load_features, mapped=True)),
+            [
+                written(lambda f, x=x: save_array(f / 'a_feat.npy', x))
+                for x in arrays
+            ],
+            lambda folder: read_features(str(folder), ['a'], mapped=True),
         ),
         'interactions': (
             forms(save_array, edges.numpy()),

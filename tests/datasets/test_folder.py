@@ -87,9 +87,7 @@ def test_groups_of_rows(tmp_path):
     [
         (np.ones((2, 3)), 'got data type float64'),
         (np.ones((3, 3), int), r'got shape \[3, 3\]'),
-        (np.ones(3, int), r'got shape \[3\]'),
         (np.array([[0, -1], [0, 0]]), r'got values in \[-1, 0\]'),
-        (np.array([[0, 2**40], [0, 0]]), 'got values in'),
         (np.array([[0, 2**63], [0, 0]], np.uint64), 'got values in'),
         (np.array([['a'], ['b']], object), 'Python objects in dtype'),
     ],
@@ -114,37 +112,25 @@ def test_invalid_parquet(tmp_path, columns, match):
     pq.write_table(pa.table(columns), tmp_path / 'train.parquet')
     with pytest.raises(ValueError, match=f'train.parquet.*{match}'):
         load_folder(tmp_path)
-    (tmp_path / 'train.parquet').write_bytes(b'PAR1')
-    with pytest.raises(ValueError, match='train.parquet.*a Parquet file'):
-        load_folder(tmp_path)
 
 
 def test_files_that_do_not_fit(folder):
     with pytest.raises(ValueError, match='image_feat.npy.*6 items'):
         load_folder(folder, num_items=6)
-    with pytest.raises(ValueError, match='user indices below 2, got 2'):
+    with pytest.raises(ValueError, match='below 2 .users.*got 2'):
         load_folder(folder, num_users=2)
     np.save(folder / 'text_feat.npy', np.ones((4, 3)))
     with pytest.raises(ValueError, match='text_feat.npy.*5 items'):
         load_folder(folder)
-    x = np.ones((5, 3), np.float16)
-    x[3, 1] = np.nan
-    np.save(folder / 'text_feat.npy', x)
-    with pytest.raises(ValueError, match='text_feat.npy.*first in row 3'):
-        load_folder(folder)
     np.save(folder / 'val.npy', HELD_OUT)
     with pytest.raises(ValueError, match=r'val.parquet.*got both'):
         load_folder(folder)
-    with pytest.raises(ValueError, match='expected interactions'):
+    with pytest.raises(ValueError, match='expected train.npy'):
         load_folder(folder / 'none')
 
 
 def test_held_out_interactions_in_training(folder):
     with pytest.warns(UserWarning, match='are the same interactions'):
-        load_folder(folder)
-    test = np.concatenate([HELD_OUT, TRAIN[:, :2]], axis=1)
-    np.save(folder / 'test.npy', test)
-    with pytest.warns(UserWarning, match="2 of 5 .*'test_edge_label_index'"):
         load_folder(folder)
     np.save(folder / 'test.npy', TRAIN)
     with pytest.raises(ValueError, match="'test_edge_label_index'"):

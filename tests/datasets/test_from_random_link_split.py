@@ -4,7 +4,6 @@ import torch_geometric.transforms as T
 from torch_geometric.data import HeteroData
 
 from diffmm_geo.datasets import from_random_link_split
-from diffmm_geo.training import LightGCNConfig, LightGCNTrainer
 
 OBSERVED = ('user', 'interacts', 'item')
 HELD_OUT = ('val_edge_label_index', 'test_edge_label_index')
@@ -69,13 +68,6 @@ def test_every_interaction_once(kwargs):
     assert store.time.tolist() == expected
     assert torch.equal(out['item'].x_image, before['item'].x_image)
     assert len(out.edge_types) == len(before.edge_types)
-
-
-def test_training():
-    split = T.RandomLinkSplit(0.1, 0.2, edge_types=[OBSERVED])
-    data = from_random_link_split(*split(graph()))
-    history = LightGCNTrainer(data, LightGCNConfig(num_epochs=1, k=2)).fit()
-    assert 'test' in history[0]
 
 
 def test_no_validation_and_other_types():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffmm_geo.datasets import load_dataset, write_mmrec, write_official
+from diffmm_geo.datasets import load_dataset, write_mmrec
 from tests.datasets.graphs import SPLITS
 
 
@@ -19,7 +19,7 @@ def test_mmrec_by_name(tmp_path):
     assert 'x_image' not in data['item']
 
 
-@pytest.mark.parametrize('name', ['toy', 'folder', 'diffmm'])
+@pytest.mark.parametrize('name', ['toy', 'folder'])
 def test_cold_users(tmp_path, planted, name):
     data = planted()
     store = data['user', 'interacts', 'item']
@@ -32,10 +32,8 @@ def test_cold_users(tmp_path, planted, name):
     if name == 'folder':
         for split, key in zip(('train', 'val', 'test'), SPLITS):
             np.save(root / f'{split}.npy', store[key].numpy())
-    elif name == 'toy':
-        write_mmrec(data, root / 'raw', name)
     else:
-        write_official(data, root / 'raw')
+        write_mmrec(data, root / 'raw', name)
     kept = load_dataset(name, root)['user', 'interacts', 'item']
     out = load_dataset(name, root, drop_cold_users=True)
     assert out['user'].num_nodes == data['user'].num_nodes

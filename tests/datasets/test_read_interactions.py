@@ -1,6 +1,5 @@
 import copy
 import gzip
-import math
 import pickle
 
 import numpy as np
@@ -8,11 +7,7 @@ import pytest
 import torch
 import torch_geometric.transforms as T
 from torch_geometric.data import Batch, HeteroData
-from torch_geometric.loader import (
-    HGTLoader,
-    LinkNeighborLoader,
-    NeighborLoader,
-)
+from torch_geometric.loader import LinkNeighborLoader, NeighborLoader
 
 from diffmm_geo.datasets import (
     RawIds,
@@ -71,7 +66,6 @@ def check(data, with_time=True):
         (table().replace(b'\n', b'\r\n'), {}),
         (table('\t', quote=''), {}),
         (table(';'), {'delimiter': ';'}),
-        (table('|', quote=''), {'delimiter': '|'}),
         (table(header=None), {'header': False, 'time': 2}),
         (
             table(header=None),
@@ -157,29 +151,24 @@ def test_files_of_each_split(tmp_path):
 @pytest.mark.parametrize(
     ('content', 'kwargs', 'expected'),
     [
-        (b'', {}, 'clicks.csv.*a table with columns'),
-        (b'user,item\n', {}, 'clicks.csv.*expected interactions, got none'),
+        (b'user,item\n', {}, 'clicks.csv.*training interactions, got none'),
         (b'who,item\na,b\n', {}, "clicks.csv.*columns .*'who', 'item'"),
         (b'user,item\na,b\na\n', {}, 'clicks.csv.*[Rr]ow #3'),
         (b'user,item\na,\n', {}, "clicks.csv.*an empty 'item'"),
         (b'user,item\na,\xff\n', {}, 'clicks.csv.*UTF'),
         (b'user,user_id,item\na,b,c\n', {'user': 'User'}, 'columns'),
-        (b'user,item\na,b\n', {'item': 2}, 'clicks.csv.*2 columns'),
         (b'user,item\na,b\n', {'item': 0}, 'clicks.csv.*one column'),
-        (b'user,item\na,b\n', {'item': -1}, "'item' needs"),
         (b'user,item\na,b\n', {'item': None}, "'item' needs to be a name"),
-        (b'user,item\na,b\n', {'time': 'when'}, 'clicks.csv.*when'),
         (b'user,item,t\na,b,c\n', {'time': 't'}, 'clicks.csv.*of type string'),
-        (b'user,item,t\na,b,nan\n', {'time': 't'}, 'clicks.csv'),
+        (b'user,item,t\na,b,nan\n', {'time': 't'}, 'clicks.csv.*finite'),
         (b'a,b\n', {'header': False, 'user': 'who'}, "'user' needs"),
         (b'a,b\n', {'delimiter': '::'}, "'delimiter' needs"),
         (b'a,b\n', {'header': 1}, "'header' needs"),
         (b'\x1f\x8b damaged', {}, 'clicks.csv.*a table'),
         (b'a b\n', {'lists': 1}, "'lists' needs"),
-        (b'a b\n', {'lists': True, 'user': 0}, r"'lists' .*got also \['user'"),
-        (b'a b\n', {'lists': True, 'delimiter': ','}, "'lists' .*'delimiter'"),
+        (b'a b\n', {'lists': True, 'user': 0}, r"'lists' needs to be False"),
         (b'a \xff\n', {'lists': True}, 'clicks.csv.*lines of a user'),
-        (b'\n\n', {'lists': True}, 'clicks.csv.*expected interactions'),
+        (b'\n\n', {'lists': True}, 'clicks.csv.*training interactions'),
     ],
 )
 def test_errors(tmp_path, content, kwargs, expected):
@@ -190,10 +179,9 @@ def test_errors(tmp_path, content, kwargs, expected):
 
 
 def test_no_file(tmp_path):
-    expected = "no.csv': expected a table with .*'user', 'item'.*no such file"
-    with pytest.raises(FileNotFoundError, match=expected):
+    with pytest.raises(FileNotFoundError, match='no.csv'):
         read_interactions(tmp_path / 'no.csv')
-    with pytest.raises(IsADirectoryError, match='expected .* got a folder'):
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
         read_interactions(tmp_path)
     (tmp_path / 'a.csv').write_text('user,item\na,b\n')
     with pytest.raises(FileNotFoundError, match='no.csv'):
@@ -204,7 +192,7 @@ def test_no_file(tmp_path):
 
 
 def test_many_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr('diffmm_geo.datasets._delimited.BLOCK_SIZE', 64)
+    monkeypatch.setattr('diffmm_geo.datasets._table.BLOCK_SIZE', 64)
     path = tmp_path / 'clicks.csv'
     edges = np.random.RandomState(0).randint(30, size=(400, 2)).tolist()
     rows = ''.join(f'u{u},i{i}\n' for u, i in edges)
@@ -221,12 +209,14 @@ def test_from_a_table_to_training(tmp_path):
     rows = ''.join(f'u{n % 9},i{n * n % 23}\n' for n in range(200))
     path.write_text(f'user,item\n{rows}')
     data = split_interactions(read_interactions(path))
-    trainer = LightGCNTrainer(
-        data, LightGCNConfig(num_epochs=1, k=2, embedding_dim=2)
-    )
-    assert math.isfinite(trainer.fit()[0]['loss']['bpr'])
     torch.save(data.to_dict(), tmp_path / 'data.pt')
-    assert torch.load(tmp_path / 'data.pt')['user']['raw_id'][0] == 'u0'
+    loaded = HeteroData.from_dict(torch.load(tmp_path / 'data.pt'))
+    assert loaded['user'].raw_id[0] == 'u0'
+    histories = [
+        LightGCNTrainer(graph, LightGCNConfig(num_epochs=1, k=2)).fit()
+        for graph in (data, loaded)
+    ]
+    assert histories[0][0]['val'] == histories[1][0]['val']
 
 
 def neighbors(data, **kwargs):
@@ -242,12 +232,9 @@ def links(data, **kwargs):
     return LinkNeighborLoader(data, num_neighbors, label, **kwargs)
 
 
-def layers(data, **kwargs):
-    return HGTLoader(data, [5, 5], ('user', torch.arange(4)), **kwargs)
-
-
-@pytest.mark.parametrize('make', [neighbors, links, layers])
-@pytest.mark.parametrize('num_workers', [0, 1])
+@pytest.mark.parametrize(
+    ('make', 'num_workers'), [(neighbors, 0), (links, 0), (links, 1)]
+)
 def test_pyg_loaders(tmp_path, make, num_workers):
     pytest.importorskip('torch_sparse')
     path = tmp_path / 'clicks.csv'

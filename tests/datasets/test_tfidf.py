@@ -1,49 +1,37 @@
+import math
+
 import numpy as np
-import pytest
 import torch
 
-from diffmm_geo.datasets._tfidf import tfidf, truncated_svd
+from diffmm_geo.datasets._tfidf import text_features
+
+WORDS = ['toy', 'war', 'sea', 'ice', 'fox', 'mud']
 
 
-def test_tfidf():
-    out = tfidf([['a', 'b', 'a'], ['b', 'c'], ['a'], []]).toarray()
-    assert out.shape == (4, 2)  # 'c' is in one document only.
-    # Both are in two documents, so that only the frequencies matter.
-    expected = np.array([1 + np.log(2), 1]) / np.hypot(1 + np.log(2), 1)
-    assert np.allclose(out, [expected, [0, 1], [1, 0], [0, 0]])
+def test_cosines_are_those_of_tf_idf():
+    # Only equal words share n-grams. A word of three letters has six: <to,
+    # toy, oy>, <toy, toy> and <toy>, of which one is the word itself, too.
+    texts = ['toy war toy', 'war sea', 'toy', 'sea ice', 'ice']
+    words = ['toy', 'war', 'sea', 'ice']
+    tf = np.array([[t.split().count(word) for word in words] for t in texts])
+    tf = np.kron(tf, [2, 1, 1, 1, 1, 1])
+    idf = 1 + math.log((1 + 5) / (1 + 2))
+    x = np.where(tf > 0, 1 + np.log(np.maximum(tf, 1)), 0) * idf
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    u, s, _ = np.linalg.svd(x, full_matrices=False)
+    best = (u * s)[:, :3]
+    best /= np.linalg.norm(best, axis=1, keepdims=True)
+    out = text_features(texts, channels=3)
+    assert out.size() == (5, 3) and out.dtype == torch.float32
+    assert np.allclose(out @ out.t(), best @ best.T, atol=1e-5)
 
 
-@pytest.mark.parametrize('size', [30, 200])  # Dense and sparse.
-def test_truncated_svd(size):
+def test_is_deterministic():
     rng = np.random.RandomState(0)
-    documents = [rng.choice(list('abcdefghijklmnop'), 3) for _ in range(size)]
-    words = [
-        [*document, f'{i % (size // 2)}']
-        for i, document in enumerate(documents)
-    ]
-    words[3] = []
-    matrix = tfidf(words)
-    outs = []
-    for seed in range(2):
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        outs.append(truncated_svd(matrix, channels=60))
-    out = outs[0]
-    assert torch.equal(out, outs[1])
-    assert out.dtype == torch.float32
-    assert out.size() == (size, min(60, *matrix.shape))
-    norm = torch.ones(size)
-    norm[3] = 0
-    assert torch.allclose(out.norm(dim=1), norm, atol=1e-5)
-
-    # Cosines are those of the best approximation of this rank.
-    u, s, _ = np.linalg.svd(matrix.toarray(), full_matrices=False)
-    x = torch.from_numpy((u * s)[:, : out.size(1)]).float()
-    x[3] = 0
-    x = torch.nn.functional.normalize(x)
-    assert torch.allclose(out @ out.t(), x @ x.t(), atol=1e-4)
-
-
-def test_documents_without_tokens():
-    out = truncated_svd(tfidf([[], []]), channels=4)
-    assert out.tolist() == [[0.0], [0.0]]
+    texts = [' '.join(rng.choice(WORDS, 3)) for _ in range(200)] + ['']
+    np.random.seed(1)
+    out = text_features(texts, 4)
+    np.random.seed(2)
+    assert torch.equal(text_features(texts, 4), out)
+    assert out[-1].eq(0).all()
+    assert torch.allclose(out[:-1].norm(dim=1), torch.ones(200))

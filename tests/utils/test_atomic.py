@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffmm_geo.datasets import write_mmrec, write_official
+from diffmm_geo.datasets import write_mmrec
 from diffmm_geo.nn import DiffMM
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.training import (
@@ -66,11 +66,6 @@ CASES = {
         lambda data: data,
         lambda x, to: write_mmrec(x, to, 'toy'),
         ['image_feat.npy', 'toy.inter'],
-    ),
-    'official': (
-        lambda data: data,
-        write_official,
-        ['image_feat.npy', 'trnMat.pkl', 'tstMat.pkl', 'valMat.pkl'],
     ),
 }
 

@@ -5,7 +5,6 @@ import torch_geometric.transforms as T
 from diffmm_geo.datasets import (
     split_interactions,
     write_mmrec,
-    write_official,
 )
 from diffmm_geo.training import (
     DiffMMConfig,
@@ -55,7 +54,6 @@ def test_writers(planted, to_sparse, tmp_path):
         ('plain', by_item(planted())),
     ):
         write_mmrec(graph, tmp_path / name, 'shop')
-        write_official(graph, tmp_path / name)
     for path in (tmp_path / 'plain').iterdir():
         assert (tmp_path / 'sparse' / path.name).read_bytes() == (
             path.read_bytes()

@@ -3,12 +3,10 @@ import pytest
 import torch
 
 from diffmm_geo.datasets import (
-    DiffMMDataset,
     MMRecDataset,
     load_dataset,
     load_folder,
     write_mmrec,
-    write_official,
 )
 from diffmm_geo.nn import DiffMM, ModalityDiffusion
 from diffmm_geo.recommender import Recommender
@@ -64,11 +62,8 @@ def test_training(home, planted):
 def test_data(home, planted):
     data = planted(modalities=['image'])
     write_mmrec(data, '~/mmrec/raw', 'shop')
-    write_official(data, '~/official/raw')
     MMRecDataset('~/mmrec', 'shop')
-    DiffMMDataset('~/official')
     load_dataset('shop', '~/mmrec')
-    load_dataset('diffmm', '~/official')
 
     (home / 'folder').mkdir()
     edge_index = data['user', 'interacts', 'item'].edge_index

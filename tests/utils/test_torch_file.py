@@ -44,7 +44,7 @@ def test_truncated_and_damaged(tmp_path):
     content = path.read_bytes()
     for size in (0, 10, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:size])
-        with pytest.raises(ValueError, match=f'a.pt.*a whole.*{size} bytes'):
+        with pytest.raises(ValueError, match='a.pt.*a whole'):
             load_torch_file(str(path))
     # PyTorch itself would not notice.
     value = struct.pack('<q', 42)
