@@ -197,9 +197,10 @@ class DiffMMTask(Task):
     def train_denoisers(
         self,
         on_step: OnStep | None = None,
+        users: Tensor | None = None,
     ) -> dict[str, float]:
-        r"""Trains the denoisers, which is the first half of
-        :meth:`start_epoch`.
+        r"""Trains the denoisers, on all users or on the given ones, which is
+        the first half of :meth:`start_epoch`.
         """
         if self.config.generator != 'diffusion':
             return {}
@@ -208,7 +209,7 @@ class DiffMMTask(Task):
                 modality_emb = self.model.projected(self.feature_dict)
             losses = self.diffusion.train_epoch(
                 self.optimizers['diffusion'],
-                self.interactions,
+                self._interactions_of(users),
                 self.model.item_emb.weight.detach(),
                 {m: modality_emb[m] for m in self.diffusion.modalities},
                 self.config.msi_weight,
@@ -218,9 +219,16 @@ class DiffMMTask(Task):
             )
         return {f'diffusion_{m}': loss for m, loss in losses.items()}
 
-    def generate(self) -> dict[EdgeType, Tensor]:
+    def _interactions_of(self, users: Tensor | None) -> CSR:
+        return (
+            self.interactions
+            if users is None
+            else self.interactions.take(users)
+        )
+
+    def generate(self, users: Tensor | None = None) -> dict[EdgeType, Tensor]:
         r"""Generates edges for :meth:`set_graphs`, which is the second half of
-        :meth:`start_epoch`.
+        :meth:`start_epoch`. Given users, the denoisers generate only theirs.
         """
         c, modalities = self.config, self.model.modalities
         k = c.num_edges_per_user or min(EDGES_PER_USER, self.num_items)
@@ -235,11 +243,16 @@ class DiffMMTask(Task):
             with self.autocast():
                 generated = diffusion_edges(
                     self.diffusion,
-                    self.interactions,
+                    self._interactions_of(users),
                     k,
                     c.num_generated_from,
                     c.exclude_observed,
                 )
+            if users is not None:
+                generated = {
+                    m: torch.stack([users[row], item])
+                    for m, (row, item) in generated.items()
+                }
         return {
             self.model.conv.generated_edge_type(m): generated[m]
             for m in modalities

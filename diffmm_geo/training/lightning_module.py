@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 from torch_geometric.data import HeteroData
@@ -20,6 +21,7 @@ from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.utils.checks import check_equal
 from diffmm_geo.utils.finite import FiniteLosses, errors_of_epoch
+from diffmm_geo.utils.random_state import RandomState
 
 try:
     from lightning.pytorch import LightningModule
@@ -44,6 +46,13 @@ class DiffMMLightning(LightningModule):
     :obj:`trainer.predict(module)`, which returns the top-k items of all users
     in batches.
 
+    With several devices (:obj:`strategy="ddp"`), ranks split users and
+    interactions: each takes its own batches, and gradients are averaged, so
+    that a step has :obj:`batch_size` interactions (or users, for the denoisers)
+    per rank. Ranks also split generation and evaluation by users.
+    :obj:`trainer.predict(module)` then returns the items of the rank's share
+    of users: consecutive ones, in the order of ranks.
+
     It logs mean losses such as :obj:`loss/diffusion_image`, and metrics such as
     :obj:`val/recall@20`. Checkpoints hold all that
     :obj:`trainer.fit(module, ckpt_path=...)` needs to resume from the end of an
@@ -60,7 +69,7 @@ class DiffMMLightning(LightningModule):
 
     Raises:
         ValueError: If the data or settings do not fit, or, in training, if
-            Lightning is asked for several processes or another precision.
+            Lightning is asked for another precision.
         NonFiniteLossError: In training, if a loss is infinite or NaN.
     """
 
@@ -78,10 +87,6 @@ class DiffMMLightning(LightningModule):
         check_equal('cuda_graphs', config.cuda_graphs, False, reason)
         self.config = config
         self.task = DiffMMTask(data, config, *args, **kwargs)
-        # `DistributedDataParallel` reads this. Denoisers are trained apart.
-        self._ddp_params_and_buffers_to_ignore = [
-            f'task.diffusion.{name}' for name in self.diffusion.state_dict()
-        ]
         # An epoch that is resumed in its middle does not start.
         self._finite: FiniteLosses | None = None
         self._resumed: dict[str, Any] | None = None
@@ -121,6 +126,25 @@ class DiffMMLightning(LightningModule):
         with torch.inference_mode(False):
             return self.task.embeddings()
 
+    @property
+    def _rank(self) -> tuple[int, int]:
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _padded_share(self, order: Tensor) -> Tensor:
+        r"""This rank's elements. As in
+        :class:`~torch.utils.data.DistributedSampler`, all ranks have equally
+        many: the first elements are taken twice if need be.
+        """
+        rank, size = self._rank
+        place = torch.arange(rank, _ceil_div(order.numel(), size) * size, size)
+        return order[(place % order.numel()).to(order.device)]
+
+    def setup(self, stage: str) -> None:
+        # `DistributedDataParallel` averages the gradients that it finds here.
+        # Those of the denoisers are averaged in their own steps.
+        if stage == 'fit':
+            self.diffusion.requires_grad_(False)
+
     def configure_optimizers(self) -> Optimizer:
         self.task.reset_optimizers()
         return self.task.optimizers['model']
@@ -128,43 +152,72 @@ class DiffMMLightning(LightningModule):
     def on_fit_start(self) -> None:
         trainer = self.trainer
         check_equal(
-            'devices', trainer.world_size, 1, 'denoisers train on all users'
-        )
-        check_equal(
             'precision',
             trainer.precision,
             '32-true',
             'that of large products is a setting of DiffMMConfig',
         )
+        self.diffusion.requires_grad_(True)
+        optimizer = self.task.optimizers['diffusion']
+        if trainer.world_size > 1:
+            optimizer.register_step_pre_hook(self._average_gradients)
         resumed, self._resumed = self._resumed, None
         if resumed is not None and trainer.ckpt_path is not None:
-            self.task.optimizers['diffusion'].load_state_dict(
-                resumed['diffusion_optimizer']
-            )
+            optimizer.load_state_dict(resumed['diffusion_optimizer'])
             self.task.random_state.load_state_dict(resumed['random'])
 
-    def train_dataloader(self) -> _Loader:
-        return _Loader(self.task.num_batches, self._batches)
+    def _average_gradients(self, optimizer: Optimizer, *args: Any) -> None:
+        for group in optimizer.param_groups:
+            for p in group['params']:
+                if p.grad is not None:
+                    p.grad = self.trainer.strategy.reduce(p.grad)
 
-    def _batches(self) -> Iterator[Any]:
-        entered, batches = self.task.random_state.entered, None
-        while True:
-            with entered():
-                if batches is None:
-                    batches = iter(self.task.batches())
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
+    def train_dataloader(self) -> _Loader:
+        share = _ceil_div(self.task.positives.size(1), self._rank[1])
+        length = _ceil_div(share, self.config.batch_size)
+        return _Loader(length, self._batches)
+
+    def _batches(self) -> Iterable[Tensor]:
+        with self.task.random_state.entered():
+            batches = self.task.batches()
+        if self._rank[1] == 1:
+            return batches
+        triples = torch.cat(list(batches), dim=1)
+        own = self._padded_share(torch.arange(triples.size(1)))
+        return torch.split(triples[:, own], self.config.batch_size, dim=1)
 
     def on_train_epoch_start(self) -> None:
         epoch = self.current_epoch + 1
         self._finite = None
-        entered = self.task.random_state.entered
-        with errors_of_epoch(epoch), entered():
-            losses = self.task.start_epoch()
+        task = self.task
+        is_split = self._rank[1] > 1 and self.config.generator == 'diffusion'
+        start = self._start_epoch_on_ranks if is_split else task.start_epoch
+        with errors_of_epoch(epoch), task.random_state.entered():
+            losses = start()
         self.model.train()
         self._log('loss', losses)
+
+    def _start_epoch_on_ranks(self) -> dict[str, float]:
+        task, (rank, size) = self.task, self._rank
+        # The noise of ranks differs, but nothing else that they draw.
+        seed = int(torch.randint(2**31, ())) + rank
+        noise = RandomState(seed, task.device)
+        users = torch.arange(task.num_users, device=task.device)
+        order = torch.randperm(task.num_users, device=task.device)
+        with task.phase('diffusion'), noise.entered():
+            losses = task.train_denoisers(users=self._padded_share(order))
+        with task.phase('generate'):
+            edges = task.generate(users.tensor_split(size)[rank])
+            task.set_graphs({t: self._gathered(x) for t, x in edges.items()})
+        return losses
+
+    def _gathered(self, edge_index: Tensor) -> Tensor:
+        r"""The edges of all ranks, in their order."""
+        count = edge_index.new_tensor(edge_index.size(1))
+        length = int(self.trainer.strategy.reduce(count, reduce_op='max'))
+        padded = F.pad(edge_index, (0, length - edge_index.size(1)), value=-1)
+        user, item = self.all_gather(padded).unbind(dim=1)
+        return torch.stack([user[user >= 0], item[user >= 0]])
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         with self.task.random_state.entered():
@@ -173,7 +226,7 @@ class DiffMMLightning(LightningModule):
         if self._finite is None:
             self._finite = FiniteLosses(
                 self.task.loss_names,
-                self.task.num_batches - batch_idx,
+                int(self.trainer.num_training_batches) - batch_idx,
                 self.current_epoch + 1,
                 batch_idx + 1,
             )
@@ -201,16 +254,31 @@ class DiffMMLightning(LightningModule):
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         split = 'test' if self.trainer.testing else 'val'
-        metrics = mean_metrics(self._recommender(), batch, [self.config.k])
-        self._log(split, metrics)
+        self._log(split, self._metrics(batch))
         if split == 'val':
             for m, metrics in self.task.metrics()['generated'].items():
                 self._log(f'generated/{m}', metrics)
 
     test_step = validation_step
 
+    def _metrics(self, edge_label_index: Tensor) -> dict[str, float]:
+        rank, size = self._rank
+        users = edge_label_index[0].unique()
+        own = users.tensor_split(size)[rank]
+        share = own.numel() / users.numel()
+        # All ranks report, also those without users.
+        own = own if own.numel() > 0 else users[:1]
+        mask = torch.isin(edge_label_index[0], own)
+        metrics = mean_metrics(
+            self._recommender(), edge_label_index[:, mask], [self.config.k]
+        )
+        values = torch.tensor(list(metrics.values()), device=self.device)
+        total = self.trainer.strategy.reduce(share * values, reduce_op='sum')
+        return dict(zip(metrics, total.tolist()))
+
     def predict_dataloader(self) -> _Loader:
-        users = torch.arange(self.task.num_users)
+        rank, size = self._rank
+        users = torch.arange(self.task.num_users).tensor_split(size)[rank]
         batches = users.split(self.config.batch_size)
         return _Loader(len(batches), lambda: batches)
 
@@ -236,6 +304,7 @@ class DiffMMLightning(LightningModule):
             on_step=False,
             on_epoch=True,
             batch_size=batch_size,
+            sync_dist=True,
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -267,4 +336,9 @@ class _Loader:
         return self.length
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.batches())
+        # Not before the first batch: Lightning starts this before the epoch.
+        yield from self.batches()
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)

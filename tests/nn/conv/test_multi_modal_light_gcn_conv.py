@@ -7,16 +7,12 @@ import torch.nn.functional as F
 import torch_geometric.transforms as T
 from torch.nn import Parameter
 from torch.testing import assert_close
+from torch_geometric.data import HeteroData
 from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 from torch_geometric.nn import LGConv, MeanAggregation
 
-from diffmm_geo.nn import (
-    BipartiteLGConv,
-    ModalityDiffusion,
-    MultiModalLightGCNConv,
-)
+from diffmm_geo.nn import BipartiteLGConv, MultiModalLightGCNConv
 from diffmm_geo.sparse import BipartiteAdj
-from diffmm_geo.transforms import ModalityAwareGraphDiffusion
 from tests.wrong_values import wrong_values
 
 U, I, C = 9, 7, 4
@@ -215,47 +211,38 @@ def test_compile(random_edges):
     assert_close(actual, with_gradients(conv, conv, x, edges, features))
 
 
-def test_link_neighbor_loader(planted):
+@pytest.mark.parametrize('subgraph_type', ['directional', 'bidirectional'])
+def test_link_neighbor_loader(random_edges, subgraph_type):
     pytest.importorskip('torch_sparse')
     from torch_geometric.loader import LinkNeighborLoader
 
-    data = planted(200, 80, 16, modalities=['image'])
-    diffusion = ModalityDiffusion(80, ['image'], hidden_channels=8)
-    data = ModalityAwareGraphDiffusion(diffusion)(data)
-    for t in ('user', 'item'):
-        data[t].n_id = torch.arange(data[t].num_nodes)
-    # Items are reached from users, and users from items.
-    data = T.ToUndirected(merge=False)(data)
+    data = HeteroData()
+    data['user'].num_nodes, data['item'].num_nodes = 90, 60
+    data[OBSERVED].edge_index = random_edges(90, 60, 130)
+    data[generated('image')].edge_index = random_edges(90, 60, 40)
     loader = LinkNeighborLoader(
-        data,
-        num_neighbors=[2, 2],
+        # Items are reached from users, and users from items.
+        T.ToUndirected()(data),
+        # The second term takes two hops, and degrees of its nodes one more.
+        num_neighbors=[-1] * 3,
         edge_label_index=(OBSERVED, data[OBSERVED].edge_index),
+        subgraph_type=subgraph_type,
         batch_size=2,
-        shuffle=True,
     )
     conv = MultiModalLightGCNConv(['image'])
-    user_emb, item_emb = torch.randn(200, C), torch.randn(80, C)
-    features = torch.randn(80, C)
-    batch = next(iter(loader))
-    user, item = batch['user'].n_id, batch['item'].n_id
-    assert user.numel() < 200
-    out = conv(
-        {'user': user_emb[user], 'item': item_emb[item]},
-        batch.edge_index_dict,
-        {'image': features[item]},
-    )
-    assert out['user'].size() == (user.numel(), C)
-    # The same as on the subgraph in the numbering of the whole graph.
-    adj = BipartiteLGConv()
-    edge_index = torch.stack(
-        [
-            user[batch[OBSERVED].edge_index[0]],
-            item[batch[OBSERVED].edge_index[1]],
-        ]
-    )
-    whole, _ = adj((user_emb, item_emb), edge_index)
-    part, _ = adj((user_emb[user], item_emb[item]), batch[OBSERVED].edge_index)
-    assert_close(part, whole[user])
+    emb = {'user': torch.randn(90, C), 'item': torch.randn(60, C)}
+    features = torch.randn(60, C)
+    whole = conv(emb, data.edge_index_dict, {'image': features})
+    for batch in loader:
+        n_id = {t: batch[t].n_id for t in emb}
+        assert n_id['user'].numel() < 90
+        out = conv(
+            {t: emb[t][n_id[t]] for t in emb},
+            batch.edge_index_dict,
+            {'image': features[n_id['item']]},
+        )
+        for index, t in zip(batch[OBSERVED].edge_label_index, emb):
+            assert_close(out[t][index], whole[t][n_id[t][index]])
 
 
 BAD_EDGES = [
