@@ -2,19 +2,16 @@ r"""All-ranking evaluation of embeddings and of any scores, and the evaluation
 of generated interactions.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import repeat
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.device import block_size
-from diffmm_geo.ops.ranking import (
-    ItemRanker,
-    Ranking,
-    expected_metrics,
-    rank_scores,
-)
+from diffmm_geo.ops.product import compute_dtype, matmul
+from diffmm_geo.ops.ranking import block_height, equal_rows, expected_metrics
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
@@ -33,11 +30,6 @@ __all__ = [
 ]
 
 CANDIDATES = ('all', 'cold')
-BATCH_SIZE = 4096
-# Scores per block on a CPU: 16 MiB.
-BLOCK_SIZE = 2**22
-
-
 #: Maps users :math:`(B)` to the scores of all items :math:`(B, I)`.
 Scorer = Callable[[Tensor], Tensor]
 
@@ -126,14 +118,10 @@ def _evaluate_embeddings(
     k: int | Sequence[int] = 20,
 ) -> dict[str, float]:
     recommender = Recommender(user_emb, item_emb, exclude_edge_index)
-    lengths = _lengths(k, recommender.num_items)
-    edge_label_index = _held_out(
-        edge_label_index,
-        recommender.exclude_edge_index,
-        recommender.size,
-        user_emb.device,
-    )
-    return mean_metrics(recommender, edge_label_index, lengths)
+    size, exclude = recommender.size, recommender.exclude_edge_index
+    lengths = _lengths(k, size[1])
+    held_out = _held_out(edge_label_index, exclude, *size, user_emb.device)
+    return mean_metrics(recommender, held_out, lengths)
 
 
 def _evaluate_scores(
@@ -146,47 +134,35 @@ def _evaluate_scores(
         raise ValueError(
             f"'scorer' needs to be a function of users (got {describe(scorer)})"
         )
-    held_out = check_edge_index('edge_label_index', edge_label_index)
-    _check_any(held_out)
-    # The scorer alone knows how many users there are.
-    users, row = held_out[0].unique(return_inverse=True)
+    user = _some_edges(edge_label_index)[0, :1]
     # The first user tells the number of items.
-    score = _scores(scorer, users[:1])
-    num_items, device = score.size(1), score.device
-    lengths = _lengths(k, num_items)
-    size = users.numel(), num_items
+    num_items = _scores(scorer, None, user).size(1)
     exclude: Tensor | None = None
     if exclude_edge_index is not None:
         exclude = check_edge_index(
             'exclude_edge_index', exclude_edge_index, None, num_items
-        ).to(users.device)
-        place = torch.searchsorted(users, exclude[0].contiguous())
-        place.clamp_(max=size[0] - 1)
-        known = users[place] == exclude[0]
-        exclude = torch.stack([place, exclude[1]])[:, known].to(device)
-    held_out = torch.stack([row, held_out[1]]).to(device)
-    held_out = _held_out(held_out, exclude, size, device)
-    label = CSR.from_edge_index(held_out, size, coalesce=True)
+        ).to(user.device)
+    lengths = _lengths(k, num_items)
+    held_out = _held_out(edge_label_index, exclude, None, num_items)
+    # The scorer alone knows how many users there are.
+    users, row = held_out[0].unique(return_inverse=True)
+    size = users.numel(), num_items
+    label = CSR.from_edge_index(
+        torch.stack([row, held_out[1]]), size, coalesce=True
+    )
     seen: CSR | None = None
     if exclude is not None:
-        seen = CSR.from_edge_index(exclude, size, coalesce=True)
-    height = max(1, block_size(BLOCK_SIZE, device) // num_items)
-
-    def rank(rows: Tensor) -> Ranking:
-        score, own = _scores(scorer, users[rows], num_items), label.take(rows)
-        if seen is not None:
-            score = score.clone()
-            excluded = seen.take(rows)
-            score[excluded.row, excluded.col] = float('-inf')
-        return rank_scores(score, max(lengths), own.row, own.col)
-
-    rows = torch.arange(size[0], device=device)
-    return _means(map(rank, rows.split(height)), lengths)
+        place = torch.searchsorted(users, exclude[0].contiguous())
+        place.clamp_(max=size[0] - 1)
+        edges = torch.stack([place, exclude[1]])
+        edges = edges[:, users[place] == exclude[0]]
+        seen = CSR.from_edge_index(edges, size, coalesce=True)
+    height = block_height(num_items, 1, users.device)
+    scores = partial(_scores, scorer, num_items)
+    return _mean_metrics(scores, users, label, seen, height, lengths)
 
 
-def _scores(
-    scorer: Scorer, users: Tensor, num_items: int | None = None
-) -> Tensor:
+def _scores(scorer: Scorer, num_items: int | None, users: Tensor) -> Tensor:
     score = scorer(users)
     if (
         not isinstance(score, Tensor)
@@ -202,37 +178,31 @@ def _scores(
         )
     if bool(score.isnan().any()):
         raise ValueError("'scorer' needs to return numbers (got NaN)")
-    return score
+    # Items are excluded in place.
+    return score.clone()
 
 
 def _held_out(
     edge_label_index: Tensor,
     exclude_edge_index: Tensor | None,
-    size: tuple[int, int],
-    device: torch.device,
+    num_users: int | None,
+    num_items: int,
+    device: torch.device | None = None,
 ) -> Tensor:
-    edge_label_index = check_edge_index(
-        'edge_label_index', edge_label_index, *size, device
-    )
-    _check_any(edge_label_index)
+    out = _some_edges(edge_label_index, num_users, num_items, device)
     if exclude_edge_index is not None:
-        name = 'exclude_edge_index'
-        exclude_edge_index = check_edge_index(name, exclude_edge_index, *size)
-        check_held_out(
-            'edge_label_index',
-            edge_label_index,
-            name,
-            exclude_edge_index.to(device),
-            size[1],
-        )
-    return edge_label_index
+        names = 'edge_label_index', 'exclude_edge_index'
+        check_held_out(names[0], out, names[1], exclude_edge_index, num_items)
+    return out
 
 
-def _check_any(edge_label_index: Tensor) -> None:
-    if edge_label_index.size(1) == 0:
+def _some_edges(edge_label_index: Tensor, *args: Any) -> Tensor:
+    out = check_edge_index('edge_label_index', edge_label_index, *args)
+    if out.size(1) == 0:
         raise ValueError(
             "'edge_label_index' needs at least one interaction (got none)"
         )
+    return out
 
 
 def _lengths(k: int | Sequence[int], num_items: int) -> list[int]:
@@ -248,32 +218,63 @@ def mean_metrics(
     recommender: Recommender, edge_label_index: Tensor, lengths: Sequence[int]
 ) -> dict[str, float]:
     r"""The metrics of :func:`evaluate`, without its checks."""
-    ranker = ItemRanker(recommender.item_emb, max(lengths))
+    user, item = recommender.user_emb, recommender.item_emb
     label = CSR.from_edge_index(
         edge_label_index, recommender.size, coalesce=True
     )
     users = label.rowptr.diff().nonzero().view(-1)
+    return _mean_metrics(
+        product_scorer(user, item),
+        users,
+        label.take(users),
+        recommender.excluded(users),
+        block_height(item.size(0), item.size(1), item.device),
+        lengths,
+    )
 
-    def rank(batch: Tensor) -> Ranking:
-        return ranker(
-            recommender.user_emb[batch],
-            label.take(batch),
-            recommender.excluded(batch),
-        )
 
-    return _means(map(rank, users.split(BATCH_SIZE)), lengths)
+def product_scorer(user_emb: Tensor, item_emb: Tensor) -> Scorer:
+    r"""The products of embeddings. Items of equal embeddings get equal scores,
+    which a product alone does not guarantee: its rounding depends on an item's
+    place.
+    """
+    dtype = compute_dtype(item_emb)
+    item = item_emb.to(dtype)
+    group, first = equal_rows(item)
+    has_equal = first.numel() < item.size(0)
+    item = item[first].t() if has_equal else item.t()
+
+    def scorer(users: Tensor) -> Tensor:
+        score = matmul(user_emb[users].to(dtype), item)
+        return score.index_select(1, group) if has_equal else score
+
+    return scorer
 
 
-def _means(
-    rankings: Iterable[Ranking], lengths: Sequence[int]
+def _mean_metrics(
+    scorer: Scorer,
+    users: Tensor,
+    label: CSR,
+    exclude: CSR | None,
+    height: int,
+    lengths: Sequence[int],
 ) -> dict[str, float]:
+    # A function, so that the scores of a block are freed before the next.
+    def metrics(rows: slice, own: CSR, seen: CSR | None) -> dict[str, Tensor]:
+        score = scorer(users[rows])
+        if seen is not None:
+            seen = seen.to(score.device)
+            score[seen.row, seen.col] = float('-inf')
+        return expected_metrics(score, own.to(score.device), lengths)
+
     total: dict[str, float] = {}
-    num_users = 0
-    for ranking in rankings:
-        num_users += ranking.value.size(0)
-        for name, x in expected_metrics(ranking, lengths).items():
+    excluded = (
+        repeat((None, None)) if exclude is None else exclude.blocks(height)
+    )
+    for (rows, own), (_, seen) in zip(label.blocks(height), excluded):
+        for name, x in metrics(rows, own, seen).items():
             total[name] = total.get(name, 0.0) + float(x.sum())
-    return {name: x / num_users for name, x in total.items()}
+    return {name: x / users.numel() for name, x in total.items()}
 
 
 def evaluate_cold(

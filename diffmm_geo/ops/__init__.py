@@ -5,8 +5,8 @@ r"""Differentiable operations. Each folder has a readable reference
 from diffmm_geo.sparse import SparseMatrix as SparseMatrix
 
 from .propagate import propagate
+from .ranking import topk_items
 from .spmm import available_backends, backend, default_backend, spmm
-from .topk import topk_items
 
 __all__ = [
     'available_backends',

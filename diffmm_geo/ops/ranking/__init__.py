@@ -1,13 +1,14 @@
-r"""Rankings of items that know which scores are equal."""
+r"""The highest items of each query, and the metrics of rankings."""
 
+from .blocks import block_height
+from .equal_rows import equal_rows
 from .expected_metrics import METRICS, expected_metrics
-from .item_ranker import ItemRanker
-from .ranking import Ranking, rank_scores
+from .topk_items import topk_items
 
 __all__ = [
     'METRICS',
-    'ItemRanker',
-    'Ranking',
+    'block_height',
+    'equal_rows',
     'expected_metrics',
-    'rank_scores',
+    'topk_items',
 ]

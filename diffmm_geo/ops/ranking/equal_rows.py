@@ -22,16 +22,14 @@ def equal_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     )
     chunks = bits.split(CHUNK_SIZE)
     key = torch.cat([(chunk * word).sum(dim=1) for chunk in chunks])
-    _, group = key.unique(return_inverse=True)
-    num_groups = int(group.max()) + 1
-    if num_groups == x.size(0):
+    distinct, group = key.unique(return_inverse=True)
+    if distinct.numel() == x.size(0):
         return rows, rows
-    first = rows.new_full((num_groups,), x.size(0))
+    first = rows.new_full(distinct.size(), x.size(0))
     first = first.scatter_reduce(0, group, rows, 'amin')
     # Keys may collide, so rows are compared as well.
-    if all(
+    equal = all(
         chunk.equal(bits[first[part]])
         for chunk, part in zip(chunks, group.split(CHUNK_SIZE))
-    ):
-        return group, first
-    return rows, rows
+    )
+    return (group, first) if equal else (rows, rows)

@@ -1,16 +1,16 @@
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.ranking.ranking import Ranking
+from diffmm_geo.sparse import CSR
 
 METRICS = ('recall', 'precision', 'ndcg', 'hit_ratio', 'map', 'mrr')
 
 
-def expected_metrics(ranking: Ranking, ks: Sequence[int]) -> dict[str, Tensor]:
+def expected_metrics(
+    score: Tensor, label: CSR, ks: Sequence[int]
+) -> dict[str, Tensor]:
     r"""The metrics of PyG (*e.g.*,
     :class:`~torch_geometric.metrics.LinkPredRecall`) of each user, as
     expected if items of equal scores come in random order.
@@ -22,16 +22,18 @@ def expected_metrics(ranking: Ranking, ks: Sequence[int]) -> dict[str, Tensor]:
     these :math:`j` does with probability :math:`(h - 1) / (g - 1)`.
 
     Args:
-        ranking (Ranking): The ranking of users with held-out items.
-        ks (list[int]): The lengths of rankings, at most that of
-            :obj:`ranking`.
+        score (torch.Tensor): The scores of all items, :math:`-\infty` for
+            excluded ones.
+        label (CSR): The held-out items of each user, at least one.
+        ks (list[int]): The lengths of rankings.
 
     Shapes:
+        - **score:** :math:`(B, I)`
         - **output:** :math:`(B)` for each metric and length
     """
-    value = ranking.value
-    num_users, length = value.size()
-    position = torch.arange(length, device=value.device)
+    value, num_tied = _top_scores(score, max(ks))
+    row, label_score = label.row, score[label.row, label.col].view(-1, 1)
+    position = torch.arange(value.size(1), device=value.device)
 
     # The groups of items of the same score.
     is_new = torch.ones_like(value, dtype=torch.bool)
@@ -42,16 +44,14 @@ def expected_metrics(ranking: Ranking, ks: Sequence[int]) -> dict[str, Tensor]:
     size = torch.zeros_like(group).scatter_add_(
         1, group, torch.ones_like(group)
     )
-    size.scatter_(1, group[:, -1:], ranking.num_tied.view(-1, 1))
+    size.scatter_(1, group[:, -1:], num_tied.view(-1, 1))
     size = size.gather(1, group).clamp_(min=1)  # NaN equals nothing.
 
-    row = ranking.label_row
-    is_hit = value[row] == ranking.label_score.view(-1, 1)
-    is_hit &= ranking.label_score.view(-1, 1) > float('-inf')
+    is_hit = (value[row] == label_score) & (label_score > float('-inf'))
     num_hits = torch.zeros(
         value.size(), dtype=torch.double, device=value.device
     ).index_add_(0, row, is_hit.double())
-    num_labels = row.bincount(minlength=num_users).double()
+    num_labels = label.rowptr.diff().double()
 
     chance = num_hits / size
     hits = chance.cumsum(dim=1)
@@ -83,3 +83,21 @@ def expected_metrics(ranking: Ranking, ks: Sequence[int]) -> dict[str, Tensor]:
         }
         out.update({f'{name}@{k}': values[name] for name in METRICS})
     return out
+
+
+def _top_scores(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    r"""The highest scores of each row, descending, and how many of all its
+    scores equal the last of these.
+    """
+    # One more than asked for tells whether further items score the same.
+    top = score.topk(min(k + 1, score.size(1)), dim=1).values
+    value = top[:, :k]
+    last = value[:, -1:]
+    num_tied = (value == last).sum(dim=1)
+    more = (top[:, k:] == last) & (last > float('-inf'))
+    row = more.any(dim=1).nonzero().view(-1)
+    if row.numel() > 0:
+        # Bytes add up faster than truth values.
+        tied = (score[row] == last[row]).view(torch.uint8)
+        num_tied[row] = tied.sum(dim=1, dtype=torch.int32).long()
+    return value, num_tied

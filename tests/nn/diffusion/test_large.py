@@ -71,10 +71,8 @@ def test_guard_sees_the_dense_form(case):
 def test_generation_holds_a_block(case, monkeypatch, k):
     diffusion, lists, edge_index = case
     expected = diffusion.sample_edges('image', edge_index, USERS, k)
-    module = sys.modules['diffmm_geo.ops.topk.topk_items']
+    module = sys.modules['diffmm_geo.ops.ranking.blocks']
     monkeypatch.setattr(module, 'BLOCK_SIZE', 2**13)
-    monkeypatch.setattr(module, 'MAX_BLOCK_ITEMS', 500)
-    monkeypatch.setattr(module, 'MAX_BLOCK_ITEMS_TOP_1', 500)
     with NoLargeTensor(USERS * ITEMS) as guard:
         out = diffusion.sample_edges_of('image', lists, k)
     assert guard.largest <= ITEMS * 16

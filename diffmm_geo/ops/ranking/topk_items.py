@@ -1,11 +1,12 @@
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.device import block_size
 from diffmm_geo.ops.product import compute_dtype, matmul
-from diffmm_geo.ops.topk.exclude_items import exclude_items_
+from diffmm_geo.ops.ranking.blocks import block_height
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_index,
@@ -14,13 +15,6 @@ from diffmm_geo.utils.checks import (
     check_type,
     check_vector,
 )
-
-# Scores in flight at a time on a CPU: 16 MiB in float32.
-BLOCK_SIZE = 2**22
-# Items per block. Fewer items allow more queries, and a faster product.
-# Selecting several items costs more than finding the highest.
-MAX_BLOCK_ITEMS = 2**14
-MAX_BLOCK_ITEMS_TOP_1 = 2**11
 
 
 @overload
@@ -116,29 +110,21 @@ def topk_items(
                 f'{[num_queries, num_items]} (got {list(exclude.size)})'
             )
     dtype = compute_dtype(query)
-    item = item.to(dtype)
+    query, item = query.to(dtype), item.to(dtype).t()
     bias = None if bias is None else bias.to(dtype)
-
-    out = torch.empty(num_queries, k, dtype=torch.long, device=query.device)
-    scores = query.new_empty(
-        num_queries, k if return_scores else 0, dtype=dtype
-    )
-    width = MAX_BLOCK_ITEMS_TOP_1 if k == 1 else max(MAX_BLOCK_ITEMS, k)
-    width = min(num_items, width)
-    height = max(1, block_size(BLOCK_SIZE, query.device) // width)
-    lists = exclude.blocks(height) if exclude is not None else None
-    for start in range(0, num_queries, height):
-        rows = slice(start, start + height)
-        excluded = None
-        if lists is not None:
-            _, block = next(lists)
-            excluded = block.row, block.col
-        value, out[rows] = _topk(
-            query[rows].to(dtype), item, k, bias, excluded, width
-        )
-        if return_scores:
-            scores[rows] = value
-    return (out, scores) if return_scores else out
+    height = block_height(num_items, num_channels, query.device)
+    if num_queries <= height:
+        index, score = _topk(query, item, k, bias, exclude)
+    else:
+        lists: Iterable[CSR | None] = repeat(None)
+        if exclude is not None:
+            lists = (own for _, own in exclude.blocks(height))
+        parts = [
+            _topk(rows, item, k, bias, own)
+            for rows, own in zip(query.split(height), lists)
+        ]
+        index, score = (torch.cat(x) for x in zip(*parts))
+    return (index, score) if return_scores else index
 
 
 def _topk(
@@ -146,39 +132,13 @@ def _topk(
     item: Tensor,
     k: int,
     bias: Tensor | None,
-    excluded: tuple[Tensor, Tensor] | None,
-    width: int,
+    exclude: CSR | None,
 ) -> tuple[Tensor, Tensor]:
-    r"""Merges the top items of a block of queries over blocks of items."""
-    best: tuple[Tensor, Tensor] | None = None
-    for start in range(0, item.size(0), width):
-        stop = min(start + width, item.size(0))
-        score = matmul(
-            query,
-            item[start:stop].t(),
-            None if bias is None else bias[start:stop],
-        )
-        if excluded is not None:
-            exclude_items_(score, *excluded, start, item.size(0))
-        found = _select(score, min(k, stop - start))
-        found = found[0], found[1] + start
-        if best is not None:
-            # A stable sort keeps the first of equal items first.
-            value, index = (torch.cat(x, 1) for x in zip(best, found))
-            value, order = value.sort(dim=1, descending=True, stable=True)
-            order = order[:, :k]
-            found = value[:, :k], index.gather(1, order)
-        best = found
-    assert best is not None
-    value, index = best
-    if excluded is not None:
-        index = index.masked_fill(value == float('-inf'), -1)
-    return value, index
-
-
-def _select(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    if k == 1:  # A reduction is faster than a selection.
-        value, index = score.max(dim=1, keepdim=True)
-    else:
-        value, index = score.topk(k, dim=1)
-    return value, index
+    score = matmul(query, item, bias)
+    if exclude is not None:
+        score[exclude.row, exclude.col] = float('-inf')
+    # A reduction is faster than a selection.
+    value, index = score.max(1, keepdim=True) if k == 1 else score.topk(k)
+    if exclude is not None:
+        index.masked_fill_(value == float('-inf'), -1)
+    return index, value
