@@ -35,12 +35,8 @@ Callback = Callable[[Record], None]
 
 class Trainer:
     r"""Trains a task until its validation metric (Recall by default) stops
-    rising, and keeps the weights of the best epoch.
-
-    .. code-block:: python
-
-        trainer = Trainer(DiffMMTask(data, config))
-        trainer.fit()
+    rising, and keeps the weights of the best epoch, *e.g.*,
+    :obj:`Trainer(DiffMMTask(data, config)).fit()`.
 
     It draws the random numbers of its task and leaves the caller's as they
     were, also for callbacks. Trainers in several threads take turns, by epoch.
