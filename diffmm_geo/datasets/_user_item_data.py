@@ -23,7 +23,9 @@ def earliest_edges(
     r"""The pairs of :func:`distinct_edges` and the earliest time of each."""
     edges = np.empty((2, len(user)), np.int64)
     edges[0], edges[1] = user, item
-    times = None if time is None else torch.tensor(time)
+    times = None
+    if time is not None:  # Copied only if an Arrow table owns the memory.
+        times = torch.from_numpy(np.require(time, requirements='W'))
     out: tuple[Tensor, Tensor | None] = coalesce(
         torch.from_numpy(edges), times, reduce='min'
     )
