@@ -390,7 +390,7 @@ def generation_metrics(
         {'recall': 0.5, 'observed': 0.25, 'distinct_items': 3.0}
     """
     check_int('num_items', num_items)
-    device = generated.device if isinstance(generated, Tensor) else None
+    device = None
     edges = {
         'generated': generated,
         'observed': observed,
@@ -400,6 +400,7 @@ def generation_metrics(
     for name, edge_index in edges.items():
         user, item = check_edge_index(name, edge_index, None, num_items, device)
         keys.append((user * num_items + item).unique())
+        device = user.device
     made, seen, held_out = keys
     hit = torch.isin(held_out, made).double()
     _, row, count = (held_out // num_items).unique(

@@ -224,7 +224,8 @@ class Trainer:
                 or settings.
             NonFiniteLossError: If a loss is infinite or not a number.
         """
-        callbacks = [callback] if callable(callback) else callback or []
+        callbacks = [] if callback is None else callback
+        callbacks = [callbacks] if callable(callbacks) else callbacks
         is_list = isinstance(callbacks, (list, tuple))
         if not is_list or not all(map(callable, callbacks)):
             raise ValueError(

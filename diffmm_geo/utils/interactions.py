@@ -11,12 +11,14 @@ from diffmm_geo.utils.checks import (
     MAX_COUNT,
     as_int,
     check_edge_index,
+    check_type,
     describe,
 )
 
 
 def count_nodes(data: HeteroData, edge_type: EdgeType) -> tuple[int, int]:
     r"""The number of users and items of a graph with edges of a type."""
+    check_type('data', data, HeteroData)
     if edge_type not in data.edge_types:
         raise ValueError(
             f"'data' needs edges of type {edge_type} (got {data.edge_types})"
