@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
 from diffmm_geo.evaluation import generation_metrics
-from diffmm_geo.nn import DiffMM, ModalityDiffusion
+from diffmm_geo.nn import CrossModalContrastiveLoss, DiffMM, ModalityDiffusion
 from diffmm_geo.nn.models.projection import HALF
 from diffmm_geo.sparse import CSR, BipartiteAdj
 from diffmm_geo.sparse.refill import refill
@@ -100,8 +100,12 @@ class DiffMMTask(Task):
             m: x.to(self.device if x.dtype in HALF else weight)
             for m, x in features.items()
         }
+        self.model.projections.check(self.feature_dict, self.num_items)
         if is_new:
             self.model.fit_standardization(self.feature_dict)
+        self.contrast = CrossModalContrastiveLoss(
+            c.temperature, c.anchor, c.num_candidates
+        )
         self.reset_optimizers()
         self.adj_dict: dict[EdgeType, BipartiteAdj] = {}
         self._recorded_dict: dict[EdgeType, BipartiteAdj] = {}
@@ -297,19 +301,10 @@ class DiffMMTask(Task):
 
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
         c = self.config
-        return self.model.loss(
-            self.feature_dict,
-            self._dropped_dict,
-            batch[:2],
-            batch[2],
-            reg_weight=c.reg_weight,
-            ssl_weight=c.ssl_weight,
-            temperature=c.temperature,
-            anchor=c.anchor,
-            num_candidates=c.num_candidates,
-            contrastive_dtype=(
-                torch.bfloat16 if c.precision == 'bf16' else None
-            ),
+        return self.model.objective(
+            *(self.feature_dict, self._dropped_dict, batch.unbind()),
+            *(c.reg_weight, c.ssl_weight, self.contrast),
+            torch.bfloat16 if c.precision == 'bf16' else None,
         )
 
     def metrics(self) -> dict[str, Any]:
@@ -339,7 +334,7 @@ class DiffMMTask(Task):
     @torch.no_grad()
     def embeddings(self) -> tuple[Tensor, Tensor]:
         self.model.eval()
-        out = self.model(self.feature_dict, self.adj_dict)
+        out, _ = self.model.embed(self.feature_dict, self.adj_dict)
         return out[self.edge_type[0]], out[self.edge_type[2]]
 
     def get_state(self) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.typing import Adj, OptTensor
 from torch_geometric.utils import spmm as pyg_spmm
 
-from diffmm_geo.ops.propagate import propagate as propagate_both
-from diffmm_geo.ops.spmm import spmm
+from diffmm_geo.ops.propagate import propagate_prepared
+from diffmm_geo.ops.spmm import spmm_prepared
 from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
 from diffmm_geo.utils.checks import (
     check_bool,
@@ -132,13 +132,15 @@ class BipartiteLGConv(MessagePassing):
     def step(
         self, adj: BipartiteAdj, x_user: Tensor, x_item: Tensor
     ) -> tuple[Tensor, Tensor]:
-        r"""One propagation step over a normalized adjacency."""
+        r"""One propagation step over a normalized adjacency, without checks of
+        features.
+        """
         if (
             isinstance(adj.to_user, SparseMatrix)
             and x_user.size(-1) == x_item.size(-1)
             and x_user.dtype == x_item.dtype
         ):
-            return propagate_both(adj, x_user, x_item)
+            return propagate_prepared(adj, x_user, x_item)
         return (
             self.to_user(adj, x_user, x_item),
             self.to_item(adj, x_user, x_item),
@@ -179,7 +181,7 @@ class BipartiteLGConv(MessagePassing):
         loop: OptTensor,
     ) -> Tensor:
         if isinstance(matrix, SparseMatrix):
-            out = spmm(matrix, x_src)
+            out = spmm_prepared(matrix, x_src)
         else:
             # propagate_type: (x: Tensor, edge_weight: OptTensor)
             out = self.propagate(

@@ -104,6 +104,11 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         self.modalities = modalities
         self.generated_weight = float(generated_weight)
         self.edge_type = edge_type
+        #: The observed edge type, then the generated edge types.
+        self.edge_types: list[EdgeType] = [
+            edge_type,
+            *(self.generated_edge_type(m) for m in modalities),
+        ]
         self.modality_weight = Parameter(torch.empty(len(modalities)))
         self.reset_parameters()
 
@@ -115,12 +120,6 @@ class MultiModalLightGCNConv(BipartiteLGConv):
     def generated_edge_type(self, modality: str) -> tuple[str, str, str]:
         r"""The edge type of a modality's generated interactions."""
         return (self.edge_type[0], f'denoised_{modality}', self.edge_type[2])
-
-    @property
-    def edge_types(self) -> list[EdgeType]:
-        r"""The observed edge type, then the generated edge types."""
-        generated = [self.generated_edge_type(m) for m in self.modalities]
-        return [self.edge_type, *generated]
 
     def adjacency_dict(
         self,
@@ -211,8 +210,8 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         out_user, out_item = self.step(adj, x_user + p_user, feature + x_item)
 
         scales = (self.generated_weight * weight).unbind()
-        for scale, m in zip(scales, self.modalities):
-            generated = adj_dict.get(self.generated_edge_type(m))
+        for scale, edge_type in zip(scales, self.edge_types[1:]):
+            generated = adj_dict.get(edge_type)
             if generated is None:
                 continue
             g_user, g_item = self.step(generated, x_user, x_item)

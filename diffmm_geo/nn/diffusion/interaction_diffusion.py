@@ -247,8 +247,12 @@ class InteractionDiffusion(torch.nn.Module):
               then by descending score
         """
         return self.sample_edges_of(
-            *(self.item_lists(edge_index, num_users), num_edges_per_user),
-            *(sampling_steps, sampling_noise, candidates, exclude_observed),
+            self.item_lists(edge_index, num_users),
+            num_edges_per_user,
+            sampling_steps,
+            sampling_noise,
+            candidates,
+            exclude_observed,
         )
 
     @torch.no_grad()

@@ -309,9 +309,8 @@ class ModalityDiffusion(Pretrained):
             emb = item_emb, modality_emb_dict[m]
             check_lists(part, interactions, *emb, msi_weight, form)
         order = torch.randperm(num_users, device=item_emb.device)
-        names = [f'diffusion_{m}' for m in parts]
+        names, weights = [f'diffusion_{m}' for m in parts], []
         finite = FiniteLosses(names, -(-num_users // batch_size))
-        weights = []
         for _, batch in interactions.take(order).blocks(batch_size):
             losses = []
             # Only one denoiser at a time holds gradients.

@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -167,7 +167,8 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         r"""The projected features :math:`\mathbf{F}_m` of each modality,
         :math:`(|\mathcal{I}|, d)` from :math:`(|\mathcal{I}|, C_m)`.
         """
-        out: Embeddings = self.projections(feature_dict, self.num_items)
+        self.projections.check(feature_dict, self.num_items)
+        out: Embeddings = self.projections(feature_dict)
         return out
 
     def adjacency_dict(
@@ -186,15 +187,28 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         *,
         return_views: bool = False,
     ) -> Embeddings | tuple[Embeddings, dict[str, Embeddings]]:
+        self.projections.check(feature_dict, self.num_items)
+        if return_views:
+            check_keys('edge_index_dict', edge_index_dict, self.edge_types)
+        adj_dict = self.adjacency_dict(edge_index_dict, prepare=False)
+        out, views = self.embed(feature_dict, adj_dict, return_views)
+        return (out, views) if return_views else out
+
+    def embed(
+        self,
+        feature_dict: Mapping[str, Tensor],
+        adj_dict: Mapping[EdgeType, BipartiteAdj],
+        return_views: bool = False,
+    ) -> tuple[Embeddings, dict[str, Embeddings]]:
+        r"""The embeddings and the views, if any, of :meth:`forward` on
+        normalized graphs, without checks.
+        """
         x_user, x_item = self.user_emb.weight, self.item_emb.weight
-        size = self.num_users, self.num_items
-        adj_dict = self.conv.adjacency_dict(edge_index_dict, size, x_user.dtype)
-        projected = self.projections(feature_dict, self.num_items)
+        projected = self.projections(feature_dict)
         feature = unit_rows(torch.stack(list(projected.values())))
         h = self.conv.aggregate_modalities(adj_dict, x_user, x_item, feature)
         starts = [h]
         if return_views:
-            check_keys('edge_index_dict', adj_dict, self.edge_types)
             starts += [
                 self.conv.step(adj_dict[t], x_user, x)
                 for x, t in zip(feature.unbind(), self.edge_types[1:])
@@ -209,8 +223,6 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
             torch.add(z_t, unit_rows(h_t), alpha=self.residual_weight)
             for h_t, z_t in zip(h, z)
         )
-        if not return_views:
-            return out
         return out, dict(zip(self.modalities, map(self._by_node_type, views)))
 
     def _by_node_type(self, x: Iterable[Tensor]) -> Embeddings:
@@ -275,31 +287,55 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         """
         check_number('reg_weight', reg_weight, 0.0)
         check_number('ssl_weight', ssl_weight, 0.0)
-        loss = CrossModalContrastiveLoss(temperature, anchor, num_candidates)
-        types = user_type, item_type = self.edge_type[::2]
+        contrast = CrossModalContrastiveLoss(
+            temperature, anchor, num_candidates
+        )
         size = self.num_users, self.num_items
-        user, positive, negative = check_triples(
+        triples = check_triples(
             edge_label_index, neg_item, size, self.user_emb.weight.device
         )
-
-        inputs = feature_dict, edge_index_dict
+        self.projections.check(feature_dict, self.num_items)
         if ssl_weight > 0:
-            out, views = self(*inputs, return_views=True)
+            check_keys('edge_index_dict', edge_index_dict, self.edge_types)
+        adj_dict = self.adjacency_dict(edge_index_dict, prepare=False)
+        return self.objective(
+            feature_dict,
+            adj_dict,
+            triples,
+            reg_weight,
+            ssl_weight,
+            contrast,
+            contrastive_dtype,
+        )
+
+    def objective(
+        self,
+        feature_dict: Mapping[str, Tensor],
+        adj_dict: Mapping[EdgeType, BipartiteAdj],
+        triples: Sequence[Tensor],
+        reg_weight: float,
+        ssl_weight: float,
+        contrast: CrossModalContrastiveLoss,
+        contrastive_dtype: torch.dtype | None = None,
+    ) -> dict[str, Tensor]:
+        r"""Equals :meth:`loss` of normalized graphs, without checks. The
+        triples are users, positive and negative items.
+        """
+        types = user_type, item_type = self.edge_type[::2]
+        user, positive, negative = triples
+        out, views = self.embed(feature_dict, adj_dict, ssl_weight > 0)
+        if ssl_weight > 0:
+            nodes = [
+                Nodes(out[t], [view[t] for view in views.values()], index)
+                for t, index in zip(types, (user, positive))
+            ]
             with (
                 nullcontext()
                 if contrastive_dtype is None
                 else torch.autocast(user.device.type, contrastive_dtype)
             ):
-                contrastive = ssl_weight * loss.contrast(
-                    [
-                        Nodes(
-                            out[t], [view[t] for view in views.values()], index
-                        )
-                        for t, index in zip(types, (user, positive))
-                    ]
-                )
+                contrastive = ssl_weight * contrast.contrast(nodes)
         else:
-            out = self(*inputs)
             contrastive = out[user_type].new_zeros(())
 
         # The gradient of an advanced index would sort.

@@ -138,14 +138,10 @@ class ModalityProjection(ModuleDict):
             assert isinstance(standardization, Standardization)
             standardization.fit(feature_dict[m])
 
-    def forward(
-        self, feature_dict: Mapping[str, Tensor], num_items: int
-    ) -> dict[str, Tensor]:
-        self.check(feature_dict, num_items)
-        return {
-            m: project(feature_dict[m])
-            for m, project in zip(self.channels, self.values())
-        }
+    def forward(self, feature_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        r"""The projected features, without checks."""
+        pairs = zip(self.channels, self.values())
+        return {m: project(feature_dict[m]) for m, project in pairs}
 
     def check(self, feature_dict: Mapping[str, Tensor], num_items: int) -> None:
         r"""Checks the features of all modalities."""

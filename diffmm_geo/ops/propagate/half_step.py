@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -8,8 +8,7 @@ from diffmm_geo.ops.spmm.spmm import detach
 from diffmm_geo.sparse import CSR, SparseMatrix
 
 
-@dataclass(frozen=True, eq=False)
-class HalfStep:
+class HalfStep(NamedTuple):
     r"""The operands of one side of a step,
     :math:`\mathbf{A} \mathbf{X}_{\mathrm{src}} + \mathrm{diag}(\mathbf{l})
     \mathbf{X}_{\mathrm{dst}}`, detached.

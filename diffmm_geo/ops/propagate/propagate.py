@@ -90,14 +90,24 @@ def propagate(
         ) from None
     x_user = x_user.expand(*batch, *x_user.size()[-2:])
     x_item = x_item.expand(*batch, *x_item.size()[-2:])
+    return propagate_prepared(adj, x_user, x_item, backend)
+
+
+def propagate_prepared(
+    adj: BipartiteAdj,
+    x_user: Tensor,
+    x_item: Tensor,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Equals :func:`propagate`, without checks."""
     found = find_backend(backend, x_user.device, x_user.dtype)
     if isinstance(found, Naive):
         return propagate_naive(adj, x_user, x_item)
     out_user, out_item = _Propagate.apply(
         found,
         adj,
-        to_user.value,
-        to_item.value,
+        adj.to_user.value,
+        adj.to_item.value,
         adj.user_loop,
         adj.item_loop,
         side_by_side(x_user).contiguous(),

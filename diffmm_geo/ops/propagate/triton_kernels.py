@@ -1,7 +1,5 @@
 r"""Import on use, since :obj:`triton` is optional."""
 
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
 import triton
@@ -137,9 +135,9 @@ def propagate_triton(
     if user.scale is not None and item.scale is not None:
         # Scales at both ends replace values and self-loops: the kernel then
         # gathers one scale beside each row.
-        user, item = (replace(s, value=None, loop=None) for s in (user, item))
+        user, item = (s._replace(value=None, loop=None) for s in (user, item))
     else:
-        user, item = (replace(s, scale=None) for s in (user, item))
+        user, item = (s._replace(scale=None) for s in (user, item))
 
     acc = accumulator(x_user.dtype)
     block_s, block_c = segments_shape(x_user)

@@ -1,7 +1,7 @@
 r"""Sparse-dense matrix multiplication :math:`\mathbf{A} \mathbf{X}`."""
 
 from .registry import BACKENDS, available_backends, backend, default_backend
-from .spmm import spmm
+from .spmm import spmm, spmm_prepared
 
 __all__ = [
     'BACKENDS',
@@ -9,4 +9,5 @@ __all__ = [
     'backend',
     'default_backend',
     'spmm',
+    'spmm_prepared',
 ]

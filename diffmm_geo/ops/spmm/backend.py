@@ -55,7 +55,7 @@ class Backend(ABC):
         half = dtype in (torch.float16, torch.bfloat16)
         if half and not self.sums_half_in_float(x.device):
             x = x.float()
-        if pattern.size[0] == 0 or pattern.nnz == 0 or x.size(1) == 0:
+        if 0 in (pattern.size[0], pattern.col.numel(), x.size(1)):
             out = x.new_zeros(pattern.size[0], x.size(1))
         else:
             value = None if value is None else cast(value, x.dtype)

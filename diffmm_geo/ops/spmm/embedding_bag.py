@@ -29,19 +29,23 @@ class EmbeddingBag(Backend):
     def matmul(self, pattern: CSR, value: Tensor | None, x: Tensor) -> Tensor:
         on_cpu = x.device.type == 'cpu'
         num_threads = torch.get_num_threads() if on_cpu else 1
-        bags = pattern.derive(PaddedBags.from_csr, num_threads)
+        index, num_front = pattern.narrow, 0
+        offsets = index.rowptr
+        if num_threads > 1:
+            bags = pattern.derive(PaddedBags.from_csr, num_threads)
+            offsets, num_front = bags.offsets, bags.num_front
         out: Tensor
         out, *_ = torch.embedding_bag(
             x,
-            pattern.narrow.col,
-            bags.offsets,
+            index.col,
+            offsets,
             mode=0,  # The sum.
             per_sample_weights=value,
             include_last_offset=True,
         )
         if out.size(0) > pattern.size[0]:
             # Without `data`, autograd would forbid in-place changes of a view.
-            out = out.narrow(0, bags.num_front, pattern.size[0]).data
+            out = out.narrow(0, num_front, pattern.size[0]).data
         return out
 
 

@@ -53,24 +53,27 @@ def spmm(matrix: SparseMatrix, x: Tensor, backend: str | None = None) -> Tensor:
     check_matrix(
         'x', x, matrix.size[1], finite=False, leading=True, device=matrix.device
     )
+    return spmm_prepared(matrix, x, backend)
+
+
+def spmm_prepared(
+    matrix: SparseMatrix, x: Tensor, backend: str | None = None
+) -> Tensor:
+    r"""Equals :func:`spmm`, without checks."""
     found = find_backend(backend, x.device, x.dtype)
-    if x.dim() == 2:
-        return _spmm(found, matrix, x)
-    out = _spmm(found, matrix, side_by_side(x))
-    return back_in_front(out, x.size())
-
-
-def _spmm(backend: Backend, matrix: SparseMatrix, x: Tensor) -> Tensor:
-    value, x = matrix.value, x.contiguous()
-    if isinstance(backend, Naive):
-        return backend(matrix.pattern, value, x)
+    value = matrix.value
+    if isinstance(found, Naive):
+        return found(matrix.pattern, value, x)
+    flat = side_by_side(x).contiguous()
+    out: Tensor
     # Without gradients, skip the overhead of autograd.
     if not torch.is_grad_enabled() or not (
         x.requires_grad or (value is not None and value.requires_grad)
     ):
-        return backend(matrix.pattern, detach(value), x.detach())
-    out: Tensor = _SpMM.apply(backend, matrix, value, x)
-    return out
+        out = found(matrix.pattern, detach(value), flat.detach())
+    else:
+        out = _SpMM.apply(found, matrix, value, flat)
+    return back_in_front(out, x.size())
 
 
 # A graph is the same for all leading indices of its features, [*, N, F].
