@@ -79,13 +79,13 @@ def test_tf32_ends_with_training(planted, monkeypatch):
     )
     trainer = DiffMMTrainer(planted(), config)
     seen = set()
-    step = trainer.diffusion.batch_loss
+    train_epoch = trainer.diffusion.train_epoch
 
-    def batch_loss(*args):
+    def spied(*args):
         seen.add(settings.fp32_precision)
-        return step(*args)
+        return train_epoch(*args)
 
-    monkeypatch.setattr(trainer.diffusion, 'batch_loss', batch_loss)
+    monkeypatch.setattr(trainer.diffusion, 'train_epoch', spied)
     assert settings.fp32_precision == before
     trainer.fit()
     assert seen == {'tf32'} and settings.fp32_precision == before
