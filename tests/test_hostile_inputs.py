@@ -132,7 +132,6 @@ model(projection='leaky_xavier').load_official_state_dict({
 })
 model(standardize=True).fit_standardization(features)
 model().with_new_items(2, item_emb=torch.randn(2, 3))
-model().without_item_emb(torch.tensor([0, 2]))
 model().save_pretrained('a', graphs, {'user': list('abcde'), 'item': ['a'] * 4})
 ItemKNNGraph(2, ['image'])(data)
 ModalityAwareGraphDiffusion(diffusion(), OBSERVED, 1, 0)(data)
@@ -166,8 +165,6 @@ NOT_CALLED = {
     'CSR': 'documents that it does not check',
     'RawIds': 'a list of anything',
     'save_run': TASK,
-    **dict.fromkeys(['ItemGraphConfig', 'ItemGraphTask'], TASK),
-    'ItemGraphTrainer': TASK,
 }
 
 

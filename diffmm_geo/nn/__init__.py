@@ -9,11 +9,8 @@ from .diffusion import (
     MaskedInteractionDiffusion,
     ModalityDiffusion,
 )
-from .loss import CrossModalContrastiveLoss, info_nce, sampled_softmax_loss
-from .models import (
-    DiffMM,
-    ItemGraphLightGCN,
-)
+from .loss import CrossModalContrastiveLoss, info_nce
+from .models import DiffMM
 
 __all__ = [
     'BipartiteLGConv',
@@ -22,11 +19,9 @@ __all__ = [
     'DiffMM',
     'GaussianDiffusion',
     'InteractionDiffusion',
-    'ItemGraphLightGCN',
     'MaskedDiffusion',
     'MaskedInteractionDiffusion',
     'ModalityDiffusion',
     'MultiModalLightGCNConv',
     'info_nce',
-    'sampled_softmax_loss',
 ]

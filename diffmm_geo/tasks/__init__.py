@@ -1,13 +1,11 @@
 r"""Tasks: a model, its data and its objective, without a training loop."""
 
 from .diffmm_task import DiffMMTask
-from .item_graph_task import ItemGraphTask
 from .lightgcn_task import LightGCNTask
 from .task import Task
 
 __all__ = [
     'DiffMMTask',
-    'ItemGraphTask',
     'LightGCNTask',
     'Task',
 ]

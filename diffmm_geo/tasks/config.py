@@ -1,7 +1,6 @@
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from diffmm_geo.nn.models.item_graph_light_gcn import OBJECTIVES
 from diffmm_geo.ops.ranking import METRICS
 from diffmm_geo.utils.checks import (
     MAX_SEED,
@@ -134,57 +133,3 @@ class LightGCNConfig(TrainingConfig):
         super().__post_init__()
         check_int('embedding_dim', self.embedding_dim)
         check_int('num_layers', self.num_layers)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ItemGraphConfig(TrainingConfig):
-    r"""The settings of :class:`~diffmm_geo.training.ItemGraphTrainer`. Some go
-    to :class:`~diffmm_geo.nn.ItemGraphLightGCN` and its :obj:`loss`, which
-    describe them. :obj:`reg_weight` regularizes the final embeddings of the
-    batch.
-
-    Args:
-        embedding_dim (int, optional): The size of embeddings.
-            (default: :obj:`64`)
-        num_layers (int, optional): The number of layers.
-            (default: :obj:`4`)
-        num_neighbors (int, optional): The number of similar items per item and
-            modality. (default: :obj:`20`)
-        ssl_weight (float, optional): The weight of the contrastive loss.
-            (default: :obj:`1e-2`)
-        temperature (float, optional): The temperature of the contrastive loss.
-            (default: :obj:`0.2`)
-        num_candidates (int, optional): The number of candidates to draw for the
-            contrastive loss in each step. If not given, uses all nodes.
-            (default: :obj:`512`)
-        objective (str, optional): The ranking loss: :obj:`"bpr"` or
-            :obj:`"softmax"`. (default: :obj:`"softmax"`)
-        num_negatives (int, optional): The number of negative items to draw
-            uniformly for each batch with :obj:`objective="softmax"`.
-            (default: :obj:`512`)
-    """
-
-    batch_size: int = 2048
-    lr: float = 2e-3
-    reg_weight: float = 1e-4
-    user_exponent: float = 0.5
-    embedding_dim: int = 64
-    num_layers: int = 4
-    num_neighbors: int = 20
-    ssl_weight: float = 1e-2
-    temperature: float = 0.2
-    num_candidates: int | None = 512
-    objective: str = 'softmax'
-    num_negatives: int = 512
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_int('embedding_dim', self.embedding_dim)
-        check_int('num_layers', self.num_layers, 0)
-        check_int('num_neighbors', self.num_neighbors)
-        check_number('ssl_weight', self.ssl_weight, 0.0)
-        check_number('temperature', self.temperature, 0.0, low_open=True)
-        if self.num_candidates is not None:
-            check_int('num_candidates', self.num_candidates)
-        check_choice('objective', self.objective, OBJECTIVES)
-        check_int('num_negatives', self.num_negatives)

@@ -2,7 +2,6 @@ r"""Training of the whole model and of baselines under the same protocol."""
 
 from diffmm_geo.tasks.config import (
     PRECISIONS,
-    ItemGraphConfig,
     LightGCNConfig,
     TrainingConfig,
 )
@@ -10,7 +9,6 @@ from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.tasks.negative_sampler import NegativeSampler
 
 from .diffmm_trainer import DiffMMTrainer
-from .item_graph_trainer import ItemGraphTrainer
 from .lightgcn_trainer import LightGCNTrainer
 from .recipes import RECIPES
 from .run_files import save_run
@@ -21,8 +19,6 @@ __all__ = [
     'RECIPES',
     'DiffMMConfig',
     'DiffMMTrainer',
-    'ItemGraphConfig',
-    'ItemGraphTrainer',
     'LightGCNConfig',
     'LightGCNTrainer',
     'NegativeSampler',

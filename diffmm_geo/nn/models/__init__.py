@@ -1,9 +1,5 @@
 r"""Models."""
 
 from .diffmm import DiffMM
-from .item_graph_light_gcn import ItemGraphLightGCN
 
-__all__ = [
-    'DiffMM',
-    'ItemGraphLightGCN',
-]
+__all__ = ['DiffMM']

@@ -1,27 +1,29 @@
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Embedding
+from torch.nn import Embedding, Parameter
 from torch_geometric.typing import Adj, EdgeType
 
 from diffmm_geo.nn.conv import MultiModalLightGCNConv
 from diffmm_geo.nn.loss import CrossModalContrastiveLoss
 from diffmm_geo.nn.loss.bpr_loss import bpr_loss
-from diffmm_geo.nn.models.new_items import NewItemsMixin
 from diffmm_geo.nn.models.official_names import from_official_names
 from diffmm_geo.nn.models.projection import ModalityProjection
-from diffmm_geo.nn.models.recommend import RecommendMixin
 from diffmm_geo.nn.pretrained_with_graphs import PretrainedWithGraphs
 from diffmm_geo.ops.info_nce import Nodes
 from diffmm_geo.ops.unit_rows import unit_rows
+from diffmm_geo.recommender import Recommender
 from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.utils.checks import (
     check_edge_type,
     check_int,
+    check_k,
     check_keys,
+    check_matrix,
     check_number,
     check_state_dict,
     check_triples,
@@ -31,7 +33,7 @@ EdgeIndexDict = Mapping[EdgeType, Adj | BipartiteAdj]
 Embeddings = dict[str, Tensor]  # By node type.
 
 
-class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
+class DiffMM(PretrainedWithGraphs):
     r"""The recommendation model of the `"DiffMM: Multi-Modal Diffusion Model
     for Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper. It
     propagates the output :math:`\mathbf{H}` of a
@@ -353,6 +355,59 @@ class DiffMM(NewItemsMixin, RecommendMixin, PretrainedWithGraphs):
         r"""The squared norm of all ID embeddings."""
         user, item = self.user_emb.weight, self.item_emb.weight
         return user.square().sum() + item.square().sum()
+
+    @torch.no_grad()
+    def recommend(
+        self,
+        feature_dict: Mapping[str, Tensor],
+        edge_index_dict: EdgeIndexDict,
+        k: int,
+        exclude_edge_index: Tensor | None = None,
+        user_index: Tensor | None = None,
+    ) -> Tensor:
+        r"""The top-:math:`k` items of users; see
+        :meth:`diffmm_geo.recommender.Recommender.recommend`. Warns of users
+        who have no interactions in :obj:`exclude_edge_index`, as their items
+        are arbitrary.
+        """
+        check_k(k, self.num_items)
+        user, item = self(feature_dict, edge_index_dict).values()
+        recommender = Recommender(user, item, exclude_edge_index)
+        out: Tensor = recommender.recommend(user_index, k)
+        return out
+
+    def with_new_items(
+        self, num_new_items: int, item_emb: Tensor | None = None
+    ) -> 'DiffMM':
+        r"""Returns a copy of the model with new items, which their features
+        score. Append rows for them to the features; graphs stay valid.
+
+        Averaging over neighbors shortens embeddings. New items have no
+        neighbors, so they tend to rank high. If they rank too high, pass the
+        mean ID embedding of items with a single interaction as their
+        :obj:`item_emb`.
+
+        Args:
+            num_new_items (int): The number of new items.
+            item_emb (torch.Tensor, optional): The ID embeddings of the new
+                items. (default: :obj:`None`, zeros)
+
+        Shapes:
+            - **item_emb:** :math:`(N, d)`
+        """
+        num_new_items = check_int('num_new_items', num_new_items)
+        weight = self.item_emb.weight
+        if item_emb is None:
+            item_emb = weight.new_zeros(num_new_items, self.embedding_dim)
+        check_matrix('item_emb', item_emb, num_new_items, self.embedding_dim)
+        out = copy.deepcopy(self)
+        out.num_items = self.num_items + num_new_items
+        out.item_emb.num_embeddings = out.num_items
+        out.item_emb.weight = Parameter(
+            torch.cat([weight.detach(), item_emb.detach().to(weight)]),
+            weight.requires_grad,
+        )
+        return out
 
     def load_official_state_dict(
         self, state_dict: Mapping[str, Tensor]

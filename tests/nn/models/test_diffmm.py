@@ -315,24 +315,6 @@ def test_new_items(features, edges):
         grown(features, edges)
 
 
-def test_without_item_emb(features, edges):
-    model = DiffMM(U, I, CHANNELS, D)
-    out = model.without_item_emb(torch.tensor([I - 1, 2]))
-    assert not out.item_emb.weight[[I - 1, 2]].any()
-    rest = [i for i in range(I) if i not in (I - 1, 2)]
-    assert out.item_emb.weight[rest].equal(model.item_emb.weight[rest])
-    assert model.item_emb.weight[2].any()
-    # The last item, without interactions, is now scored like a new one.
-    less = DiffMM(U, I - 1, CHANNELS, D)
-    state = out.state_dict()
-    state['item_emb.weight'] = state['item_emb.weight'][: I - 1]
-    less.load_state_dict(state)
-    expected = out(features, edges)
-    assert_close(less.with_new_items(1)(features, edges), expected)
-    with pytest.raises(ValueError, match="'item_index'"):
-        model.without_item_emb(torch.tensor([I]))
-
-
 def batch():
     users, items = torch.tensor([0, 3, 3]), torch.tensor([1, 0, 5])
     return torch.stack([users, items]), torch.tensor([2, 6, 6])
