@@ -3,6 +3,7 @@ r"""Trains on several ranks what tests then compare with one process:
 torchrun --nproc-per-node 2 lightning_ranks.py FOLDER
 """
 
+import copy
 import os
 import sys
 from pathlib import Path
@@ -78,7 +79,8 @@ def main(folder):
             drawn = torch.rand(3)
         out = {
             'logged': logged,
-            'weights': module.state_dict(),
+            # Prediction copies those of the first rank to the others.
+            'weights': copy.deepcopy(module.state_dict()),
             'generated': module.task.generated,
             'drawn': drawn,
             'predicted': torch.cat(trainer.predict(module)),
