@@ -10,8 +10,11 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.product import compute_dtype, matmul
-from diffmm_geo.ops.ranking import block_height, equal_rows, expected_metrics
+from diffmm_geo.ops.ranking import (
+    block_height,
+    expected_metrics,
+    product_scorer,
+)
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
@@ -99,10 +102,9 @@ def evaluate(*args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: D417
         >>> held_out = torch.tensor([[0, 1], [1, 2]])
         >>> evaluate(user_emb, item_emb, held_out, observed, k=1)['recall@1']
         1.0
-        >>> def cosine(user):
-        ...     x, y = user_emb[user, None], item_emb[None]
-        ...     return torch.cosine_similarity(x, y, dim=-1)
-        >>> evaluate(cosine, held_out, observed, k=1)['recall@1']
+        >>> def scorer(user):
+        ...     return user_emb[user] @ item_emb.t()
+        >>> evaluate(scorer, held_out, observed, k=1)['recall@1']
         1.0
     """
     if 'scorer' in kwargs or (args and callable(args[0])):
@@ -227,28 +229,10 @@ def mean_metrics(
         product_scorer(user, item),
         users,
         label.take(users),
-        recommender.excluded(users),
+        recommender.exclude.take(users),
         block_height(item.size(0), item.size(1), item.device),
         lengths,
     )
-
-
-def product_scorer(user_emb: Tensor, item_emb: Tensor) -> Scorer:
-    r"""The products of embeddings. Items of equal embeddings get equal scores,
-    which a product alone does not guarantee: its rounding depends on an item's
-    place.
-    """
-    dtype = compute_dtype(item_emb)
-    item = item_emb.to(dtype)
-    group, first = equal_rows(item)
-    has_equal = first.numel() < item.size(0)
-    item = item[first].t() if has_equal else item.t()
-
-    def scorer(users: Tensor) -> Tensor:
-        score = matmul(user_emb[users].to(dtype), item)
-        return score.index_select(1, group) if has_equal else score
-
-    return scorer
 
 
 def _mean_metrics(
@@ -313,13 +297,10 @@ def evaluate_cold(
             indices do not fit, embeddings are not finite, or :obj:`k` exceeds
             the number of candidates.
     """
-    check_choice('candidates', candidates, CANDIDATES)
-    recommender = Recommender(user_emb, item_emb)
-    size, device = recommender.size, user_emb.device
+    check_choice('candidates', candidates, ('all', 'cold'))
+    size, device = Recommender(user_emb, item_emb).size, user_emb.device
     edge_index = check_edge_index('edge_index', edge_index, *size, device)
-    held_out = check_edge_index(
-        'edge_label_index', edge_label_index, *size, device
-    )
+    held_out = _some_edges(edge_label_index, *size, device)
     cold = torch.ones(size[1], dtype=torch.bool, device=device)
     cold[edge_index[1]] = False
     user, item = held_out[:, cold[held_out[1]]]
@@ -332,7 +313,6 @@ def evaluate_cold(
         return evaluate(
             user_emb, item_emb, torch.stack([user, item]), edge_index, k
         )
-    _lengths(k, int(cold.sum()))
     place = cold.cumsum(0) - 1
     return evaluate(
         user_emb, item_emb[cold], torch.stack([user, place[item]]), k=k

@@ -8,7 +8,6 @@ from diffmm_geo.evaluation import (
     evaluate,
     evaluate_cold,
     generation_metrics,
-    product_scorer,
 )
 from tests.wrong_values import wrong_values
 
@@ -228,18 +227,6 @@ def test_constant_scores(num_items, dtype):
         missed = (num_items - 20) * (num_items - 21)
         missed /= num_items * (num_items - 1)
         assert out['hit_ratio@20'] == pytest.approx(1 - missed)
-
-
-@pytest.mark.parametrize('dtype', [torch.float, torch.double, torch.half])
-def test_equal_items_get_equal_scores(dtype):
-    r"""The place of an item must not show in its score."""
-    place = torch.randint(40, (1003,))
-    item = torch.randn(40, 64, dtype=dtype)[place]
-    user, users = torch.randn(50, 64, dtype=dtype), torch.arange(50)
-    score = product_scorer(user, item)(users)
-    first = [int((place == n).nonzero()[0]) for n in place]
-    assert score.equal(score[:, first])
-    torch.testing.assert_close(score, user @ item.t(), rtol=1e-2, atol=1e-1)
 
 
 def test_constant_scores_of_cold_items():

@@ -143,6 +143,13 @@ class CSR:
         size = rows.numel(), self.size[1]
         return CSR(rowptr, self.col[place + shift], size)
 
+    def take_columns(self, columns: Tensor) -> CSR:
+        r"""Selects distinct columns, in the given order."""
+        place = self.col.new_full((self.size[1],), -1)
+        place[columns] = torch.arange(columns.numel(), device=place.device)
+        out = self.filter(place[self.col] >= 0)
+        return CSR(out.rowptr, place[out.col], (out.size[0], columns.numel()))
+
     def filter(self, mask: Tensor) -> CSR:
         r"""Keeps the entries where :obj:`mask`, :obj:`[E]`, is true."""
         total = self.rowptr.new_zeros(self.nnz + 1)

@@ -13,7 +13,8 @@ from torch_geometric.metrics import (
     LinkPredRecall,
 )
 
-from diffmm_geo.ops.ranking import METRICS, equal_rows, expected_metrics
+from diffmm_geo.ops.ranking import METRICS, expected_metrics, product_scorer
+from diffmm_geo.ops.ranking.equal_rows import equal_rows
 from diffmm_geo.sparse import CSR
 
 PYG = dict(
@@ -91,3 +92,15 @@ def test_colliding_keys(monkeypatch):
     )
     group, first = equal_rows(x)
     assert group.tolist() == first.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize('dtype', [torch.float, torch.double, torch.half])
+def test_equal_items_get_equal_scores(dtype):
+    r"""The place of an item must not show in its score."""
+    place = torch.randint(40, (1003,))
+    item = torch.randn(40, 64, dtype=dtype)[place]
+    user, users = torch.randn(50, 64, dtype=dtype), torch.arange(50)
+    score = product_scorer(user, item)(users)
+    first = [int((place == n).nonzero()[0]) for n in place]
+    assert score.equal(score[:, first])
+    torch.testing.assert_close(score, user @ item.t(), rtol=1e-2, atol=1e-1)

@@ -126,19 +126,10 @@ def sample_edges_in_hidden_size(
     item = lists.col.new_empty(lists.size[0], k)
     for rows, block in lists.blocks(height):
         h = last_hidden(block)
-        exclude = _among(block, candidates) if exclude_observed else None
+        exclude = block if exclude_observed else None
+        if exclude is not None and candidates is not None:
+            exclude = exclude.take_columns(candidates)
         item[rows] = topk_items(h, weight, k, bias, exclude)
     if candidates is not None:
         item = torch.where(item < 0, item, candidates[item])
     return generated_edges(item[row])
-
-
-def _among(lists: CSR, candidates: Tensor | None) -> CSR:
-    r"""The lists of items as lists of places among candidates."""
-    if candidates is None:
-        return lists
-    num_candidates = candidates.numel()
-    place = lists.col.new_full((lists.size[1],), -1)
-    place[candidates] = torch.arange(num_candidates, device=place.device)
-    out = lists.filter(place[lists.col] >= 0)
-    return CSR(out.rowptr, place[out.col], (out.size[0], num_candidates))

@@ -1,14 +1,19 @@
 r"""The highest items of each query, and the metrics of rankings."""
 
 from .blocks import block_height
-from .equal_rows import equal_rows
 from .expected_metrics import METRICS, expected_metrics
+from .product_scorer import product_scorer
+from .search_index import fill_index, search_index
+from .topk_among import topk_among
 from .topk_items import topk_items
 
 __all__ = [
     'METRICS',
     'block_height',
-    'equal_rows',
     'expected_metrics',
+    'fill_index',
+    'product_scorer',
+    'search_index',
+    'topk_among',
     'topk_items',
 ]
