@@ -3,7 +3,6 @@ library of the CPU.
 """
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,8 +31,7 @@ def prefers_onednn() -> bool:
         return False
     if torch.backends.cpu.get_cpu_capability() != 'AVX512':
         return False
-    cpuinfo = Path('/proc/cpuinfo')
-    return cpuinfo.exists() and 'AuthenticAMD' in cpuinfo.read_text()
+    return 'AMD' in torch.cpu.get_capabilities().get('cpu_name', '')
 
 
 def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -140,11 +140,12 @@ class Denoiser(torch.nn.Module):
         r"""The last hidden layer :math:`(B, H^{\prime})`, from the item part
         :math:`(B, H)` of the first layer and steps :math:`(B)` or :math:`(1)`.
         """
-        return self.last_hidden(z + self.time_shift(t))
+        return self.last_hidden(z + self.time_shift(self.time_encoding(t)))
 
-    def time_shift(self, t: Tensor) -> Tensor:
-        r"""The step part :math:`(B, H)` of the first layer, with its bias."""
-        encoding = self.time_encoding(t)
+    def time_shift(self, encoding: Tensor) -> Tensor:
+        r"""The step part :math:`(B, H)` of the first layer, with its bias, from
+        the encoding of steps.
+        """
         # Small products, which would cost less than the casts of their weights.
         with torch.autocast(encoding.device.type, enabled=False):
             out = self.time_lin(self.time_emb(encoding))

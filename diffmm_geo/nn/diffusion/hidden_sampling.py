@@ -52,7 +52,7 @@ class HiddenReverse:
         weight = product(lin.weight.t(), denoiser.item_weight)
         bias = lin.bias @ denoiser.item_weight
         steps = torch.arange(diffusion.num_steps, device=weight.device)
-        shift = denoiser.time_shift(steps)
+        shift = denoiser.time_shift(denoiser.time_encoding(steps))
         coef1 = diffusion.posterior_mean_coef1
         coef2 = diffusion.posterior_mean_coef2
 

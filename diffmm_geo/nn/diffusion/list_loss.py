@@ -47,11 +47,13 @@ def list_loss(
     msi_weight: float,
     form: str = 'auto',
     t: Tensor | None = None,
+    table: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Equals :meth:`InteractionDiffusion.loss` in distribution if
     :obj:`form="dense"`, without checks.
     :meth:`~diffmm_geo.nn.ModalityDiffusion.batch_loss` describes the other
-    forms and the arguments.
+    forms and the arguments; :obj:`table` is that of :func:`step_table`, if it
+    is made already.
     """
     weight = model.denoiser.item_weight
     is_masked = isinstance(model, MaskedInteractionDiffusion)
@@ -64,13 +66,37 @@ def list_loss(
     if msi_weight == 0:
         modality_emb = weight.new_empty(model.num_items, 0)
     of_likelihood = _masked if is_masked else _gaussian
+    if table is None:
+        table = step_table(model)
+    t = t.expand(lists.size[0])
     error, projected = of_likelihood(
-        model, lists, modality_emb.detach(), form, t.expand(lists.size[0])
+        model, lists, modality_emb.detach(), form, t, table[t]
     )
     if msi_weight == 0:
         return error, torch.zeros_like(error)
     target = bag(lists, item_emb.detach())
     return error, F.mse_loss(projected, target, reduction='none').mean(-1)
+
+
+@torch.no_grad()
+def step_table(model: InteractionDiffusion) -> Tensor:
+    r"""What a loss needs of each step :math:`t`, the encoding last, which is
+    the same as long as the weights have the same type and device.
+    """
+    process, denoiser = model.diffusion, model.denoiser
+    weight = denoiser.item_weight
+    encoding = denoiser.time_encoding(
+        torch.arange(process.num_steps, device=weight.device)
+    )
+    if isinstance(model, MaskedInteractionDiffusion):
+        return encoding
+    columns = [
+        process.sqrt_alphas_cumprod,
+        process.sqrt_one_minus_alphas_cumprod,
+        process.elbo_weight / model.num_items,
+    ]
+    columns = [x.to(weight.dtype).view(-1, 1) for x in columns]
+    return torch.cat([*columns, encoding], dim=1)
 
 
 def _gaussian(
@@ -79,17 +105,12 @@ def _gaussian(
     feature: Tensor,
     form: str,
     t: Tensor,
+    step: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    process, denoiser = model.diffusion, model.denoiser
+    denoiser = model.denoiser
     weight, lin = denoiser.item_weight, denoiser.lin_out
     num_rows, (num_items, hidden) = lists.size[0], weight.size()
-    signal, noise_scale, loss_weight = torch.stack(
-        [
-            process.sqrt_alphas_cumprod,
-            process.sqrt_one_minus_alphas_cumprod,
-            process.elbo_weight / num_items,
-        ]
-    ).to(weight.dtype)[:, t]
+    signal, noise_scale, loss_weight = step[:, :3].unbind(dim=1)
     p = denoiser.dropout if denoiser.training else 0.0
     diffused = lists, weight, signal, noise_scale, p
     layer = form
@@ -101,7 +122,8 @@ def _gaussian(
         z = diffused_linear_gram(*diffused)
     else:
         z = diffused_linear_naive(*diffused)
-    h = denoiser.hidden(z, t).to(weight.dtype)
+    h = denoiser.last_hidden(z + denoiser.time_shift(step[:, 3:]))
+    h = h.to(weight.dtype)
 
     layer = form
     if form == 'auto':
@@ -123,6 +145,7 @@ def _masked(
     feature: Tensor,
     form: str,
     t: Tensor,
+    step: Tensor,
 ) -> tuple[Tensor, Tensor]:
     r"""Estimates sums over all items if :obj:`form="sampled"`, and is exact up
     to the rounding of the dropout probability otherwise.
@@ -134,7 +157,8 @@ def _masked(
     value = unit_values(kept, weight.dtype) * process.scale[t][kept.row]
     if denoiser.training:
         value = dropout(value, denoiser.dropout)
-    h = denoiser.hidden(bag(kept, weight, value), t).to(weight.dtype)
+    z = bag(kept, weight, value) + denoiser.time_shift(step)
+    h = denoiser.last_hidden(z).to(weight.dtype)
     columns = sampled_columns(lists, NUM_ITEMS) if form == 'sampled' else None
     return multinomial(h, lin.weight, lin.bias, lists, feature, columns)
 

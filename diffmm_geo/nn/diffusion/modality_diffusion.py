@@ -10,7 +10,11 @@ from diffmm_geo.nn.diffusion.denoiser import Denoiser
 from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
 from diffmm_geo.nn.diffusion.hidden_sampling import sample_edges_in_hidden_size
 from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
-from diffmm_geo.nn.diffusion.list_loss import check_lists, list_loss
+from diffmm_geo.nn.diffusion.list_loss import (
+    check_lists,
+    list_loss,
+    step_table,
+)
 from diffmm_geo.nn.diffusion.masked_interaction_diffusion import (
     MaskedInteractionDiffusion,
 )
@@ -277,18 +281,14 @@ class ModalityDiffusion(Pretrained):
         form: str = 'auto',
         on_step: Callable[[], None] | None = None,
     ) -> dict[str, float]:
-        r"""Trains denoisers for one pass over all users.
+        r"""Trains denoisers for one pass over all users. For other arguments,
+        see :meth:`fit`.
 
         Args:
             optimizer (torch.optim.Optimizer): The optimizer of the denoisers.
             interactions (CSR): The items of each user.
-            item_emb (torch.Tensor): The item embeddings.
             modality_emb_dict (dict[str, torch.Tensor]): The projected features
                 of each modality to train.
-            msi_weight (float, optional): The weight of the MSI term.
-                (default: :obj:`0.1`, or :obj:`0.0` if masked)
-            batch_size (int, optional): The number of users per step.
-                (default: :obj:`1024`)
             form (str, optional): As in :meth:`batch_loss`.
                 (default: :obj:`"auto"`)
             on_step (callable, optional): Called after each step.
@@ -301,14 +301,15 @@ class ModalityDiffusion(Pretrained):
             NonFiniteLossError: If a loss is infinite or not a number.
         """
         self.train()
-        if msi_weight is None:
-            msi_weight = part_class(self.diffusion).msi_weight
-        num_users = interactions.size[0]
+        default = part_class(self.diffusion).msi_weight
+        msi_weight = default if msi_weight is None else msi_weight
         parts = {m: self[m] for m in modality_emb_dict}
+        tables = {m: step_table(part) for m, part in parts.items()}
         for m, part in parts.items():
             emb = item_emb, modality_emb_dict[m]
             check_lists(part, interactions, *emb, msi_weight, form)
-        order = torch.randperm(num_users, device=item_emb.device)
+        num_users, device = interactions.size[0], item_emb.device
+        order = torch.randperm(num_users, device=device)
         names, weights = [f'diffusion_{m}' for m in parts], []
         finite = FiniteLosses(names, -(-num_users // batch_size))
         for _, batch in interactions.take(order).blocks(batch_size):
@@ -318,11 +319,11 @@ class ModalityDiffusion(Pretrained):
                 optimizer.zero_grad()
                 elbo, msi = list_loss(
                     *(part, batch, item_emb, modality_emb_dict[m]),
-                    *(msi_weight, form),
+                    *(msi_weight, form, None, tables[m]),
                 )
                 loss = elbo.add(msi, alpha=msi_weight).mean()
                 # Under autocast, gradients would be cast again.
-                with torch.autocast(item_emb.device.type, enabled=False):
+                with torch.autocast(device.type, enabled=False):
                     loss.backward()
                 optimizer.step()
                 # Autocast would go on with the weights it has cast before.
