@@ -1,7 +1,11 @@
 import pytest
 import torch
 
-from diffmm_geo.nn import GaussianDiffusion, InteractionDiffusion
+from diffmm_geo.nn import (
+    GaussianDiffusion,
+    InteractionDiffusion,
+    MaskedInteractionDiffusion,
+)
 
 
 @pytest.fixture
@@ -11,13 +15,21 @@ def edge_index(random_edges):
 
 
 @pytest.fixture
+def x_start(edge_index):
+    x = torch.zeros(10, 8)
+    x[edge_index[0], edge_index[1]] = 1
+    return x
+
+
+@pytest.fixture
 def make():
     r"""The diffusion of one modality, far from its initialization."""
 
-    def make(*process, **kwargs):
-        process = GaussianDiffusion(*(process or (3, 1.0, 1e-3, 0.5)))
-        kwargs = {'hidden_channels': 5, **kwargs}
-        diffusion = InteractionDiffusion(8, process, **kwargs)
+    def make(process=None, **kwargs):
+        process = process or GaussianDiffusion(3, 1.0, 1e-3, 0.5)
+        gaussian = isinstance(process, GaussianDiffusion)
+        kind = InteractionDiffusion if gaussian else MaskedInteractionDiffusion
+        diffusion = kind(8, process, **{'hidden_channels': 5, **kwargs})
         for parameter in diffusion.parameters():
             torch.nn.init.normal_(parameter, std=0.5)
         return diffusion

@@ -3,6 +3,7 @@ r"""Against the plain form, :meth:`InteractionDiffusion.sample_edges`."""
 import pytest
 import torch
 
+from diffmm_geo.nn import GaussianDiffusion
 from diffmm_geo.nn.diffusion import hidden_sampling
 from diffmm_geo.nn.diffusion.hidden_sampling import sample_edges_in_hidden_size
 from diffmm_geo.sparse import CSR
@@ -18,29 +19,25 @@ def lists(edge_index, num_users=U):
 @pytest.mark.parametrize('hidden', [5, [4, 6]])
 @pytest.mark.parametrize('block', [6, 20, 2**22])
 @pytest.mark.parametrize('dtype', [torch.float, torch.double])
+@pytest.mark.parametrize('candidates', [None, [6, 1, 4], [4, 1, 6]])
 def test_agrees_with_plain(
-    make, monkeypatch, edge_index, num_steps, hidden, block, dtype
+    make, monkeypatch, edge_index, num_steps, hidden, block, dtype, candidates
 ):
     monkeypatch.setattr(hidden_sampling, 'BLOCK_SIZE', block)
-    diffusion = make(num_steps, 1.0, 1e-3, 0.5, hidden_channels=hidden).to(
-        dtype
-    )
-    for k in (1, 3, I):
-        expected = diffusion.sample_edges(edge_index, U, k)
+    process = GaussianDiffusion(num_steps, 1.0, 1e-3, 0.5)
+    diffusion = make(process, hidden_channels=hidden).to(dtype)
+    if candidates is not None:
+        candidates = torch.tensor(candidates)
+    for k in (1, 3) if candidates is not None else (1, 3, I):
+        expected = diffusion.sample_edges(
+            edge_index, U, k, candidates=candidates
+        )
         with monkeypatch.context() as patch:
             patch.setattr(diffusion, 'sample', None)
-            out = sample_edges_in_hidden_size(diffusion, lists(edge_index), k)
+            out = sample_edges_in_hidden_size(
+                diffusion, lists(edge_index), k, candidates
+            )
         assert out.equal(expected)
-
-
-@pytest.mark.parametrize('candidates', [[6, 1, 4], [4, 1, 6]])
-def test_candidates(make, edge_index, candidates):
-    diffusion, candidates = make(), torch.tensor(candidates)
-    expected = diffusion.sample_edges(edge_index, U, 2, candidates=candidates)
-    out = sample_edges_in_hidden_size(
-        diffusion, lists(edge_index), 2, candidates
-    )
-    assert out.equal(expected)
 
 
 def test_equal_users_are_computed_once(make, monkeypatch):

@@ -2,18 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from diffmm_geo.nn import InteractionDiffusion
-from diffmm_geo.nn.diffusion import interaction_diffusion
-from tests.wrong_values import wrong_values
-
 U, I, F = 10, 8, 3
-
-
-@pytest.fixture
-def x_start(edge_index):
-    x = torch.zeros(U, I)
-    x[edge_index[0], edge_index[1]] = 1
-    return x
 
 
 def test_loss_equations(make, x_start):
@@ -82,25 +71,6 @@ def test_sampling_noise(make, monkeypatch, x_start):
     assert len(seen) == 3
 
 
-@pytest.mark.parametrize('block', [1, 20, 2**22])
-@pytest.mark.parametrize('candidates', [None, [6, 1, 4]])
-@pytest.mark.parametrize('normalize', [False, True])
-def test_edges_are_the_top_items(
-    make, monkeypatch, edge_index, x_start, block, candidates, normalize
-):
-    monkeypatch.setattr(interaction_diffusion, 'BLOCK_SIZE', block)
-    diffusion = make(normalize=normalize)
-    chosen = torch.arange(I)
-    if candidates is not None:
-        chosen = candidates = torch.tensor(candidates)
-    expected = diffusion.sample(x_start)[:, chosen].topk(2).indices
-    # The order of interactions and their repetition do not matter.
-    edges = torch.cat([edge_index.flip(1), edge_index[:, ::2]], dim=1)
-    out = diffusion.sample_edges(edges, U, 2, candidates=candidates)
-    assert out[0].equal(torch.arange(U).repeat_interleave(2))
-    assert out[1].view(U, 2).equal(chosen[expected])
-
-
 @pytest.mark.parametrize('options', [(2, False), (0, True)])
 def test_edges_with_noise(make, edge_index, x_start, options):
     diffusion = make()
@@ -109,28 +79,3 @@ def test_edges_with_noise(make, edge_index, x_start, options):
     torch.manual_seed(1)
     score = diffusion.sample(x_start, *options)
     assert out[1].view(U, 2).equal(score.topk(2).indices)
-
-
-@wrong_values(
-    x_start=[torch.zeros(U, I + 1), torch.zeros(U, I).long()],
-    item_emb=[torch.zeros(I + 1, F)],
-    modality_emb=[torch.zeros(I, F + 1)],
-    msi_weight=[-1.0],
-    t=[torch.tensor([0, 3])],
-)
-def test_bad_loss(make, name, value):
-    emb = torch.zeros(I, F)
-    args = {'x_start': torch.zeros(U, I), 'item_emb': emb, 'modality_emb': emb}
-    make().loss(**args)
-    with pytest.raises(ValueError, match=f"'{name}'"):
-        make().loss(**{**args, name: value})
-
-
-@pytest.mark.parametrize('name', ['diffusion', 'denoiser'])
-def test_bad_parts(name):
-    with pytest.raises(ValueError, match=f"'{name}'"):
-        InteractionDiffusion(I, **{name: torch.nn.Linear(1, 1)})
-
-
-def test_repr(make):
-    assert repr(make()) == 'InteractionDiffusion(8)'

@@ -1,37 +1,51 @@
-r"""Against the plain form, :meth:`InteractionDiffusion.loss`."""
+r"""Against the plain form, the method `loss` of a diffusion."""
+
+import copy
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from diffmm_geo.nn import GaussianDiffusion, MaskedDiffusion
 from diffmm_geo.nn.diffusion.forms import input_form, output_form
 from diffmm_geo.nn.diffusion.list_loss import list_loss
 from diffmm_geo.sparse import CSR
 
 U, I, F = 10, 8, 3
+NOISELESS, MASKED = GaussianDiffusion(4, 1.0, 0.0, 0.0), MaskedDiffusion(3)
 
 
-@pytest.mark.parametrize('form', ['auto', 'dense', 'gram'])
 @pytest.mark.parametrize('hidden_channels', [5, [4, 6]])
-def test_agrees_with_plain(make, edge_index, form, hidden_channels):
-    # Without noise, only the step is random.
-    diffusion = make(
-        4, 1.0, 0.0, 0.0, dropout=0.0, hidden_channels=hidden_channels
-    ).double()
-    diffusion.diffusion.sqrt_one_minus_alphas_cumprod.zero_()
-    lists = CSR.from_edge_index(edge_index, (U, I))
-    emb = torch.randn(I, F).double(), torch.randn(I, F).double()
-    x, t = lists.dense(emb[0]), torch.randint(4, (U,))
-    scale = torch.rand(2, U).double()
+@pytest.mark.parametrize('msi_weight', [0.1, 0])
+@pytest.mark.parametrize(
+    ('process', 'form'),
+    [
+        *((NOISELESS, form) for form in ('auto', 'dense', 'gram')),
+        *((MASKED, form) for form in ('auto', 'dense', 'gram', 'sampled')),
+    ],
+)
+def test_agrees_with_plain(
+    make, monkeypatch, x_start, process, form, hidden_channels, msi_weight
+):
+    kwargs = {'dropout': 0.0, 'hidden_channels': hidden_channels}
+    diffusion = make(copy.deepcopy(process), **kwargs).double()
+    if process is NOISELESS:  # Only the step is random.
+        diffusion.diffusion.sqrt_one_minus_alphas_cumprod.zero_()
+    x = x_start.double()
+    lists = CSR.from_edge_index(x.nonzero().t(), (U, I))
+    emb, t = torch.randn(2, I, F).double(), torch.randint(3, (U,))
+    scale, noise = torch.rand(2, U).double(), torch.rand(U, I).double()
 
     def run(loss):
         out = torch.stack(loss)
         parameters = list(diffusion.parameters())
         return out, *torch.autograd.grad((out * scale).sum(), parameters)
 
-    noise = torch.zeros(U, I).double()
-    expected = run(diffusion.loss(x, *emb, 0.1, t, noise))
-    out = run(list_loss(diffusion, lists, *emb, 0.1, form, t))
+    expected = run(diffusion.loss(x, *emb, msi_weight, t, noise))
+    if process is MASKED:  # The same masks.
+        drawn = noise[lists.row, lists.col]
+        monkeypatch.setattr(torch, 'rand', lambda *args, **kwargs: drawn)
+    out = run(list_loss(diffusion, lists, *emb, msi_weight, form, t))
     for got, exact in zip(out, expected):
         assert_close(got, exact)
 
@@ -39,7 +53,9 @@ def test_agrees_with_plain(make, edge_index, form, hidden_channels):
 @pytest.mark.parametrize('normalize', [False, True])
 @pytest.mark.parametrize('form', ['auto', 'dense', 'gram', 'sampled'])
 def test_mean_agrees_with_plain(make, edge_index, form, normalize):
-    diffusion = make(4, 1.0, 0.01, 0.3, dropout=0.3, normalize=normalize)
+    diffusion = make(
+        GaussianDiffusion(4, 1.0, 0.01, 0.3), dropout=0.3, normalize=normalize
+    )
     repeats = 400
     rows = torch.arange(U).repeat(repeats)
     lists = CSR.from_edge_index(edge_index, (U, I)).take(rows)

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from diffmm_geo.nn import MaskedDiffusion
-from tests.wrong_values import wrong_values
 
 
 def test_schedule():
@@ -27,24 +26,3 @@ def test_share_of_dropped_interactions():
     for t in range(3):
         kept = process.q_sample(x, t).mean()
         assert float(kept) == pytest.approx(1 - (t + 1) / 4, abs=0.01)
-
-
-@wrong_values(
-    x_start=[torch.zeros(3), torch.zeros(3, 4).long()],
-    t=[3, -1, torch.tensor([0, 3, 0]), torch.tensor([0, 1])],
-    noise=[torch.zeros(3, 5), torch.zeros(3, 4).double()],
-)
-def test_bad_q_sample(name, value):
-    args = {'x_start': torch.zeros(3, 4), 't': 1, name: value}
-    with pytest.raises(ValueError, match=f"'{name}'"):
-        MaskedDiffusion(3).q_sample(**args)
-
-
-@pytest.mark.parametrize('value', [0, 1.5, True])
-def test_bad_number_of_steps(value):
-    with pytest.raises(ValueError, match="'num_steps'"):
-        MaskedDiffusion(value)
-
-
-def test_repr():
-    assert str(MaskedDiffusion(3)) == 'MaskedDiffusion(3)'

@@ -9,7 +9,6 @@ from diffmm_geo.nn import InteractionDiffusion, ModalityDiffusion
 from diffmm_geo.nn.diffusion import modality_diffusion
 from diffmm_geo.nn.diffusion.list_loss import list_loss
 from diffmm_geo.sparse import CSR
-from tests.wrong_values import wrong_values
 
 U, I, F = 10, 8, 3
 M = ('image', 'text')
@@ -41,24 +40,20 @@ def test_part_of_a_modality(edge_index):
     assert out.equal(part.sample(*args))
 
 
+CANDIDATES = {'candidates': torch.tensor([6, 1, 4])}
+
+
 # Noise and row normalization need the plain form.
 @pytest.mark.parametrize(
     ('normalize', 'options', 'is_plain'),
     [
         (False, {}, False),
-        (False, {'candidates': torch.tensor([6, 1, 4])}, False),
+        (False, CANDIDATES, False),
         (True, {}, True),
         (False, {'sampling_steps': 2}, True),
         (False, {'sampling_noise': True}, True),
         (False, {'exclude_observed': True}, False),
-        (
-            False,
-            {
-                'exclude_observed': True,
-                'candidates': torch.tensor([6, 1, 4]),
-            },
-            False,
-        ),
+        (False, {'exclude_observed': True, **CANDIDATES}, False),
         (True, {'exclude_observed': True}, True),
     ],
 )
@@ -82,28 +77,6 @@ def test_edges_of_a_modality(
     lists = CSR.from_edge_index(edge_index, (U, I), coalesce=True)
     out = diffusion.sample_edges_of('text', lists, 2, **options)
     assert out.equal(expected)
-
-
-@pytest.mark.parametrize('normalize', [False, True])
-@pytest.mark.parametrize('candidates', [None, [6, 1, 4]])
-def test_observed_items_are_not_generated(edge_index, normalize, candidates):
-    diffusion = make(normalize=normalize)
-    everything = torch.stack([torch.zeros(I).long(), torch.arange(I)])
-    edge_index = torch.cat([edge_index, everything], dim=1)
-    observed = set(zip(*edge_index.tolist()))
-    items = range(I) if candidates is None else candidates
-    chosen = None if candidates is None else torch.tensor(candidates)
-    out = diffusion.sample_edges(
-        *('image', edge_index, U, 3),
-        candidates=chosen,
-        exclude_observed=True,
-    )
-    pairs = list(zip(*out.tolist()))
-    assert len(set(pairs)) == len(pairs)
-    assert not observed & set(pairs)
-    for u in range(U):
-        left = sum((u, i) not in observed for i in items)
-        assert sum(user == u for user, _ in pairs) == min(3, left)
 
 
 @pytest.mark.parametrize('name', ['keys', 'a.b', 'a%2Eb', 'type'])
@@ -205,48 +178,3 @@ def test_fit_lowers_the_loss(edge_index):
     options = {'num_epochs': 30, 'batch_size': 4, 'lr': 1e-2}
     diffusion.fit(edge_index, U, emb[0], modality_emb, **options)
     assert loss() < 0.7 * before
-
-
-@wrong_values(
-    edge_index=[torch.tensor([[U], [0]])],
-    num_users=[0],
-    num_epochs=[0],
-    batch_size=[0],
-    lr=[0.0],
-    msi_weight=[-1.0],
-    item_emb=[torch.zeros(I - 1, F), torch.full((I, F), float('nan'))],
-    modality_emb_dict=[{}, dict.fromkeys(M, torch.zeros(I, F + 1))],
-)
-def test_bad_fit(edge_index, name, value):
-    diffusion = make()
-    before = diffusion.denoisers['image'].item_weight.clone()
-    emb = torch.zeros(I, F)
-    args = edge_index, U, emb, dict.fromkeys(M, emb)
-    names = 'edge_index', 'num_users', 'item_emb', 'modality_emb_dict'
-    with pytest.raises(ValueError, match=f"'{name}"):
-        diffusion.fit(**{**dict(zip(names, args)), name: value})
-    assert diffusion.denoisers['image'].item_weight.equal(before)
-
-
-@pytest.mark.parametrize('normalize', [False, True])
-@wrong_values(
-    modality=['audio'],
-    edge_index=[torch.tensor([[U], [0]]), torch.tensor([[0], [I]])],
-    num_users=[-1],
-    num_edges_per_user=[I + 1, 0],
-    sampling_steps=[6, -1],
-    candidates=[torch.tensor([I]), torch.tensor([0.5])],
-    exclude_observed=[1, None],
-)
-def test_bad_sample_edges(edge_index, normalize, name, value):
-    args = {'modality': 'image', 'edge_index': edge_index, 'num_users': U}
-    diffusion = make(normalize=normalize)
-    with pytest.raises(ValueError, match=f"'{name}'"):
-        diffusion.sample_edges(**{**args, name: value})
-    few = {'candidates': torch.tensor([1]), 'num_edges_per_user': 2}
-    with pytest.raises(ValueError, match="'num_edges_per_user'"):
-        diffusion.sample_edges(**args, **few)
-
-
-def test_repr():
-    assert str(make()) == "ModalityDiffusion(8, ['image', 'text'])"

@@ -1,16 +1,12 @@
-import math
-
 import pytest
 import torch
 from torch.testing import assert_close
 
 from diffmm_geo.nn import CrossModalContrastiveLoss
 from diffmm_geo.ops.info_nce import info_nce_naive
-from tests.wrong_values import wrong_values
 
 N, F = 8, 3
 INDEX = torch.tensor([0, 5, 5])
-MAIN = torch.randn(N, F)
 
 
 def random_views(*names):
@@ -48,28 +44,3 @@ def test_modality_anchor_ignores_main():
     views, main = random_views('a', 'b'), torch.randn(N, F)
     loss = CrossModalContrastiveLoss(0.3, 'modality')
     assert loss(views, INDEX, main).equal(loss(views, INDEX))
-
-
-@wrong_values(
-    views=[{}, torch.randn(N, F), {'a': MAIN, 'b': torch.randn(N + 1, F)}],
-    main=[None],
-    index=[INDEX + N],
-)
-def test_bad_input(name, value):
-    args = {'views': random_views('a'), 'index': INDEX, 'main': MAIN}
-    with pytest.raises(ValueError, match=f"'{name}"):
-        CrossModalContrastiveLoss(anchor='main')(**{**args, name: value})
-
-
-def test_bad_arguments():
-    with pytest.raises(ValueError, match="'anchor'"):
-        CrossModalContrastiveLoss(anchor='user')
-    for temperature in (0.0, -1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match="'temperature'"):
-            CrossModalContrastiveLoss(temperature)
-
-
-def test_repr():
-    assert str(CrossModalContrastiveLoss(0.2, 'main')) == (
-        "CrossModalContrastiveLoss(temperature=0.2, anchor='main')"
-    )
