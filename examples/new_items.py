@@ -18,6 +18,7 @@ from command_line import (
     start,
 )
 from diffmm_geo.evaluation import evaluate, evaluate_cold
+from diffmm_geo.nn import DiffMM
 from diffmm_geo.training import DiffMMTrainer
 
 OBSERVED = ('user', 'interacts', 'item')
@@ -55,6 +56,19 @@ def train(data, args):
     trainer = DiffMMTrainer(data, config, args.modalities)
     trainer.fit(progress=sys.stderr.isatty())
     return trainer
+
+
+def with_new_items(model, item_emb):
+    r"""A model with further items, which have these ID embeddings and are
+    scored by their features. Graphs stay valid; append rows to the features.
+    """
+    config = {**model.config, 'num_items': model.num_items + len(item_emb)}
+    state = model.state_dict()
+    weight = state['item_emb.weight']
+    state['item_emb.weight'] = torch.cat([weight, item_emb.to(weight)])
+    larger = DiffMM(**config).to(weight)
+    larger.load_state_dict(state)
+    return larger
 
 
 @torch.no_grad()
@@ -101,12 +115,13 @@ def main():
     order = torch.cat([(~cold).nonzero(), cold.nonzero()]).view(-1)
     features = {m: data['item'][f'x_{m}'][order] for m in model.modalities}
     given = features, trainer.edge_index_dict, order.argsort()
-    larger = model.with_new_items(num_cold)
+    weight = model.item_emb.weight.detach()
+    larger = with_new_items(model, weight.new_zeros(num_cold, weight.size(1)))
     show('Added by their features', data, args.k, larger, *given)
     once = trainer.edge_index[1].bincount(minlength=model.num_items) == 1
     if once.any():
-        mean = model.item_emb.weight[once].mean(0).expand(num_cold, -1)
-        larger = model.with_new_items(num_cold, mean)
+        mean = weight[once].mean(0).expand(num_cold, -1)
+        larger = with_new_items(model, mean)
         name = 'Added with the mean ID embedding of items seen once'
         show(name, data, args.k, larger, *given)
 

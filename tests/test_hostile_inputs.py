@@ -131,7 +131,6 @@ model(projection='leaky_xavier').load_official_state_dict({
     'image_trans': torch.ones(2, 3), 'text_trans': torch.ones(3, 3),
 })
 model(standardize=True).fit_standardization(features)
-model().with_new_items(2, item_emb=torch.randn(2, 3))
 model().save_pretrained('a', graphs, {'user': list('abcde'), 'item': ['a'] * 4})
 ItemKNNGraph(2, ['image'])(data)
 ModalityAwareGraphDiffusion(diffusion(), OBSERVED, 1, 0)(data)

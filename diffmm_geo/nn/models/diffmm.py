@@ -1,11 +1,10 @@
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Embedding, Parameter
+from torch.nn import Embedding
 from torch_geometric.typing import Adj, EdgeType
 
 from diffmm_geo.nn.conv import MultiModalLightGCNConv
@@ -23,7 +22,6 @@ from diffmm_geo.utils.checks import (
     check_int,
     check_k,
     check_keys,
-    check_matrix,
     check_number,
     check_state_dict,
     check_triples,
@@ -292,22 +290,16 @@ class DiffMM(PretrainedWithGraphs):
         contrast = CrossModalContrastiveLoss(
             temperature, anchor, num_candidates
         )
-        size = self.num_users, self.num_items
         triples = check_triples(
-            edge_label_index, neg_item, size, self.user_emb.weight.device
+            edge_label_index, neg_item, self.size, self.user_emb.weight.device
         )
         self.projections.check(feature_dict, self.num_items)
         if ssl_weight > 0:
             check_keys('edge_index_dict', edge_index_dict, self.edge_types)
         adj_dict = self.adjacency_dict(edge_index_dict, prepare=False)
+        inputs = feature_dict, adj_dict, triples
         return self.objective(
-            feature_dict,
-            adj_dict,
-            triples,
-            reg_weight,
-            ssl_weight,
-            contrast,
-            contrastive_dtype,
+            *inputs, reg_weight, ssl_weight, contrast, contrastive_dtype
         )
 
     def objective(
@@ -374,39 +366,6 @@ class DiffMM(PretrainedWithGraphs):
         user, item = self(feature_dict, edge_index_dict).values()
         recommender = Recommender(user, item, exclude_edge_index)
         out: Tensor = recommender.recommend(user_index, k)
-        return out
-
-    def with_new_items(
-        self, num_new_items: int, item_emb: Tensor | None = None
-    ) -> 'DiffMM':
-        r"""Returns a copy of the model with new items, which their features
-        score. Append rows for them to the features; graphs stay valid.
-
-        Averaging over neighbors shortens embeddings. New items have no
-        neighbors, so they tend to rank high. If they rank too high, pass the
-        mean ID embedding of items with a single interaction as their
-        :obj:`item_emb`.
-
-        Args:
-            num_new_items (int): The number of new items.
-            item_emb (torch.Tensor, optional): The ID embeddings of the new
-                items. (default: :obj:`None`, zeros)
-
-        Shapes:
-            - **item_emb:** :math:`(N, d)`
-        """
-        num_new_items = check_int('num_new_items', num_new_items)
-        weight = self.item_emb.weight
-        if item_emb is None:
-            item_emb = weight.new_zeros(num_new_items, self.embedding_dim)
-        check_matrix('item_emb', item_emb, num_new_items, self.embedding_dim)
-        out = copy.deepcopy(self)
-        out.num_items = self.num_items + num_new_items
-        out.item_emb.num_embeddings = out.num_items
-        out.item_emb.weight = Parameter(
-            torch.cat([weight.detach(), item_emb.detach().to(weight)]),
-            weight.requires_grad,
-        )
         return out
 
     def load_official_state_dict(
