@@ -72,9 +72,6 @@ CASES = [
         'k': [I + 1], 'exclude_edge_index': OUTSIDE[:1],
         'user_index': [torch.tensor([U])],
     }),
-    (MODEL.with_new_items, {'num_new_items': 3}, {
-        'num_new_items': [0], 'item_emb': [torch.randn(2, D)],
-    }),
     (CrossModalContrastiveLoss, {}, {
         'anchor': ['user'], 'temperature': [0.0, -1.0, math.nan, math.inf],
     }),
