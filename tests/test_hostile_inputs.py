@@ -151,7 +151,6 @@ evaluate(user_x, item_x, held_out, edges, k=2)
 evaluate_cold(user_x, item_x, held_out, edges[:, :2], k=2, candidates='cold')
 generation_metrics(held_out, edges, held_out.clone(), 4)
 write_mmrec(data, folder(), 'toy')
-write_official(data, folder())
 """
 
 FILES = 'read by tests/datasets/fuzz.py'
