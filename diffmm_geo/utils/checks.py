@@ -1,7 +1,6 @@
 r"""Argument checks. Errors name the argument, what it needs and its value."""
 
 import operator
-import weakref
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any, TypeGuard, TypeVar, cast
@@ -11,10 +10,13 @@ from torch import Tensor
 
 T = TypeVar('T')
 
-
 MAX_COUNT = 2**31 - 1  # Some indices take 32 bits.
 MAX_NUMBER = 3.4028234663852886e38  # In single precision.
 MAX_SEED = 2**32 - 1  # In NumPy.
+
+
+def _error(name: str, needed: str, got: object) -> ValueError:
+    return ValueError(f"'{name}' needs {needed} (got {got})")
 
 
 def check_choice(name: str, value: T, choices: Collection[T]) -> T:
@@ -34,9 +36,7 @@ def check_bool(name: str, value: Any) -> bool:
 def check_equal(name: str, value: Any, needed: Any, reason: str) -> None:
     r"""The only possible value, for a reason."""
     if value != needed:
-        raise ValueError(
-            f"'{name}' needs to be {needed!r}, as {reason} (got {value!r})"
-        )
+        raise _error(name, f'to be {needed!r}, as {reason}', repr(value))
 
 
 def check_int(
@@ -44,10 +44,9 @@ def check_int(
 ) -> int:
     r"""An integer from :obj:`minimum` to :obj:`maximum`."""
     number = as_int(value)
-    if number is None:
-        raise _error(name, f'to be an integer >= {minimum}', describe(value))
-    if number < minimum:
-        raise _error(name, f'to be an integer >= {minimum}', number)
+    if number is None or number < minimum:
+        got = describe(value) if number is None else number
+        raise _error(name, f'to be an integer >= {minimum}', got)
     # In a traced graph, this would bound dynamic sizes.
     if not torch.compiler.is_compiling() and number > maximum:
         got = number if number < 2**63 else f'one of {number.bit_length()} bits'
@@ -102,7 +101,6 @@ def check_number(
     high_open: bool = False,
 ) -> float:
     r"""A finite number in an interval."""
-    left, right = '(' if low_open else '[', ')' if high_open else ']'
     number = float('nan')
     if isinstance(value, Real) and not isinstance(value, bool):
         # Larger integers cannot multiply tensors.
@@ -112,10 +110,9 @@ def check_number(
         number < high if high_open else number <= high
     )
     if not inside or abs(number) > MAX_NUMBER:
-        interval = f'{left}{low}, {high}{right}'
-        raise _error(
-            name, f'to be a finite number in {interval}', describe(value)
-        )
+        left, right = '(' if low_open else '[', ')' if high_open else ']'
+        needed = f'to be a finite number in {left}{low}, {high}{right}'
+        raise _error(name, needed, describe(value))
     return number
 
 
@@ -142,11 +139,8 @@ def check_same_device(name: str, x: Any, device: torch.device | None) -> None:
 
 def check_edge_type(edge_type: Any) -> tuple[str, str, str]:
     r"""A tuple (source, relation, target) between two node types."""
-    if (
-        not isinstance(edge_type, (tuple, list))
-        or len(edge_type) != 3
-        or not all(isinstance(part, str) for part in edge_type)
-    ):
+    is_triple = isinstance(edge_type, (tuple, list)) and len(edge_type) == 3
+    if not is_triple or not all(isinstance(part, str) for part in edge_type):
         needed = 'to be a tuple of three strings, (source, relation, target)'
         raise _error('edge_type', needed, repr(edge_type))
     if edge_type[0] == edge_type[2]:
@@ -187,49 +181,9 @@ def check_index(
     index = as_tensor(index)
     if not _is_dense(index) or index.dim() != 1:
         raise _error(name, 'to be a vector of node indices', describe(index))
-    _check_integers(name, index, device)
-    if num_nodes is not None and read:
-        _check_range(name, 'indices', index, num_nodes)
-    return index.long()
-
-
-def _check_integers(
-    name: str, index: Tensor, device: torch.device | None
-) -> None:
-    if index.dtype not in (torch.long, torch.int):
-        raise _error(name, 'to be of type torch.long', index.dtype)
-    _check_device_or_values(name, index, device)
-
-
-def _check_range(name: str, kind: str, index: Tensor, size: int | None) -> None:
-    if index.numel() == 0 or not has_values(index):
-        return
-    low, high = (int(v) for v in index.aminmax())
-    if low < 0 or (size is not None and high >= size):
-        end = 'num_nodes' if size is None else size
-        raise _error(
-            name, f'{kind} in [0, {end})', f'values in [{low}, {high}]'
-        )
-
-
-def check_steps(
-    t: Any,
-    num_rows: int,
-    num_steps: int | None = None,
-    device: torch.device | None = None,
-) -> Tensor:
-    r"""A diffusion step for each row, or one for all rows."""
-    # A vector of one step is no integer.
-    if getattr(t, 'ndim', 0) == 0 and as_int(t) is not None:
-        t = check_int(
-            't', t, 0, MAX_COUNT if num_steps is None else num_steps - 1
-        )
-        return torch.tensor([t], device=device)
-    steps = check_index('t', t, num_steps, device)
-    if steps.numel() not in (1, num_rows):
-        needed = f'a step for each of the {num_rows} rows, or one for all'
-        raise _error('t', needed, steps.numel())
-    return steps
+    if num_nodes is None or not read:
+        return _indices(name, index, device)
+    return _indices(name, index, device, [(index, 'indices', num_nodes)])
 
 
 def check_edge_index(
@@ -243,18 +197,53 @@ def check_edge_index(
 ) -> Tensor:
     r"""An :obj:`edge_index`; see :func:`check_index` for :obj:`read`."""
     edge_index = as_tensor(edge_index)
-    if (
-        not _is_dense(edge_index)
-        or edge_index.dim() != 2
-        or edge_index.size(0) != 2
-    ):
+    is_matrix = _is_dense(edge_index) and edge_index.dim() == 2
+    if not is_matrix or edge_index.size(0) != 2:
         needed = 'to be a tensor of shape [2, num_edges]'
         raise _error(name, needed, describe(edge_index))
-    _check_integers(name, edge_index, device)
-    if read:
-        _check_range(name, 'source indices', edge_index[0], num_users)
-        _check_range(name, 'target indices', edge_index[1], num_items)
-    return edge_index.long()
+    if not read:
+        return _indices(name, edge_index, device)
+    user = edge_index[0], 'source indices', num_users
+    item = edge_index[1], 'target indices', num_items
+    return _indices(name, edge_index, device, [user, item])
+
+
+def _indices(
+    name: str,
+    index: Tensor,
+    device: torch.device | None,
+    ranges: Sequence[tuple[Tensor, str, int | None]] = (),
+) -> Tensor:
+    r"""Indices on a device, in the given ranges of their parts."""
+    if index.dtype not in (torch.long, torch.int):
+        raise _error(name, 'to be of type torch.long', index.dtype)
+    _check_device_or_values(name, index, device)
+    for part, kind, size in ranges:
+        if part.numel() == 0 or not has_values(part):
+            continue
+        low, high = (int(v) for v in part.aminmax())
+        if low < 0 or (size is not None and high >= size):
+            needed = f'{kind} in [0, {"num_nodes" if size is None else size})'
+            raise _error(name, needed, f'values in [{low}, {high}]')
+    return index.long()
+
+
+def check_steps(
+    t: Any,
+    num_rows: int,
+    num_steps: int | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    r"""A diffusion step for each row, or one for all rows."""
+    # A vector of one step is no integer.
+    if getattr(t, 'ndim', 0) == 0 and as_int(t) is not None:
+        maximum = MAX_COUNT if num_steps is None else num_steps - 1
+        return torch.tensor([check_int('t', t, 0, maximum)], device=device)
+    steps = check_index('t', t, num_steps, device)
+    if steps.numel() not in (1, num_rows):
+        needed = f'a step for each of the {num_rows} rows, or one for all'
+        raise _error('t', needed, steps.numel())
+    return steps
 
 
 def check_unweighted(edge_type: tuple[str, str, str], store: Any) -> None:
@@ -280,11 +269,9 @@ def check_triples(
     )
     negative = check_index('neg_item', neg_item, num_items, device, read=read)
     if negative.numel() == 0 or negative.size() != positive.size():
-        raise ValueError(
-            f"'neg_item' needs an item for each of the {positive.numel()} "
-            f"interactions in 'edge_label_index', at least one "
-            f'(got {negative.numel()})'
-        )
+        needed = f'an item for each of the {positive.numel()} interactions in '
+        needed += f"'{name}', at least one"
+        raise _error('neg_item', needed, negative.numel())
     return user, positive, negative
 
 
@@ -313,14 +300,12 @@ def check_matrix(
         raise _error(name, 'to be of floating point type', x.dtype)
     check_same_device(name, x, device)
     check_dtype(name, x, dtype)
-    if num_rows is not None and x.size(-2) != num_rows:
-        raise _error(name, f'{num_rows} rows', f'shape {list(x.size())}')
-    if num_channels is not None and x.size(-1) != num_channels:
-        got = f'shape {list(x.size())}'
-        raise _error(name, f'{num_channels} channels', got)
+    for dim, number, unit in ((-2, num_rows, 'rows'), (-1, num_channels, '')):
+        if number is not None and x.size(dim) != number:
+            needed = f'{number} {unit or "channels"}'
+            raise _error(name, needed, f'shape {list(x.size())}')
     if finite:
-        if device is None:
-            _check_device_or_values(name, x, device)
+        _check_device_or_values(name, x, device)
         check_finite(name, x)
     return x
 
@@ -361,11 +346,9 @@ def check_vector(
 
 def check_dtype(name: str, x: Tensor, dtype: torch.dtype | None) -> None:
     r"""A tensor of the given type, unless autocast converts it."""
-    if (
-        dtype is not None
-        and x.dtype != dtype
-        and (x.is_meta or not torch.is_autocast_enabled(x.device.type))
-    ):
+    if dtype is None or x.dtype == dtype:
+        return
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
         raise _error(name, f'to be of type {dtype}', x.dtype)
 
 
@@ -392,29 +375,12 @@ def check_type(name: str, value: Any, cls: type) -> None:
         raise _error(name, f'to be a {cls.__name__}', describe(value))
 
 
-# Checks each version of a tensor once, such as features in a training run.
-_seen: dict[int, tuple['weakref.ref[Tensor]', int]] = {}
-
-
 def check_finite(name: str, x: Tensor) -> None:
     r"""A tensor without NaN and infinity."""
-    if not has_values(x):
-        return
-    key = id(x)
-    try:
-        version = x._version
-    except RuntimeError:  # Inference tensors do not track versions.
-        version = -1
-    if version >= 0 and key in _seen:
-        ref, seen_version = _seen[key]
-        if ref() is x and seen_version == version:
-            return
-    if not bool(torch.isfinite(x).all()):
+    if has_values(x) and not bool(torch.isfinite(x).all()):
         bad = int((~torch.isfinite(x)).sum())
         got = f'{bad} NaN or infinite of {x.numel()} values'
         raise _error(name, 'to be finite', got)
-    if version >= 0 and not x.requires_grad:
-        _seen[key] = (weakref.ref(x, lambda _: _seen.pop(key, None)), version)
 
 
 def check_keys(name: str, mapping: Any, keys: Collection[Any]) -> None:
@@ -434,10 +400,8 @@ def check_state_dict(
     missing = sorted(expected.keys() - got.keys())
     unknown = sorted(map(str, got.keys() - expected.keys()))
     if missing or unknown:
-        raise ValueError(
-            f"'state_dict' needs the entries of this module "
-            f'(got none for {missing}, and unknown {unknown})'
-        )
+        found = f'none for {missing}, and unknown {unknown}'
+        raise _error('state_dict', 'the entries of this module', found)
     for key, value in expected.items():
         if got[key].size() != value.size():
             needed = f"shape {list(value.size())} for '{key}'"
@@ -487,7 +451,3 @@ def describe(value: Any) -> str:
         layout = '' if _is_dense(value) else f', {value.layout}'
         return f'a tensor of shape {list(value.size())}, {value.dtype}{layout}'
     return f'{type(value).__name__}: {value!r}'[:80]
-
-
-def _error(name: str, needed: str, got: object) -> ValueError:
-    return ValueError(f"'{name}' needs {needed} (got {got})")

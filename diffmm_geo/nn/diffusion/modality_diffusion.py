@@ -281,14 +281,16 @@ class ModalityDiffusion(Pretrained):
         form: str = 'auto',
         on_step: Callable[[], None] | None = None,
     ) -> dict[str, float]:
-        r"""Trains denoisers for one pass over all users. For other arguments,
-        see :meth:`fit`.
+        r"""Trains denoisers for one pass over all users.
 
         Args:
             optimizer (torch.optim.Optimizer): The optimizer of the denoisers.
             interactions (CSR): The items of each user.
+            item_emb (torch.Tensor): As in :meth:`fit`.
             modality_emb_dict (dict[str, torch.Tensor]): The projected features
                 of each modality to train.
+            msi_weight (float, optional): As in :meth:`fit`.
+            batch_size (int, optional): As in :meth:`fit`.
             form (str, optional): As in :meth:`batch_loss`.
                 (default: :obj:`"auto"`)
             on_step (callable, optional): Called after each step.
@@ -305,9 +307,12 @@ class ModalityDiffusion(Pretrained):
         msi_weight = default if msi_weight is None else msi_weight
         parts = {m: self[m] for m in modality_emb_dict}
         tables = {m: step_table(part) for m, part in parts.items()}
+        args = {
+            m: (item_emb, x, msi_weight, form)
+            for m, x in modality_emb_dict.items()
+        }
         for m, part in parts.items():
-            emb = item_emb, modality_emb_dict[m]
-            check_lists(part, interactions, *emb, msi_weight, form)
+            check_lists(part, interactions, *args[m])
         num_users, device = interactions.size[0], item_emb.device
         order = torch.randperm(num_users, device=device)
         names, weights = [f'diffusion_{m}' for m in parts], []
@@ -317,10 +322,7 @@ class ModalityDiffusion(Pretrained):
             # Only one denoiser at a time holds gradients.
             for m, part in parts.items():
                 optimizer.zero_grad()
-                elbo, msi = list_loss(
-                    *(part, batch, item_emb, modality_emb_dict[m]),
-                    *(msi_weight, form, None, tables[m]),
-                )
+                elbo, msi = list_loss(part, batch, *args[m], None, tables[m])
                 loss = elbo.add(msi, alpha=msi_weight).mean()
                 # Under autocast, gradients would be cast again.
                 with torch.autocast(device.type, enabled=False):
