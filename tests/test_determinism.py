@@ -7,7 +7,7 @@ import torch
 
 from diffmm_geo.evaluation import evaluate
 from diffmm_geo.nn import DiffMM, ModalityDiffusion, info_nce
-from diffmm_geo.nn.conv import BipartiteLGConv, MultiModalLightGCNConv
+from diffmm_geo.nn.conv import MultiModalLightGCNConv
 from diffmm_geo.nn.diffusion import FORMS
 from diffmm_geo.ops import available_backends, propagate, spmm, topk_items
 from diffmm_geo.sparse import CSR, BipartiteAdj, SparseMatrix
@@ -114,15 +114,6 @@ def test_topk_and_evaluation():
     check_twice(make)
 
 
-def test_bipartite_lg_conv(adj_form):
-    def make():
-        x = [torch.randn(NUM_USERS, 8), torch.randn(NUM_ITEMS, 8)]
-        adj = adj_form(edges(), (NUM_USERS, NUM_ITEMS))
-        return lambda: BipartiteLGConv()(x, adj), x
-
-    check_twice(make)
-
-
 def test_multi_modal_light_gcn_conv(adj_form):
     def make():
         x = {
@@ -141,21 +132,12 @@ def test_multi_modal_light_gcn_conv(adj_form):
     check_twice(make)
 
 
-@pytest.mark.parametrize('projection', ['linear', 'leaky_xavier'])
 @pytest.mark.parametrize('prepare', [False, True])
-def test_diffmm(prepare, projection):
+def test_diffmm(prepare):
     def make():
-        model = DiffMM(
-            NUM_USERS,
-            NUM_ITEMS,
-            {'image': 3, 'text': 4},
-            8,
-            projection=projection,
-        )
-        features = {
-            'image': torch.randn(NUM_ITEMS, 3),
-            'text': torch.randn(NUM_ITEMS, 4),
-        }
+        channels = {'image': 3, 'text': 4}
+        model = DiffMM(NUM_USERS, NUM_ITEMS, channels, 8)
+        features = {m: torch.randn(NUM_ITEMS, c) for m, c in channels.items()}
         graph = graphs(features)
         if prepare:
             graph = {

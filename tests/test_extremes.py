@@ -44,11 +44,8 @@ def expected_output(model, feature_dict, edge_index_dict):
     emb = torch.cat([user, item])
     h = torch.zeros_like(emb)
     for w, m in zip(share, model.modalities):
-        module = next(
-            p
-            for n, p in zip(model.modalities, model.projections.values())
-            if n == m
-        )
+        modules = dict(zip(model.modalities, model.projections.values()))
+        module = modules[m]
         x = feature_dict[m].double() @ module.weight.double().t()
         x = F.normalize(x + module.bias.double(), dim=-1)
         p = adj @ torch.cat([user, x])
@@ -274,7 +271,8 @@ def test_trainer_takes_no_float16(planted, part):
 
 def test_training_for_one_user(planted):
     trainer = DiffMMTrainer(planted(num_users=1), CONFIG)
-    assert len(trainer.fit()) == 2
+    trainer.fit()
+    assert all(x.isfinite().all() for x in trainer.embeddings())
 
 
 def test_training_for_one_item_needs_something_to_rank(planted):
@@ -290,16 +288,10 @@ def test_training_for_one_item_needs_something_to_rank(planted):
         DiffMMTrainer(data, config)
 
 
-def test_training_with_20_modalities(planted):
-    names = [f'm{n}' for n in range(20)]
-    trainer = DiffMMTrainer(planted(modalities=names), CONFIG)
-    assert len(trainer.fit()) == 2
-    assert len(trainer.edge_index_dict) == 21
-
-
 def test_features_with_a_history_are_data(planted):
     # A second step would backpropagate through it again.
-    data = planted()
+    data, plain = planted(), planted()
     data['item'].x_image = data['item'].x_image.requires_grad_() * 1
-    assert len(DiffMMTrainer(data, CONFIG).fit()) == 2
+    trainer, expected = (DiffMMTrainer(x, CONFIG) for x in (data, plain))
+    assert trainer.fit()[-1]['loss'] == expected.fit()[-1]['loss']
     assert data['item'].x_image.requires_grad
