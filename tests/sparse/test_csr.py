@@ -94,3 +94,13 @@ def test_filter():
     assert torch.stack([out.row, out.col]).equal(edge_index[:, mask])
     assert out.size == csr.size and out.rowptr.numel() == 5
     assert csr.filter(~mask & mask).nnz == 0
+
+
+def test_take_columns():
+    edge_index = torch.tensor([[0, 0, 0, 2, 2], [4, 1, 3, 0, 4]])
+    csr = CSR.from_edge_index(edge_index, (3, 5))
+    columns = torch.tensor([4, 0, 1])
+    like = torch.empty(0)
+    out = csr.take_columns(columns)
+    assert out.size == (3, 3)
+    assert out.dense(like).equal(csr.dense(like)[:, columns])
