@@ -20,15 +20,27 @@ def dense(adj, size=SIZE):
     return torch.cat(step)
 
 
-def expected(edge_index, size=SIZE, weight=None):
-    num_users = size[0]
-    joint = torch.eye(sum(size))
-    weight = torch.ones(edge_index.size(1)) if weight is None else weight
-    for user, item, w in zip(*edge_index.tolist(), weight.tolist()):
-        joint[user, num_users + item] += w
-        joint[num_users + item, user] += w
+def expected(edge_index):
+    num_users = SIZE[0]
+    joint = torch.eye(sum(SIZE))
+    for user, item in edge_index.t().tolist():
+        joint[user, num_users + item] += 1
+        joint[num_users + item, user] += 1
     scale = joint.sum(1).rsqrt()
     return scale.view(-1, 1) * joint * scale
+
+
+def in_pyg(edge_index, weight=None, add_self_loops=True):
+    r"""The joint matrix, normalized by PyG."""
+    joint = torch.stack([edge_index[0], edge_index[1] + SIZE[0]])
+    joint, value = gcn_norm(
+        torch.cat([joint, joint.flip(0)], dim=1),
+        None if weight is None else weight.repeat(2),
+        sum(SIZE),
+        add_self_loops=add_self_loops,
+    )
+    out = torch.zeros(sum(SIZE), sum(SIZE))
+    return out.index_put(tuple(joint), value, accumulate=True)
 
 
 @pytest.fixture
@@ -46,25 +58,6 @@ def test_forms(adj_form, edge_index):
             assert_close(dense(out), expected(edge_index))
 
 
-@pytest.mark.parametrize('prepare', [False, True])
-def test_without_self_loops(edge_index, prepare):
-    # As PyG normalizes the joint graph. Some nodes have no edge.
-    user, item = edge_index
-    joint = torch.stack([user, item + SIZE[0]])
-    joint = torch.cat([joint, joint.flip(0)], dim=1)
-    joint, weight = gcn_norm(joint, None, sum(SIZE), add_self_loops=False)
-    expected = torch.zeros(sum(SIZE), sum(SIZE))
-    expected[tuple(joint)] = weight
-    adj = BipartiteAdj.from_adj(
-        edge_index, SIZE, prepare=prepare, add_self_loops=False
-    )
-    assert_close(dense(adj), expected)
-    conv = BipartiteLGConv(add_self_loops=False)
-    x = torch.randn(sum(SIZE), 3)
-    out = conv(x.split(SIZE), edge_index)
-    assert_close(torch.cat(out), expected @ x)
-
-
 def test_duplicates_add_up(adj_form):
     edge_index = torch.tensor([[0, 0, 1], [2, 2, 0]])
     adj = adj_form(edge_index, SIZE)
@@ -73,32 +66,12 @@ def test_duplicates_add_up(adj_form):
     assert_close(dense(adj), expected(edge_index))
 
 
-def test_edge_weights(edge_index):
-    weight = torch.rand(edge_index.size(1)) + 0.1
-    adj_t = torch.sparse_coo_tensor(edge_index.flip(0), weight, SIZE[::-1])
-    for form in (adj_t, adj_t.to_sparse_csr(), adj_t.to_sparse_csc()):
-        adj = BipartiteAdj.from_adj(form, SIZE)
-        assert_close(dense(adj), expected(edge_index, weight=weight))
-
-
-def test_edge_weights_of_sparse_tensor(edge_index):
-    sparse = pytest.importorskip('torch_sparse')
-    weight = torch.rand(edge_index.size(1)) + 0.1
-    adj_t = sparse.SparseTensor(
-        row=edge_index[1],
-        col=edge_index[0],
-        value=weight,
-        sparse_sizes=SIZE[::-1],
-    )
-    for prepare in (False, True):
-        adj = BipartiteAdj.from_adj(adj_t, SIZE, prepare=prepare)
-        assert_close(dense(adj), expected(edge_index, weight=weight))
-
-
 def weighted_forms(edge_index, weight):
     r"""All forms of a graph with weights, as arguments of `from_adj`."""
     adj_t = torch.sparse_coo_tensor(edge_index.flip(0), weight, SIZE[::-1])
-    forms = [(edge_index, weight), (adj_t, None), (adj_t.to_sparse_csr(), None)]
+    forms = [(edge_index, weight)]
+    forms += [(adj_t, None), (adj_t.to_sparse_csr(), None)]
+    forms.append((adj_t.to_sparse_csc(), None))
     if torch_geometric.typing.WITH_TORCH_SPARSE:
         forms.append((SparseTensor.from_torch_sparse_coo_tensor(adj_t), None))
     return forms
@@ -110,20 +83,14 @@ def from_weights(form, weight, **kwargs):
 
 @pytest.mark.parametrize('prepare', [False, True])
 @pytest.mark.parametrize('add_self_loops', [False, True])
-def test_weights_as_in_pyg(edge_index, prepare, add_self_loops):
+def test_normalizes_as_pyg_does(edge_index, prepare, add_self_loops):
+    kwargs = {'prepare': prepare, 'add_self_loops': add_self_loops}
+    adj = BipartiteAdj.from_adj(edge_index, SIZE, **kwargs)
+    assert_close(dense(adj), in_pyg(edge_index, None, add_self_loops))
     weight = torch.rand(edge_index.size(1)) + 0.1
     if add_self_loops:
         weight[0] = -0.05  # Degrees stay positive.
-    joint = torch.stack([edge_index[0], edge_index[1] + SIZE[0]])
-    joint, value = gcn_norm(
-        torch.cat([joint, joint.flip(0)], dim=1),
-        torch.cat([weight, weight]),
-        sum(SIZE),
-        add_self_loops=add_self_loops,
-    )
-    expected = torch.zeros(sum(SIZE), sum(SIZE))
-    expected = expected.index_put(tuple(joint), value, accumulate=True)
-    kwargs = {'prepare': prepare, 'add_self_loops': add_self_loops}
+    expected = in_pyg(edge_index, weight, add_self_loops)
     for form in weighted_forms(edge_index, weight):
         assert_close(dense(from_weights(*form, **kwargs)), expected)
 
@@ -135,17 +102,8 @@ def test_degrees_of_zero(prepare, add_self_loops, tiny):
     # The weights of user 0 cancel out.
     edge_index = torch.tensor([[0, 0, 1, 3, 4], [0, 1, 2, 1, 0]])
     first = -1.5 if add_self_loops else -0.5
-    values = [first, 0.5, tiny, 2.0, 2.0]
-    weight = torch.tensor(values, requires_grad=True)
-    joint = torch.stack([edge_index[0], edge_index[1] + SIZE[0]])
-    joint, value = gcn_norm(
-        torch.cat([joint, joint.flip(0)], dim=1),
-        torch.cat([weight, weight]).detach(),
-        sum(SIZE),
-        add_self_loops=add_self_loops,
-    )
-    expected = torch.zeros(sum(SIZE), sum(SIZE))
-    expected = expected.index_put(tuple(joint), value, accumulate=True)
+    weight = torch.tensor([first, 0.5, tiny, 2.0, 2.0], requires_grad=True)
+    expected = in_pyg(edge_index, weight.detach(), add_self_loops)
     assert expected.isfinite().all() and not expected[0].any()
     kwargs = {'prepare': prepare, 'add_self_loops': add_self_loops}
     for form in weighted_forms(edge_index, weight.detach()):
@@ -171,16 +129,6 @@ def test_bad_weights(edge_index, bad, prepare):
             from_weights(*form, normalize=False, prepare=prepare)
 
 
-def test_weights_twice(edge_index):
-    weight = torch.rand(edge_index.size(1))
-    for form, none in weighted_forms(edge_index, weight):
-        if none is None:
-            with pytest.raises(ValueError, match="'edge_weight'"):
-                from_weights(form, weight)
-    with pytest.raises(ValueError, match="'edge_weight' needs 11 elements"):
-        from_weights(edge_index, weight[1:])
-
-
 def test_layer_takes_weights(edge_index):
     x = torch.randn(sum(SIZE), 3)
     weight = torch.rand(edge_index.size(1), requires_grad=True)
@@ -194,9 +142,13 @@ def test_layer_takes_weights(edge_index):
         torch.autograd.grad(out.pow(2).sum(), weight),
         torch.autograd.grad(expected.pow(2).sum(), weight),
     )
-    adj = conv.adjacency(edge_index, SIZE)
-    with pytest.raises(ValueError, match="'edge_weight'"):
-        conv(x.split(SIZE), adj, weight)
+    # Other forms hold weights of their own.
+    others = [f for f, w in weighted_forms(edge_index, weight) if w is None]
+    for other in (conv.adjacency(edge_index, SIZE), *others):
+        with pytest.raises(ValueError, match="'edge_weight'"):
+            conv(x.split(SIZE), other, weight)
+    with pytest.raises(ValueError, match="'edge_weight' needs 11 elements"):
+        conv(x.split(SIZE), edge_index, weight[1:])
 
 
 def test_without_normalization(adj_form, edge_index):
@@ -242,13 +194,10 @@ def test_dropout_drops_directed_entries(random_edges):
     assert_close(x_item.grad, matrix.sum(0).view(-1, 1).expand(-1, 2))
 
 
-def test_dropout_needs_prepared(edge_index):
+@pytest.mark.parametrize('rate', [0.0, -0.5, 1.5, float('nan')])
+def test_bad_dropout(edge_index, rate):
     with pytest.raises(ValueError, match="'dropout' needs a prepared"):
         BipartiteAdj.from_adj(edge_index, SIZE).dropout(0.5)
-
-
-@pytest.mark.parametrize('rate', [0.0, -0.5, 1.5, float('nan')])
-def test_bad_keep_rate(edge_index, rate):
     adj = BipartiteAdj.from_adj(edge_index, SIZE, prepare=True)
     with pytest.raises(ValueError, match="'keep_rate'"):
         adj.dropout(rate)

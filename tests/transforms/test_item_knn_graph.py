@@ -8,7 +8,6 @@ from torch_geometric.nn import ApproxL2KNNIndex, L2KNNIndex, MIPSKNNIndex
 from torch_geometric.transforms import Compose
 
 from diffmm_geo.transforms import ItemKNNGraph
-from tests.wrong_values import wrong_values
 
 
 def make(node_type='item', **features):
@@ -33,9 +32,14 @@ def test_nearest_in_cosine():
     z = ((x - x.mean(0)) / x.std(0)).double()
     cosine = torch.nn.functional.cosine_similarity(z[:, None], z[None], dim=-1)
     expected = cosine.fill_diagonal_(-2).topk(4, dim=1).indices
-    edge_index = nearest(x, k=4)
-    assert edge_index[1].equal(torch.arange(50).repeat_interleave(4))
-    assert edge_index[0].view(50, 4).equal(expected)  # The nearest first.
+    store = ItemKNNGraph(k=4)(make(image=x))['item', 'similar_image', 'item']
+    row, col = store.edge_index
+    assert col.equal(torch.arange(50).repeat_interleave(4))
+    assert row.view(50, 4).equal(expected)  # The nearest first.
+    assert_close(store.edge_weight, cosine[col, row].float())
+    # Of few items, all others are the nearest.
+    assert nearest(x[:3], k=10).size() == (2, 6)
+    assert nearest(x[:1], k=10).size() == (2, 0)
 
 
 @pytest.mark.parametrize('dtype', [torch.float, torch.double, torch.half])
@@ -67,21 +71,6 @@ def test_items_without_features():
     assert pairs(nearest(x, k=3)) == expected
 
 
-def test_weights_are_cosines():
-    x = torch.randn(9, 4)
-    data = ItemKNNGraph(k=3)(make(image=x))
-    store = data['item', 'similar_image', 'item']
-    x = (x - x.mean(dim=0)) / x.std(dim=0)
-    row, col = store.edge_index
-    expected = torch.cosine_similarity(x[row], x[col], dim=1)
-    assert_close(store.edge_weight, expected)
-
-
-def test_few_items():
-    assert nearest(torch.randn(3, 2), k=10).size() == (2, 6)
-    assert nearest(torch.randn(1, 2), k=10).size() == (2, 0)
-
-
 @pytest.mark.parametrize(
     'make_index',
     [L2KNNIndex, MIPSKNNIndex, partial(ApproxL2KNNIndex, 4, 4, 8)],
@@ -106,18 +95,8 @@ def test_in_a_pipeline():
     out = Compose([transform])(data)
     assert out.edge_types == [('product', 'similar_text', 'product')]
     assert data.edge_types == []
-
-
-def test_all_modalities():
-    data = make(a=torch.randn(9, 4), b=torch.randn(9, 4))
-    edge_types = ItemKNNGraph(k=2)(data).edge_types
-    assert [t[1] for t in edge_types] == ['similar_a', 'similar_b']
-
-
-@wrong_values(k=[0, 1.5], modalities=['image', []], item_type=[3])
-def test_bad_arguments(name, value):
-    with pytest.raises(ValueError, match=f"'{name}'"):
-        ItemKNNGraph(**{name: value})
+    edge_types = ItemKNNGraph(k=2, item_type='product')(data).edge_types
+    assert [t[1] for t in edge_types] == ['similar_image', 'similar_text']
 
 
 def test_bad_data():
