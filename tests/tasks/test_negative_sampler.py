@@ -36,17 +36,10 @@ def test_negatives_are_never_observed(num_users, num_items, edges, seed):
     assert observed.isdisjoint(zip(users.tolist(), items.tolist()))
 
 
-def test_negatives_are_uniform():
-    edge_index = torch.tensor([[0, 0, 0, 1], [0, 1, 2, 4]])
-    sampler = NegativeSampler(edge_index, 2, 7)
-    items = sampler.sample(torch.zeros(8000).long())
-    count = torch.bincount(items, minlength=7)
-    assert count[:3].sum() == 0
-    assert (count[3:] > 1850).all() and (count[3:] < 2150).all()
-
-
-def test_complement_is_uniform(monkeypatch):
-    monkeypatch.setattr(MODULE, 'MAX_ROUNDS', 0)
+@pytest.mark.parametrize('rounds', [MODULE.MAX_ROUNDS, 0])
+def test_negatives_are_uniform(monkeypatch, rounds):
+    # With no rounds, all are drawn from the complement.
+    monkeypatch.setattr(MODULE, 'MAX_ROUNDS', rounds)
     # User 1 has no items, and user 2 all, between users who have some.
     observed = [{0, 1, 2, 6}, set(), set(range(7)), {1, 3, 5}, {6}, {0}]
     pairs = [(u, i) for u, items in enumerate(observed) for i in items]

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -44,30 +46,45 @@ def test_weights_are_refused(planted, name):
         make(data)
 
 
-def test_missing_edge_type(planted):
-    with pytest.raises(ValueError, match="'data' needs edges of type"):
-        make(planted(), edge_type=('user', 'likes', 'item'))
-
-
-def test_missing_nodes(planted):
-    data = planted()
-    data['user'].num_nodes = 0
-    with pytest.raises(ValueError, match="'data' needs nodes of type"):
-        make(data)
+@wrong_values(
+    num_epochs=[0],
+    patience=[0],
+    batch_size=[0],
+    lr=[0.0, -1.0],
+    reg_weight=[-1.0],
+    k=[0],
+    metric=['recall@3'],
+    seed=[-1],
+    ssl_weight=[-1.0],
+    keep_rate=[0.0],
+    msi_weight=[math.nan],
+    num_edges_per_user=[0],
+    likelihood=['poisson', None],
+    generator=['variational'],
+    standardize=[1],
+    exclude_observed=['yes'],
+)
+def test_bad_config(name, value):
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        DiffMMConfig(**{name: value})
 
 
 @pytest.mark.parametrize(
-    ('device', 'expected'),
-    [('cuda:99', 'an available device'), ('gpu', 'a device')],
+    ('settings', 'error'),
+    [
+        ({'device': 'cuda:99'}, "'device' needs to be an available device"),
+        ({'device': 'gpu'}, "'device' needs to be a device"),
+        ({'edge_type': ('user', 'likes', 'item')}, "'data' needs edges of"),
+        ({'precision': 'tf32'}, "'precision' .*'tf32' on 'cpu'"),
+        ({'cuda_graphs': True}, "'cuda_graphs'"),
+    ],
 )
-def test_unavailable_device(planted, device, expected):
-    with pytest.raises(ValueError, match=f"'device' needs to be {expected}"):
-        LightGCNTrainer(planted(), device=device)
-
-
-def test_tf32_needs_a_gpu(planted):
-    with pytest.raises(ValueError, match="'precision' .*'tf32' on 'cpu'"):
-        LightGCNTrainer(planted(), LightGCNConfig(precision='tf32'))
+def test_what_cannot_train(planted, settings, error):
+    args = {
+        k: settings.pop(k) for k in ('device', 'edge_type') if k in settings
+    }
+    with pytest.raises(ValueError, match=error):
+        LightGCNTrainer(planted(), LightGCNConfig(**settings), **args)
 
 
 def test_tf32_ends_with_training(planted, monkeypatch):
@@ -91,43 +108,31 @@ def test_tf32_ends_with_training(planted, monkeypatch):
     assert seen == {'tf32'} and settings.fp32_precision == before
 
 
-def test_cuda_graphs_need_cuda(planted):
-    with pytest.raises(ValueError, match="'cuda_graphs'"):
-        LightGCNTrainer(planted(), LightGCNConfig(cuda_graphs=True))
-
-
-def users_of_epochs(data, exponent, num_epochs=300):
-    config = LightGCNConfig(k=3, user_exponent=exponent)
-    task = LightGCNTrainer(data, config).task
-    batches = [b for _ in range(num_epochs) for b in task.triples()]
-    assert len(batches) == num_epochs * task.num_batches
-    return task, torch.cat(batches, dim=1)
-
-
-@pytest.mark.parametrize('exponent', [0.5, 1.0])
-def test_interactions_drawn_by_user(planted, exponent):
+@pytest.mark.parametrize('exponent', [0.0, 0.5, 1.0])
+def test_interactions_of_an_epoch(planted, exponent):
     data, num_epochs = planted(), 300
     more = torch.stack([torch.zeros(18).long(), torch.arange(2, 20)])
     edge_index = torch.cat([data[OBSERVED].edge_index, more], dim=1)
     data[OBSERVED].edge_index = edge_index = edge_index.unique(dim=1)
-    task, triples = users_of_epochs(data, exponent, num_epochs)
+    config = LightGCNConfig(k=3, user_exponent=exponent)
+    task = LightGCNTrainer(data, config).task
+    batches = [b for _ in range(num_epochs) for b in task.triples()]
+    assert len(batches) == num_epochs * task.num_batches
+    triples = torch.cat(batches, dim=1)
+    # Each pair is an observed interaction with an item that is not.
+    keys = [u * 24 + i for u, i in (edge_index, triples[:2], triples[::2])]
+    assert torch.isin(keys[1], keys[0]).all()
+    assert not torch.isin(keys[2], keys[0]).any()
+    count = keys[1].unique(return_counts=True)[1]
+    assert count.numel() == keys[0].numel()
+    if exponent == 0:  # Each of them, once an epoch.
+        assert (count == num_epochs).all()
+        return
     degree = edge_index[0].bincount().double()
     expected = degree ** (1 - exponent)
     expected *= num_epochs * edge_index.size(1) / expected.sum()
     count = triples[0].bincount().double()
     assert ((count - expected).abs() < 5 * expected.sqrt()).all()
-    # Each pair is an observed interaction with an item that is not.
-    keys = [u * 24 + i for u, i in (edge_index, triples[:2], triples[::2])]
-    assert torch.isin(keys[1], keys[0]).all()
-    assert keys[1].unique().equal(keys[0].sort().values)
-    assert not torch.isin(keys[2], keys[0]).any()
-
-
-def test_an_epoch_holds_each_interaction_once(planted):
-    data = planted()
-    _, triples = users_of_epochs(data, 0.0, 1)
-    assert triples[:2].unique(dim=1).size(1) == triples.size(1)
-    assert triples.size(1) == data[OBSERVED].edge_index.size(1)
 
 
 def test_held_out_interactions_in_training(planted):

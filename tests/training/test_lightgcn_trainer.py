@@ -1,11 +1,9 @@
-import pytest
 import torch
 from torch.testing import assert_close
 from torch_geometric.nn import LightGCN
 
 from diffmm_geo.training import LightGCNConfig, LightGCNTrainer
 from tests.tasks.task_protocol import OBSERVED, Protocol
-from tests.wrong_values import wrong_values
 
 
 class TestLightGCNTrainer(Protocol):
@@ -25,9 +23,3 @@ class TestLightGCNTrainer(Protocol):
         expected = model.get_embedding(joint)
         out = torch.cat(trainer.embeddings())
         assert_close(out, expected)
-
-
-@wrong_values(embedding_dim=[0], num_layers=[0], lr=[-1.0], patience=[0])
-def test_bad_config(name, value):
-    with pytest.raises(ValueError, match=f"'{name}'"):
-        LightGCNConfig(**{name: value})

@@ -13,7 +13,6 @@ from diffmm_geo.training import (
     DiffMMTrainer,
     LightGCNConfig,
     LightGCNTrainer,
-    Trainer,
     save_run,
 )
 from diffmm_geo.training import trainer as trainer_module
@@ -73,14 +72,10 @@ def test_patience(planted, script):
 def test_interruption(planted, script):
     trainer, weights = make(planted(), num_epochs=6), []
     script([0.1, 0.5, 0.2, 0.1, 0.1, 0.1])
-
-    def stop(record):
-        weights.append(weights_of(trainer))
-        if record['epoch'] == 3:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        trainer.fit(callback=stop)
+        trainer.fit(
+            callback=[lambda _: weights.append(weights_of(trainer)), stop_at(3)]
+        )
     assert len(trainer.history) == 3
     assert_close(weights_of(trainer), weights[1])
     # The best weights stay, since no later epoch is better.
@@ -89,25 +84,19 @@ def test_interruption(planted, script):
     assert_close(weights_of(trainer), weights[1])
 
 
-def test_progress(planted, capsys):
+def test_progress_and_files_need_extras(planted, capsys, monkeypatch, tmp_path):
     trainer = make(planted(), num_epochs=1, batch_size=7)
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, 'tqdm', None)
+        with pytest.raises(
+            ImportError, match=r"tqdm.*'diffmm_geo\[examples\]'"
+        ):
+            trainer.fit(progress=True)
+    assert not trainer.history
     trainer.fit(progress=True)
     total = trainer.task.num_epoch_steps
     assert f'Epoch 1:   0%|          | 0/{total}' in capsys.readouterr().err
-
-
-def test_progress_without_tqdm(planted, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'tqdm', None)
-    trainer = make(planted())
-    with pytest.raises(ImportError, match=r"tqdm.*'diffmm_geo\[examples\]'"):
-        trainer.fit(progress=True)
-    assert not trainer.history
-
-
-def test_files_of_a_run_without_matplotlib(planted, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, 'matplotlib', None)
-    trainer = make(planted(), num_epochs=1)
-    trainer.fit()
     with pytest.raises(ImportError, match=r"matplotlib.*\[examples\]'"):
         save_run(trainer, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {'metrics.json', 'model.pt'}
@@ -141,57 +130,76 @@ def test_step_whose_loss_is_not_finite(planted, monkeypatch, tmp_path):
     assert len(read_checkpoint(tmp_path / 'last.ckpt')['history']) == 2
 
 
-@pytest.mark.parametrize('stop_at', [1, 3, 6])
-def test_resume(planted, tmp_path, stop_at):
-    expected = make(planted(), num_epochs=6)
-    expected.fit()
-
+def stop_at(epoch):
     def stop(record):
-        if record['epoch'] == stop_at:
+        if record['epoch'] == epoch:
             raise KeyboardInterrupt
 
+    return stop
+
+
+def without_seconds(history):
+    return [
+        {name: x for name, x in record.items() if name != 'seconds'}
+        for record in history
+    ]
+
+
+@pytest.mark.parametrize('eval_every', [1, 3])
+@pytest.mark.parametrize('epoch', [1, 2, 4, 7])
+def test_resume(planted, tmp_path, epoch, eval_every):
+    settings = {'num_epochs': 7, 'eval_every': eval_every}
+    expected = make(planted(), **settings)
+    expected.fit()
+    interrupted, numbers = make(planted(), **settings), []
     with pytest.raises(KeyboardInterrupt):
-        make(planted(), num_epochs=6).fit(
-            callback=stop, checkpoint_dir=tmp_path
-        )
-    trainer, numbers = make(planted(), num_epochs=6), []
-    trainer.fit(
+        interrupted.fit(callback=stop_at(epoch), checkpoint_dir=tmp_path)
+    if epoch < eval_every:
+        with pytest.raises(ValueError, match="'history' needs an epoch that"):
+            save_run(interrupted, tmp_path / 'run')
+    resumed = make(planted(), **settings)
+    resumed.fit(
         callback=[lambda r: numbers.append(r['epoch'])],
         checkpoint_dir=tmp_path,
         resume=True,
     )
-    assert numbers == list(range(stop_at + 1, 7))
-    assert losses_of(trainer.history) == losses_of(expected.history)
-    assert trainer.evaluate('val') == expected.best_val['val']
+    assert numbers == list(range(epoch + 1, 8))
+    assert without_seconds(resumed.history) == without_seconds(expected.history)
+    assert_close(weights_of(resumed), weights_of(expected), rtol=0, atol=0)
     # The best weights are in the checkpoint.
     last = read_checkpoint(tmp_path / 'last.ckpt')
-    other = make(planted(), num_epochs=6)
+    other = make(planted())
     other.load_state_dict(last['best'] or last['state'])
-    assert other.evaluate('val') == expected.best_val['val']
+    assert_close(weights_of(other), weights_of(expected), rtol=0, atol=0)
 
 
-def test_resume_after_damage(planted, tmp_path):
-    make(planted(), num_epochs=1).fit(checkpoint_dir=tmp_path)
-    last = tmp_path / 'last.ckpt'
-    last.write_bytes(last.read_bytes()[:-100])
-    with pytest.raises(ValueError, match='last.ckpt.*expected a whole'):
-        make(planted()).fit(checkpoint_dir=tmp_path, resume=True)
-
-
-def test_resume_without_a_checkpoint(planted, tmp_path):
-    trainer = make(planted(), num_epochs=1)
-    with pytest.raises(ValueError, match="'checkpoint_dir'"):
-        trainer.fit(resume=True)
-    assert len(trainer.fit(checkpoint_dir=tmp_path, resume=True)) == 1
+def test_evaluates_every_few_epochs(planted, script):
+    expected = without_seconds(make(planted(), num_epochs=7).fit())
+    trainer = make(planted(), num_epochs=7, eval_every=3)
+    for record, other in zip(without_seconds(trainer.fit()), expected):
+        if record['epoch'] not in (3, 6, 7):
+            del other['val'], other['test']
+        assert record == other
+    # Patience counts from evaluated epochs.
+    script([0.3, 0.2, 0.1, 0.1])
+    trainer = make(planted(), num_epochs=90, eval_every=5, patience=6)
+    assert trainer.fit()[-1]['epoch'] == 15
 
 
 def test_new_run_replaces_checkpoints(planted, tmp_path):
-    make(planted(), num_epochs=3).fit(checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match="'checkpoint_dir'"):
+        make(planted()).fit(resume=True)
+    args = {'checkpoint_dir': tmp_path}
+    # There is none to resume from.
+    assert len(make(planted(), num_epochs=3).fit(resume=True, **args)) == 3
     (tmp_path / 'last.ckpt.0.tmp').write_bytes(b'killed')
-    make(planted(), num_epochs=1, seed=1).fit(checkpoint_dir=tmp_path)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ['last.ckpt']
-    assert len(read_checkpoint(tmp_path / 'last.ckpt')['history']) == 1
+    make(planted(), num_epochs=1, seed=1).fit(**args)
+    (path,) = tmp_path.iterdir()
+    assert path.name == 'last.ckpt'
+    assert len(read_checkpoint(path)['history']) == 1
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match='last.ckpt.*expected a whole'):
+        make(planted()).fit(resume=True, **args)
 
 
 def test_resume_of_another_run(planted, tmp_path):
@@ -213,29 +221,6 @@ def test_resume_of_another_run(planted, tmp_path):
     resume(planted(), patience=7)  # Which does not change the training.
 
 
-def test_without_test_split(planted):
-    data = planted()
-    del data[OBSERVED].test_edge_label_index
-    trainer = make(data, num_epochs=1)
-    assert 'test' not in trainer.fit()[0]
-    with pytest.raises(ValueError, match="'split'"):
-        trainer.evaluate('test')
-
-
-def test_takes_a_task(planted):
-    with pytest.raises(ValueError, match="'task' needs to be"):
-        Trainer(planted())
-
-
-def test_what_it_shows_of_its_task(planted):
-    trainer = make(planted())
-    task = trainer.task
-    assert trainer.model is task.model and trainer.config is task.config
-    assert trainer.edge_index is task.edge_index
-    assert trainer.edge_label_index is task.edge_label_index
-    assert trainer.task.device == torch.device('cpu')
-
-
 @pytest.mark.parametrize('metric', ['ndcg', 'mrr'])
 def test_metric_that_selects_the_epoch(planted, monkeypatch, metric):
     values = iter([(0.1, 0.5), (0.2, 0.4), (0.3, 0.6), (0.4, 0.3)] * 2)
@@ -248,70 +233,11 @@ def test_metric_that_selects_the_epoch(planted, monkeypatch, metric):
     data = planted()
     del data[OBSERVED]['test_edge_label_index']
     trainer = make(data, num_epochs=4, metric=metric)
-    trainer.fit()
+    assert 'test' not in trainer.fit()[0]
+    with pytest.raises(ValueError, match="'split'"):
+        trainer.evaluate('test')
     assert trainer.metric == f'{metric}@3'
     assert trainer.best_val['epoch'] == 3
-    with pytest.raises(ValueError, match="'metric'"):
-        make(data, metric='recall@3')
-
-
-def make_rarely_evaluated(data):
-    return make(data, num_epochs=7, eval_every=3)
-
-
-def without_seconds(history):
-    return [
-        {name: x for name, x in record.items() if name != 'seconds'}
-        for record in history
-    ]
-
-
-def test_evaluates_every_few_epochs(planted, tmp_path):
-    expected = make(planted(), num_epochs=7)
-    expected.fit()
-    weights, trainer = {}, make_rarely_evaluated(planted())
-    trainer.fit(
-        callback=lambda r: weights.update({r['epoch']: weights_of(trainer)})
-    )
-    evaluated = [r['epoch'] for r in trainer.history if 'val' in r]
-    assert evaluated == [3, 6, 7]
-    for record, other in zip(
-        without_seconds(trainer.history), without_seconds(expected.history)
-    ):
-        if record['epoch'] not in evaluated:
-            del other['val'], other['test']
-        assert record == other
-    best = trainer.best_val['epoch']
-    assert_close(weights_of(trainer), weights[best], rtol=0, atol=0)
-    save_run(trainer, tmp_path)
-
-
-@pytest.mark.parametrize('stop_at', [1, 2, 4])
-def test_resume_of_a_run_that_is_rarely_evaluated(planted, tmp_path, stop_at):
-    expected = make_rarely_evaluated(planted())
-    expected.fit()
-
-    def stop(record):
-        if record['epoch'] == stop_at:
-            raise KeyboardInterrupt
-
-    interrupted = make_rarely_evaluated(planted())
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.fit(callback=stop, checkpoint_dir=tmp_path)
-    if stop_at < 3:
-        with pytest.raises(ValueError, match="'history' needs an epoch that"):
-            save_run(interrupted, tmp_path / 'run')
-    resumed = make_rarely_evaluated(planted())
-    resumed.fit(checkpoint_dir=tmp_path, resume=True)
-    assert without_seconds(resumed.history) == without_seconds(expected.history)
-    assert_close(weights_of(resumed), weights_of(expected), rtol=0, atol=0)
-
-
-def test_patience_counts_from_evaluated_epochs(planted, script):
-    script([0.3, 0.2, 0.1, 0.1])
-    trainer = make(planted(), num_epochs=90, eval_every=5, patience=6)
-    trainer.fit()
-    assert trainer.history[-1]['epoch'] == 15
 
 
 @pytest.mark.parametrize('cls', [LightGCNTrainer, DiffMMTrainer])
@@ -369,16 +295,13 @@ def test_threads_do_not_disturb_each_other(planted):
         sys.setswitchinterval(interval)
 
 
-def test_a_constructor_that_fails_leaves_random_numbers(planted):
+def test_what_fails_leaves_no_trace(planted):
     state = torch.get_rng_state()
     with pytest.raises(ValueError, match="'diffusion'"):
         DiffMMTrainer(planted(), diffusion=3)
     assert torch.get_rng_state().equal(state)
-
-
-@pytest.mark.parametrize('callback', [3, [3], 'show', {1: print}])
-def test_bad_callback(planted, callback):
-    trainer = LightGCNTrainer(planted(), LightGCNConfig(num_epochs=1, k=2))
-    with pytest.raises(ValueError, match="'callback' needs to be a callable"):
-        trainer.fit(callback=callback)
+    trainer = make(planted())
+    for callback in (3, [3], 'show', {1: print}):
+        with pytest.raises(ValueError, match="'callback' needs to be a calla"):
+            trainer.fit(callback=callback)
     assert trainer.history == []
