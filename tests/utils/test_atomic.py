@@ -1,6 +1,7 @@
 import os
 import resource
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,6 @@ def full_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def recommender(data):
-    return Recommender(torch.randn(50, 8), torch.randn(60, 8))
-
-
 def trained(data):
     config = LightGCNConfig(num_epochs=1, k=2, embedding_dim=8)
     trainer = LightGCNTrainer(data, config)
@@ -39,32 +36,33 @@ def trained(data):
     return trainer
 
 
-def model(data):
-    return DiffMM(32, 24, {'image': 8}, 8)
+def save_as(name):
+    x = Recommender(torch.randn(50, 8), torch.randn(60, 8))
+    return lambda data: lambda to: x.save(to / name)
 
 
-# What is written, by what, and the files.
+# What makes something that writes to a folder, and the files.
 CASES = {
-    'npz': (recommender, lambda x, to: x.save(to / 'a.npz'), ['a.npz']),
-    'safetensors': (
-        recommender,
-        lambda x, to: x.save(to / 'a.safetensors'),
-        ['a.safetensors'],
+    'npz': (save_as('a.npz'), ['a.npz']),
+    'safetensors': (save_as('a.safetensors'), ['a.safetensors']),
+    'run': (
+        lambda data: partial(save_run, trained(data)),
+        ['curves.png', 'metrics.json', 'model.pt'],
     ),
-    'run': (trained, save_run, ['curves.png', 'metrics.json', 'model.pt']),
     'checkpoint': (
-        lambda data: LightGCNTrainer(data, LightGCNConfig(num_epochs=1, k=2)),
-        lambda x, to: x.fit(checkpoint_dir=to),
+        lambda data: (
+            lambda to: LightGCNTrainer(
+                data, LightGCNConfig(num_epochs=1, k=2)
+            ).fit(checkpoint_dir=to)
+        ),
         ['last.ckpt'],
     ),
     'model': (
-        model,
-        lambda x, to: x.save_pretrained(to),
+        lambda data: DiffMM(32, 24, {'image': 8}, 8).save_pretrained,
         ['config.json', 'model.safetensors'],
     ),
     'mmrec': (
-        lambda data: data,
-        lambda x, to: write_mmrec(x, to, 'toy'),
+        lambda data: lambda to: write_mmrec(data, to, 'toy'),
         ['image_feat.npy', 'toy.inter'],
     ),
 }
@@ -75,8 +73,8 @@ CASES = {
 def test_full_disk(tmp_path, planted, case, is_full):
     if case in ('safetensors', 'model'):
         pytest.importorskip('safetensors')
-    make, write, names = CASES[case]
-    x = make(planted(modalities=['image']))
+    make, names = CASES[case]
+    write = make(planted(modalities=['image']))
     for name in names:
         (tmp_path / name).write_text('mine')
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
@@ -84,7 +82,7 @@ def test_full_disk(tmp_path, planted, case, is_full):
     error = f"too large: '{tmp_path}/({files})'$"
     with pytest.raises(OSError, match=error) if is_full else nullcontext():
         with full_disk() if is_full else nullcontext():
-            write(x, tmp_path)
+            write(tmp_path)
     after = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     assert (after == before) == is_full
     assert is_full or sorted(after) == names

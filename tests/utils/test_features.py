@@ -28,16 +28,8 @@ def test_shift_and_scale_do_not_matter():
     x = torch.randn(30, 4).double()
     for other in (1000 * x, x + 5, 1e-20 * x, 1e20 * x):
         assert_close(standardized(other), standardized(x))
-
-
-@pytest.mark.parametrize('value', [0.0, 0.1, -1e6, 1e-30])
-def test_constant_features(value):
-    out = standardized(torch.full((50, 3), value))
-    assert out.isfinite().all()
-    assert out.abs().max() < 1e-5
-
-
-def test_no_items():
+    for value in (0.0, 0.1, -1e6, 1e-30):
+        assert standardized(torch.full((50, 3), value)).abs().max() < 1e-5
     mean, scale = center_and_scale(torch.empty(0, 3))
     assert mean.equal(torch.zeros(3).double()) and float(scale) == 1
 

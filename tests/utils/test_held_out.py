@@ -37,26 +37,17 @@ def check(val, test=None):
     )
 
 
-def test_all_in_training():
+def test_splits():
     for val, test, name in (
         (OBSERVED[:2], NEW, 'val'),
         (NEW, OBSERVED, 'test'),
     ):
         with pytest.raises(ValueError, match=f"'{name}' needs .*'train'"):
             check(val, test)
-
-
-def test_some_in_training():
     with pytest.warns(UserWarning, match="1 of 3 interactions in 'val'"):
         check([*NEW, OBSERVED[0]], NEW)
-
-
-def test_validation_is_testing():
     with pytest.warns(UserWarning, match="'val' and 'test' are the same"):
         check(NEW, NEW[::-1])
-
-
-def test_nothing_to_warn_of():
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         check(NEW)

@@ -36,39 +36,33 @@ def by_item(data):
 
 @pytest.mark.parametrize('trainer', [DiffMMTrainer, LightGCNTrainer])
 def test_trainers(planted, to_sparse, trainer):
-    small = {'num_epochs': 1, 'k': 3, 'embedding_dim': 4}
-    config = LightGCNConfig(**small)
+    config = {'num_epochs': 1, 'k': 3, 'embedding_dim': 4}
     if trainer is DiffMMTrainer:
-        config = DiffMMConfig(**small, hidden_channels=4)
-    data = to_sparse(planted())
-    assert 'edge_index' not in data[OBSERVED]
-    expected = trainer(by_item(planted()), config).fit()
-    history = trainer(data, config).fit()
-    assert history[0]['loss'] == expected[0]['loss']
-    assert history[0]['val'] == expected[0]['val']
+        config = DiffMMConfig(**config, hidden_channels=4)
+    else:
+        config = LightGCNConfig(**config)
+    sparse = to_sparse(planted())
+    assert 'edge_index' not in sparse[OBSERVED]
+    records = [
+        trainer(data, config).fit()[0] for data in (sparse, by_item(planted()))
+    ]
+    for key in ('loss', 'val'):
+        assert records[0][key] == records[1][key]
 
 
-def test_writers(planted, to_sparse, tmp_path):
-    for name, graph in (
-        ('sparse', to_sparse(planted())),
-        ('plain', by_item(planted())),
-    ):
-        write_mmrec(graph, tmp_path / name, 'shop')
-    for path in (tmp_path / 'plain').iterdir():
-        assert (tmp_path / 'sparse' / path.name).read_bytes() == (
-            path.read_bytes()
-        )
-
-
-def test_splits(planted, to_sparse):
-    graphs = []
-    for graph in (by_item(planted()), to_sparse(planted())):
-        store = graph[OBSERVED]
+def test_files_and_splits(planted, to_sparse, tmp_path):
+    graphs = {'sparse': to_sparse(planted()), 'plain': by_item(planted())}
+    for name, data in graphs.items():
+        write_mmrec(data, tmp_path / name, 'shop')
+        store = data[OBSERVED]
         del store.val_edge_label_index, store.test_edge_label_index
-        graphs.append(split_interactions(graph, val=0.3)[OBSERVED].to_dict())
-    assert graphs[0].keys() == graphs[1].keys()
-    for name, value in graphs[0].items():
-        assert torch.equal(graphs[1][name], value)
+        graphs[name] = split_interactions(data, val=0.3)[OBSERVED].to_dict()
+    for path in (tmp_path / 'plain').iterdir():
+        other = tmp_path / 'sparse' / path.name
+        assert other.read_bytes() == path.read_bytes()
+    assert graphs['sparse'].keys() == graphs['plain'].keys()
+    for name, value in graphs['plain'].items():
+        assert graphs['sparse'][name].equal(value)
 
 
 def test_what_is_no_adj_t(planted, to_sparse):
