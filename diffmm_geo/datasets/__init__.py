@@ -2,17 +2,14 @@ r"""Multi-modal recommendation datasets."""
 
 from diffmm_geo.utils.raw_ids import RawIds
 
-from .amazon import AmazonBaby, AmazonSports
-from .diffmm import DiffMMDataset
+from .diffmm import AmazonBaby, AmazonSports, DiffMMDataset, TikTok
 from .folder import load_folder
 from .from_random_link_split import from_random_link_split
 from .load_dataset import DATASETS, load_dataset
-from .mmrec import MMRecDataset
+from .mmrec import MMRecDataset, write_mmrec
 from .movielens import MovieLens100K
 from .read_interactions import read_interactions
 from .split_interactions import split_interactions
-from .tiktok import TikTok
-from .write_mmrec import write_mmrec
 
 __all__ = [
     'DATASETS',

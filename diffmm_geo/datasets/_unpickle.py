@@ -1,6 +1,6 @@
 import pickle
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -11,15 +11,10 @@ from diffmm_geo.utils.reading import reading
 from ._user_item_data import distinct_edges
 
 
-class SparsePattern(NamedTuple):
-    r"""A shape and sorted, distinct positions :math:`(2, |\mathcal{E}|)`."""
-
-    shape: tuple[int, int]
-    edges: Tensor
-
-
-def read_pattern(path: str) -> SparsePattern:
-    r"""Reads the non-zeros of a pickled SciPy matrix, executing nothing."""
+def read_pattern(path: str) -> tuple[tuple[int, int], Tensor]:
+    r"""Reads the shape of a pickled SciPy matrix, and the sorted, distinct
+    positions :math:`(2, |\mathcal{E}|)` of non-zeros. Executes nothing.
+    """
     expected = 'a pickled SciPy sparse matrix (COO, CSR or CSC)'
     with reading(path, expected), open(path, 'rb') as f:
         matrix = _Unpickler(f).load()
@@ -64,7 +59,7 @@ class _Matrix:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.state = state
 
-    def pattern(self) -> SparsePattern:
+    def pattern(self) -> tuple[tuple[int, int], Tensor]:
         state, shape = self.state, self.state['_shape']
         if len(shape) != 2 or not all(0 < n < 2**31 for n in shape):
             raise ValueError(f'shape {shape}')
@@ -87,7 +82,7 @@ class _Matrix:
             cls = getattr(sparse, f'{self.format}_matrix')
             matrix = cls((value != 0, *index), shape=shape)
             matrix.check_format(full_check=True)
-        return SparsePattern(matrix.shape, distinct_edges(*matrix.nonzero()))
+        return matrix.shape, distinct_edges(*matrix.nonzero())
 
 
 # Replacements of the classes in such a file. NumPy's own classes are not safe:

@@ -28,7 +28,7 @@ class UserItemDataset(InMemoryDataset):
     interaction_files: Sequence[str]
     # None: all with a file of features in the folder of raw files.
     known_modalities: Sequence[str] | None = None
-    format = ''
+    by_hand = ''  # Where files come from that are not downloaded.
 
     def __init__(
         self,
@@ -38,23 +38,15 @@ class UserItemDataset(InMemoryDataset):
         pre_transform: DataTransform | None = None,
         force_reload: bool = False,
     ) -> None:
-        path = check_path('root', root)
+        self.root = str(check_path('root', root))
         known = self.known_modalities
         if known is None:
-            raw = path / 'raw'
-            names = self.interaction_files
-            missing = [name for name in names if not (raw / name).is_file()]
-            if missing:
-                raise FileNotFoundError(
-                    f"Expected the interactions {missing} in '{raw}', got no "
-                    f'such files. Put a dataset in the format of {self.format} '
-                    f'there.'
-                )
-            known = find_modalities(str(raw))
+            self.check_files(self.interaction_files)
+            known = find_modalities(self.raw_dir)
         self.modalities = select_modalities(modalities, known)
         # Without a `process`, PyG only downloads: it would keep what is
         # processed, whatever becomes of the raw files.
-        super().__init__(str(path), transform, pre_transform)
+        super().__init__(self.root, transform, pre_transform)
         if force_reload or self._is_stale():
             self._write()
         self.load(self.processed_paths[0])
@@ -62,6 +54,16 @@ class UserItemDataset(InMemoryDataset):
     def read_raw(self) -> HeteroData:
         r"""Reads the graph from the raw files."""
         raise NotImplementedError
+
+    def check_files(self, names: Sequence[str]) -> None:
+        r"""Raises an error if raw files are missing."""
+        raw = Path(self.raw_dir)
+        missing = [name for name in names if not (raw / name).is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"Expected {missing} in '{raw}', got no such files. "
+                f'{self.by_hand}'
+            )
 
     @property
     def raw_file_names(self) -> list[str]:

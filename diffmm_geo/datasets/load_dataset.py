@@ -10,12 +10,10 @@ from diffmm_geo.utils.checks import check_bool
 from diffmm_geo.utils.paths import check_path
 
 from ._user_item_data import SPLITS
-from .amazon import AmazonBaby, AmazonSports
-from .diffmm import DiffMMDataset
+from .diffmm import AmazonBaby, AmazonSports, DiffMMDataset, TikTok
 from .folder import load_folder
 from .mmrec import MMRecDataset
 from .movielens import MovieLens100K
-from .tiktok import TikTok
 
 #: The datasets of :func:`load_dataset` by name.
 DATASETS: dict[str, Any] = {

@@ -34,11 +34,11 @@ from scipy import sparse
 
 from diffmm_geo.datasets import MMRecDataset, read_interactions, write_mmrec
 from diffmm_geo.datasets._download import extract_member
-from diffmm_geo.datasets._interaction_files import load_interactions
 from diffmm_geo.datasets._modality_files import read_features
 from diffmm_geo.datasets._table import read_columns
 from diffmm_geo.datasets._unpickle import read_pattern
 from diffmm_geo.datasets._user_item_data import user_item_data
+from diffmm_geo.datasets.folder import load_interactions
 from diffmm_geo.nn import DiffMM
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.training.checkpoint import read_checkpoint, write_checkpoint

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffmm_geo.datasets import load_dataset, load_folder
-from diffmm_geo.datasets._interaction_files import load_interactions
+from diffmm_geo.datasets.folder import load_interactions
 from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
 
 TRAIN = np.array([[0, 2, 1, 0], [3, 1, 0, 2]])

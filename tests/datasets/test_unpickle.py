@@ -52,7 +52,7 @@ def test_read_pattern_of_old_module_names(tmp_path, dump_old, format):
     assert f'cscipy.sparse.{format}\n'.encode() in content
     assert b'numpy._core' not in content
     path = write(tmp_path / 'a.pkl', content)
-    assert read_pattern(path).edges.tolist() == EDGES
+    assert read_pattern(path)[1].tolist() == EDGES
 
 
 @pytest.mark.parametrize('index', ['i1', '<i4', '>i4', 'u8'])
@@ -65,7 +65,7 @@ def test_read_pattern_of_numeric_types(tmp_path, index, value):
         col=col.astype(index),
         data=DENSE[row, col].astype(value),
     )
-    assert read_pattern(path).edges.tolist() == EDGES
+    assert read_pattern(path)[1].tolist() == EDGES
 
 
 def test_read_pattern_coalesces_and_drops_explicit_zeros(tmp_path):
@@ -75,7 +75,7 @@ def test_read_pattern_coalesces_and_drops_explicit_zeros(tmp_path):
         col=np.array([3, 1, 3, 2], dtype=np.int32),
         data=np.array([1.0, 1.0, 1.0, 0.0]),
     )
-    assert read_pattern(path).edges.tolist() == [[0, 2], [1, 3]]
+    assert read_pattern(path)[1].tolist() == [[0, 2], [1, 3]]
 
 
 @pytest.mark.parametrize('protocol', [0, 2, 5])
