@@ -56,19 +56,19 @@ def read_columns(
         names = [_find(there, column) for column, _ in columns]
         if len(set(names)) < len(names):
             raise ValueError(f'one column for several of them: {names}')
-        kinds = [kind for _, kind in columns]
+        kinds = dict(zip(names, (kind for _, kind in columns)))
         types = {
             name: pa.dictionary(pa.int32(), pa.string())
             if kind == 'id'
             else pa.type_for_alias(kind)
-            for name, kind in zip(names, kinds)
+            for name, kind in kinds.items()
             if kind != 'time'
         }
         convert = csv.ConvertOptions(
             include_columns=names, column_types=types, null_values=[]
         )
         table = csv.read_csv(f, read, parse, convert)
-        return [_values(table, *column) for column in zip(names, kinds)]
+        return [_values(table, *column) for column in kinds.items()]
 
 
 def read_lists(path: str) -> list[Any]:

@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData, InMemoryDataset
 from torch_geometric.data.data import BaseData
 
 from diffmm_geo.utils.atomic import atomic_path
+from diffmm_geo.utils.checks import check_bool
 from diffmm_geo.utils.paths import check_path
 from diffmm_geo.utils.torch_file import load_torch_file
 
@@ -47,7 +48,7 @@ class UserItemDataset(InMemoryDataset):
         # Without a `process`, PyG only downloads: it would keep what is
         # processed, whatever becomes of the raw files.
         super().__init__(self.root, transform, pre_transform)
-        if force_reload or self._is_stale():
+        if check_bool('force_reload', force_reload) or self._is_stale():
             self._write()
         self.load(self.processed_paths[0])
 

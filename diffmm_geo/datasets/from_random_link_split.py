@@ -58,40 +58,36 @@ def from_random_link_split(
         {'edge_index': ..., 'val_edge_label_index': ...}
     """
     edge_type = check_edge_type(edge_type)
-    graphs = {'train': train, 'val': val, 'test': test}
-    for name, graph in graphs.items():
+    labels, size = {}, None
+    known = torch.empty(2, 0, dtype=torch.long)
+    for name, graph in (('train', train), ('val', val), ('test', test)):
         check_type(name, graph, HeteroData)
-    size = count_nodes(train, edge_type)
-    observed, labels = {}, {}
-    for name, graph in graphs.items():
-        if count_nodes(graph, edge_type) != size:
+        got = count_nodes(graph, edge_type)
+        if got != (size or got):
             raise ValueError(
-                f"'{name}' needs {size} nodes, as 'train' has "
-                f'(got {count_nodes(graph, edge_type)})'
+                f"'{name}' needs {size} nodes, as 'train' has (got {got})"
             )
-        store = graph[edge_type]
-        observed[name] = check_edge_index(
+        size, store = got, graph[edge_type]
+        edge_index = check_edge_index(
             f'{name}.edge_index', store.get('edge_index'), *size
         )
-        labels[name] = _positives(name, store, key, size)
-
-    # PyG's validation graph has all training edges. The test graph also has
-    # the validation edges.
-    for low, high in (('train', 'val'), ('val', 'test')):
-        parts = [observed[low], labels[low]]
-        inside = _is_in(torch.cat(parts, dim=1), observed[high], size[1])
-        if not bool(inside.all()):
+        # PyG's validation graph has all training edges. The test graph also
+        # has the validation edges.
+        keys = [e[0] * size[1] + e[1] for e in (known, edge_index)]
+        others = int((~torch.isin(keys[0].to(keys[1]), keys[1])).sum())
+        if others > 0:
             raise ValueError(
-                f"'{high}' needs the edges and labels of '{low}' as its edges, "
-                f'as RandomLinkSplit returns them '
-                f'(got {int((~inside).sum())} others)'
+                f"'{name}' needs the edges and labels of the graph before as "
+                f'its edges, as RandomLinkSplit returns them (got {others} '
+                f'others)'
             )
+        labels[name] = _positives(name, store, key, size)
+        known = torch.cat([edge_index, labels[name]], dim=1)
     out = copy.copy(val)
     store = out[edge_type]
     for name in (key, f'{key}_index'):
         for prefix in ('', 'pos_', 'neg_'):
-            if f'{prefix}{name}' in store:
-                del store[f'{prefix}{name}']
+            store.pop(f'{prefix}{name}', None)
     for name, split in zip(SPLITS[1:], ('val', 'test')):
         if labels[split].size(1) > 0:
             store[name] = labels[split]
@@ -116,8 +112,3 @@ def _positives(
             f'edges (got {describe(label)})'
         )
     return index[:, label != 0]
-
-
-def _is_in(edge_index: Tensor, other: Tensor, num_items: int) -> Tensor:
-    keys = [e[0] * num_items + e[1] for e in (edge_index, other)]
-    return torch.isin(*keys)

@@ -43,8 +43,9 @@ def load_dataset(
         root (str): The root directory of the dataset.
         modalities (list[str], optional): The modalities to load.
             (default: :obj:`None`, the default of the dataset)
-        force_reload (bool, optional): Whether to process the raw files again
-            even if they have not changed. (default: :obj:`False`)
+        force_reload (bool, optional): As in
+            :class:`~diffmm_geo.datasets.MovieLens100K`.
+            (default: :obj:`False`)
         drop_cold_users (bool, optional): Whether to drop the held-out
             interactions of users without training interactions, as MMRec does.
             The users stay. (default: :obj:`False`)
@@ -52,7 +53,6 @@ def load_dataset(
     Raises:
         ValueError: If there is no such dataset.
     """
-    check_bool('force_reload', force_reload)
     root = check_path('root', root)
     check_bool('drop_cold_users', drop_cold_users)
     if name == 'folder':

@@ -27,8 +27,7 @@ class MovieLens100K(UserItemDataset):
     Each rating is an interaction. Users and items are numbered from zero by
     ascending ID. :func:`~diffmm_geo.datasets.split_interactions` holds a tenth
     of each user's interactions out for validation, and a tenth for testing. The
-    split depends only on :obj:`split_seed`, not on the order of the files or
-    the global random state.
+    split depends only on :obj:`split_seed`.
 
     The features of movies:
 
@@ -118,15 +117,11 @@ class MovieLens100K(UserItemDataset):
     def read_raw(self) -> HeteroData:
         inter_path, item_path, user_path = self.raw_paths
 
-        (user_ids,) = read_columns(user_path, [('user_id', 'uint32')])
+        user_column, item_column = ('user_id', 'uint32'), ('item_id', 'uint32')
+        (user_ids,) = read_columns(user_path, [user_column])
+        names = ('movie_title', 'release_year', 'class')
         item_ids, titles, years, genres = read_columns(
-            item_path,
-            [
-                ('item_id', 'uint32'),
-                ('movie_title', 'string'),
-                ('release_year', 'string'),
-                ('class', 'string'),
-            ],
+            item_path, [item_column, *((name, 'string') for name in names)]
         )
         order = np.argsort(item_ids)
         user_ids, item_ids = np.sort(user_ids), item_ids[order]
@@ -138,12 +133,7 @@ class MovieLens100K(UserItemDataset):
         item_genre = [genre.split() for genre in genres[order]]
 
         users, items, ratings = read_columns(
-            inter_path,
-            [
-                ('user_id', 'uint32'),
-                ('item_id', 'uint32'),
-                ('rating', 'double'),
-            ],
+            inter_path, [user_column, item_column, ('rating', 'double')]
         )
         user = _to_index(inter_path, users, user_ids, user_path)
         item = _to_index(inter_path, items, item_ids, item_path)
@@ -184,8 +174,6 @@ def _to_index(
 
 
 def _genre_features(genres: list[list[str]]) -> Tensor:
-    names = sorted({name for genre in genres for name in genre})
-    out = torch.zeros(len(genres), max(len(names), 1))
-    for i, genre in enumerate(genres):
-        out[i, [names.index(name) for name in genre]] = 1
-    return out
+    from sklearn.preprocessing import MultiLabelBinarizer
+
+    return torch.from_numpy(MultiLabelBinarizer().fit_transform(genres)).float()

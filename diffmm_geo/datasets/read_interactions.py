@@ -10,6 +10,8 @@ from diffmm_geo.utils.raw_ids import RawIds
 from ._table import Column, number_ids, read_columns, read_lists
 from ._user_item_data import SPLITS, earliest_edges, user_item_data
 
+NAMES = ('user', 'item')
+
 
 def read_interactions(
     path: str | Path,
@@ -47,8 +49,8 @@ def read_interactions(
             nanoseconds since 1970. (default: :obj:`None`)
         val (str or Path, optional): A file of validation interactions in the
             same form. (default: :obj:`None`)
-        test (str or Path, optional): A file of test interactions in the same
-            form. (default: :obj:`None`)
+        test (str or Path, optional): A file of test interactions, likewise.
+            (default: :obj:`None`)
         delimiter (str, optional): The character between columns. If not
             given, uses the first of tab, comma, semicolon, bar and space that
             the first line contains. (default: :obj:`None`)
@@ -76,9 +78,8 @@ def read_interactions(
                 [0, 1, 0]])
     """
     check_bool('header', header)
-    check_bool('lists', lists)
     layout = (user, item, time, delimiter, header)
-    if lists and layout != ('user', 'item', None, None, True):
+    if check_bool('lists', lists) and layout != (*NAMES, None, None, True):
         raise ValueError(
             f"'lists' needs to be False to read columns (got {layout})"
         )
@@ -89,45 +90,44 @@ def read_interactions(
             f"'delimiter' needs to be one character (got {describe(delimiter)})"
         )
     columns = [
-        (_check_column('user', user, header), 'id'),
-        (_check_column('item', item, header), 'id'),
+        (_check_column(name, column, header), kind)
+        for name, column, kind in zip(
+            (*NAMES, 'time'), (user, item, time), ('id', 'id', 'time')
+        )
+        if name != 'time' or column is not None
     ]
-    if time is not None:
-        columns.append((_check_column('time', time, header), 'time'))
-
-    files = {'path': path, 'val': val, 'test': test}
-    paths = {
-        key: str(check_path(name, file))
-        for key, (name, file) in zip(SPLITS, files.items())
-        if name == 'path' or file is not None
-    }
+    paths = {SPLITS[0]: check_path('path', path)}
+    for key, name, file in zip(SPLITS[1:], ('val', 'test'), (val, test)):
+        if file is not None:
+            paths[key] = check_path(name, file)
     tables = [
-        read_lists(path)
+        read_lists(str(file))
         if lists
-        else read_columns(path, columns, delimiter, header)
-        for path in paths.values()
+        else read_columns(str(file), columns, delimiter, header)
+        for file in paths.values()
     ]
     users, user_id = number_ids([table[0] for table in tables])
     items, item_id = number_ids([table[1] for table in tables])
     times = [table[2:] for table in tables]
     del tables  # Strings of any length.
-    edges, earliest = {}, []
-    for key, row, col, time_of in zip(paths, users, items, times):
-        edges[key], found = earliest_edges(row, col, *time_of)
-        earliest.append(found)
+    pairs = {
+        key: earliest_edges(row, col, *time_of)
+        for key, row, col, time_of in zip(paths, users, items, times)
+    }
+    edges = {key: edge_index for key, (edge_index, _) in pairs.items()}
     data = user_item_data(
-        paths[SPLITS[0]], len(user_id), len(item_id), {}, edges
+        str(paths[SPLITS[0]]), len(user_id), len(item_id), {}, edges
     )
     data['user'].raw_id = RawIds(user_id)
     data['item'].raw_id = RawIds(item_id)
     if time is not None:
-        data['user', 'interacts', 'item'].time = earliest[0]
+        data['user', 'interacts', 'item'].time = pairs[SPLITS[0]][1]
     return data
 
 
 def _check_column(name: str, column: Any, header: bool) -> Column:
-    if not header and column == name and name != 'time':
-        return 0 if name == 'user' else 1
+    if not header and column == name and name in NAMES:
+        return NAMES.index(name)
     if as_int(column) is not None:
         return check_int(name, column, 0)
     if not isinstance(column, str) or not header:

@@ -56,8 +56,8 @@ def split_interactions(
             :obj:`"time"`. (default: :obj:`"random"`)
         val (float, optional): The share for validation.
             :obj:`"leave_one_out"` ignores it. (default: :obj:`0.1`)
-        test (float, optional): The share for testing.
-            :obj:`"leave_one_out"` ignores it. (default: :obj:`0.1`)
+        test (float, optional): The share for testing, likewise.
+            (default: :obj:`0.1`)
         seed (int, optional): The seed of a random split. (default: :obj:`0`)
         edge_type (tuple[str, str, str], optional): The edge type of observed
             interactions. (default: :obj:`('user', 'interacts', 'item')`)
@@ -95,42 +95,41 @@ def split_interactions(
             f"'data' needs interactions that are not split yet (got {there})"
         )
     edge_index = observed_edges(store, (num_users, num_items))
-    if 'edge_index' not in store:  # After `T.ToSparseTensor`.
-        store.edge_index = edge_index
-    store.pop('adj_t', None)
+    store.edge_index = edge_index
+    store.pop('adj_t', None)  # Of `T.ToSparseTensor`.
     user = edge_index[0].cpu().numpy()
-    # The latest first.
+    # Of each user, the interactions with the lowest keys are held out.
     key = None if method == 'random' else _negative_times(store, len(user))
-    count = np.bincount(user, minlength=num_users)
     if method == 'time':
         if key is None:
             raise ValueError(
                 f"'data' needs a 'time' of each interaction to split by "
                 f'(got {list(store.keys())})'
             )
-        # Splits as if one user had all interactions.
-        user, total = np.zeros_like(user), np.array([len(user)])
-        num_val, num_test = _share(total, val), _share(total, test)
-    elif method == 'leave_one_out':
-        num_val = num_test = (count >= 3).astype(np.int64)
-    else:
-        num_test = np.minimum(_share(count, test), np.maximum(count - 1, 0))
-        left = np.maximum(count - num_test - 1, 0)
-        num_val = np.minimum(_share(count, val), left)
+        user = np.zeros_like(user)  # As if one user had all interactions.
     if key is None:
         # The stream of `RandomState` is stable across versions of NumPy.
         key = np.random.RandomState(seed).random_sample(len(user))
-    # Of each user, the interactions with the lowest keys are held out.
+    count = np.bincount(user, minlength=num_users)
+    if method == 'leave_one_out':
+        num_val = num_test = (count >= 3).astype(np.int64)
+    else:
+        num_val, num_test = (
+            np.floor(share * count + 0.5).astype(np.int64)
+            for share in (val, test)
+        )
+    if method == 'random':
+        num_test = np.minimum(num_test, np.maximum(count - 1, 0))
+        num_val = np.minimum(num_val, np.maximum(count - num_test - 1, 0))
     perm = np.lexsort((key, user))
-    count = np.bincount(user, minlength=len(num_test))
     start = np.cumsum(count) - count
     rank = np.empty(len(user), dtype=np.int64)
     rank[perm] = np.arange(len(user)) - start[user[perm]]
-    bound = num_test[user]
-    masks = [rank < bound, rank < bound + num_val[user]]
-    train, val_index, test_index = (
-        torch.from_numpy(np.flatnonzero(mask)).to(edge_index.device)
-        for mask in (~masks[1], masks[1] & ~masks[0], masks[0])
+    # 0 for training, 1 for validation, 2 for testing.
+    split = 1 * (rank < (num_val + num_test)[user]) + (rank < num_test[user])
+    train, *held_out = (
+        torch.from_numpy(np.flatnonzero(split == n)).to(edge_index.device)
+        for n in range(3)
     )
     if train.numel() == 0:
         raise ValueError(
@@ -138,10 +137,9 @@ def split_interactions(
             f'(got {len(user)} before, and none after it)'
         )
 
-    names = store.edge_attrs()
-    values = [_take(data, store, name, train) for name in names]
-    store.update(dict(zip(names, values)))
-    for name, index in zip(SPLITS[1:], (val_index, test_index)):
+    names = store.edge_attrs()  # Before their sizes differ.
+    store.update({name: _take(data, store, name, train) for name in names})
+    for name, index in zip(SPLITS[1:], held_out):
         if index.numel() > 0:
             store[name] = edge_index[:, index]
     return data
@@ -170,7 +168,3 @@ def _take(data: HeteroData, store: Any, name: str, index: Tensor) -> Any:
     if isinstance(value, np.ndarray):
         return value[index.cpu().numpy()]
     return [value[n] for n in index.tolist()]
-
-
-def _share(count: np.ndarray, share: float) -> np.ndarray:
-    return np.floor(share * count + 0.5).astype(np.int64)
