@@ -249,7 +249,6 @@ class DiffMM(PretrainedWithGraphs):
         temperature: float = 0.5,
         anchor: str = 'main',
         num_candidates: int | None = None,
-        contrastive_dtype: torch.dtype | None = None,
     ) -> dict[str, Tensor]:
         r"""The weighted terms of the training objective of a batch
 
@@ -273,8 +272,6 @@ class DiffMM(PretrainedWithGraphs):
                 (default: :obj:`0.5`)
             anchor (str, optional): See there. (default: :obj:`"main"`)
             num_candidates (int, optional): See there. (default: :obj:`None`)
-            contrastive_dtype (torch.dtype, optional): The type to autocast the
-                contrastive loss to. (default: :obj:`None`)
 
         Shapes:
             - **edge_label_index:** :math:`(2, B)`
@@ -301,9 +298,7 @@ class DiffMM(PretrainedWithGraphs):
             check_keys('edge_index_dict', edge_index_dict, self.edge_types)
         adj_dict = self.adjacency_dict(edge_index_dict, prepare=False)
         inputs = feature_dict, adj_dict, triples
-        return self.objective(
-            *inputs, reg_weight, ssl_weight, contrast, contrastive_dtype
-        )
+        return self.objective(*inputs, reg_weight, ssl_weight, contrast)
 
     def objective(
         self,
@@ -316,7 +311,8 @@ class DiffMM(PretrainedWithGraphs):
         contrastive_dtype: torch.dtype | None = None,
     ) -> dict[str, Tensor]:
         r"""Equals :meth:`loss` of normalized graphs, without checks. The
-        triples are users, positive and negative items.
+        triples are users, positive and negative items. Autocast lowers the
+        contrastive loss alone to :obj:`contrastive_dtype`, if given.
         """
         types = user_type, item_type = self.edge_type[::2]
         user, positive, negative = triples
