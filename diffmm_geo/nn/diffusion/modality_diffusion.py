@@ -91,8 +91,7 @@ class ModalityDiffusion(Pretrained):
         self.num_items = check_int('num_items', num_items)
         self.modalities = check_modalities(modalities)
         self.diffusion = diffusion = diffusion or GaussianDiffusion()
-        defaults = part_class(diffusion).denoiser_defaults
-        kwargs = {**defaults, **denoiser_kwargs}
+        kwargs = {**part_class(diffusion).denoiser_defaults, **denoiser_kwargs}
         self._denoisers = ModuleDict(
             {
                 module_name(m): Denoiser(num_items, **kwargs)
@@ -256,11 +255,9 @@ class ModalityDiffusion(Pretrained):
         sampling_steps = check_int('sampling_steps', sampling_steps, 0)
         check_bool('sampling_noise', sampling_noise)
         check_bool('exclude_observed', exclude_observed)
-        has_noise = sampling_noise or sampling_steps > 0
-        needs_rows = model.denoiser.normalize and not isinstance(
-            model, MaskedInteractionDiffusion
-        )
-        if not has_noise and not needs_rows:
+        is_masked = isinstance(model, MaskedInteractionDiffusion)
+        needs_rows = model.denoiser.normalize and not is_masked
+        if not (needs_rows or sampling_noise or sampling_steps > 0):
             return sample_edges_in_hidden_size(
                 *(model, interactions, num_edges_per_user),
                 *(candidates, exclude_observed),

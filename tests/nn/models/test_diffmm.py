@@ -258,7 +258,8 @@ def test_loss(features, edges, monkeypatch):
     again = model.loss(features, edges, *batch(), **weights, num_candidates=U)
     assert_close(again, loss)
     half = model.objective(
-        *(features, model.adjacency_dict(edges), (user, item, negative)),
+        *(features, model.adjacency_dict(edges, prepare=False)),
+        (user, item, negative),
         *(0.1, 0.5, contrast, torch.bfloat16),
     )
     assert half['bpr'].equal(loss['bpr'])
