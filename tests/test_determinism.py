@@ -11,15 +11,10 @@ from diffmm_geo.nn.conv import MultiModalLightGCNConv
 from diffmm_geo.nn.diffusion import FORMS
 from diffmm_geo.ops import available_backends, propagate, spmm, topk_items
 from diffmm_geo.sparse import CSR, BipartiteAdj, SparseMatrix
-from diffmm_geo.training import (
-    DiffMMConfig,
-    DiffMMTrainer,
-    LightGCNConfig,
-    LightGCNTrainer,
-)
+from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
 from diffmm_geo.transforms import ModalityAwareGraphDiffusion
 
-NUM_USERS, NUM_ITEMS = 30, 20
+SIZE = NUM_USERS, NUM_ITEMS = 30, 20
 OBSERVED = ('user', 'interacts', 'item')
 BACKENDS = available_backends('cpu')
 
@@ -62,28 +57,17 @@ def graphs(modalities):
 
 
 @pytest.mark.parametrize('name', BACKENDS)
-def test_spmm(name):
+def test_products(name):
     def make():
-        value, x = torch.rand(120), torch.randn(NUM_ITEMS, 8)
-        row, col = edges()
-        size = (NUM_USERS, NUM_ITEMS)
+        adj = BipartiteAdj.from_adj(edges(), SIZE, prepare=True)
+        value, (row, col) = torch.rand(120), edges()
+        x = [torch.randn(n, 8) for n in SIZE]
 
         def run():
-            return spmm(SparseMatrix.from_coo(row, col, value, size), x, name)
+            matrix = SparseMatrix.from_coo(row, col, value, SIZE)
+            return [*propagate(adj, *x, name), spmm(matrix, x[1], name)]
 
-        return run, [value, x]
-
-    check_twice(make)
-
-
-@pytest.mark.parametrize('name', BACKENDS)
-def test_propagate(name):
-    def make():
-        adj = BipartiteAdj.from_adj(
-            edges(), (NUM_USERS, NUM_ITEMS), prepare=True
-        )
-        x = [torch.randn(NUM_USERS, 8), torch.randn(NUM_ITEMS, 8)]
-        return lambda: propagate(adj, *x, name), x
+        return run, [value, *x]
 
     check_twice(make)
 
@@ -100,32 +84,27 @@ def test_info_nce(num_candidates):
 
 def test_topk_and_evaluation():
     def make():
-        user, item = torch.randn(NUM_USERS, 8), torch.randn(NUM_ITEMS, 8)
+        x = [torch.randn(n, 8) for n in SIZE]
         held_out, observed = edges(20), edges()
 
         def run():
-            lists = CSR.from_edge_index(observed, (NUM_USERS, NUM_ITEMS))
-            out = evaluate(user, item, held_out, observed, 5)
-            top = topk_items(user, item, 5, exclude=lists)
-            return top, torch.tensor(list(out.values()))
+            lists = CSR.from_edge_index(observed, SIZE)
+            metrics = evaluate(*x, held_out, observed, 5)
+            return topk_items(*x, 5, exclude=lists), torch.tensor(
+                list(metrics.values())
+            )
 
         return run, []
 
     check_twice(make)
 
 
-def test_multi_modal_light_gcn_conv(adj_form):
+def test_layer(adj_form):
     def make():
-        x = {
-            'user': torch.randn(NUM_USERS, 8),
-            'item': torch.randn(NUM_ITEMS, 8),
-        }
+        x = {t: torch.randn(n, 8) for t, n in zip(('user', 'item'), SIZE)}
         features = {m: torch.randn(NUM_ITEMS, 8) for m in ('image', 'text')}
         conv = MultiModalLightGCNConv(['image', 'text'])
-        graph = {
-            t: adj_form(edge_index, (NUM_USERS, NUM_ITEMS))
-            for t, edge_index in graphs(features).items()
-        }
+        graph = {t: adj_form(e, SIZE) for t, e in graphs(features).items()}
         inputs = [*x.values(), *features.values(), *conv.parameters()]
         return lambda: list(conv(x, graph, features).values()), inputs
 
@@ -134,11 +113,12 @@ def test_multi_modal_light_gcn_conv(adj_form):
 
 @pytest.mark.parametrize('prepare', [False, True])
 def test_diffmm(prepare):
+    channels = {'image': 3, 'text': 4}
+
     def make():
-        channels = {'image': 3, 'text': 4}
-        model = DiffMM(NUM_USERS, NUM_ITEMS, channels, 8)
-        features = {m: torch.randn(NUM_ITEMS, c) for m, c in channels.items()}
-        graph = graphs(features)
+        model = DiffMM(*SIZE, channels, 8)
+        x = {m: torch.randn(NUM_ITEMS, n) for m, n in channels.items()}
+        graph = graphs(x)
         if prepare:
             graph = {
                 t: adj if t == OBSERVED else adj.dropout(0.5)
@@ -146,7 +126,7 @@ def test_diffmm(prepare):
             }
 
         def run():
-            out, views = model(features, graph, return_views=True)
+            out, views = model(x, graph, return_views=True)
             return [x for d in (out, *views.values()) for x in d.values()]
 
         return run, list(model.parameters())
@@ -158,13 +138,12 @@ def test_diffmm(prepare):
 def test_diffusion(form):
     def make():
         diffusion = ModalityDiffusion(NUM_ITEMS, ['m'], hidden_channels=[6, 5])
-        lists = CSR.from_edge_index(edges(), (NUM_USERS, NUM_ITEMS))
+        lists = CSR.from_edge_index(edges(), SIZE)
         emb = torch.randn(NUM_ITEMS, 4)
 
         def run():
             if form == 'rows':
-                x_start = lists.dense(emb)
-                return diffusion.loss('m', x_start, emb, emb)
+                return diffusion.loss('m', lists.dense(emb), emb, emb)
             return diffusion.batch_loss('m', lists, emb, emb, form=form)
 
         return run, list(diffusion.parameters())
@@ -192,17 +171,18 @@ def test_transform(planted, sampling_steps):
 
 
 @pytest.mark.parametrize('precision', ['fp32', 'bf16'])
-@pytest.mark.parametrize('kind', ['diffmm', 'lightgcn'])
-def test_trainer(planted, kind, precision):
-    shared = {'num_epochs': 2, 'batch_size': 16, 'k': 3, 'embedding_dim': 4}
-    shared['precision'] = precision
+def test_trainer(planted, precision):
+    config = DiffMMConfig(
+        num_epochs=2,
+        batch_size=16,
+        k=3,
+        embedding_dim=4,
+        hidden_channels=8,
+        precision=precision,
+    )
 
     def make():
-        trainer = (
-            DiffMMTrainer(planted(), DiffMMConfig(hidden_channels=8, **shared))
-            if kind == 'diffmm'
-            else LightGCNTrainer(planted(), LightGCNConfig(**shared))
-        )
+        trainer = DiffMMTrainer(planted(), config)
 
         def run():
             trainer.fit()

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.testing import assert_close
 
 from diffmm_geo.evaluation import evaluate
 from diffmm_geo.nn import CrossModalContrastiveLoss, DiffMM, ModalityDiffusion
@@ -43,18 +44,15 @@ def expected_output(model, feature_dict, edge_index_dict):
     share = weights['conv.modality_weight'].softmax(dim=0)
     emb = torch.cat([user, item])
     h = torch.zeros_like(emb)
-    for w, m in zip(share, model.modalities):
-        modules = dict(zip(model.modalities, model.projections.values()))
-        module = modules[m]
+    modules = model.projections.values()
+    for w, m, module in zip(share, model.modalities, modules):
         x = feature_dict[m].double() @ module.weight.double().t()
         x = F.normalize(x + module.bias.double(), dim=-1)
         p = adj @ torch.cat([user, x])
         q = adj @ torch.cat([p[: model.num_users], item])
-        h = h + w * (p + q)
-        generated = edge_index_dict.get(('user', f'denoised_{m}', 'item'))
-        if generated is not None:
-            graph = joint_adj(generated, *model.size)
-            h = h + w * model.conv.generated_weight * (graph @ emb)
+        generated = edge_index_dict['user', f'denoised_{m}', 'item']
+        graph = joint_adj(generated, *model.size)
+        h = h + w * (p + q + model.conv.generated_weight * (graph @ emb))
     out = z = h
     for _ in range(model.num_layers):
         z = adj @ z
@@ -63,47 +61,19 @@ def expected_output(model, feature_dict, edge_index_dict):
     return out.split(model.size)
 
 
-def make(num_users, num_items, num_edges, modalities, dtype=torch.float):
-    model = DiffMM(
-        num_users,
-        num_items,
-        {m: 2 + n for n, m in enumerate(modalities)},
-        embedding_dim=6,
-        num_layers=2,
-    ).to(dtype)
+def make(num_users, num_items, num_edges, num_modalities, dtype):
+    channels = {f'm{n}': 2 + n for n in range(num_modalities)}
+    model = DiffMM(num_users, num_items, channels, 6, num_layers=2).to(dtype)
     features = {
-        m: torch.randn(num_items, 2 + n).to(dtype)
-        for n, m in enumerate(modalities)
+        m: torch.randn(num_items, c).to(dtype) for m, c in channels.items()
     }
     pairs = torch.randperm(num_users * num_items)[:num_edges]
     graphs = {OBSERVED: torch.stack([pairs // num_items, pairs % num_items])}
-    for m in modalities:
+    for m in channels:
         item = torch.randint(num_items, (num_users,))
         edge_index = torch.stack([torch.arange(num_users), item])
         graphs['user', f'denoised_{m}', 'item'] = edge_index
     return model, features, graphs
-
-
-def check_model(model, features, graphs):
-    tolerance = TOLERANCE[model.user_emb.weight.dtype]
-    expected = expected_output(model, features, graphs)
-    for prepare in (False, True):
-        graph = model.adjacency_dict(graphs) if prepare else graphs
-        out, views = model(features, graph, return_views=True)
-        for got, want in zip((out['user'], out['item']), expected):
-            assert got.dtype == model.user_emb.weight.dtype
-            torch.testing.assert_close(got.double(), want, **tolerance)
-        loss_fn = CrossModalContrastiveLoss(anchor='main')
-        loss = out['user'].float().square().mean()
-        for t, x in out.items():
-            view = {m: v[t] for m, v in views.items()}
-            loss = loss + loss_fn(view, torch.zeros(1).long(), x)
-        model.zero_grad()
-        loss.backward()
-        for name, p in model.named_parameters():
-            assert p.grad.isfinite().all(), name
-    top = model.recommend(features, graphs, 1, graphs[OBSERVED])
-    assert top.size() == (model.num_users, 1)
 
 
 SIZES = {
@@ -116,22 +86,37 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize('size', SIZES)
-def test_model_of_any_size(size):
-    check_model(*make(*SIZES[size], ['image', 'text']))
-
-
-@pytest.mark.parametrize('num_modalities', [1, 20])
-def test_number_of_modalities(num_modalities):
-    names = [f'm{n}' for n in range(num_modalities)]
-    check_model(*make(6, 5, 9, names))
-    diffusion = ModalityDiffusion(5, names, hidden_channels=4)
-    assert len(diffusion.denoisers) == num_modalities
-
-
-@pytest.mark.parametrize('dtype', DTYPES)
-def test_model_of_any_type(dtype):
-    check_model(*make(12, 9, 40, ['image', 'text'], dtype))
+@pytest.mark.parametrize(
+    ('size', 'num_modalities', 'dtype'),
+    [
+        *[(size, 2, torch.float) for size in SIZES.values()],
+        *[((12, 9, 40), 2, dtype) for dtype in DTYPES],
+        *[((6, 5, 9), number, torch.float) for number in (1, 20)],
+    ],
+)
+@pytest.mark.parametrize('is_zero', [False, True])
+def test_model(size, num_modalities, dtype, is_zero):
+    model, features, graphs = make(*size, num_modalities, dtype)
+    if is_zero:
+        features['m0'].zero_()
+    expected = expected_output(model, features, graphs)
+    for prepare in (False, True):
+        graph = model.adjacency_dict(graphs) if prepare else graphs
+        out, views = model(features, graph, return_views=True)
+        for got, want in zip((out['user'], out['item']), expected):
+            assert got.dtype == dtype
+            assert_close(got.double(), want, **TOLERANCE[dtype])
+        loss_fn = CrossModalContrastiveLoss(anchor='main')
+        loss = out['user'].float().square().mean()
+        for t, x in out.items():
+            view = {m: v[t] for m, v in views.items()}
+            loss = loss + loss_fn(view, torch.zeros(1).long(), x)
+        model.zero_grad()
+        loss.backward()
+        for name, p in model.named_parameters():
+            assert p.grad.isfinite().all(), name
+    top = model.recommend(features, graphs, 1, graphs[OBSERVED])
+    assert top.size() == (model.num_users, 1)
 
 
 @pytest.mark.parametrize('dtype', DTYPES)
@@ -170,9 +155,7 @@ def test_diffusion_of_any_size_and_type(dtype, size, normalize):
     assert score.dtype == dtype and score.isfinite().all()
     got = score.double().gather(1, out[1].view(-1, 1)).view(-1)
     atol = 0.1 if dtype in HALF else 1e-5
-    torch.testing.assert_close(
-        got, score.double().amax(dim=1), rtol=0, atol=atol
-    )
+    assert_close(got, score.double().amax(dim=1), rtol=0, atol=atol)
     noisy = diffusion.sample_edges(
         'image', edge_index, num_users, 1, 2, sampling_noise=True
     )
@@ -246,52 +229,35 @@ def test_a_name_is_only_a_name(planted, tmp_path, name):
     assert list(trainer.diffusion.denoisers) == [name, 'second']
 
 
-def test_features_of_zero_stay_zero():
-    for dtype in DTYPES:
-        model, features, graphs = make(4, 3, 5, ['image', 'text'], dtype)
-        features['image'].zero_()
-        check_model(model, features, graphs)
-
-
 @pytest.mark.parametrize('part', ['model', 'diffusion'])
 def test_trainer_takes_no_float16(planted, part):
-    parts = {
-        'model': DiffMM(32, 24, {'image': 4, 'text': 5}, 4),
-        'diffusion': ModalityDiffusion(24, ['image', 'text']),
-    }
+    def make(num_items):
+        if part == 'model':
+            return DiffMM(32, num_items, {'image': 4, 'text': 5}, 4)
+        return ModalityDiffusion(num_items, ['image', 'text'])
+
     with pytest.raises(ValueError, match=f"'{part}'.*float16"):
-        DiffMMTrainer(planted(), CONFIG, **{part: parts[part].half()})
+        DiffMMTrainer(planted(), CONFIG, **{part: make(24).half()})
     with pytest.raises(ValueError, match=f"'{part}'.*items"):
-        wrong = {
-            'model': DiffMM(32, 23, {'image': 4, 'text': 5}, 4),
-            'diffusion': ModalityDiffusion(23, ['image', 'text']),
-        }
-        DiffMMTrainer(planted(), CONFIG, **{part: wrong[part]})
+        DiffMMTrainer(planted(), CONFIG, **{part: make(23)})
 
 
-def test_training_for_one_user(planted):
+def test_training_with_few_and_many(planted):
     trainer = DiffMMTrainer(planted(num_users=1), CONFIG)
     trainer.fit()
     assert all(x.isfinite().all() for x in trainer.embeddings())
-
-
-def test_training_for_one_item_needs_something_to_rank(planted):
-    data = planted(num_users=3, num_items=2, num_communities=1, num_train=1)
-    del data['item'].x_image, data['item'].x_text
-    data['item'].num_nodes = 1
-    data['item'].x_image = torch.randn(1, 3)
-    for key in ('edge_index', 'val_edge_label_index', 'test_edge_label_index'):
-        store = data[OBSERVED]
-        store[key] = torch.tensor([[0, 1, 2], [0, 0, 0]])
+    names = [f'm{n}' for n in range(20)]
+    data, plain = planted(modalities=names), planted(modalities=names)
+    # A second step would backpropagate through its history again.
+    data['item'].x_m0 = data['item'].x_m0.requires_grad_() * 1
+    trainer, expected = (DiffMMTrainer(x, CONFIG) for x in (data, plain))
+    assert trainer.fit()[-1]['loss'] == expected.fit()[-1]['loss']
+    assert len(trainer.edge_index_dict) == 21
+    assert data['item'].x_m0.requires_grad
+    # Of one item, there is nothing to rank.
+    data = planted(3, 1, 1, num_train=1, modalities=['image'])
+    for key in ('val_edge_label_index', 'test_edge_label_index'):
+        data[OBSERVED][key] = data[OBSERVED].edge_index
     config = dataclasses.replace(CONFIG, k=1)
     with pytest.raises(ValueError, match='edge_index.*not interacted with'):
         DiffMMTrainer(data, config)
-
-
-def test_features_with_a_history_are_data(planted):
-    # A second step would backpropagate through it again.
-    data, plain = planted(), planted()
-    data['item'].x_image = data['item'].x_image.requires_grad_() * 1
-    trainer, expected = (DiffMMTrainer(x, CONFIG) for x in (data, plain))
-    assert trainer.fit()[-1]['loss'] == expected.fit()[-1]['loss']
-    assert data['item'].x_image.requires_grad
