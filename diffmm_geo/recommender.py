@@ -26,10 +26,14 @@ from diffmm_geo.utils.checks import (
     describe,
 )
 from diffmm_geo.utils.node_ids import NodeIds, is_raw
-from diffmm_geo.utils.npz_file import read_npz, write_npz
 from diffmm_geo.utils.paths import check_path
 from diffmm_geo.utils.raw_ids import decode_ids, encode_ids
-from diffmm_geo.utils.tensor_file import read_tensors, write_tensors
+from diffmm_geo.utils.tensor_file import (
+    read_npz,
+    read_tensors,
+    write_npz,
+    write_tensors,
+)
 
 __all__ = ['Recommender']
 

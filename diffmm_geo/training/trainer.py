@@ -25,7 +25,6 @@ from diffmm_geo.training.checkpoint import (
 from diffmm_geo.training.cuda_recorder import CUDARecorder
 from diffmm_geo.training.graphed_step import GraphedStep
 from diffmm_geo.utils.checks import check_choice, check_type, describe
-from diffmm_geo.utils.current_device import current_device
 from diffmm_geo.utils.extras import check_package
 from diffmm_geo.utils.finite import FiniteLosses, errors_of_epoch
 
@@ -137,7 +136,7 @@ class Trainer:
             NonFiniteLossError: If a loss is infinite or not a number.
         """
         task = self.task
-        with current_device(task.device), task.random_state.entered():
+        with task.random_state.entered():
             losses = task.start_epoch(on_step)
             with task.phase('recommend'):
                 return {**losses, **self.train_on_batches(on_step)}
@@ -155,7 +154,7 @@ class Trainer:
         assert self._losses is not None
         self._losses.start_epoch()
         weights = []
-        with current_device(task.device), task.random_state.entered():
+        with task.random_state.entered():
             for batch in task.batches():
                 self._take_step(batch)
                 weights.append(task.weight(batch))

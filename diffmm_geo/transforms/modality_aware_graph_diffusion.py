@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
@@ -12,14 +11,12 @@ from torch_geometric.typing import EdgeType
 from torch_geometric.utils import coalesce
 
 from diffmm_geo.nn import ModalityDiffusion
-from diffmm_geo.sparse.bipartite_adj import to_coo
 from diffmm_geo.transforms.spectral_embedding import (
     ridge_regression,
     spectral_embedding,
 )
 from diffmm_geo.utils.checks import (
     check_bool,
-    check_edge_index,
     check_edge_type,
     check_int,
     check_k,
@@ -119,10 +116,9 @@ class ModalityAwareGraphDiffusion(BaseTransform):
                 embeddings on the standardized features)
             embedding_dim (int, optional): The size of the default embeddings.
                 (default: :obj:`64`)
-            **kwargs (optional): Additional arguments of
-                :meth:`diffmm_geo.nn.ModalityDiffusion.fit`:
-                :obj:`num_epochs`, :obj:`batch_size`, :obj:`lr`,
-                :obj:`msi_weight` and :obj:`progress`.
+            **kwargs (optional): The settings of
+                :meth:`diffmm_geo.nn.ModalityDiffusion.fit`, such as
+                :obj:`num_epochs`.
 
         Shapes:
             - **item_emb, modality_emb_dict:** :math:`(|\mathcal{I}|, F)`
@@ -130,7 +126,6 @@ class ModalityAwareGraphDiffusion(BaseTransform):
         embedding_dim = check_int('embedding_dim', embedding_dim)
         edge_index, num_users = self._interactions(data)
         num_items = self.diffusion.num_items
-        check_edge_index('edge_index', edge_index, num_users, num_items)
         if edge_index.size(1) == 0:
             raise ValueError(
                 "'data' needs at least one interaction to train on (got none)"
@@ -175,7 +170,6 @@ class ModalityAwareGraphDiffusion(BaseTransform):
         return data
 
     def _interactions(self, data: HeteroData) -> tuple[Tensor, int]:
-        check_type('data', data, HeteroData)
         num_users, num_items = count_nodes(data, self.edge_type)
         if num_items != self.diffusion.num_items:
             raise ValueError(
@@ -184,26 +178,15 @@ class ModalityAwareGraphDiffusion(BaseTransform):
             )
         store: Any = data[self.edge_type]
         check_unweighted(self.edge_type, store)
-        size = num_users, num_items
-        if 'adj_t' in store and 'edge_index' not in store:
-            return observed_edges(store, size), num_users
-        row, col, _ = to_coo(store.get('edge_index'), size)
-        return torch.stack([row, col]), num_users
+        return observed_edges(store, (num_users, num_items)), num_users
 
     def __repr__(self) -> str:
-        # PyG compares it to tell whether a `pre_transform` has changed.
-        others = {
-            'edge_type': ('user', 'interacts', 'item'),
-            'sampling_steps': 0,
-            'sampling_noise': False,
-            'exclude_observed': False,
-        }
-        changed = ''.join(
-            f', {name}={getattr(self, name)!r}'
-            for name, default in others.items()
-            if getattr(self, name) != default
-        )
+        # Tells a `pre_transform` from others.
         return (
             f'{self.__class__.__name__}({self.diffusion}, '
-            f'num_edges_per_user={self.num_edges_per_user}{changed})'
+            f'edge_type={self.edge_type}, '
+            f'num_edges_per_user={self.num_edges_per_user}, '
+            f'sampling_steps={self.sampling_steps}, '
+            f'sampling_noise={self.sampling_noise}, '
+            f'exclude_observed={self.exclude_observed})'
         )

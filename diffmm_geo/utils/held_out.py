@@ -63,23 +63,18 @@ def check_held_out(
     )
 
 
-def check_splits(splits: Mapping[str, Tensor | None], num_items: int) -> None:
+def check_splits(splits: Mapping[str, Tensor], num_items: int) -> None:
     r"""Observed interactions, followed by held-out ones of validation and
     testing, by name. Warns if the latter two are the same.
     """
-    observed_name, *names = splits
-    observed = splits[observed_name]
-    given = {n: x for n in names if (x := splits[n]) is not None}
-    if observed is not None:
-        for name, held_out in given.items():
-            check_held_out(name, held_out, observed_name, observed, num_items)
-    if len(given) < 2:
-        return
-    (one, x), (other, y) = given.items()
-    keys = [(e[0] * num_items + e[1]).unique() for e in (x, y)]
-    if keys[0].numel() > 0 and keys[0].equal(keys[1]):
+    (observed_name, observed), *held_out = splits.items()
+    for name, x in held_out:
+        check_held_out(name, x, observed_name, observed, num_items)
+    keys = [(x[0] * num_items + x[1]).unique() for _, x in held_out]
+    if len(keys) == 2 and keys[0].numel() > 0 and keys[0].equal(keys[1]):
         warnings.warn(
-            f"'{one}' and '{other}' are the same interactions. Choosing the "
-            f'epoch by them overstates the metrics of testing.',
+            f"'{held_out[0][0]}' and '{held_out[1][0]}' are the same "
+            f'interactions. Choosing the epoch by them overstates the metrics '
+            f'of testing.',
             stacklevel=3,
         )

@@ -49,13 +49,11 @@ def observed_edges(store: Any, size: tuple[int, int]) -> Tensor:
             f"'adj_t' needs to be a SparseTensor or a torch.sparse tensor "
             f'(got {describe(adj)})'
         )
-    got = tuple(
-        adj.sparse_sizes() if isinstance(adj, SparseTensor) else adj.size()
-    )
-    if got != (size[1], size[0]):
+    got = adj.sizes() if isinstance(adj, SparseTensor) else list(adj.size())
+    if got[:2] != [size[1], size[0]]:
         raise ValueError(
             f"'adj_t' needs to be of size [num_items, num_users] = "
-            f'{[size[1], size[0]]} (got {list(got)})'
+            f'{[size[1], size[0]]} (got {got})'
         )
     edge_index, weight = to_edge_index(adj)
     if bool((weight != 1).any()):

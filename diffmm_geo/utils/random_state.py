@@ -28,38 +28,38 @@ class RandomState:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        r"""Within, random numbers are these. It may be nested. Other threads
-        that enter random numbers wait for its end.
+        r"""Within, random numbers are these, and a CUDA device is the current
+        one. It may be nested. Other threads that enter random numbers wait for
+        its end.
         """
         with LOCK:
             if self._is_entered:
                 yield
                 return
-            device, is_cuda = self.device, self.device.type == 'cuda'
-            with torch.random.fork_rng([device] if is_cuda else []):
-                self._start()
+            is_cuda = self.device.type == 'cuda'
+            with (
+                torch.cuda.device(self.device if is_cuda else -1),
+                torch.random.fork_rng([self.device] if is_cuda else []),
+            ):
+                # `torch.manual_seed` would seed all devices.
+                generators = {'cpu': torch.default_generator}
+                if is_cuda:
+                    index = torch.cuda.current_device()
+                    generators['cuda'] = torch.cuda.default_generators[index]
+                for name, generator in generators.items():
+                    if name in self._states:
+                        generator.set_state(self._states[name])
+                    else:
+                        generator.manual_seed(self.seed)
                 self._is_entered = True
                 try:
                     yield
                 finally:
                     self._is_entered = False
-                    self._states = {'cpu': torch.get_rng_state()}
-                    if is_cuda:
-                        self._states['cuda'] = torch.cuda.get_rng_state(device)
-
-    def _start(self) -> None:
-        if 'cpu' in self._states:
-            torch.set_rng_state(self._states['cpu'])
-        else:
-            # `torch.manual_seed` would seed all devices.
-            torch.default_generator.manual_seed(self.seed)
-        if self.device.type != 'cuda':
-            return
-        if 'cuda' in self._states:
-            torch.cuda.set_rng_state(self._states['cuda'], self.device)
-        else:
-            with torch.cuda.device(self.device):
-                torch.cuda.manual_seed(self.seed)
+                    self._states = {
+                        name: generator.get_state()
+                        for name, generator in generators.items()
+                    }
 
     def state_dict(self) -> dict[str, Tensor]:
         r"""The states of the generators, by type of device."""
