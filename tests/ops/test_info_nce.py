@@ -161,14 +161,6 @@ def test_zero_rows_are_finite():
     assert x.grad.isfinite().all()
 
 
-def test_same_view_twice():
-    x = torch.randn(5, 3).double().requires_grad_()
-    index = torch.tensor([0, 3])
-    (grad,) = torch.autograd.grad(info_nce(x, x, index, 0.5), x)
-    naive = PACKAGE.info_nce_naive(x, x, index, 0.5)
-    assert_close(grad, torch.autograd.grad(naive, x)[0])
-
-
 def test_half_precision():
     x, y = torch.randn(8, 4), torch.randn(8, 4)
     index = torch.arange(8)

@@ -25,7 +25,6 @@ from diffmm_geo.utils.checks import (
     check_number,
     check_state_dict,
     check_triples,
-    check_type,
 )
 
 EdgeIndexDict = Mapping[EdgeType, Adj | BipartiteAdj]
@@ -285,8 +284,6 @@ class DiffMM(PretrainedWithGraphs):
         """
         check_number('reg_weight', reg_weight, 0.0)
         check_number('ssl_weight', ssl_weight, 0.0)
-        if contrastive_dtype is not None:
-            check_type('contrastive_dtype', contrastive_dtype, torch.dtype)
         contrast = CrossModalContrastiveLoss(
             temperature, anchor, num_candidates
         )
