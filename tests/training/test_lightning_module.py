@@ -16,7 +16,7 @@ try:
 except ImportError:
     pl = pytest.importorskip('pytorch_lightning')
 
-from diffmm_geo.training.lightning_module import DiffMMLightning
+from diffmm_geo.training.lightning_module import KEY, DiffMMLightning
 
 OBSERVED = ('user', 'interacts', 'item')
 SMALL = {
@@ -76,12 +76,11 @@ def make_trainer(tmp_path):
         return pl.Trainer(
             max_epochs=max_epochs,
             callbacks=list(callbacks),
-            accelerator='cpu',
             default_root_dir=tmp_path,
             enable_checkpointing=checkpoints,
             enable_progress_bar=False,
             enable_model_summary=False,
-            **{'logger': False, **kwargs},
+            **{'accelerator': 'cpu', 'logger': False, **kwargs},
         )
 
     return make
@@ -171,41 +170,41 @@ def test_resume_within_an_epoch(make, make_trainer, tmp_path):
         assert all(math.isfinite(v) for v in epoch.values())
 
 
-def test_load_from_checkpoint(planted, make, make_trainer, tmp_path):
-    module, trainer = make(lr=2e-2), make_trainer(3)
-    trainer.fit(module)
-    trainer.save_checkpoint(tmp_path / 'a.ckpt')
-    # Loading it executes no code.
-    torch.load(tmp_path / 'a.ckpt', weights_only=True)
-    loaded = DiffMMLightning.load_from_checkpoint(
-        tmp_path / 'a.ckpt', data=planted()
-    )
-    assert loaded.config == module.config
-    assert_close(loaded.task.embeddings(), module.task.embeddings())
-    graphs = module.task.edge_index_dict
-    assert len(graphs) == 3
-    for edge_type, edge_index in graphs.items():
-        assert loaded.task.edge_index_dict[edge_type].equal(edge_index)
-    # A new training can start from it.
-    make_trainer(1).fit(loaded)
-
-
-def test_custom_types_and_modalities(planted, make_trainer, tmp_path):
+def test_load_and_predict(planted, make_trainer, tmp_path):
     edge_type = ('customer', 'buys', 'product')
     data = planted(edge_type=edge_type)
     module = DiffMMLightning(data, SMALL, ['text'], edge_type=edge_type)
-    trainer = make_trainer(1)
+    trainer = make_trainer(2)
     trainer.fit(module)
     assert 'loss/diffusion_text' in trainer.callback_metrics
     assert 'loss/diffusion_image' not in trainer.callback_metrics
-    trainer.save_checkpoint(tmp_path / 'a.ckpt')
-    loaded = DiffMMLightning.load_from_checkpoint(
-        tmp_path / 'a.ckpt', data=data
+    path = tmp_path / 'a.ckpt'
+    trainer.save_checkpoint(path)
+    loaded = DiffMMLightning.load_from_checkpoint(path, data=data)
+    assert loaded.config == module.config
+    graphs = module.task.edge_index_dict
+    assert list(graphs) == [edge_type, ('customer', 'denoised_text', 'product')]
+    assert loaded.task.edge_index_dict.keys() == graphs.keys()
+    for t, edge_index in graphs.items():
+        assert loaded.task.edge_index_dict[t].equal(edge_index)
+    task = module.task
+    expected = module.model.recommend(
+        task.feature_dict, graphs, 3, task.edge_index
     )
-    assert list(loaded.task.edge_index_dict) == [
-        edge_type,
-        ('customer', 'denoised_text', 'product'),
-    ]
+    users = DataLoader(torch.arange(6), batch_size=4)  # Of one's own.
+    for x in (module, loaded):
+        assert torch.cat(trainer.predict(x)).equal(expected)
+        assert torch.cat(trainer.predict(x, users)).equal(expected[:6])
+        assert x(torch.tensor([5, 2])).equal(expected[[5, 2]])
+        assert x().equal(expected)
+    # A new training can start from it, but not from another file, of which
+    # no code is executed.
+    make_trainer(1).fit(loaded)
+    content = torch.load(path, weights_only=True)
+    del content[KEY]
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="'checkpoint' needs to be one of"):
+        make_trainer(1).fit(loaded, ckpt_path=path)
 
 
 def test_options_of_lightning(planted, make_trainer, tmp_path):
@@ -234,68 +233,21 @@ def test_options_of_lightning(planted, make_trainer, tmp_path):
     assert len(rows) >= 2
 
 
-def test_loss_that_is_not_finite(make, make_trainer):
-    module = make()
-    with torch.no_grad():
-        module.model.user_emb.weight[0, 0] = math.nan
-    with pytest.raises(NonFiniteLossError, match='in epoch 1, step 1'):
-        make_trainer(1, num_sanity_val_steps=0).fit(module)
-
-
-def test_no_test_split(planted, make, make_trainer):
-    data = planted()
-    del data[OBSERVED].test_edge_label_index
-    module, trainer = make(data), make_trainer(1)
-    trainer.fit(module)
-    with pytest.raises(ValueError, match="'test_edge_label_index'"):
-        trainer.test(module)
-
-
-def test_other_precision(make, make_trainer):
+def test_what_it_refuses(planted, make, make_trainer):
+    with pytest.raises(ValueError, match="'cuda_graphs'"):
+        make(cuda_graphs=True)
     trainer = make_trainer(1, precision='bf16-mixed')
     with pytest.raises(ValueError, match="'precision' needs to be '32-true'"):
         trainer.fit(make())
-
-
-def test_cuda_graphs(make):
-    with pytest.raises(ValueError, match="'cuda_graphs'"):
-        make(cuda_graphs=True)
-
-
-def test_foreign_checkpoint(make, make_trainer, tmp_path):
-    class Other(pl.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.lin = torch.nn.Linear(1, 1)
-
-        def training_step(self, batch, batch_idx):
-            return self.lin(batch).sum()
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    trainer = make_trainer(1)
-    trainer.fit(Other(), DataLoader(torch.ones(1, 1)))
-    trainer.save_checkpoint(tmp_path / 'a.ckpt')
-    with pytest.raises(ValueError, match="'checkpoint' needs to be one of"):
-        make_trainer(1).fit(make(), ckpt_path=tmp_path / 'a.ckpt')
-
-
-def test_predict(make, make_trainer):
-    module, trainer = make(lr=2e-2), make_trainer(2)
-    trainer.fit(module)
-    top = torch.cat(trainer.predict(module))
-    assert top.size() == (32, 3)
-    task = module.task
-    expected = module.model.recommend(
-        task.feature_dict, task.edge_index_dict, 3, task.edge_index
-    )
-    assert top.equal(expected)
-    assert module(torch.tensor([5, 2])).equal(expected[[5, 2]])
-    assert module().equal(expected)
-    # Batches of one's own, before any training.
-    users = DataLoader(torch.arange(6), batch_size=4)
-    assert torch.cat(make_trainer(1).predict(make(), users)).size() == (6, 3)
+    data = planted()
+    del data[OBSERVED].test_edge_label_index
+    module, trainer = make(data), make_trainer(1, num_sanity_val_steps=0)
+    with pytest.raises(ValueError, match="'test_edge_label_index'"):
+        trainer.test(module)
+    with torch.no_grad():
+        module.model.user_emb.weight[0, 0] = math.nan
+    with pytest.raises(NonFiniteLossError, match='in epoch 1, step 1'):
+        trainer.fit(module)
 
 
 def test_without_lightning(monkeypatch):
@@ -312,17 +264,9 @@ def test_without_lightning(monkeypatch):
 
 
 @pytest.mark.gpu
-def test_on_a_gpu(make, tmp_path):
+def test_on_a_gpu(make, make_trainer):
     module = make(lr=2e-2)
-    trainer = pl.Trainer(
-        max_epochs=20,
-        accelerator='gpu',
-        devices=1,
-        logger=False,
-        default_root_dir=tmp_path,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-    )
+    trainer = make_trainer(20, accelerator='gpu', devices=1)
     trainer.fit(module)
     (after,) = trainer.validate(module, verbose=False)
     assert after['val/recall@3'] > 0.75
