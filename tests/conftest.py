@@ -138,36 +138,28 @@ def planted():
         modalities=('image', 'text'),
     ):
         generator = torch.Generator().manual_seed(1)
-        splits = {'train': [], 'val': [], 'test': []}
+        ends, splits = (
+            [0, num_train, num_train + 1, num_train + 2],
+            [[], [], []],
+        )
         for user in range(num_users):
             community = user % num_communities
             items = torch.arange(community, num_items, num_communities)
-            order = torch.randperm(items.numel(), generator=generator)
-            items = items[order]
-            chosen = {
-                'train': items[:num_train],
-                'val': items[num_train : num_train + 1],
-                'test': items[num_train + 1 : num_train + 2],
-            }
-            for split, item in chosen.items():
-                splits[split].append(
-                    torch.stack([torch.full_like(item, user), item])
-                )
+            items = items[torch.randperm(items.numel(), generator=generator)]
+            for split, begin, end in zip(splits, ends, ends[1:]):
+                split += [(user, item) for item in items[begin:end].tolist()]
 
-        data = HeteroData()
-        user, _, item = edge_type
-        data[user].num_nodes = num_users
-        data[item].num_nodes = num_items
+        data, (user, _, item) = HeteroData(), edge_type
+        data[user].num_nodes, data[item].num_nodes = num_users, num_items
         community = torch.arange(num_items) % num_communities
         for channels, m in enumerate(modalities, start=num_communities):
             noise = torch.randn(num_items, channels, generator=generator)
             x = torch.nn.functional.one_hot(community, channels) + 0.1 * noise
             data[item][f'x_{m}'] = x
-        data[edge_type].edge_index = torch.cat(splits['train'], dim=1)
-        for split in ('val', 'test'):
-            data[edge_type][f'{split}_edge_label_index'] = torch.cat(
-                splits[split], dim=1
-            )
+        names = 'edge_index', 'val_edge_label_index', 'test_edge_label_index'
+        for name, split in zip(names, splits):
+            edge_index = torch.tensor(split).view(-1, 2).long().t()
+            data[edge_type][name] = edge_index.contiguous()
         return data
 
     return make

@@ -48,22 +48,24 @@ def edge_index(random_edges):
     return random_edges(*SIZE, 11)
 
 
-def test_forms(adj_form, edge_index):
-    adj = BipartiteAdj.from_adj(edge_index, SIZE)
-    assert_close(dense(adj), expected(edge_index))
+@pytest.mark.parametrize('kind', ['distinct', 'duplicates', 'none'])
+def test_forms(adj_form, edge_index, kind):
+    if kind == 'duplicates':  # They add up.
+        edge_index = torch.tensor([[0, 0, 1], [2, 2, 0]])
+    elif kind == 'none':
+        edge_index = edge_index[:, :0]
     adj = adj_form(edge_index, SIZE)
-    if not isinstance(adj, BipartiteAdj):
-        for prepare in (False, True):
-            out = BipartiteAdj.from_adj(adj, SIZE, prepare=prepare)
-            assert_close(dense(out), expected(edge_index))
-
-
-def test_duplicates_add_up(adj_form):
-    edge_index = torch.tensor([[0, 0, 1], [2, 2, 0]])
-    adj = adj_form(edge_index, SIZE)
-    if not isinstance(adj, BipartiteAdj):
-        adj = BipartiteAdj.from_adj(adj, SIZE)
-    assert_close(dense(adj), expected(edge_index))
+    if isinstance(adj, BipartiteAdj):
+        assert_close(dense(adj), expected(edge_index))
+        return
+    joint = torch.zeros(11, 11)
+    index = (edge_index[0], 6 + edge_index[1])
+    joint.index_put_(index, torch.ones(()), accumulate=True)
+    for prepare in (False, True):
+        out = BipartiteAdj.from_adj(adj, SIZE, prepare=prepare)
+        assert_close(dense(out), expected(edge_index))
+        out = BipartiteAdj.from_adj(adj, SIZE, False, prepare=prepare)
+        assert_close(dense(out), joint + joint.t())
 
 
 def weighted_forms(edge_index, weight):
@@ -149,24 +151,6 @@ def test_layer_takes_weights(edge_index):
             conv(x.split(SIZE), other, weight)
     with pytest.raises(ValueError, match="'edge_weight' needs 11 elements"):
         conv(x.split(SIZE), edge_index, weight[1:])
-
-
-def test_without_normalization(adj_form, edge_index):
-    adj = adj_form(edge_index, SIZE)
-    if isinstance(adj, BipartiteAdj):
-        pytest.skip('already normalized')
-    joint = torch.zeros(11, 11)
-    joint[edge_index[0], 6 + edge_index[1]] = 1
-    for prepare in (False, True):
-        out = BipartiteAdj.from_adj(adj, SIZE, False, prepare=prepare)
-        assert_close(dense(out), joint + joint.t())
-
-
-def test_no_edges():
-    none = torch.empty(2, 0, dtype=torch.long)
-    for prepare in (False, True):
-        adj = BipartiteAdj.from_adj(none, SIZE, prepare=prepare)
-        assert_close(dense(adj), torch.eye(11))
 
 
 def test_dropout_drops_directed_entries(random_edges):
