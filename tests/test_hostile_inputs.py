@@ -167,7 +167,7 @@ NOT_CALLED = {
 
 
 # PyTorch names these in errors of its own.
-PASSED_ON = {'generator', 'dtype', 'contrastive_dtype'}
+PASSED_ON = {'generator', 'dtype'}
 # The parts of arguments that errors name, and the names of files.
 ALSO_NAMED = {
     'BipartiteAdj.from_adj': ['edge_index'],
