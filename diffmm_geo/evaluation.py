@@ -4,7 +4,6 @@ of generated interactions.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import repeat
 from typing import Any, overload
 
 import torch
@@ -26,11 +25,7 @@ from diffmm_geo.utils.checks import (
 )
 from diffmm_geo.utils.held_out import check_held_out
 
-__all__ = [
-    'evaluate',
-    'evaluate_cold',
-    'generation_metrics',
-]
+__all__ = ['evaluate', 'evaluate_cold', 'generation_metrics']
 
 CANDIDATES = ('all', 'cold')
 #: Maps users :math:`(B)` to the scores of all items :math:`(B, I)`.
@@ -120,10 +115,9 @@ def _evaluate_embeddings(
     k: int | Sequence[int] = 20,
 ) -> dict[str, float]:
     recommender = Recommender(user_emb, item_emb, exclude_edge_index)
-    size, exclude = recommender.size, recommender.exclude_edge_index
-    lengths = _lengths(k, size[1])
+    exclude, size = recommender.exclude_edge_index, recommender.size
     held_out = _held_out(edge_label_index, exclude, *size, user_emb.device)
-    return mean_metrics(recommender, held_out, lengths)
+    return mean_metrics(recommender, held_out, _lengths(k, size[1]))
 
 
 def _evaluate_scores(
@@ -139,26 +133,25 @@ def _evaluate_scores(
     user = _some_edges(edge_label_index)[0, :1]
     # The first user tells the number of items.
     num_items = _scores(scorer, None, user).size(1)
-    exclude: Tensor | None = None
+    exclude = user.new_empty(2, 0)
     if exclude_edge_index is not None:
         exclude = check_edge_index(
             'exclude_edge_index', exclude_edge_index, None, num_items
         ).to(user.device)
     lengths = _lengths(k, num_items)
-    held_out = _held_out(edge_label_index, exclude, None, num_items)
+    user, item = _held_out(edge_label_index, exclude, None, num_items)
     # The scorer alone knows how many users there are.
-    users, row = held_out[0].unique(return_inverse=True)
-    size = users.numel(), num_items
-    label = CSR.from_edge_index(
-        torch.stack([row, held_out[1]]), size, coalesce=True
+    users, row = user.unique(return_inverse=True)
+    place = torch.searchsorted(users, exclude[0].contiguous())
+    place.clamp_(max=users.numel() - 1)
+    is_asked = users[place] == exclude[0]
+    label, seen = (
+        CSR.from_edge_index(edges, (users.numel(), num_items), coalesce=True)
+        for edges in (
+            torch.stack([row, item]),
+            torch.stack([place, exclude[1]])[:, is_asked],
+        )
     )
-    seen: CSR | None = None
-    if exclude is not None:
-        place = torch.searchsorted(users, exclude[0].contiguous())
-        place.clamp_(max=size[0] - 1)
-        edges = torch.stack([place, exclude[1]])
-        edges = edges[:, users[place] == exclude[0]]
-        seen = CSR.from_edge_index(edges, size, coalesce=True)
     height = block_height(num_items, 1, users.device)
     scores = partial(_scores, scorer, num_items)
     return _mean_metrics(scores, users, label, seen, height, lengths)
@@ -186,15 +179,15 @@ def _scores(scorer: Scorer, num_items: int | None, users: Tensor) -> Tensor:
 
 def _held_out(
     edge_label_index: Tensor,
-    exclude_edge_index: Tensor | None,
+    exclude: Tensor | None,
     num_users: int | None,
     num_items: int,
     device: torch.device | None = None,
 ) -> Tensor:
     out = _some_edges(edge_label_index, num_users, num_items, device)
-    if exclude_edge_index is not None:
+    if exclude is not None:
         names = 'edge_label_index', 'exclude_edge_index'
-        check_held_out(names[0], out, names[1], exclude_edge_index, num_items)
+        check_held_out(names[0], out, names[1], exclude, num_items)
     return out
 
 
@@ -239,23 +232,20 @@ def _mean_metrics(
     scorer: Scorer,
     users: Tensor,
     label: CSR,
-    exclude: CSR | None,
+    exclude: CSR,
     height: int,
     lengths: Sequence[int],
 ) -> dict[str, float]:
     # A function, so that the scores of a block are freed before the next.
-    def metrics(rows: slice, own: CSR, seen: CSR | None) -> dict[str, Tensor]:
+    def metrics(rows: slice, own: CSR, seen: CSR) -> dict[str, Tensor]:
         score = scorer(users[rows])
-        if seen is not None:
-            seen = seen.to(score.device)
-            score[seen.row, seen.col] = float('-inf')
+        seen = seen.to(score.device)
+        score[seen.row, seen.col] = float('-inf')
         return expected_metrics(score, own.to(score.device), lengths)
 
     total: dict[str, float] = {}
-    excluded = (
-        repeat((None, None)) if exclude is None else exclude.blocks(height)
-    )
-    for (rows, own), (_, seen) in zip(label.blocks(height), excluded):
+    blocks = zip(label.blocks(height), exclude.blocks(height))
+    for (rows, own), (_, seen) in blocks:
         for name, x in metrics(rows, own, seen).items():
             total[name] = total.get(name, 0.0) + float(x.sum())
     return {name: x / users.numel() for name, x in total.items()}
@@ -273,8 +263,8 @@ def evaluate_cold(
     interaction.
 
     Args:
-        user_emb (torch.Tensor): The user embeddings.
-        item_emb (torch.Tensor): The item embeddings.
+        user_emb (torch.Tensor): As in :func:`evaluate`.
+        item_emb (torch.Tensor): As in :func:`evaluate`.
         edge_label_index (torch.Tensor): The held-out interactions. Only
             interactions with cold items count.
         edge_index (torch.Tensor): The observed interactions. The ranking
@@ -286,16 +276,9 @@ def evaluate_cold(
             matter whether their embeddings differ in norm from those of other
             items. (default: :obj:`"all"`)
 
-    Shapes:
-        - **user_emb:** :math:`(|\mathcal{U}|, F)`
-        - **item_emb:** :math:`(|\mathcal{I}|, F)`
-        - **edge_label_index:** :math:`(2, |\mathcal{E}_{\mathrm{test}}|)`
-        - **edge_index:** :math:`(2, |\mathcal{E}|)`
-
     Raises:
-        ValueError: If no interaction with a cold item is held out, shapes or
-            indices do not fit, embeddings are not finite, or :obj:`k` exceeds
-            the number of candidates.
+        ValueError: As in :func:`evaluate`, or if no interaction with a cold
+            item is held out, or :obj:`k` exceeds the number of candidates.
     """
     check_choice('candidates', candidates, ('all', 'cold'))
     size, device = Recommender(user_emb, item_emb).size, user_emb.device
@@ -370,15 +353,13 @@ def generation_metrics(
         {'recall': 0.5, 'observed': 0.25, 'distinct_items': 3.0}
     """
     check_int('num_items', num_items)
-    device = None
-    edges = {
-        'generated': generated,
-        'observed': observed,
-        'edge_label_index': edge_label_index,
-    }
-    keys = []
-    for name, edge_index in edges.items():
-        user, item = check_edge_index(name, edge_index, None, num_items, device)
+    device, keys = None, []
+    for name, edges in (
+        ('generated', generated),
+        ('observed', observed),
+        ('edge_label_index', edge_label_index),
+    ):
+        user, item = check_edge_index(name, edges, None, num_items, device)
         keys.append((user * num_items + item).unique())
         device = user.device
     made, seen, held_out = keys

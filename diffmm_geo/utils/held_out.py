@@ -21,8 +21,8 @@ def num_observed(
     """
     held_out = held_out.to(edge_index.device)
     key = (held_out[0] * num_items + held_out[1]).unique()
-    if key.numel() == 0:
-        return 0, 0
+    if key.numel() == 0 or edge_index.numel() == 0:
+        return 0, key.numel()
     # A table of hashes passes few others, so that few need a search.
     mask = 2**NUM_BITS - 1
     table = torch.zeros(mask + 1, dtype=torch.bool, device=key.device)
