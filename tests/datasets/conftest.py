@@ -1,4 +1,3 @@
-import io
 import pickle
 import threading
 from functools import partial
@@ -7,33 +6,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from scipy import sparse
-
-
-class _Renamer(pickle._Pickler):
-    # Writes a pickle as older versions of NumPy and SciPy did.
-    def save_global(self, obj, name=None):
-        module = obj.__module__
-        name = name or obj.__qualname__
-        for new, old in [
-            ('scipy.sparse._', 'scipy.sparse.'),
-            ('numpy._core.', 'numpy.core.'),
-        ]:
-            module = module.replace(new, old)
-        self.write(pickle.GLOBAL + f'{module}\n{name}\n'.encode())
-        self.memoize(obj)
-
-    dispatch = {**pickle._Pickler.dispatch, type: save_global}
-
-
-def _dump_old(matrix):
-    buffer = io.BytesIO()
-    _Renamer(buffer, protocol=3).dump(matrix)
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def dump_old():
-    return _dump_old
 
 
 @pytest.fixture

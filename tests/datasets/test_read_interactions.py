@@ -15,10 +15,8 @@ from diffmm_geo.datasets import (
     split_interactions,
 )
 from diffmm_geo.recommender import Recommender
-from diffmm_geo.training import LightGCNConfig, LightGCNTrainer
 
 OBSERVED = ('user', 'interacts', 'item')
-REVERSE = ('item', 'rev_interacts', 'user')
 ROWS = [
     ('ann', 'tea, green', 30),
     ('bob', 'mug', 10),
@@ -26,6 +24,8 @@ ROWS = [
     ('ann', 'tea, green', 5),
     ('çem', '007', 40),
 ]
+# With types, as in RecBole.
+ATOMIC = ('user_id:token', 'item_id:token', 'time:float')
 
 
 def table(delimiter=',', header=('user', 'item', 'time'), quote='"'):
@@ -67,15 +67,8 @@ def check(data, with_time=True):
         (table('\t', quote=''), {}),
         (table(';'), {'delimiter': ';'}),
         (table(header=None), {'header': False, 'time': 2}),
-        (
-            table(header=None),
-            {'header': False, 'user': 0, 'item': 1, 'time': np.int64(2)},
-        ),
-        (
-            table('\t', ('user_id:token', 'item_id:token', 'time:float'), ''),
-            {'user': 'user_id', 'item': 'item_id'},
-        ),
-        (table('\t', ('user_id:token', 'item_id:token', 'time:float'), ''), {}),
+        (table('\t', ATOMIC, ''), {'user': 'user_id', 'item': 'item_id'}),
+        (table('\t', ATOMIC, ''), {}),
         (table(header=('userId', 'Item ID', 'time')), {}),
         (
             table(header=('who', 'what', 'when')),
@@ -133,9 +126,8 @@ def test_lists(tmp_path):
     assert pairs(data, 'test_edge_label_index') == expected
     assert 'val_edge_label_index' not in data[OBSERVED]
 
-    packed = tmp_path / 'train.gz'
-    packed.write_bytes(gzip.compress(train.read_bytes()))
-    assert pairs(read_interactions(packed, lists=True)) == pairs(data)
+    train.write_bytes(gzip.compress(train.read_bytes()))
+    assert pairs(read_interactions(train, lists=True)) == pairs(data)
 
 
 def test_files_of_each_split(tmp_path):
@@ -158,14 +150,11 @@ def test_files_of_each_split(tmp_path):
         (b'user,item\na,\xff\n', {}, 'clicks.csv.*UTF'),
         (b'user,user_id,item\na,b,c\n', {'user': 'User'}, 'columns'),
         (b'user,item\na,b\n', {'item': 0}, 'clicks.csv.*one column'),
-        (b'user,item\na,b\n', {'item': None}, "'item' needs to be a name"),
         (b'user,item,t\na,b,c\n', {'time': 't'}, 'clicks.csv.*of type string'),
         (b'user,item,t\na,b,nan\n', {'time': 't'}, 'clicks.csv.*finite'),
         (b'a,b\n', {'header': False, 'user': 'who'}, "'user' needs"),
         (b'a,b\n', {'delimiter': '::'}, "'delimiter' needs"),
-        (b'a,b\n', {'header': 1}, "'header' needs"),
         (b'\x1f\x8b damaged', {}, 'clicks.csv.*a table'),
-        (b'a b\n', {'lists': 1}, "'lists' needs"),
         (b'a b\n', {'lists': True, 'user': 0}, r"'lists' needs to be False"),
         (b'a \xff\n', {'lists': True}, 'clicks.csv.*lines of a user'),
         (b'\n\n', {'lists': True}, 'clicks.csv.*training interactions'),
@@ -179,16 +168,11 @@ def test_errors(tmp_path, content, kwargs, expected):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match='no.csv'):
-        read_interactions(tmp_path / 'no.csv')
     with pytest.raises(IsADirectoryError, match=str(tmp_path)):
         read_interactions(tmp_path)
     (tmp_path / 'a.csv').write_text('user,item\na,b\n')
     with pytest.raises(FileNotFoundError, match='no.csv'):
         read_interactions(tmp_path / 'a.csv', val=tmp_path / 'no.csv')
-    for path in (None, ['a.csv'], ''):
-        with pytest.raises(ValueError, match="'path' needs to be a path"):
-            read_interactions(path)
 
 
 def test_many_blocks(tmp_path, monkeypatch):
@@ -204,46 +188,24 @@ def test_many_blocks(tmp_path, monkeypatch):
     assert data['user'].raw_id == first
 
 
-def test_from_a_table_to_training(tmp_path):
-    path = tmp_path / 'clicks.csv'
-    rows = ''.join(f'u{n % 9},i{n * n % 23}\n' for n in range(200))
-    path.write_text(f'user,item\n{rows}')
-    data = split_interactions(read_interactions(path))
-    torch.save(data.to_dict(), tmp_path / 'data.pt')
-    loaded = HeteroData.from_dict(torch.load(tmp_path / 'data.pt'))
-    assert loaded['user'].raw_id[0] == 'u0'
-    histories = [
-        LightGCNTrainer(graph, LightGCNConfig(num_epochs=1, k=2)).fit()
-        for graph in (data, loaded)
-    ]
-    assert histories[0][0]['val'] == histories[1][0]['val']
-
-
-def neighbors(data, **kwargs):
-    num_neighbors = {OBSERVED: [-1, -1], REVERSE: [-1, -1]}
-    nodes = 'user', torch.arange(4)
-    return NeighborLoader(data, num_neighbors, nodes, **kwargs)
-
-
-def links(data, **kwargs):
-    num_neighbors = {OBSERVED: [-1], REVERSE: [-1]}
-    label = OBSERVED, data[OBSERVED].edge_index[:, :4]
-    kwargs['neg_sampling_ratio'] = 1.0
-    return LinkNeighborLoader(data, num_neighbors, label, **kwargs)
-
-
 @pytest.mark.parametrize(
-    ('make', 'num_workers'), [(neighbors, 0), (links, 0), (links, 1)]
+    ('loader', 'num_workers'),
+    [(NeighborLoader, 0), (LinkNeighborLoader, 0), (LinkNeighborLoader, 1)],
 )
-def test_pyg_loaders(tmp_path, make, num_workers):
+def test_pyg_loaders(tmp_path, loader, num_workers):
     pytest.importorskip('torch_sparse')
     path = tmp_path / 'clicks.csv'
     rows = ''.join(f'u{n % 9},i{n * n % 23}\n' for n in range(200))
     path.write_text(f'user,item\n{rows}')
     data = T.ToUndirected()(split_interactions(read_interactions(path)))
     edges = {*pairs(data)}
-    loader = make(data, batch_size=4, num_workers=num_workers)
-    batch = next(iter(loader))
+    kwargs = {'input_nodes': ('user', torch.arange(4))}
+    if loader is LinkNeighborLoader:
+        label = OBSERVED, data[OBSERVED].edge_index[:, :4]
+        kwargs = {'edge_label_index': label, 'neg_sampling_ratio': 1.0}
+    kwargs = {'batch_size': 4, 'num_workers': num_workers, **kwargs}
+    num_neighbors = {edge_type: [-1, -1] for edge_type in data.edge_types}
+    batch = next(iter(loader(data, num_neighbors, **kwargs)))
     store = {t: batch[t] for t in ('user', 'item')}
     users, items = (x.raw_id[x.n_id] for x in store.values())
     assert 0 < len(users) == store['user'].num_nodes <= 9
