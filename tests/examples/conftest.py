@@ -56,8 +56,6 @@ def movies(tmp_path):
             ),
         ],
         'user': ['user_id:token', *map(str, range(1, NUM_MOVIES + 1))],
-        'kg': ['head_id:token\trelation_id:token\ttail_id:token'],
-        'link': ['item_id:token\tentity_id:token'],
     }
     for name, lines in tables.items():
         (raw / f'ml-100k.{name}').write_text('\n'.join(lines) + '\n')

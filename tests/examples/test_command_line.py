@@ -5,18 +5,7 @@ import pytest
 
 from examples import command_line
 
-
-@pytest.mark.parametrize('drop', [False, True])
-def test_drop_cold_users(tmp_path, monkeypatch, drop):
-    (tmp_path / 'raw').mkdir()
-    rows = ['userID\titemID\tx_label', '0\t1\t0', '0\t2\t1', '1\t0\t1']
-    (tmp_path / 'raw' / 'toy.inter').write_text('\n'.join(rows) + '\n')
-    argv = ['x.py', '--dataset', 'toy', f'--root={tmp_path}']
-    monkeypatch.setattr(sys, 'argv', argv + drop * ['--drop-cold-users'])
-    args = command_line.make_parser(None, *command_line.DATA).parse_args()
-    store = command_line.load_data(args)['user', 'interacts', 'item']
-    held_out = [[0], [2]] if drop else [[0, 1], [2, 0]]
-    assert store.val_edge_label_index.tolist() == held_out
+SHOP = ('--dataset', 'shop')
 
 
 @pytest.mark.parametrize(
@@ -52,20 +41,40 @@ def test_check_output(tmp_path, monkeypatch, path, is_file, expected):
 
 
 @pytest.mark.parametrize(
-    ('script', 'option', 'name'),
+    ('script', 'args', 'message'),
     [
-        ('diffmm.py', '--output', 'file'),
-        ('diffmm.py', '--checkpoint-dir', 'file'),
-        ('demo.py', '--output', 'file'),
-        ('recommend.py', '--export', 'no/a.npz'),
+        ('diffmm.py', ('--dataset', 'shpo'), "'shpo'"),
+        ('diffmm.py', (*SHOP, '--modalities', 'imgae'), 'imgae'),
+        ('diffmm.py', (*SHOP, '--device', 'cuda:99'), "'device'"),
+        ('diffmm.py', (*SHOP, '--epochs', '0'), "'num_epochs'"),
+        ('diffmm.py', ('--output', 'file'), "'--output' needs to be a"),
+        ('diffmm.py', ('--checkpoint-dir', 'file'), "'--checkpoint-dir' needs"),
+        ('demo.py', ('--output', 'file'), "'--output' needs to be a"),
+        ('recommend.py', ('--export', 'no/a.npz'), "'--export' needs to be a"),
+        ('recommend.py', (*SHOP, '--model', 'no-model'), 'no-model'),
+        ('new_items.py', SHOP, 'cold item'),
     ],
 )
-def test_output_is_checked_before_any_work(
-    run_example, tmp_path, script, option, name
+def test_one_line_before_any_work(
+    run_example, shop, tmp_path, monkeypatch, script, args, message
 ):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / 'file').write_text('mine')
-    out = run_example(script, f'--root={tmp_path}', option, tmp_path / name)
+    out = run_example(script, '--root', shop, *args)
     assert out.returncode == 1 and not out.stdout
-    assert f"error: '{option}' needs to be a" in out.stderr
+    assert out.stderr.startswith('error: ') and message in out.stderr
     assert out.stderr.count('\n') == 1
     assert os.listdir(tmp_path) == ['file']
+
+
+@pytest.mark.parametrize('package', ['matplotlib', 'safetensors'])
+def test_missing_packages_are_noticed_before_any_work(
+    run_example, shop, tmp_path, monkeypatch, package
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    args = ('--root', shop, *SHOP, '--output', tmp_path / 'out')
+    out = run_example('diffmm.py', *args)
+    assert out.returncode == 1 and not out.stdout
+    assert "pip install 'diffmm_geo[examples]'" in out.stderr
+    assert package in out.stderr and out.stderr.count('\n') == 1
+    assert not (tmp_path / 'out').exists()

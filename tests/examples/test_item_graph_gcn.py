@@ -101,17 +101,3 @@ def test_learns_about_items_without_interactions(planted):
     # One item of each community.
     found = (user @ item[:4].t()).argmax(dim=-1)
     assert (found == torch.arange(32) % 4).float().mean() > 0.75
-
-
-def test_resume_with_other_features(planted, tmp_path):
-    def fit(data, num_epochs):
-        config = ItemGraphConfig(num_epochs=num_epochs, **SMALL)
-        trainer = Trainer(ItemGraphTask(data, config))
-        return trainer.fit(checkpoint_dir=tmp_path, resume=True)
-
-    fit(planted(), 1)
-    data = planted()
-    data['item'].x_text += 1.0
-    with pytest.raises(ValueError, match="'data'.*'x_text'"):
-        fit(data, 2)
-    assert len(fit(planted(), 2)) == 2

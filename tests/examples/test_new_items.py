@@ -31,9 +31,3 @@ def test_all_rows(run_example, tmp_path):
     values = [re.findall(r' (\d\.\d{4})', row) for row in rows]
     assert all(len(x) == 3 for x in values)
     assert all(0 <= float(x) <= 1 for row in values for x in row)
-
-
-def test_one_line_where_nothing_is_cold(run_example, shop):
-    out = run_example('new_items.py', '--dataset', 'shop', '--root', shop)
-    assert out.returncode != 0
-    assert 'cold item' in out.stderr and 'Traceback' not in out.stderr

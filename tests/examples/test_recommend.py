@@ -6,17 +6,9 @@ from diffmm_geo.recommender import Recommender
 @pytest.fixture(scope='module')
 def output(run_example, shop, tmp_path_factory):
     output = tmp_path_factory.mktemp('run')
-    data = ('--dataset', 'shop', '--root', shop)
-    out = run_example(
-        'diffmm.py',
-        *data,
-        '--preset',
-        'paper',
-        '--epochs',
-        1,
-        '--output',
-        output,
-    )
+    args = ('--dataset', 'shop', '--root', shop, '--preset', 'paper')
+    args = (*args, '--epochs', 1, '--output', output)
+    out = run_example('diffmm.py', *args)
     assert out.returncode == 0, out.stderr
     return output
 
@@ -40,15 +32,14 @@ def test_recommends(run_example, shop, output, tmp_path):
 
 
 def test_one_line_for_a_wrong_argument(run_example, shop, output, tmp_path):
-    data = ('--dataset', 'shop', '--root', shop)
     model = ('--model', output / 'model')
     for args, message in (
-        ((*data, '--model', tmp_path / 'none'), 'none'),
-        ((*data, *model, '--users', 30), "'user_index'"),
-        ((*data, *model, '--k', 41), "'k'"),
-        ((*data, *model, '--export', tmp_path / 'shop.txt'), 'shop.txt'),
+        (('--users', 30), "'user_index'"),
+        (('--k', 41), "'k'"),
+        (('--export', tmp_path / 'shop.txt'), "got '.txt'"),
     ):
-        out = run_example('recommend.py', *args)
+        data = ('--dataset', 'shop', '--root', shop)
+        out = run_example('recommend.py', *data, *model, *args)
         assert out.returncode != 0
         assert message in out.stderr and 'Traceback' not in out.stderr
     assert list(tmp_path.iterdir()) == []

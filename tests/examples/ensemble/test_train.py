@@ -16,7 +16,7 @@ def denoiser(data, **kwargs):
     return train_denoiser(*edges, *size, hidden_channels=8, k=3, **kwargs)
 
 
-def test_members_and_history(planted):
+def test_members_and_history(planted, monkeypatch):
     data, seen = planted(), []
     store = data[OBSERVED]
     makers = untrained_members(data, num_neighbors=3)
@@ -31,6 +31,9 @@ def test_members_and_history(planted):
     val = store.val_edge_label_index, store.edge_index
     assert seen[-1]['val'] == evaluate(ensemble.scorer, *val, 3)
     assert seen[-1]['val']['recall@3'] > seen[0]['val']['recall@3']
+
+    monkeypatch.setattr(train, 'MAX_EASE_ITEMS', 3)
+    assert 'ease' not in untrained_members(data)
 
 
 def test_what_retrieves_candidates(planted, monkeypatch):
@@ -55,11 +58,6 @@ def test_what_retrieves_candidates(planted, monkeypatch):
         makers = {name: lambda: ones for name in names}
         train_ensemble(makers, data, k=3, report=lambda _: None)
         assert sums == [expected, names]
-
-
-def test_ease_is_left_out_of_many_items(planted, monkeypatch):
-    monkeypatch.setattr(train, 'MAX_EASE_ITEMS', 3)
-    assert 'ease' not in untrained_members(planted())
 
 
 def test_denoiser_learns_communities(planted):

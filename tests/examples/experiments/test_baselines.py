@@ -75,12 +75,3 @@ def test_vbpr_learns_about_items_without_interactions(planted):
     # One item of each community.
     found = (user @ item[:4].t()).argmax(dim=-1)
     assert (found == torch.arange(32) % 4).float().mean() > 0.75
-
-
-def test_vbpr_resume_with_other_features(planted, tmp_path):
-    make(VBPRConfig, planted(), num_epochs=1).fit(checkpoint_dir=tmp_path)
-    data = planted()
-    data['item'].x_text += 1.0
-    trainer = make(VBPRConfig, data, num_epochs=2)
-    with pytest.raises(ValueError, match="'data'.*'feature'"):
-        trainer.fit(checkpoint_dir=tmp_path, resume=True)
