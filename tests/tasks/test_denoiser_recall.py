@@ -14,17 +14,11 @@ from diffmm_geo.tasks.denoiser_recall import (
 U, I = 9, 7
 
 
-def make_case(random_edges):
-    edges = random_edges(U, I, 30).unique(dim=1)
-    edges = edges[:, torch.randperm(edges.size(1))]
-    held_out, observed = edges[:, :8], edges[:, 8:]
-    lists = CSR.from_edge_index(observed, (U, I), coalesce=True)
-    return lists, observed, held_out
-
-
 @pytest.mark.parametrize('process', [None, MaskedDiffusion()])
 def test_agrees_with_evaluate(random_edges, process):
-    lists, observed, held_out = make_case(random_edges)
+    edges = random_edges(U, I, 30)
+    held_out, observed = edges[:, :8], edges[:, 8:]
+    lists = CSR.from_edge_index(observed, (U, I), coalesce=True)
     diffusion = ModalityDiffusion(I, ['a', 'b'], process, hidden_channels=4)
     out = denoiser_recall(diffusion, lists, held_out, 3)
     assert list(out) == ['popularity', 'a', 'b']

@@ -87,25 +87,37 @@ def test_what_cannot_train(planted, settings, error):
         LightGCNTrainer(planted(), LightGCNConfig(**settings), **args)
 
 
-def test_tf32_ends_with_training(planted, monkeypatch):
-    monkeypatch.setattr(task_module, 'has_tf32', lambda _: True)
+@pytest.fixture(params=[False, True])
+def allowed(request):
+    r"""Either setting of the user."""
     settings = torch.backends.cuda.matmul
     before = settings.fp32_precision
+    settings.allow_tf32 = request.param
+    yield settings
+    settings.fp32_precision = before
+
+
+def test_tf32_ends_with_training(planted, monkeypatch, allowed):
+    monkeypatch.setattr(task_module, 'has_tf32', lambda _: True)
+    before = allowed.fp32_precision, allowed.allow_tf32
     config = DiffMMConfig(
-        precision='tf32', num_epochs=1, hidden_channels=8, k=3
+        precision='tf32', num_epochs=2, hidden_channels=8, k=3
     )
     trainer = DiffMMTrainer(planted(), config)
-    seen = set()
+    seen = []
     train_epoch = trainer.diffusion.train_epoch
 
     def spied(*args):
-        seen.add(settings.fp32_precision)
+        seen.append(allowed.fp32_precision)
+        if len(seen) > 1:
+            raise KeyboardInterrupt
         return train_epoch(*args)
 
     monkeypatch.setattr(trainer.diffusion, 'train_epoch', spied)
-    assert settings.fp32_precision == before
-    trainer.fit()
-    assert seen == {'tf32'} and settings.fp32_precision == before
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert seen == ['tf32', 'tf32']
+    assert (allowed.fp32_precision, allowed.allow_tf32) == before
 
 
 @pytest.mark.parametrize('exponent', [0.0, 0.5, 1.0])

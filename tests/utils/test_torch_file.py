@@ -37,6 +37,10 @@ def test_truncated_and_damaged(tmp_path):
         path.write_bytes(content[:size])
         with pytest.raises(ValueError, match='a.pt.*a whole'):
             load_torch_file(str(path))
+    for size in (5000, 70_000):
+        path.write_bytes(content + bytes(size))
+        with pytest.raises(ValueError, match='a.pt.*a whole'):
+            load_torch_file(str(path))
     # PyTorch itself would not notice.
     value = struct.pack('<q', 42)
     assert content.count(value) == 1
