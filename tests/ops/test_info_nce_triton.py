@@ -85,14 +85,11 @@ def set_programs(patch, number):
     programs=st.integers(1, 50),
     seed=st.integers(0, 2**16),
 )
-def test_agrees_with_naive(
-    batch_size, num_nodes, channels, views, max_logit, dtype, programs, seed
-):
+def test_agrees_with_naive(max_logit, programs, seed, **sizes):
     torch.manual_seed(seed)
     with pytest.MonkeyPatch.context() as patch:
         set_programs(patch, programs)
-        inputs = make(batch_size, num_nodes, channels, views, max_logit, dtype)
-        compare(*inputs, max_logit)
+        compare(*make(**sizes, max_logit=max_logit), max_logit)
 
 
 @pytest.mark.parametrize('dtype', DTYPES)
@@ -129,11 +126,6 @@ def test_many_splits(monkeypatch):
     compare(*make(3, 16 * 45, 4, 1, 2.0, torch.double), 2.0)
 
 
-def test_all_anchors_alike():
-    query, candidates, index, weight = make(20, 9, 5, 2, 5.0, torch.double)
-    compare(query, candidates, torch.full_like(index, 8), weight, 5.0)
-
-
 def test_not_contiguous():
     query, candidates, index, weight = make(20, 30, 6, 2, 5.0, torch.double)
     inputs = [
@@ -144,15 +136,6 @@ def test_not_contiguous():
     ]
     assert not any(x.is_contiguous() for x in inputs)
     compare(*(x.requires_grad_() for x in inputs[:2]), *inputs[2:], 5.0)
-
-
-def test_mixed_types():
-    query, candidates, index, weight = make(5, 6, 4, 1, 2.0, torch.float)
-    half = query.detach().half().requires_grad_()
-    loss = info_nce_triton(half, candidates, index, weight, 2.0)
-    grad = torch.autograd.grad(loss, [half, candidates])
-    assert loss.dtype == torch.float
-    assert [g.dtype for g in grad] == [torch.half, torch.float]
 
 
 def test_small_probabilities_in_half_precision():
@@ -192,14 +175,6 @@ def test_gradient_of_one_side_only(monkeypatch, which):
     assert sides == [which == 0]
 
 
-def test_weights_get_no_gradient():
-    query, candidates, index, weight = make(4, 5, 3, 1, 2.0, torch.double)
-    weight.requires_grad_()
-    loss = info_nce_triton(query, candidates, index, weight, 2.0)
-    (grad,) = torch.autograd.grad(loss, [weight], allow_unused=True)
-    assert grad is None
-
-
 @pytest.mark.parametrize('max_logit', [2.0, 200.0])
 def test_zero_weights_and_no_anchors(max_logit):
     query, candidates, index, weight = make(4, 5, 3, 1, 2.0, torch.half)
@@ -226,15 +201,15 @@ def test_same_from_run_to_run(monkeypatch):
     assert_close(*runs, rtol=0.0, atol=0.0)
 
 
-def test_bad_input():
-    inputs = make(2, 3, 513, 1, 2.0, torch.float)
-    with pytest.raises(ValueError, match="'query'"):
-        info_nce_triton(*inputs, 2.0)
-    with pytest.raises(ValueError, match="'precision'"):
-        info_nce_triton(*inputs, 2.0, precision='fp16')
-    with pytest.raises(ValueError, match="'query' .* 64 .*'tf32x3'.* 513"):
-        info_nce_triton(*inputs, 2.0, precision='tf32x3')
-    with pytest.raises(ValueError, match="'precision' .*'tf32' .*bfloat16"):
-        info_nce_triton(
-            *(x.bfloat16() for x in inputs[:2]), *inputs[2:], 2.0, 'tf32'
-        )
+@pytest.mark.parametrize(
+    ('dtype', 'precision', 'match'),
+    [
+        (torch.float, 'ieee', "'query'"),
+        (torch.float, 'tf32x3', "'query' .* 64 .*'tf32x3'.* 513"),
+        (torch.bfloat16, 'tf32', "'precision' .*'tf32' .*bfloat16"),
+    ],
+)
+def test_what_kernels_do_not_take(dtype, precision, match):
+    inputs = make(2, 3, 513, 1, 2.0, dtype)
+    with pytest.raises(ValueError, match=match):
+        info_nce_triton(*inputs, 2.0, precision)

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 from torch.testing import assert_close
@@ -37,8 +35,7 @@ def test_agrees_with_naive(inputs, monkeypatch, block, channels):
     monkeypatch.setitem(multinomial.__globals__, 'BLOCK_SIZE', block)
     inputs = *inputs[:4], inputs[4][:, :channels]
     expected = run(multinomial_naive, inputs)
-    for got, exact in zip(run(multinomial, inputs), expected):
-        assert_close(got, exact)
+    assert_close(run(multinomial, inputs), expected)
 
 
 def test_all_columns_are_exact(inputs):
@@ -46,8 +43,7 @@ def test_all_columns_are_exact(inputs):
     assert sorted(columns[0].tolist()) == list(range(I))
     assert columns[1].equal(torch.zeros(I))
     expected = run(multinomial_naive, inputs)
-    for got, exact in zip(run(multinomial, inputs, columns), expected):
-        assert_close(got, exact)
+    assert_close(run(multinomial, inputs, columns), expected)
 
 
 def test_sampled_columns():
@@ -58,20 +54,17 @@ def test_sampled_columns():
     weights = log_weight.exp()
     assert weights[:2].tolist() == [1, 1]
     assert_close(weights[2:], torch.full((4,), 2.0))
-    none = sampled_columns(lists, 0)
-    assert none[0].tolist() == [3, 8]
+    assert sampled_columns(lists, 0)[0].tolist() == [3, 8]
 
 
 def test_sampled_sum_is_unbiased(inputs):
-    h, weight, bias, lists, _ = (
-        x.detach() if isinstance(x, torch.Tensor) else x for x in inputs
+    h, weight, bias, lists, _ = inputs
+    lists, logit = (
+        lists.take(torch.tensor([0])),
+        (weight @ h[0] + bias).detach(),
     )
-    lists = lists.take(torch.tensor([0]))
-    exact = (weight @ h[0] + bias).exp().sum()
     total = 0.0
     for _ in range(4000):
         index, log_weight = sampled_columns(lists, 2)
-        logit = weight[index] @ h[0] + bias[index] + log_weight
-        total += float(logit.exp().sum()) / 4000
-    assert total == pytest.approx(float(exact), rel=0.05)
-    assert math.isfinite(total)
+        total += float((logit[index] + log_weight).exp().sum()) / 4000
+    assert total == pytest.approx(float(logit.exp().sum()), rel=0.05)

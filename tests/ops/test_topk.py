@@ -54,14 +54,6 @@ def test_agrees_with_sorting(users, items, edges, biased, height, data):
         assert out.equal(reference(score, k, set()))
 
 
-def test_nothing_left():
-    exclude = CSR.from_edge_index(torch.tensor([[0, 0], [0, 1]]), (2, 2))
-    for k in (1, 2):
-        out = topk_items(torch.randn(2, 3), torch.randn(2, 3), k, None, exclude)
-        assert (out[0] == -1).all()
-        assert (out[1] >= 0).all()
-
-
 def test_exclusions_of_another_size():
     query, item = torch.randn(2, 3), torch.randn(4, 3)
     none = torch.empty(2, 0, dtype=torch.long)
@@ -69,11 +61,6 @@ def test_exclusions_of_another_size():
         exclude = CSR.from_edge_index(none, size)
         with pytest.raises(ValueError, match=r"'exclude' .* \[2, 4\]"):
             topk_items(query, item, 1, exclude=exclude)
-
-
-def test_k_too_large():
-    with pytest.raises(ValueError, match="'k' needs to be at most"):
-        topk_items(torch.randn(2, 3), torch.randn(4, 3), 5)
 
 
 def test_autocast():
