@@ -4,14 +4,11 @@ import sys
 import pytest
 import torch
 
-from diffmm_geo.evaluation import (
-    evaluate,
-    evaluate_cold,
-    generation_metrics,
-)
+from diffmm_geo.evaluation import evaluate, evaluate_cold, generation_metrics
 from tests.wrong_values import wrong_values
 
 MODULE = sys.modules['diffmm_geo.evaluation']
+NONE = torch.empty(2, 0, dtype=torch.long)
 
 
 def reference(score, edge_label_index, exclude, k):
@@ -46,42 +43,21 @@ def random_case(num_users=25, num_items=12):
 
 
 @pytest.mark.parametrize('k', [1, 3, 12])
-@pytest.mark.parametrize('batch_size', [1, 7, 4096])
-def test_agrees_with_a_loop(monkeypatch, k, batch_size):
-    monkeypatch.setattr(MODULE, 'block_height', lambda *_: batch_size)
-    user_emb, item_emb, label, exclude = random_case()
-    out = evaluate(user_emb, item_emb, label, exclude, k)
-    expected = reference(user_emb @ item_emb.t(), label, exclude, k)
-    assert out == pytest.approx(expected, rel=1e-5)
-    none = torch.empty(2, 0, dtype=torch.long)
-    expected = reference(user_emb @ item_emb.t(), label, none, k)
-    for nothing in (None, none):
-        out = evaluate(user_emb, item_emb, label, nothing, k)
-        assert out == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize('k', [1, 3, 12])
 @pytest.mark.parametrize('height', [1, 7, 4096])
-def test_functions_of_users(monkeypatch, k, height):
+def test_agrees_with_a_loop(monkeypatch, k, height):
     monkeypatch.setattr(MODULE, 'block_height', lambda *_: height)
     user_emb, item_emb, label, exclude = random_case()
     score = user_emb @ item_emb.t()
-    for excluded in (None, exclude):
-        expected = evaluate(user_emb, item_emb, label, excluded, k)
-        for scorer in (
-            lambda user: user_emb[user] @ item_emb.t(),
-            score.__getitem__,
-        ):
-            out = evaluate(scorer, label, excluded, k)
-            assert out == pytest.approx(expected, rel=1e-12)
-    out = evaluate(
-        exclude_edge_index=exclude,
-        edge_label_index=label,
-        scorer=lambda user: score[user] + torch.arange(12),
-        k=k,
-    )
-    expected = reference(score + torch.arange(12), label, exclude, k)
-    assert out == pytest.approx(expected, rel=1e-5)
+    for excluded in (exclude, NONE):
+        out = evaluate(user_emb, item_emb, label, excluded, k)
+        expected = reference(score, label, excluded, k)
+        assert out == pytest.approx(expected, rel=1e-5)
+        # The scores of a function of users.
+        found = evaluate(score.__getitem__, label, excluded, k)
+        assert found == pytest.approx(out, rel=1e-12)
+    assert out == evaluate(user_emb, item_emb, label, k=k)
+    found = evaluate(k=k, edge_label_index=label, scorer=score.__getitem__)
+    assert found == pytest.approx(out, rel=1e-12)
 
 
 def test_function_is_asked_for_few_users_at_a_time_and_keeps_its_scores(
@@ -89,13 +65,13 @@ def test_function_is_asked_for_few_users_at_a_time_and_keeps_its_scores(
 ):
     monkeypatch.setattr(MODULE, 'block_height', lambda *_: 4)
     _, _, label, exclude = random_case()
-    table, asked = torch.randn(25, 12), []
+    table, asked = torch.randn(1, 12), []
     before = table.clone()
 
     def scorer(user):
-        asked.extend([user.numel()])
+        asked.append(user.numel())
         # A view, which excluding items must not write to.
-        return table[:1].expand(user.numel(), -1)
+        return table.expand(user.numel(), -1)
 
     evaluate(scorer, label, exclude, 5)
     assert max(asked) == 4 and table.equal(before)
@@ -112,20 +88,15 @@ def test_users_of_any_number():
 
 @wrong_values(
     scorer=[
-        None,
-        torch.randn(25, 12),
-        lambda user: None,
+        *[None, torch.randn(25, 12), lambda user: None],
         lambda user: torch.zeros(3, 12),
         lambda user: torch.zeros(user.numel(), 0),
         lambda user: torch.zeros(user.numel(), 11 + user.numel()),
         lambda user: torch.zeros(user.numel(), 12).long(),
         lambda user: torch.full((user.numel(), 12), math.nan),
     ],
-    k=[13, 0],
-    edge_label_index=[
-        *[torch.tensor(e) for e in ([[-1], [0]], [[0], [12]])],
-        torch.ones(2, 0).long(),
-    ],
+    k=[13, 0, [], [5, 13], [0], 'ab'],
+    edge_label_index=[torch.tensor([[-1], [0]]), torch.tensor([[0], [12]])],
     exclude_edge_index=[torch.tensor([[0], [-1]]), torch.tensor([[0], [12]])],
 )
 def test_bad_input_with_a_function(name, value):
@@ -138,6 +109,17 @@ def test_bad_input_with_a_function(name, value):
     }
     with pytest.raises(ValueError, match=f"'{name}'"):
         evaluate(**{**args, name: value})
+
+
+@wrong_values(
+    user_emb=[torch.full((25, 4), math.nan)],
+    item_emb=[torch.full((12, 4), math.inf), torch.randn(12, 3)],
+    edge_label_index=[torch.tensor([[25], [0]]), NONE],
+)
+def test_bad_input(name, value):
+    names = ['user_emb', 'item_emb', 'edge_label_index', 'exclude_edge_index']
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        evaluate(**{**dict(zip(names, random_case())), name: value, 'k': 5})
 
 
 def test_several_lengths_are_ranked_once():
@@ -158,9 +140,6 @@ def test_several_lengths_are_ranked_once():
         # The first user tells the number of items.
         assert sorted(ranked[1:]) == label[0].unique().tolist()
         ranked.clear()
-    for k in ([], [5, 13], [0], 'ab'):
-        with pytest.raises(ValueError, match="'k'"):
-            evaluate(user_emb, item_emb, label, exclude, k)
 
 
 def test_duplicates_count_once():
@@ -173,32 +152,12 @@ def test_duplicates_count_once():
 
 
 def test_user_with_everything_excluded():
-    item_emb = torch.eye(3)
-    user_emb = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
+    user_emb, item_emb = torch.tensor([[3.0, 2.0, 1.0]] * 2), torch.eye(3)
     label = torch.tensor([[0, 1], [0, 0]])
     exclude = torch.tensor([[1, 1, 1], [0, 1, 2]])
     out = evaluate(user_emb, item_emb, label, exclude, 2)
-    assert out['recall@2'] == 0.5
-    assert out['precision@2'] == 0.25
-    assert out['ndcg@2'] == 0.5
-    assert out['mrr@2'] == 0.5
-
-
-@wrong_values(
-    k=[13, 0],
-    user_emb=[torch.full((25, 4), math.nan)],
-    item_emb=[torch.full((12, 4), math.inf), torch.randn(12, 3)],
-    edge_label_index=[
-        *[torch.tensor(e) for e in ([[25], [0]], [[0], [12]])],
-        torch.ones(2, 0).long(),
-    ],
-    exclude_edge_index=[torch.tensor([[0], [-1]])],
-)
-def test_bad_input(name, value):
-    names = ['user_emb', 'item_emb', 'edge_label_index', 'exclude_edge_index']
-    args = dict(zip(names, random_case()), k=5)
-    with pytest.raises(ValueError, match=f"'{name}'"):
-        evaluate(**{**args, name: value})
+    assert out.pop('precision@2') == 0.25
+    assert set(out.values()) == {0.5}
 
 
 def test_held_out_items_that_are_excluded():
@@ -268,45 +227,35 @@ def cold_case():
     return user_emb, item_emb, label, observed, held_out
 
 
-def test_cold_items_among_all(cold_case):
+def test_cold_items(cold_case):
     user_emb, item_emb, label, observed, held_out = cold_case
-    out = evaluate_cold(user_emb, item_emb, label, observed, 4)
-    score = user_emb @ item_emb.t()
-    expected = reference(score, held_out, observed, 4)
-    assert out == pytest.approx(expected, rel=1e-5)
-
-
-def test_cold_items_among_their_like(cold_case):
-    user_emb, item_emb, label, observed, held_out = cold_case
-    out = evaluate_cold(user_emb, item_emb, label, observed, 2, 'cold')
+    score, before = user_emb @ item_emb.t(), label.clone()
     among = torch.stack([held_out[0], held_out[1] - 9])
-    none = torch.empty(2, 0, dtype=torch.long)
-    expected = reference(user_emb @ item_emb[9:].t(), among, none, 2)
-    assert out == pytest.approx(expected, rel=1e-5)
+    for k, candidates, expected in (
+        (4, 'all', reference(score, held_out, observed, 4)),
+        (2, 'all', reference(score, held_out, observed, 2)),
+        (2, 'cold', reference(score[:, 9:], among, NONE, 2)),
+    ):
+        out = evaluate_cold(user_emb, item_emb, label, observed, k, candidates)
+        assert out == pytest.approx(expected, rel=1e-5)
     several = evaluate_cold(user_emb, item_emb, label, observed, [1, 2], 'cold')
     assert out.items() <= several.items() and len(several) == 12
-    among_all = evaluate_cold(user_emb, item_emb, label, observed, 2)
-    assert among_all['recall@2'] != pytest.approx(out['recall@2'])
+    assert label.equal(before)
 
 
 def test_bad_cold_input(cold_case):
-    user_emb, item_emb, label, observed, held_out = cold_case
-    warm = label[:, label[1] < 9]
+    user_emb, item_emb, label, observed, _ = cold_case
     for name, args in {
         'candidates': (label, observed, 2, 'warm'),
-        'edge_label_index': (warm, observed),
+        'edge_label_index': (label[:, label[1] < 9], observed),
         'edge_index': (label, observed + 20),
         'k': (label, observed, 4, 'cold'),
     }.items():
         with pytest.raises(ValueError, match=f"'{name}'"):
             evaluate_cold(user_emb, item_emb, *args)
-    before = label.clone()
-    evaluate_cold(user_emb, item_emb, label, observed, 2, 'cold')
-    assert label.equal(before)
 
 
 def test_generation_metrics():
-    torch.manual_seed(0)
     made, seen, held_out = (
         torch.stack([torch.randint(9, (n,)), torch.randint(7, (n,))])
         for n in (40, 25, 15)
@@ -318,13 +267,15 @@ def test_generation_metrics():
         / sum(v == u for v, _ in of[2])
         for u in users
     ]
-    assert generation_metrics(made, seen, held_out, 7) == pytest.approx(
+    out = generation_metrics(made, seen, held_out, 7)
+    assert out == pytest.approx(
         {
             'recall': sum(shares) / len(users),
             'observed': len(of[0] & of[1]) / len(of[0]),
             'distinct_items': len({i for _, i in of[0]}),
         }
     )
+    assert generation_metrics(*[NONE] * 3, 4) == dict.fromkeys(out, 0.0)
 
 
 def test_generation_metrics_agree_with_recall():
@@ -333,30 +284,6 @@ def test_generation_metrics_agree_with_recall():
     top = (user_emb @ item_emb.t()).topk(3).indices
     user = torch.arange(6).repeat_interleave(3)
     made = torch.stack([user, top.view(-1)])
-    none = torch.empty(2, 0, dtype=torch.long)
-    recall = generation_metrics(made, none, held_out, 9)['recall']
+    recall = generation_metrics(made, NONE, held_out, 9)['recall']
     expected = evaluate(user_emb, item_emb, held_out, k=3)['recall@3']
     assert recall == pytest.approx(expected)
-
-
-def test_generation_metrics_of_nothing():
-    none = torch.empty(2, 0, dtype=torch.long)
-    assert generation_metrics(none, none, none, 4) == {
-        'recall': 0.0,
-        'observed': 0.0,
-        'distinct_items': 0.0,
-    }
-
-
-@wrong_values(
-    generated=[torch.tensor([[0], [4]]), torch.zeros(3, 1).long(), None],
-    observed=[torch.tensor([[0], [-1]]), torch.zeros(2, 1)],
-    edge_label_index=[torch.tensor([[0], [4]])],
-    num_items=[0],
-)
-def test_bad_generation(name, value):
-    edges = torch.tensor([[0], [1]])
-    names = 'generated', 'observed', 'edge_label_index'
-    args = {**dict.fromkeys(names, edges), 'num_items': 4, name: value}
-    with pytest.raises(ValueError, match=f"'{name}'"):
-        generation_metrics(**args)
