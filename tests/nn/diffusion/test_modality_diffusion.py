@@ -97,12 +97,20 @@ def test_state_dict():
     }
 
 
+def changed(diffusion, change):
+    r"""The modalities whose denoisers a function changes."""
+    before = copy.deepcopy(diffusion.denoisers)
+    change()
+    return [
+        m
+        for m, denoiser in diffusion.denoisers.items()
+        if not denoiser.item_weight.equal(before[m].item_weight)
+    ]
+
+
 def test_reset_parameters():
     diffusion = make()
-    before = copy.deepcopy(diffusion.denoisers)
-    diffusion.reset_parameters()
-    for m, denoiser in diffusion.denoisers.items():
-        assert not denoiser.item_weight.equal(before[m].item_weight)
+    assert changed(diffusion, diffusion.reset_parameters) == list(M)
 
 
 def test_train_epoch(edge_index, monkeypatch):
@@ -115,13 +123,9 @@ def test_train_epoch(edge_index, monkeypatch):
         'list_loss',
         lambda part, x, *args: seen.append(x) or list_loss(part, x, *args),
     )
+    args = optimizer, lists, emb, {'image': emb, 'text': emb}
     out = diffusion.train_epoch(
-        optimizer,
-        lists,
-        emb,
-        {'image': emb, 'text': emb},
-        batch_size=3,
-        on_step=lambda: steps.append(1),
+        *args, batch_size=3, on_step=lambda: steps.append(1)
     )
     assert list(out) == ['image', 'text']
     assert all(math.isfinite(v) and v > 0 for v in out.values())
@@ -139,29 +143,23 @@ def test_autocast_uses_the_weights_of_each_step(edge_index, normalize):
     weights = []
     for cache_enabled in (True, False):
         torch.manual_seed(0)
-        diffusion = ModalityDiffusion(
-            I, ['text'], hidden_channels=[3, 4], normalize=normalize
-        )
+        options = {'hidden_channels': [3, 4], 'normalize': normalize}
+        diffusion = ModalityDiffusion(I, ['text'], **options)
         optimizer = torch.optim.Adam(diffusion.parameters(), lr=1e-1)
         with torch.autocast('cpu', torch.bfloat16, cache_enabled=cache_enabled):
             for _ in range(3):
-                diffusion.train_epoch(
-                    optimizer, lists, emb, {'text': emb}, batch_size=4
-                )
+                args = optimizer, lists, emb, {'text': emb}
+                diffusion.train_epoch(*args, batch_size=4)
         weights.append(diffusion.state_dict())
     assert_close(*weights, rtol=0, atol=0)
 
 
 def test_train_epoch_of_some_modalities(edge_index):
     diffusion, emb = make(), torch.randn(I, F)
-    before = copy.deepcopy(diffusion.denoisers)
     optimizer = torch.optim.SGD(diffusion.parameters(), lr=0.1)
     lists = CSR.from_edge_index(edge_index, (U, I))
-    out = diffusion.train_epoch(optimizer, lists, emb, {'text': emb})
-    assert list(out) == ['text']
-    for m, denoiser in diffusion.denoisers.items():
-        same = denoiser.item_weight.equal(before[m].item_weight)
-        assert same == (m == 'image')
+    args = optimizer, lists, emb, {'text': emb}
+    assert changed(diffusion, lambda: diffusion.train_epoch(*args)) == ['text']
 
 
 def test_fit_lowers_the_loss(edge_index):
