@@ -87,27 +87,3 @@ def test_products_run_on_tensor_cores(report):
         (90, 'fp32', True),
         *((arch, 'bf16', False) for arch in PRODUCTS),
     } <= (found)
-
-
-def test_table(report):
-    pytest.importorskip('triton')
-    code = (
-        'import json, sys; from benchmarks.gpu.compile_kernels import table; '
-        'print(table(json.load(sys.stdin)))'
-    )
-    env = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
-    out = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=ROOT,
-        env=env,
-        input=json.dumps(report[:1] + [report[0] | {'align': 4}]),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    _, _, _, _, head, row = out.stdout.rstrip().splitlines()
-    assert head.split()[:2] == ['kernel', 'arch']
-    assert row.split()[:6] == [
-        *(str(report[0][x]) for x in ('kernel', 'arch', 'dtype', 'channels')),
-        *('4', '16'),
-    ]

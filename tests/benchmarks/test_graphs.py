@@ -30,12 +30,9 @@ def test_power_law_has_popular_items_and_many_others():
     for rank in (10, 100):
         assert 3 < degree[rank] / degree[10 * rank] < 8
     assert degree[0] > 50 * degree.median() > 0
-
-
-def test_popular_items_are_anywhere():
-    user, item = power_law(2000, 1000, 20_000)
+    # Popular items are anywhere.
     top = torch.bincount(item).topk(20).indices
-    assert 200 < top.double().mean() < 800
+    assert 2000 < top.double().mean() < 8000
 
 
 @pytest.mark.parametrize('size', [(10, 10, 5), (10, 10, 26)])
@@ -46,11 +43,8 @@ def test_power_law_refuses_what_it_cannot_make(size):
 
 def test_names(tmp_path):
     graph = load_graph('power-1e3', tmp_path)
-    assert (graph.num_users, graph.num_items, graph.num_edges) == (
-        100,
-        50,
-        1000,
-    )
+    size = graph.num_users, graph.num_items, graph.num_edges
+    assert size == (100, 50, 1000)
     assert check_name('power-1e8') == 'power-1e8'
     for name in ('power-', 'power-1ex', 'power-3x4', 'tictok'):
         with pytest.raises(ValueError, match='choose from tiktok'):
@@ -61,11 +55,8 @@ def test_held_out_edges_are_no_others(tmp_path):
     graph = load_graph('power-300x200x2000', tmp_path)
     data = to_data(graph, channels=4)
     store = data['user', 'interacts', 'item']
-    parts = [
-        store.edge_index,
-        store.val_edge_label_index,
-        store.test_edge_label_index,
-    ]
+    names = 'edge_index', 'val_edge_label_index', 'test_edge_label_index'
+    parts = [store[name] for name in names]
     assert parts[1].size(1) == parts[2].size(1) > 100
     both = torch.cat(parts, dim=1)
     assert torch.equal(both.unique(dim=1), graph.edge_index)

@@ -2,7 +2,6 @@ import pytest
 
 from benchmarks import growth, training
 from benchmarks.epoch import measure_epoch
-from benchmarks.registry import Record
 from benchmarks.session import Options, Session
 
 
@@ -47,18 +46,13 @@ def test_stops_before_an_epoch_takes_too_long(session, fake_child):
 
 def test_stops_before_memory_is_full(session, fake_child):
     *done, last = growth.grow(session(max_seconds=1e6, memory=9e9), 'fp32')
-    assert [r.metrics['peak_bytes'] for r in done] == [
-        1.1e9,
-        2.1e9,
-        4.1e9,
-        8.1e9,
-    ]
+    peaks = [r.metrics['peak_bytes'] for r in done]
+    assert peaks == [1.1e9, 2.1e9, 4.1e9, 8.1e9]
     assert last.status == 'skipped' and 'GB' in last.reason
 
 
 def test_mode_with_unknown_settings_is_refused(session, monkeypatch):
-    mode = {'warp_factor': 9}
-    monkeypatch.setitem(training.MODES, 'warp', mode)
+    monkeypatch.setitem(training.MODES, 'warp', {'warp_factor': 9})
     record = measure_epoch(session(), 'power-60x40x300', 'warp')
     assert record.status == 'skipped'
     assert record.reason == 'DiffMMConfig has no warp_factor'
@@ -73,6 +67,5 @@ def test_failure_of_a_size_ends_growth(session, monkeypatch):
         raise RuntimeError('ended with status -9')
 
     monkeypatch.setattr(growth, 'run_child', run_child)
-    records = list(growth.grow(session(), 'fp32'))
-    assert len(records) == 1 and isinstance(records[0], Record)
-    assert records[0].status == 'failed'
+    (record,) = growth.grow(session(), 'fp32')
+    assert record.status == 'failed'

@@ -1,18 +1,21 @@
 import json
+import math
+import time
 from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
 import torch
 
-from benchmarks import info_nce, plots, propagate, report, spmm
+from benchmarks import info_nce, propagate, spmm
 from benchmarks.clocks import GPUClock
 from benchmarks.gpu.summary import kernel_lines
 from benchmarks.graphs import load_graph
 from benchmarks.kernels import TOLERANCE, Case, measure, relative_error
 from benchmarks.registry import Record
-from benchmarks.session import Options, Session, failures, unavailable
+from benchmarks.session import Options, Session, failures
 from benchmarks.spmm_peers import PEERS, Peer
+from benchmarks.timing import clone
 from diffmm_geo import ops
 from tests.benchmarks.fake_gpu import FakeGPU
 
@@ -37,59 +40,53 @@ def problem(session):
     return make
 
 
-def test_wrong_kernel_is_caught_and_not_timed(session, problem):
-    def wrong(matrix, x):
-        return ops.spmm(matrix, x) * 1.01
+def wrong(a, x):
+    return ops.spmm(a, x) * 1.01
 
-    kernel = Peer(lambda matrix, value: matrix.set_value(value), wrong)
-    calls = []
-    case = problem().case('wrong', kernel)
+
+def not_finite(a, x):
+    return ops.spmm(a, x) + math.inf
+
+
+def broken(a, x):
+    raise RuntimeError('no such thing\nand more')
+
+
+@pytest.mark.parametrize(
+    ('kernel', 'reason'),
+    [
+        (wrong, 'error 1.0e-02'),
+        (not_finite, 'error inf'),
+        (broken, 'RuntimeError: no such thing'),
+    ],
+)
+def test_wrong_kernel_is_caught_and_not_timed(session, problem, kernel, reason):
+    peer = Peer(lambda matrix, value: matrix.set_value(value), kernel)
+    case, calls = problem().case('wrong', peer), []
     case.fn = lambda a, x, fn=case.fn: calls.append(1) or fn(a, x)
     (record,) = measure(session, 'spmm', [case])
-    assert record.status == 'failed' and 'error 1.0e-02' in record.reason
+    assert record.status == 'failed' and reason in record.reason
+    assert 'and more' not in record.reason
     assert 'ms' not in record.metrics and len(calls) == 1
 
 
-@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
-def test_output_that_is_not_finite_is_wrong(session, problem, bad):
-    def kernel(a, x):
-        out = spmm.reference(*a, x, x, 'forward')[0].to(x.dtype)
-        out[0, 0] = bad
-        return out
-
-    peer = Peer(lambda *a: a, kernel)
-    case = problem().case('bad', peer)
-    case.fn = lambda a, x: (torch.full((60, 8), bad),)
-    (record,) = measure(session, 'spmm', [case])
-    assert record.status == 'failed' and 'ms' not in record.metrics
-
-
-def test_kernel_that_raises_is_reported(session, problem):
-    def broken(a, x):
-        raise RuntimeError('no such thing\nand more')
-
-    case = problem().case('broken', Peer(lambda *a: a, broken))
-    (record,) = measure(session, 'spmm', [case])
-    assert record.status == 'failed'
-    assert record.reason == 'RuntimeError: no such thing'
-
-
-def test_kernel_that_would_not_fit_is_skipped(session, problem):
-    case = problem().case('large', PEERS['peer-pyg'])
-    case.extra = 1e15
+@pytest.mark.parametrize(
+    ('values', 'status', 'reason'),
+    [
+        ({'extra': 1e15}, 'skipped', '1000000 GB'),
+        ({'edges': 1_000_001}, 'skipped', 'is for up to 1e+06 edges'),
+        ({'unavailable': 'needs x'}, 'not available', 'needs x'),
+    ],
+)
+def test_what_cannot_be_measured_is_not_tried(
+    session, problem, values, status, reason
+):
+    case = problem().case('peer', PEERS['peer-pyg'])
+    vars(case).update(values)
     case.make = lambda: pytest.fail('should not be tried')
     (record,) = measure(session, 'spmm', [case])
-    assert record.status == 'skipped' and '1000000 GB' in record.reason
-
-
-def test_kernel_that_is_not_installed_is_not_tried(session, problem):
-    peer = Peer(lambda *a: a, lambda *a: a, unavailable='needs a package')
-    case = problem().case('absent', peer)
-    case.make = lambda: pytest.fail('should not be tried')
-    (record,) = measure(session, 'spmm', [case])
-    assert record.status == 'not available' and not record.metrics
-    assert unavailable([record, record]) == ['spmm: needs a package']
-    assert not list(failures([record]))
+    assert record.status == status and reason in record.reason
+    assert not record.metrics and not list(failures([record]))
 
 
 def test_backends_that_are_not_installed_are_named(session, monkeypatch):
@@ -107,7 +104,7 @@ def test_speedup_is_over_ours(session):
         return Case(
             labels={'backend': backend, 'dtype': 'float32'},
             make=lambda: (),
-            fn=partial(_sleep, seconds),
+            fn=partial(time.sleep, seconds),
             check=lambda out: 0.0,
             tolerance=0.0,
             bytes=1e9,
@@ -130,31 +127,9 @@ def test_speedup_is_over_ours(session):
     assert m['edges_per_s'] == pytest.approx(1e5 / m['ms'])
 
 
-def test_summary_is_over_problems():
-    ours = [
-        Record('test', {'backend': 'ours'}, metrics={'ms': 1, **m})
-        for m in ({'vs_best_peer': 4.0}, {'vs_best_peer': 0.25}, {})
-    ]
-    *_, last = report.table(ours).splitlines()
-    assert last == (
-        'ours vs best peer, 2 problems: geometric mean 1.00x, minimum 0.25x'
-    )
-    assert 'vs best peer, ' not in report.table(ours[2:])
-
-
-def test_kernel_is_skipped_above_its_edges(session, problem):
-    case = problem().case('slow', PEERS['peer-pyg'])
-    case.make = lambda: pytest.fail('should not be tried')
-    case.edges = 1_000_001
-    (record,) = measure(session, 'spmm', [case])
-    assert record.status == 'skipped'
-    assert record.reason == 'is for up to 1e+06 edges'
-
-
 def test_gathered_bytes_are_a_row_of_each_edge(session, problem):
-    case = problem().case(
-        'naive', spmm.kernels(session.options.device)['naive']
-    )
+    kernels = spmm.kernels(session.options.device)
+    case = problem().case('naive', kernels['naive'])
     (record,) = measure(session, 'spmm', [case])
     m = record.metrics
     row = 8 * 4  # Channels of four bytes.
@@ -166,9 +141,8 @@ def test_records_of_a_gpu(session, problem, monkeypatch):
     gpu = FakeGPU(RuntimeError('not while capturing'))
     clock = GPUClock(gpu)
     monkeypatch.setattr('benchmarks.timing.clock_of', lambda device: clock)
-    case = problem().case(
-        'naive', spmm.kernels(session.options.device)['naive']
-    )
+    kernels = spmm.kernels(session.options.device)
+    case = problem().case('naive', kernels['naive'])
     case.fn = lambda a, x, fn=case.fn: (gpu.call(id(x)), fn(a, x))[1]
     (record,) = measure(session, 'spmm', [case])
     m = record.metrics
@@ -180,36 +154,12 @@ def test_records_of_a_gpu(session, problem, monkeypatch):
     assert m['ms_eager'] == pytest.approx(1e3 * gpu.launch, rel=0.2)
 
 
-def test_a_note_on_times_is_in_the_table():
-    record = Record('test', {'backend': 'ours'}, metrics={'ms': 1})
-    record.reason = 'no CUDA graph'
-    assert 'ok: no CUDA graph' in report.table([record])
-
-
-def times(backend, *ms, direction='forward'):
+def times(backend, *ms):
+    labels = {'dtype': 'float32', 'direction': 'forward', 'backend': backend}
     return [
-        Record(
-            'test',
-            {
-                'graph': n,
-                'dtype': 'float32',
-                'direction': direction,
-                'backend': backend,
-            },
-            metrics={'ms': x},
-        )
+        Record('test', {'graph': n, **labels}, metrics={'ms': x})
         for n, x in enumerate(ms)
     ]
-
-
-def test_last_line_names_the_fastest_by_direction():
-    records = times('ours', 2, 8) + times('peer', 1, 8) + times('partial', 1)
-    records += times('ours', 3, direction='backward')
-    records += times('peer', 4, direction='backward')
-    records[0].metrics['speedup'] = 1.0
-    assert report.table(records).splitlines()[-1] == (
-        'fastest: float32 forward peer (1.41x ours); float32 backward ours'
-    )
 
 
 def test_summary_of_a_gpu_compares_every_triton_kernel(tmp_path):
@@ -224,18 +174,6 @@ def test_summary_of_a_gpu_compares_every_triton_kernel(tmp_path):
         assert f'test: {name} against' in lines
         assert f' {ratio}.00x' in lines
     assert 'fastest: float32 forward triton-tf32x3 (4.00x ours)' in lines
-
-
-def test_what_beats_ours_anywhere_is_labelled():
-    records = times('ours', 2, 2) + times('once', 1, 9) + times('slow', 3, 3)
-    records += times('equal', 1.97, 9)
-    for name in ('a', 'b', 'c'):
-        records += times(f'peer-{name}', 3, 4)
-    styles = plots._styles(records)
-    named = [name for name, style in styles.items() if 'label' in style]
-    assert named == ['ours', 'once', 'peer-a', 'peer-b', 'peer-c']
-    colors = [styles[name]['color'] for name in named]
-    assert len(set(colors)) == 5 and styles.keys() >= {'slow', 'equal'}
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
@@ -257,12 +195,7 @@ def test_triton_is_measured_on_a_gpu_alone(session):
     def names():
         return {case.labels['backend'] for case in problem.cases('forward')}
 
-    assert names() == {
-        'ours',
-        'naive',
-        'peer-linear-ce',
-        'peer-linear-ce-chunked',
-    }
+    assert names() >= {'ours', 'naive'} and 'triton' not in names()
     session.options = replace(session.options, device=torch.device('cuda'))
     # tf32x3 takes up to 64 channels.
     assert names() >= {'ours', 'triton'} and 'triton-tf32x3' not in names()
@@ -279,12 +212,6 @@ def test_half_views_are_multiplied_in_half(session):
     info_nce.only_loss(loss, *problem.make(False))
     info_nce.loss_and_grad(loss, *problem.make(True))
     assert seen == [True, True]
-
-
-def _sleep(seconds):
-    import time
-
-    time.sleep(seconds)
 
 
 @pytest.mark.parametrize('direction', spmm.DIRECTIONS)
@@ -309,8 +236,6 @@ def test_reference_in_blocks_is_the_whole(problem, monkeypatch):
 @pytest.mark.parametrize('direction', spmm.DIRECTIONS)
 @pytest.mark.parametrize('name', PEERS)
 def test_peers_are_right_on_copies_of_their_inputs(problem, name, direction):
-    from benchmarks.timing import clone
-
     peer = PEERS[name]
     if peer.optional or direction not in peer.directions:
         pytest.skip('is not measured')
@@ -325,8 +250,6 @@ def test_peers_are_right_on_copies_of_their_inputs(problem, name, direction):
 
 @pytest.mark.parametrize('name', propagate.kernels(torch.device('cpu')))
 def test_steps_are_right_on_copies_of_their_inputs(session, name):
-    from benchmarks.timing import clone
-
     if reason := propagate.kernels(session.options.device)[name].unavailable:
         pytest.skip(reason)
     graph = load_graph('power-60x40x300', session.options.root)

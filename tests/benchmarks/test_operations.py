@@ -35,12 +35,6 @@ def test_counts_a_step_of_each_phase(trainer):
     assert trainer.history == []
 
 
-def test_no_counts_of_a_phase_of_one_step(tmp_path):
-    graph = load_graph('power-60x40x300', tmp_path, 0)
-    trainer = DiffMMTrainer(to_data(graph, {'image': 8}, 0))
-    assert operations_by_phase(trainer) == {}
-
-
 def test_summary_of_events():
     def event(name, device='CPU', us=0.0, note=False):
         return SimpleNamespace(

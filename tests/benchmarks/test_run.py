@@ -34,17 +34,8 @@ def output(tmp_path_factory):
     folder = tmp_path_factory.mktemp('bench')
     options = ['--quick', '--graphs', TINY, 'power-90x50x500']
     # On a busy machine, two threads wait for each other.
-    options += [
-        '--threads',
-        1,
-        '--sizes',
-        200,
-        400,
-        '--hidden',
-        16,
-        '--seconds',
-        0.001,
-    ]
+    options += ['--threads', 1, '--sizes', 200, 400, '--hidden', 16]
+    options += ['--seconds', 0.001]
     out = run('all', *options, '--modes', 'fp32', '--output', folder)
     (folder / 'stdout').write_text(out.stdout)
     return folder
@@ -93,11 +84,8 @@ def test_spmm_goes_over_channels_types_and_directions(results):
     labels = [r['labels'] for r in ours]
     for name, count in (('graph', 2), ('channels', 2), ('dtype', 2)):
         assert len({x[name] for x in labels}) == count
-    assert {x['direction'] for x in labels} == {
-        'forward',
-        'grad_x',
-        'grad_value',
-    }
+    directions = {x['direction'] for x in labels}
+    assert directions == {'forward', 'grad_x', 'grad_value'}
     assert all(r['metrics']['speedup'] == 1 for r in ours)
 
 
@@ -108,12 +96,6 @@ def test_epochs_are_measured_by_phase(results):
     assert m['epoch_s'] == pytest.approx(sum(m[p] for p in phases))
     assert m['evaluate_s'] > 0
     assert m['peak_bytes'] > m['base_bytes'] > 0
-
-
-def test_families_take_the_modes_that_they_have(results):
-    modes = {r['labels']['mode'] for r in of(results, 'growth')}
-    assert modes == {'fp32'}
-    assert all('mode' not in r['labels'] for r in of(results, 'scale'))
 
 
 def test_growth_doubles(results):
@@ -133,15 +115,9 @@ def test_tables_and_plots_are_written(output, results):
         table = (output / f'{family}.txt').read_text()
         assert table.startswith(results['environment']['device'])
         assert f'\n{family}\n' in stdout
-    for name in (
-        'spmm_channels',
-        'spmm_edges',
-        'spmm_roofline',
-        'propagate_channels',
-        'info_nce_nodes',
-        'epoch_phases',
-        'growth_growth',
-    ):
+    plots = 'spmm_channels spmm_edges spmm_roofline propagate_channels '
+    plots += 'info_nce_nodes epoch_phases growth_growth'
+    for name in plots.split():
         png = (output / f'{name}.png').read_bytes()
         assert png.startswith(b'\x89PNG') and len(png) > 5000
     assert not list(output.glob('*.tmp'))
@@ -163,13 +139,9 @@ def test_generation_holds_no_users_times_items_matrix(tmp_path):
         (['smpp'], "invalid choice: 'smpp' (choose from"),
         (['spmm', '--graphs', 'tictok'], "no graph 'tictok' (choose from ti"),
         (['spmm', '--backends', 'mkl'], "no 'mkl' (choose from ours, naive"),
-        (['spmm', '--dtypes', 'int'], "no 'int' (choose from float32"),
-        (['spmm', '--directions', 'up'], "no 'up' (choose from forward"),
-        (['epoch', '--modes', 'fp64'], "no 'fp64' (choose from fp32"),
         (['spmm', '--modes', 'fp32'], 'spmm has none'),
-        (['spmm', '--channels', '0'], "invalid positive value: '0'"),
         (['spmm', '--memory', '-1'], '--memory: needs to be above zero'),
-        (['spmm', '--device', 'abacus'], 'argument --device'),
+        (['scale', '--fraction', '0.05'], '--fraction'),
     ],
 )
 def test_bad_arguments(args, message, capsys):

@@ -1,12 +1,12 @@
 import sys
 import time
-from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import torch
 
 from benchmarks.child import LimitError, run_child
-from benchmarks.clocks import GPU, CPUClock, GPUClock
+from benchmarks.clocks import CPUClock, GPUClock
 from benchmarks.timing import (
     Timing,
     clone,
@@ -38,9 +38,7 @@ def test_time_is_what_a_call_takes():
 
 def test_slow_calls_are_timed_once():
     calls = []
-    timing = time_call(
-        lambda: calls.append(1), (), CPU, seconds=0.1, estimate=100.0
-    )
+    timing = time_call(calls.append, (1,), CPU, seconds=0.1, estimate=100.0)
     assert len(calls) == timing.repeats == 1
 
 
@@ -73,83 +71,40 @@ def test_gpu_is_timed_without_its_host():
     assert once.median == pytest.approx(timing.warm) and once.warm is None
 
 
-def test_calls_that_cannot_be_captured_are_queued():
-    gpu = FakeGPU(RuntimeError('operation not permitted\nwhen capturing'))
+@pytest.mark.parametrize(
+    ('refusal', 'note', 'lasts'),
+    [
+        # PyTorch might not recover from a failed capture.
+        (
+            {'refuses': RuntimeError('operation not permitted\nwhen ...')},
+            'no CUDA graph after RuntimeError: operation not permitted',
+            True,
+        ),
+        (
+            {'refuses': torch.OutOfMemoryError('tried to allocate 1 GiB')},
+            'no CUDA graph, as OutOfMemoryError: tried to allocate 1 GiB',
+            False,
+        ),
+        (
+            {'waits': True},
+            'no CUDA graph, as RuntimeError: it waits for the device',
+            False,
+        ),
+    ],
+)
+def test_calls_that_are_not_captured(refusal, note, lasts):
+    gpu = FakeGPU(**refusal)
     clock = GPUClock(gpu)
     timing = take(gpu, 4, clock)
-    assert timing.median == pytest.approx(gpu.cold)
-    assert timing.warm == pytest.approx(gpu.warm)
-    assert timing.note == (
-        'no CUDA graph after RuntimeError: operation not permitted'
-    )
-    # PyTorch might not recover from a failed capture.
-    gpu.refuses = None
-    assert take(gpu, 4, clock).note == timing.note
-    assert gpu.captures == 1
-
-
-def test_captures_go_on_where_one_did_not_fit():
-    gpu = FakeGPU(torch.OutOfMemoryError('tried to allocate 1 GiB'))
-    clock = GPUClock(gpu)
-    note = 'no CUDA graph, as OutOfMemoryError: tried to allocate 1 GiB'
-    assert take(gpu, 1, clock).note == note
-    gpu.refuses = None
-    assert take(gpu, 1, clock).note == ''
-
-
-def test_calls_that_wait_for_the_device_are_never_captured():
-    gpu = FakeGPU(waits=True)
-    clock = GPUClock(gpu)
-    timing = take(gpu, 4, clock)
-    assert gpu.captures == 0
-    assert timing.note == (
-        'no CUDA graph, as RuntimeError: it waits for the device'
-    )
-    # Such a call includes what its host does.
-    assert timing.median > gpu.launch
-    gpu.waits = False
-    assert take(gpu, 4, clock).note == ''
-
-
-def test_rehearsal_restores_the_debug_mode(monkeypatch):
-    modes = [0]
-    monkeypatch.setattr(torch.cuda, 'get_sync_debug_mode', lambda: modes[-1])
-    monkeypatch.setattr(torch.cuda, 'set_sync_debug_mode', modes.append)
-
-    def waits():
-        raise RuntimeError('called a synchronizing operation')
-
-    with pytest.raises(RuntimeError, match='synchronizing'):
-        GPU().rehearse(waits)
-    assert modes == [0, 'error', 0]
-
-
-def test_random_numbers_survive_a_failed_capture(monkeypatch):
-    @contextmanager
-    def capturing(graph):
-        try:
-            yield
-        finally:
-            raise RuntimeError('operation failed during capture')
-
-    class Generator:
-        state = 'captured'
-
-        def clone_state(self):
-            return 'free'
-
-        def graphsafe_set_state(self, state):
-            self.state = state
-
-    generator = Generator()
-    monkeypatch.setattr(torch.cuda, 'CUDAGraph', object)
-    monkeypatch.setattr(torch.cuda, 'graph', capturing)
-    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 1)
-    monkeypatch.setattr(torch.cuda, 'default_generators', (None, generator))
-
-    with pytest.raises(RuntimeError, match='during capture'):
-        GPU().capture(lambda: None)
-    assert generator.state == 'free'
+    assert timing.note == note
+    if gpu.waits:  # Such a call includes what its host does.
+        assert timing.median > gpu.launch and gpu.captures == 0
+    else:
+        assert timing.median == pytest.approx(gpu.cold)
+        assert timing.warm == pytest.approx(gpu.warm)
+    captures, gpu.refuses, gpu.waits = gpu.captures, None, False
+    assert take(gpu, 4, clock).note == (note if lasts else '')
+    assert lasts == (gpu.captures == captures)
 
 
 def test_slow_calls_of_a_gpu_are_not_captured():
@@ -215,21 +170,13 @@ def test_limit_makes_allocations_fail():
 
 @linux
 def test_child_is_ended_at_its_limits():
-    spec = {
-        'graph': 'power-60x40x300',
-        'root': '.',
-        'recipe': 'default',
-        'config': {'hidden_channels': 8},
-        'device': 'cpu',
-        'epochs': 1,
-        'seed': 0,
-        'threads': 1,
-    }
-    module = 'benchmarks.training'
+    spec = {'graph': 'power-60x40x300', 'root': '.', 'recipe': 'default'}
+    spec |= {'device': 'cpu', 'epochs': 1, 'seed': 0, 'threads': 1}
+    run = partial(run_child, 'benchmarks.training', memory=1e12, seconds=60)
+    good = {**spec, 'config': {'hidden_channels': 8}}
     with pytest.raises(LimitError, match='held more than 0.0 GB'):
-        run_child(module, spec, memory=1e6, seconds=60)
+        run(good, memory=1e6)
     with pytest.raises(LimitError, match='took more than 0 s'):
-        run_child(module, spec, memory=1e12, seconds=0.1)
-    spec['config'] = {'hidden_channels': -1}
+        run(good, seconds=0.1)
     with pytest.raises(RuntimeError, match='ValueError: .*hidden_channels'):
-        run_child(module, spec, memory=1e12, seconds=60)
+        run({**spec, 'config': {'hidden_channels': -1}})
