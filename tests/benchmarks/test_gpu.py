@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.__main__ import limit_of, main
+from benchmarks.gpu.__main__ import limit_of
 from benchmarks.gpu.phase import PHASES
 from benchmarks.gpu.sanitizer import FOUND, check
 from benchmarks.gpu.summary import failures, summarize
@@ -211,9 +211,3 @@ def test_phases_leave_time_for_the_next():
     assert left >= epoch.least + kernels.least
     left -= limit_of(epoch, PHASES[3:], left)
     assert left >= kernels.least
-
-
-def test_leaves_out_the_last_phases(tmp_path, capfd):
-    phases = ['--device', 'cpu', '--phases', 'environment', 'scale']
-    assert main([*phases, '--seconds', '25', '--output', str(tmp_path)]) == 0
-    assert 'scale: left out' in capfd.readouterr().out

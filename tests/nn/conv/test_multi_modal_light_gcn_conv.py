@@ -152,21 +152,6 @@ def test_empty_dimensions(adj_form, random_edges, size):
     (out[0].sum() + out[1].sum()).backward()
 
 
-def test_custom_names(random_edges):
-    x, edges, features = inputs(random_edges)
-    expected = MultiModalLightGCNConv(['image', 'text'])(x, edges, features)
-    edge_type = ('customer', 'buys', 'product')
-    conv = MultiModalLightGCNConv(['image', 'text'], edge_type=edge_type)
-    out = conv(
-        {'customer': x['user'], 'product': x['item']},
-        dict(zip(conv.edge_types, edges.values())),
-        features,
-    )
-    assert conv.edge_types[2] == ('customer', 'denoised_text', 'product')
-    assert list(out) == ['customer', 'product']
-    assert_close(list(out.values()), list(expected.values()))
-
-
 @pytest.mark.parametrize('features_are_zero', [True, False])
 def test_without_edges(random_edges, features_are_zero):
     conv = make_conv()
@@ -186,15 +171,6 @@ def test_reset_parameters():
     conv = make_conv(['a', 'b', 'c', 'd'])
     conv.reset_parameters()
     assert_close(conv.modality_weight.softmax(0), torch.full((4,), 0.25))
-
-
-def test_compile(random_edges):
-    torch.compiler.reset()
-    conv = make_conv()
-    x, edges, features = inputs(random_edges)
-    compiled = torch.compile(conv, backend='aot_eager')
-    actual = with_gradients(compiled, conv, x, edges, features)
-    assert_close(actual, with_gradients(conv, conv, x, edges, features))
 
 
 @pytest.mark.parametrize('subgraph_type', ['directional', 'bidirectional'])

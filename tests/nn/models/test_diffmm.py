@@ -83,14 +83,6 @@ def test_adj_forms(adj_form, features, edges):
     assert_close(with_gradients(model, features, prepared), expected)
 
 
-def test_double(features, edges):
-    model = DiffMM(U, I, CHANNELS, D)
-    expected = model(features, edges)
-    out = model.double()({m: x.double() for m, x in features.items()}, edges)
-    assert out['user'].dtype == torch.double
-    assert_close(out, expected, check_dtype=False)
-
-
 def test_compile(features, edges):
     torch.compiler.reset()
     model = DiffMM(U, I, CHANNELS, D)
