@@ -78,7 +78,7 @@ def train(
 
     def on_epoch(record: dict[str, Any]) -> None:
         start = time.perf_counter()
-        if 'test' in trainer.edge_label_index:
+        if 'test' in trainer.task.edge_label_index:
             trainer.evaluate('test')
         seconds = {
             **record['seconds'],

@@ -183,7 +183,7 @@ def train_diffmm(args, data):
         Path(args.output) / 'model', trainer.edge_index_dict
     )
     bests = {('Chosen by validation', 'val'): trainer.best_val}
-    if 'test' in trainer.edge_label_index:
+    if 'test' in trainer.task.edge_label_index:
         bests = {
             ('Chosen by validation', 'test'): trainer.best_val,
             ('Best test epoch', 'test'): trainer.best_test,

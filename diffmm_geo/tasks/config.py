@@ -1,5 +1,4 @@
 from dataclasses import dataclass, fields
-from typing import TypeVar
 
 from diffmm_geo.ops.ranking import METRICS
 from diffmm_geo.utils.checks import (
@@ -8,10 +7,7 @@ from diffmm_geo.utils.checks import (
     check_choice,
     check_int,
     check_number,
-    check_type,
 )
-
-T = TypeVar('T', bound='TrainingConfig')
 
 #: The data types of large products; see :class:`TrainingConfig`.
 PRECISIONS = ('fp32', 'tf32', 'bf16')
@@ -79,19 +75,6 @@ class TrainingConfig:
     precision: str = 'fp32'
     cuda_graphs: bool = False
     seed: int = 0
-
-    @classmethod
-    def of(cls: type[T], config: object) -> T:
-        r"""Returns the given settings, or the defaults if none are given.
-
-        Raises:
-            ValueError: If the settings belong to another class.
-        """
-        if config is None:
-            return cls()
-        check_type('config', config, cls)
-        assert isinstance(config, cls)
-        return config
 
     def __post_init__(self) -> None:
         # Checkpoints and JSON hold plain values only.

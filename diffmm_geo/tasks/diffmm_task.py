@@ -16,7 +16,7 @@ from diffmm_geo.sparse import CSR, BipartiteAdj
 from diffmm_geo.sparse.refill import refill
 from diffmm_geo.tasks.denoiser_recall import warn_below_popularity
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig, make_diffusion
-from diffmm_geo.tasks.generators import diffusion_edges, random_edges
+from diffmm_geo.tasks.generators import random_edges
 from diffmm_geo.tasks.task import OnStep, Task
 from diffmm_geo.utils.checks import check_trainable, check_type
 from diffmm_geo.utils.features import modality_features
@@ -69,7 +69,8 @@ class DiffMMTask(Task):
         edge_type: EdgeType = ('user', 'interacts', 'item'),
         device: torch.device | str = 'cpu',
     ) -> None:
-        c = DiffMMConfig.of(config)
+        c = DiffMMConfig() if config is None else config
+        check_type('config', c, DiffMMConfig)
         super().__init__(data, c, edge_type, device)
         features = modality_features(
             data[self.edge_type[2]], self.num_items, modalities
@@ -107,17 +108,16 @@ class DiffMMTask(Task):
             c.temperature, c.anchor, c.num_candidates
         )
         self.reset_optimizers()
-        self.adj_dict: dict[EdgeType, BipartiteAdj] = {}
         self._recorded_dict: dict[EdgeType, BipartiteAdj] = {}
         self._prepare({})
 
     def _check_parts(
         self, model: DiffMM | None, diffusion: ModalityDiffusion | None
     ) -> None:
+        size = self.num_users, self.num_items
         if model is not None:
             check_type('model', model, DiffMM)
             check_trainable('model', model)
-            size = self.num_users, self.num_items
             if model.size != size:
                 raise ValueError(
                     f"'model' needs to be one of {size[0]} users and "
@@ -126,9 +126,9 @@ class DiffMMTask(Task):
         if diffusion is not None:
             check_type('diffusion', diffusion, ModalityDiffusion)
             check_trainable('diffusion', diffusion)
-            if diffusion.num_items != self.num_items:
+            if diffusion.num_items != size[1]:
                 raise ValueError(
-                    f"'diffusion' needs to be one of {self.num_items} items "
+                    f"'diffusion' needs to be one of {size[1]} items "
                     f'(got {diffusion.num_items})'
                 )
 
@@ -137,7 +137,7 @@ class DiffMMTask(Task):
         self.interactions = CSR.from_edge_index(
             self.edge_index, (self.num_users, self.num_items), coalesce=True
         )
-        self.adj_dict = {}
+        self.adj_dict: dict[EdgeType, BipartiteAdj] = {}
         self.set_graphs(generated)
 
     def move_data(self, device: torch.device) -> None:
@@ -156,8 +156,8 @@ class DiffMMTask(Task):
 
     @property
     def data_dict(self) -> dict[str, Tensor]:
-        features = {f'x_{m}': x for m, x in self.feature_dict.items()}
-        return {**super().data_dict, **features}
+        features = self.feature_dict.items()
+        return {**super().data_dict, **{f'x_{m}': x for m, x in features}}
 
     def reset_optimizers(self) -> None:
         c, model = self.config, self.model
@@ -171,16 +171,12 @@ class DiffMMTask(Task):
         return [self.optimizers['model']]
 
     @property
-    def diffusion_batch_size(self) -> int:
-        r"""The number of users in a step of :meth:`train_denoisers`."""
-        return self.config.diffusion_batch_size or self.config.batch_size
-
-    @property
     def num_denoiser_steps(self) -> int:
         r"""The number of steps of :meth:`train_denoisers`."""
-        if self.config.generator != 'diffusion':
+        c = self.config
+        if c.generator != 'diffusion':
             return 0
-        return -(-self.num_users // self.diffusion_batch_size)
+        return -(-self.num_users // (c.diffusion_batch_size or c.batch_size))
 
     @property
     def num_epoch_steps(self) -> int:
@@ -206,7 +202,8 @@ class DiffMMTask(Task):
         r"""Trains the denoisers, on all users or on the given ones, which is
         the first half of :meth:`start_epoch`.
         """
-        if self.config.generator != 'diffusion':
+        c = self.config
+        if c.generator != 'diffusion':
             return {}
         with self.autocast():
             with torch.no_grad():
@@ -216,19 +213,16 @@ class DiffMMTask(Task):
                 self._interactions_of(users),
                 self.model.item_emb.weight.detach(),
                 {m: modality_emb[m] for m in self.diffusion.modalities},
-                self.config.msi_weight,
-                self.diffusion_batch_size,
-                self.config.diffusion_form,
+                c.msi_weight,
+                c.diffusion_batch_size or c.batch_size,
+                c.diffusion_form,
                 on_step,
             )
         return {f'diffusion_{m}': loss for m, loss in losses.items()}
 
     def _interactions_of(self, users: Tensor | None) -> CSR:
-        return (
-            self.interactions
-            if users is None
-            else self.interactions.take(users)
-        )
+        lists = self.interactions
+        return lists if users is None else lists.take(users)
 
     def generate(self, users: Tensor | None = None) -> dict[EdgeType, Tensor]:
         r"""Generates edges for :meth:`set_graphs`, which is the second half of
@@ -244,14 +238,22 @@ class DiffMMTask(Task):
                 for m in modalities
             }
         else:
+            candidates = None
+            if (c.num_generated_from or self.num_items) < self.num_items:
+                order = torch.randperm(self.num_items, device=self.device)
+                candidates = order[: c.num_generated_from]
+            lists = self._interactions_of(users)
             with self.autocast():
-                generated = diffusion_edges(
-                    self.diffusion,
-                    self._interactions_of(users),
-                    k,
-                    c.num_generated_from,
-                    c.exclude_observed,
-                )
+                generated = {
+                    m: self.diffusion.sample_edges_of(
+                        m,
+                        lists,
+                        k,
+                        candidates=candidates,
+                        exclude_observed=c.exclude_observed,
+                    )
+                    for m in self.diffusion.modalities
+                }
             if users is not None:
                 generated = {
                     m: torch.stack([users[row], item])
@@ -311,25 +313,23 @@ class DiffMMTask(Task):
         r"""The :func:`~diffmm_geo.evaluation.generation_metrics` on validation
         of the generated graph of each modality, as :obj:`"generated"`.
         """
-        generated = {
-            m: self.edge_index_dict.get(self.model.conv.generated_edge_type(m))
-            for m in self.model.modalities
-        }
-        observed, held_out = self.edge_index, self.edge_label_index['val']
+        conv, graphs = self.model.conv, self.edge_index_dict
+        args = self.edge_index, self.edge_label_index['val'], self.num_items
         return {
             'generated': {
-                m: generation_metrics(x, observed, held_out, self.num_items)
-                for m, x in generated.items()
-                if x is not None
+                m: generation_metrics(graphs[edge_type], *args)
+                for m in self.model.modalities
+                if (edge_type := conv.generated_edge_type(m)) in graphs
             }
         }
 
     def end_fit(self) -> None:
         r"""Warns of denoisers that know less than popularity."""
         if self.config.generator == 'diffusion':
-            held_out = self.edge_label_index['val']
-            args = self.diffusion, self.interactions, held_out, self.config.k
-            warn_below_popularity(*args)
+            warn_below_popularity(
+                *(self.diffusion, self.interactions),
+                *(self.edge_label_index['val'], self.config.k),
+            )
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Tensor, Tensor]:

@@ -1,44 +1,11 @@
-r"""Where the edges of each modality come from, in each epoch: from the
-diffusion, or, to compare with, from chance or the observed interactions.
-"""
+r"""Generated edges to compare those of the diffusion with."""
 
 import torch
 from torch import Tensor
 
-from diffmm_geo.nn import ModalityDiffusion
-from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import check_k
 
 GENERATORS = ('diffusion', 'random', 'observed')
-
-
-def diffusion_edges(
-    diffusion: ModalityDiffusion,
-    interactions: CSR,
-    k: int,
-    num_candidates: int | None = None,
-    exclude_observed: bool = False,
-) -> dict[str, Tensor]:
-    r"""The :obj:`k` items per user that each denoiser scores highest, out of
-    :obj:`num_candidates` random items if given, and of the unobserved ones with
-    :obj:`exclude_observed`.
-    """
-    candidates: Tensor | None = None
-    if num_candidates is not None and num_candidates < diffusion.num_items:
-        order = torch.randperm(
-            diffusion.num_items, device=interactions.col.device
-        )
-        candidates = order[:num_candidates]
-    return {
-        m: diffusion.sample_edges_of(
-            m,
-            interactions,
-            k,
-            candidates=candidates,
-            exclude_observed=exclude_observed,
-        )
-        for m in diffusion.modalities
-    }
 
 
 def random_edges(

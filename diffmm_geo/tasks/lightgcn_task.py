@@ -11,6 +11,7 @@ from diffmm_geo.ops import spmm
 from diffmm_geo.sparse import CSR, SparseMatrix
 from diffmm_geo.tasks.config import LightGCNConfig
 from diffmm_geo.tasks.task import Task
+from diffmm_geo.utils.checks import check_type
 
 
 class LightGCNTask(Task):
@@ -19,7 +20,9 @@ class LightGCNTask(Task):
 
     Args:
         data, edge_type, device: As in :class:`~diffmm_geo.tasks.Task`.
-        config (LightGCNConfig): The settings.
+        config (LightGCNConfig, optional): The settings.
+            (default: :class:`~diffmm_geo.training.LightGCNConfig` with its
+            defaults)
     """
 
     config: LightGCNConfig
@@ -28,19 +31,21 @@ class LightGCNTask(Task):
     def __init__(
         self,
         data: HeteroData,
-        config: LightGCNConfig,
+        config: LightGCNConfig | None = None,
         edge_type: EdgeType = ('user', 'interacts', 'item'),
         device: torch.device | str = 'cpu',
     ) -> None:
-        super().__init__(data, config, edge_type, device)
+        c = LightGCNConfig() if config is None else config
+        check_type('config', c, LightGCNConfig)
+        super().__init__(data, c, edge_type, device)
         with self.random_state.entered():
             self.model = LightGCN(
                 self.num_users + self.num_items,
-                config.embedding_dim,
-                config.num_layers,
+                c.embedding_dim,
+                c.num_layers,
                 normalize=False,  # The joint graph is normalized already.
             ).to(self.device)
-        for n in range(config.num_layers):
+        for n in range(c.num_layers):
             self.model.convs[n] = _Propagation()
         self.reset_optimizers()
         self._joint = self._joint_graph()
@@ -87,9 +92,6 @@ class _Propagation(torch.nn.Module):
     # What LGConv computes. Its backward pass would sort the adjacency in each
     # step anew.
     def forward(
-        self,
-        x: Tensor,
-        matrix: SparseMatrix,
-        edge_weight: OptTensor = None,
+        self, x: Tensor, matrix: SparseMatrix, edge_weight: OptTensor = None
     ) -> Tensor:
         return spmm(matrix, x)

@@ -1,5 +1,3 @@
-from functools import cached_property
-
 import torch
 from torch import Tensor
 
@@ -9,9 +7,6 @@ from diffmm_geo.utils.checks import (
     check_int,
     check_values,
 )
-
-# Afterwards, users with nearly all items draw from the few that are left.
-MAX_ROUNDS = 8
 
 
 class NegativeSampler:
@@ -48,15 +43,19 @@ class NegativeSampler:
             'edge_index', edge_index, num_users, num_items
         )
         check_values('edge_index', edge_index)
-        self.num_items = num_items
-        self._observed = torch.unique(edge_index[0] * num_items + edge_index[1])
-        count = torch.bincount(self._observed // num_items, minlength=num_users)
-        self._count = count
-        self._complete = count >= num_items
+        key = torch.unique(edge_index[0] * num_items + edge_index[1])
+        user = key.div(num_items, rounding_mode='floor')
+        count = torch.bincount(user, minlength=num_users)
+        self._start = count.cumsum(0) - count
+        place = torch.arange(key.numel(), device=key.device) - self._start[user]
+        self.num_items, self._num_left = num_items, num_items - count
+        # For each observed item, its user's number of smaller items that are
+        # not observed, in keys that ascend over users.
+        self._free_before = key - place
 
     def has_negatives(self, users: Tensor) -> Tensor:
         r"""Whether users have an item that they have not interacted with."""
-        return ~self._complete[users]
+        return self._num_left[users] > 0
 
     def sample(self, users: Tensor) -> Tensor:
         r"""One negative item for each entry of :obj:`users`.
@@ -69,52 +68,17 @@ class NegativeSampler:
             ValueError: If a user is out of range or has interacted with all
                 items.
         """
-        users = check_index(
-            'users', users, self._complete.numel(), self._complete.device
-        )
-        if bool(self._complete[users].any()):
+        num_users, device = self._num_left.numel(), self._num_left.device
+        users = check_index('users', users, num_users, device)
+        num_left = self._num_left[users]
+        if bool((num_left == 0).any()):
             raise ValueError(
                 "'users' needs users with an item that they "
                 'have not interacted with (got one with none)'
             )
-        items = torch.randint(self.num_items, users.size(), device=users.device)
-        left = self._is_observed(users, items).nonzero().view(-1)
-        for _ in range(MAX_ROUNDS):
-            if left.numel() == 0:
-                return items
-            again = torch.randint(
-                self.num_items, left.size(), device=users.device
-            )
-            items[left] = again
-            left = left[self._is_observed(users[left], again)]
-        items[left] = self._from_complement(users[left])
-        return items
-
-    def _from_complement(self, users: Tensor) -> Tensor:
-        place = torch.randint(2**62, users.size(), device=users.device)
-        place %= self.num_items - self._count[users]
+        place = torch.randint(2**62, users.size(), device=device) % num_left
         # As many observed items as come before this place are skipped.
-        found = torch.searchsorted(
+        skipped = torch.searchsorted(
             self._free_before, users * self.num_items + place, right=True
         )
-        return place + found - (self._count.cumsum(0) - self._count)[users]
-
-    @cached_property
-    def _free_before(self) -> Tensor:
-        r"""For each observed item, its user's number of smaller items that are
-        not observed, in keys that ascend over users.
-        """
-        user = self._observed // self.num_items
-        start = self._count.cumsum(0) - self._count
-        place = torch.arange(user.numel(), device=user.device) - start[user]
-        out: Tensor = self._observed - place
-        return out
-
-    def _is_observed(self, users: Tensor, items: Tensor) -> Tensor:
-        if self._observed.numel() == 0:
-            return torch.zeros_like(users, dtype=torch.bool)
-        key = users * self.num_items + items
-        position = torch.searchsorted(self._observed, key)
-        position.clamp_(max=self._observed.numel() - 1)
-        found: Tensor = self._observed[position] == key
-        return found
+        return place + skipped - self._start[users]

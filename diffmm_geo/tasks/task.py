@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, Parameter
 from torch.optim import Adam, Optimizer
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
@@ -49,8 +49,8 @@ class Task(Module, ABC):
     :meth:`reset_optimizers`. A subclass implements :meth:`loss` and
     :meth:`embeddings`.
 
-    A task has random numbers of PyTorch of its own, which start from the seed,
-    so that those of the caller do not change. Engines draw within
+    A task has random numbers of its own, which start from the seed, so that
+    those of the caller do not change. Engines draw within
     :obj:`task.random_state.entered()`. Tasks in other threads then wait.
 
     Args:
@@ -70,7 +70,7 @@ class Task(Module, ABC):
             of :obj:`"val"` and, if given, :obj:`"test"`.
         loss_names (tuple[str]): The names of the terms of :meth:`loss`.
         optimizers (dict[str, torch.optim.Optimizer]): All optimizers.
-        random_state (RandomState): The random numbers of the task.
+        random_state: The random numbers of the task.
         seconds (dict[str, float]): The seconds of each :meth:`phase`. The
             engine resets them.
 
@@ -111,7 +111,6 @@ class Task(Module, ABC):
         size = count_nodes(data, self.edge_type)
         self.num_users, self.num_items = size
         check_k(config.k, self.num_items)
-
         store = data[self.edge_type]
         check_unweighted(self.edge_type, store)
         edges = {'edge_index': observed_edges(store, size)}
@@ -126,9 +125,9 @@ class Task(Module, ABC):
             edges[name] = check_values(name, x).to(self.device)
         self.edge_index = edges['edge_index']
         self.edge_label_index = {
-            split: edges[HELD_OUT.format(split)]
+            split: edges[name]
             for split in SPLITS
-            if HELD_OUT.format(split) in edges
+            if (name := HELD_OUT.format(split)) in edges
         }
         if 'val' not in self.edge_label_index:
             raise ValueError(
@@ -153,9 +152,10 @@ class Task(Module, ABC):
         )
         # A user with all items has no negative ones.
         mask = self.negative_sampler.has_negatives(self.edge_index[0])
-        self.positives = self.edge_index
-        if not bool(mask.all()):
-            self.positives = self.edge_index[:, mask]
+        all_left = bool(mask.all())
+        self.positives = (
+            self.edge_index if all_left else self.edge_index[:, mask]
+        )
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         # Data follow the weights. They are no buffers, which
@@ -180,10 +180,8 @@ class Task(Module, ABC):
     def data_dict(self) -> dict[str, Tensor]:
         r"""All data that training depends on, by name."""
         held_out = self.edge_label_index.items()
-        return {
-            'edge_index': self.edge_index,
-            **{HELD_OUT.format(split): x for split, x in held_out},
-        }
+        out = {HELD_OUT.format(split): x for split, x in held_out}
+        return {'edge_index': self.edge_index, **out}
 
     @cached_property
     def data_digests(self) -> dict[str, str]:
@@ -286,11 +284,7 @@ class Task(Module, ABC):
         r"""The optimizers that minimize :meth:`loss`."""
         return list(self.optimizers.values())
 
-    def adam(
-        self,
-        parameters: Iterable[torch.nn.Parameter],
-        lr: float,
-    ) -> Adam:
+    def adam(self, parameters: Iterable[Parameter], lr: float) -> Adam:
         r"""Creates an Adam optimizer, in its fused form where there is one."""
         return Adam(
             parameters,
@@ -302,10 +296,8 @@ class Task(Module, ABC):
     @contextmanager
     def autocast(self) -> Iterator[None]:
         r"""The context that sets the data type of large products."""
-        precision = self.config.precision
-        low = torch.autocast(
-            self.device.type, torch.bfloat16, enabled=precision == 'bf16'
-        )
+        kind, precision = self.device.type, self.config.precision
+        low = torch.autocast(kind, torch.bfloat16, precision == 'bf16')
         with low, tf32_products(precision == 'tf32'):
             yield
 

@@ -1,6 +1,5 @@
 import warnings
 from collections.abc import Callable, Hashable
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,15 +9,49 @@ from torch import Tensor
 NUM_FIRST_STEPS = 3
 NUM_NEXT_STEPS = 1
 
+Function = Callable[[], object]
 
-class Recorder(Protocol):
-    r"""See :class:`~diffmm_geo.training.cuda_recorder.CUDARecorder`."""
 
-    def run(self, function: Callable[[], object]) -> None: ...
+class CUDARecorder:
+    r"""Runs and records work on a CUDA device, which needs to be the current
+    one.
 
-    def record(
-        self, function: Callable[[], object]
-    ) -> Callable[[], object]: ...
+    Args:
+        device (torch.device): The device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.stream = torch.cuda.Stream(device)
+
+    def run(self, function: Function) -> None:
+        r"""Runs work on a side stream, as PyTorch asks for before it is
+        recorded.
+        """
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            function()
+        current.wait_stream(self.stream)
+
+    def record(self, function: Function) -> Function:
+        r"""Records work without running it, and returns what replays it. After
+        an error, the stream and the random numbers are as before.
+        """
+        graph = torch.cuda.CUDAGraph()
+        index = torch.cuda.current_device()
+        generator = torch.cuda.default_generators[index]
+        random_state = generator.clone_state()
+        current = torch.cuda.current_stream(self.device)
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                function()
+        except BaseException:
+            # An end of recording that fails leaves both behind.
+            torch.cuda.set_stream(current)
+            generator.graphsafe_set_state(random_state)
+            raise
+        return graph.replay
 
 
 class GraphedStep:
@@ -33,7 +66,7 @@ class GraphedStep:
     Args:
         step (callable): Takes a training step on a batch without waiting for
             the device.
-        recorder (Recorder): Runs and records work.
+        recorder (CUDARecorder): Runs and records work.
         version (callable): Returns the version of the tensors that the step
             reads besides its batch. A new version is recorded anew.
     """
@@ -41,14 +74,14 @@ class GraphedStep:
     def __init__(
         self,
         step: Callable[[Tensor], object],
-        recorder: Recorder,
+        recorder: CUDARecorder,
         version: Callable[[], Hashable],
     ) -> None:
         self.step, self.recorder, self.version = step, recorder, version
         self.num_left = NUM_FIRST_STEPS
         self.batch: Tensor | None = None
         self.recorded: Hashable = None
-        self.replay: Callable[[], object] | None = None
+        self.replay: Function | None = None
         self.has_failed = False
 
     def __call__(self, batch: Tensor) -> None:

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from torch_geometric.data import HeteroData
-from torch_geometric.typing import EdgeType
 
 from diffmm_geo.tasks import LightGCNTask
 from diffmm_geo.tasks.config import LightGCNConfig
@@ -16,8 +16,7 @@ class LightGCNTrainer(Trainer):
 
     Args:
         data, config, edge_type, device: As in
-            :class:`~diffmm_geo.tasks.LightGCNTask`. The default settings are
-            :class:`LightGCNConfig` with its defaults.
+            :class:`~diffmm_geo.tasks.LightGCNTask`.
     """
 
     task: LightGCNTask
@@ -26,8 +25,7 @@ class LightGCNTrainer(Trainer):
         self,
         data: HeteroData,
         config: LightGCNConfig | None = None,
-        edge_type: EdgeType = ('user', 'interacts', 'item'),
-        device: torch.device | str = 'cpu',
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
-        c = LightGCNConfig.of(config)
-        super().__init__(LightGCNTask(data, c, edge_type, device))
+        super().__init__(LightGCNTask(data, config, *args, **kwargs))

@@ -45,7 +45,7 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
     if not trainer.history:
         raise ValueError("'trainer' needs at least one epoch done (got none)")
     trainer.best_val  # noqa: B018 (raises an error if no epoch was evaluated)
-    state = trainer.state_dict()
+    state = trainer.task.get_state()
     missing: ImportError | None = None
     folder.mkdir(parents=True, exist_ok=True)
     # The files replace earlier ones together, at the end of the block.
@@ -69,7 +69,7 @@ def save_run(trainer: Trainer, folder: str | Path) -> None:
 def run_metrics(trainer: Trainer) -> dict[str, Any]:
     r"""The content of :obj:`metrics.json`."""
     best = {'best_val': trainer.best_val}
-    if 'test' in trainer.edge_label_index:
+    if 'test' in trainer.task.edge_label_index:
         best['best_test'] = trainer.best_test
     return {
         **{

@@ -22,8 +22,7 @@ from diffmm_geo.training.checkpoint import (
     restore_checkpoint,
     write_checkpoint,
 )
-from diffmm_geo.training.cuda_recorder import CUDARecorder
-from diffmm_geo.training.graphed_step import GraphedStep
+from diffmm_geo.training.graphed_step import CUDARecorder, GraphedStep
 from diffmm_geo.utils.checks import check_choice, check_type, describe
 from diffmm_geo.utils.extras import check_package
 from diffmm_geo.utils.finite import FiniteLosses, errors_of_epoch
@@ -70,11 +69,6 @@ class Trainer:
         return self.task.edge_index
 
     @property
-    def edge_label_index(self) -> dict[str, Tensor]:
-        r"""The held-out interactions by split."""
-        return self.task.edge_label_index
-
-    @property
     def metric(self) -> str:
         r"""The metric that selects the best epoch."""
         return f'{self.config.metric}@{self.config.k}'
@@ -101,26 +95,15 @@ class Trainer:
         r"""The embeddings of users and items, whose products are scores."""
         return self.task.embeddings()
 
-    def state_dict(self) -> dict[str, Any]:
-        r"""Returns the state on which :meth:`embeddings` depends."""
-        return self.task.get_state()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        r"""Restores what :meth:`state_dict` returned."""
-        self.task.set_state(state_dict)
-
     def evaluate(self, split: str = 'test') -> dict[str, float]:
         r"""The metrics on held-out interactions, among all unobserved items."""
-        check_choice('split', split, self.edge_label_index)
+        check_choice('split', split, self.task.edge_label_index)
         return self._evaluate([split])[split]
 
     def _evaluate(self, splits: Iterable[str]) -> dict[str, dict[str, float]]:
         recommender = Recommender(*self.embeddings(), self.edge_index)
-        k = [self.config.k]
-        return {
-            split: mean_metrics(recommender, self.edge_label_index[split], k)
-            for split in splits
-        }
+        held_out, k = self.task.edge_label_index, [self.config.k]
+        return {s: mean_metrics(recommender, held_out[s], k) for s in splits}
 
     def train_epoch(self, on_step: OnStep | None = None) -> dict[str, float]:
         r"""Trains for an epoch.
@@ -171,9 +154,9 @@ class Trainer:
         self._losses = FiniteLosses(task.loss_names, task.num_batches)
         self._take_step: Callable[[Any], object] = self._step
         if self.config.cuda_graphs:
-            recorder = CUDARecorder(task.device)
             self._take_step = GraphedStep(
-                self._step, recorder, lambda: task.inputs_version
+                *(self._step, CUDARecorder(task.device)),
+                lambda: task.inputs_version,
             )
 
     def _step(self, batch: Any) -> None:
@@ -233,17 +216,17 @@ class Trainer:
             )
         if progress:
             check_package('tqdm', 'examples', 'progress=True')
-        if resume and checkpoint_dir is None:
-            raise ValueError(
-                "'checkpoint_dir' needs to be given to resume (got None)"
-            )
         path = None
         if checkpoint_dir is not None:
             path = checkpoint_path(checkpoint_dir)
+        elif resume:
+            raise ValueError(
+                "'checkpoint_dir' needs to be given to resume (got None)"
+            )
         # The weights of the best epoch so far, unless they are in place.
         best: dict[str, Any] | None = None
         if any('val' in record for record in self.history):
-            best = copy.deepcopy(self.state_dict())
+            best = copy.deepcopy(self.task.get_state())
         self._losses = None  # Resuming replaces the state of optimizers.
         try:
             if resume and path is not None and path.exists():
@@ -255,18 +238,19 @@ class Trainer:
                 is_best = 'val' in record and self.best_val is record
                 if is_best:
                     best = None  # Not two of them in memory.
-                    best = copy.deepcopy(self.state_dict())
+                    best = copy.deepcopy(self.task.get_state())
                 if path is not None:
                     with self.task.phase('checkpoint'):
-                        other = None if is_best else best
-                        args = self.task, self.history, other
-                        write_checkpoint(path, make_checkpoint(*args))
+                        args = self.history, None if is_best else best
+                        write_checkpoint(
+                            path, make_checkpoint(self.task, *args)
+                        )
                     record['seconds'] = dict(self.task.seconds)
                 for function in callbacks:
                     function(record)
         finally:
             if best is not None:
-                self.load_state_dict(best)
+                self.task.set_state(best)
         self.task.end_fit()
         return self.history
 
@@ -294,6 +278,6 @@ class Trainer:
         c = self.config
         if number == c.num_epochs or number % c.eval_every == 0:
             with self.task.phase('evaluate'):
-                record |= self._evaluate(self.edge_label_index)
+                record |= self._evaluate(self.task.edge_label_index)
                 record |= self.task.metrics()
         return {**record, 'seconds': dict(self.task.seconds)}

@@ -56,7 +56,7 @@ class TestDiffMMTrainer(Protocol):
             assert measured == generation_metrics(
                 edge_index,
                 trainer.edge_index,
-                trainer.edge_label_index['val'],
+                trainer.task.edge_label_index['val'],
                 24,
             )
         assert list(history[0]['loss']) == [
@@ -75,7 +75,7 @@ class TestDiffMMTrainer(Protocol):
         out = trainer.model(trainer.feature_dict, trainer.edge_index_dict)
         assert_close(trainer.embeddings(), (out['user'], out['item']))
         other = self.make(planted())
-        other.load_state_dict(trainer.state_dict())
+        other.task.set_state(trainer.task.get_state())
         for edge_type, edge_index in trainer.edge_index_dict.items():
             assert other.edge_index_dict[edge_type].equal(edge_index)
 
