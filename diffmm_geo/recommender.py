@@ -25,9 +25,8 @@ from diffmm_geo.utils.checks import (
     check_matrix,
     describe,
 )
-from diffmm_geo.utils.node_ids import NodeIds, is_raw
 from diffmm_geo.utils.paths import check_path
-from diffmm_geo.utils.raw_ids import decode_ids, encode_ids
+from diffmm_geo.utils.raw_ids import NodeIds, decode_ids, encode_ids, is_raw
 from diffmm_geo.utils.tensor_file import (
     read_npz,
     read_tensors,

@@ -4,7 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffmm_geo.utils.checks import check_matrix, check_modalities, check_values
+from diffmm_geo.utils.checks import check_matrix, check_modalities
 
 # Elements per block in double precision: 32 MiB.
 BLOCK_SIZE = 2**22
@@ -19,14 +19,12 @@ def modality_features(
 ) -> dict[str, Tensor]:
     r"""The checked raw features :obj:`x_{m}` of an item store."""
     there = [key[2:] for key in store.keys() if key.startswith('x_')]
-    if modalities is None:
-        modalities = there
-        if not there:
-            raise ValueError(
-                f"'data' needs item features 'x_{{modality}}' "
-                f'(got {list(store.keys())})'
-            )
-    modalities = check_modalities(modalities)
+    if modalities is None and not there:
+        raise ValueError(
+            f"'data' needs item features 'x_{{modality}}' "
+            f'(got {list(store.keys())})'
+        )
+    modalities = check_modalities(there if modalities is None else modalities)
     missing = [m for m in modalities if m not in there]
     if missing:
         raise ValueError(
@@ -40,8 +38,7 @@ def modality_features(
         if x.size(1) == 0:
             raise ValueError(f"'{name}' needs at least one channel (got none)")
         # Features are data and get no gradient.
-        x = x.detach() if x.requires_grad else x
-        features[m] = check_values(name, x)
+        features[m] = x.detach() if x.requires_grad else x
     return features
 
 

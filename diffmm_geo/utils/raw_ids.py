@@ -1,9 +1,9 @@
-r"""The IDs of nodes as they came in, in graphs and in tensor files."""
+r"""The IDs of nodes as they came in: in graphs, in files, as arguments."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,3 +100,74 @@ def decode_ids(name: str, content: Tensor) -> Any:
         raise ValueError(
             f"'{name}' needs to be a list of strings (got {error})"
         ) from None
+
+
+class NodeIds:
+    r"""The nodes of a type, in the order of their indices.
+
+    Args:
+        name (str): The name of the argument with identifiers, for errors.
+        ids (list[str], optional): Their identifiers, if known.
+        num_nodes (int): Their number.
+        device (torch.device): The device of their indices.
+    """
+
+    def __init__(
+        self, name: str, ids: Any, num_nodes: int, device: torch.device
+    ) -> None:
+        self.num_nodes, self.device = num_nodes, device
+        self.ids = None if ids is None else check_raw_ids(name, ids, num_nodes)
+        self._index = {x: n for n, x in enumerate(self.ids or ())}
+        if ids is not None and len(self._index) != num_nodes:
+            raise ValueError(
+                f"'{name}' needs distinct strings (got {num_nodes}, "
+                f'{len(self._index)} of them distinct)'
+            )
+
+    def index(self, name: str, values: Any) -> Tensor:
+        r"""The indices of nodes, given a list, array or tensor of indices, or
+        a list or array of identifiers.
+        """
+        if not is_raw(values):
+            if not isinstance(values, Tensor):
+                values = _vector(name, values)
+            return check_index(name, values, self.num_nodes).to(self.device)
+        if self.ids is None:
+            raise ValueError(
+                f"'{name}' needs indices, as no identifiers are known "
+                f'(got {describe(values)})'
+            )
+        try:
+            index = [self._index[str(x)] for x in values]
+        except KeyError as error:
+            raise ValueError(
+                f"'{name}' needs known identifiers (got {error})"
+            ) from None
+        return torch.tensor(index, device=self.device)
+
+
+def is_raw(values: Any) -> bool:
+    r"""Whether a list or array holds identifiers rather than indices."""
+    if isinstance(values, np.ndarray):
+        values = values.ravel()[:1].tolist()
+    return (
+        isinstance(values, (Sequence, RawIds))
+        and not isinstance(values, str)
+        and len(values) > 0
+        and isinstance(values[0], str)
+    )
+
+
+def _vector(name: str, values: Any) -> Tensor:
+    try:
+        array = np.asarray(values)
+    except ValueError:  # Lists of different lengths.
+        array = np.asarray(None)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.ndim != 1 or array.dtype.kind not in 'iu':
+        raise ValueError(
+            f"'{name}' needs a list of node indices or identifiers "
+            f'(got {describe(values)})'
+        )
+    return torch.from_numpy(array.astype(np.int64))
