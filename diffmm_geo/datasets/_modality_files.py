@@ -49,21 +49,6 @@ def select_modalities(
     return tuple(name for name in known if name in modalities)
 
 
-def read_features(
-    folder: str,
-    modalities: Iterable[str],
-    num_items: int | None = None,
-    mapped: bool = False,
-) -> dict[str, Tensor]:
-    r"""The features of modalities, all with as many rows."""
-    features: dict[str, Tensor] = {}
-    for modality in modalities:
-        path = osp.join(folder, feature_file(modality))
-        features[modality] = x = _read_features(path, num_items, mapped)
-        num_items = x.size(0)
-    return features
-
-
 def map_array(path: str) -> np.ndarray:
     r"""Maps a numeric :obj:`.npy` file into memory, copied on write."""
     array = np.load(path, mmap_mode='c', allow_pickle=False)
@@ -75,28 +60,44 @@ def map_array(path: str) -> np.ndarray:
     return np.asarray(array)
 
 
-def _read_features(path: str, num_rows: int | None, mapped: bool) -> Tensor:
-    r"""Reads a finite feature matrix from a :obj:`.npy` file, without
-    unpickling, as :obj:`torch.float32`. If :obj:`mapped=True`, half and single
-    precision stay on disk as they are.
+def read_features(
+    folder: str,
+    modalities: Iterable[str],
+    num_items: int | None = None,
+    mapped: bool = False,
+) -> dict[str, Tensor]:
+    r"""Reads finite features of modalities, all with as many rows, from
+    :obj:`.npy` files without unpickling, as :obj:`torch.float32`. If
+    :obj:`mapped=True`, half and single precision stay on disk as they are.
     """
-    expected = 'a finite, two-dimensional numeric array'
-    if num_rows is not None:
-        expected = f'{expected} with a row for each of the {num_rows} items'
-    with reading(path, expected):
-        array = map_array(path)
-        shape = list(array.shape)
-        if len(shape) != 2 or shape[1] == 0 or num_rows not in (None, shape[0]):
-            raise ValueError(f'shape {shape}')
-        if not (mapped and array.dtype in KEPT and array.flags.c_contiguous):
-            with np.errstate(over='ignore'):
-                array = array.astype(np.float32, order='C')
-        height = max(1, BLOCK_SIZE // shape[1])
-        for start in range(0, shape[0], height):
-            finite = np.isfinite(array[start : start + height]).all(axis=1)
-            if not finite.all():
-                row = start + int(finite.argmin())
-                raise ValueError(
-                    f'NaN or infinite values, the first in row {row}'
-                )
-        return torch.from_numpy(array)
+    features: dict[str, Tensor] = {}
+    for modality in modalities:
+        path, needed = osp.join(folder, feature_file(modality)), ''
+        if num_items is not None:
+            needed = f' with a row for each of the {num_items} items'
+        with reading(path, f'a finite, two-dimensional numeric array{needed}'):
+            array = map_array(path)
+            shape = list(array.shape)
+            if (
+                len(shape) != 2
+                or shape[1] == 0
+                or num_items not in (None, shape[0])
+            ):
+                raise ValueError(f'shape {shape}')
+            kept = array.dtype in KEPT and array.flags.c_contiguous
+            if not (mapped and kept):
+                with np.errstate(over='ignore'):
+                    array = array.astype(np.float32, order='C')
+            _check_finite(array)
+            features[modality] = torch.from_numpy(array)
+        num_items = shape[0]
+    return features
+
+
+def _check_finite(array: np.ndarray) -> None:
+    height = max(1, BLOCK_SIZE // array.shape[1])
+    for start in range(0, array.shape[0], height):
+        finite = np.isfinite(array[start : start + height]).all(axis=1)
+        if not finite.all():
+            row = start + int(finite.argmin())
+            raise ValueError(f'NaN or infinite values, the first in row {row}')

@@ -14,26 +14,23 @@ def atomic_path(path: str) -> Iterator[str]:
     temporary = f'{path}.{uuid.uuid4().hex}.tmp'
     try:
         yield temporary
-        sync(temporary)
+        with open(temporary, 'rb+') as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
-        sync_folder(path)
-    except OSError as error:
-        raise _naming(path, temporary, error) from None
+        _sync_folder(path)
     except Exception as error:
         # Writers in C++ and Rust have errors of their own for a full disk.
-        reason = _write_error(temporary)
-        if reason is None:
+        reason = (
+            error if isinstance(error, OSError) else _write_error(temporary)
+        )
+        if reason is None or reason.errno is None:
             raise
-        raise _naming(path, temporary, reason) from error
+        if reason.filename not in (None, temporary):  # It names its file.
+            raise
+        raise OSError(reason.errno, reason.strerror, path) from error
     finally:
         with suppress(FileNotFoundError):
             os.remove(temporary)
-
-
-def _naming(path: str, temporary: str, error: OSError) -> OSError:
-    if error.errno is not None and error.filename in (None, temporary):
-        return OSError(error.errno, error.strerror, path)
-    return error
 
 
 def _write_error(path: str) -> OSError | None:
@@ -48,13 +45,7 @@ def _write_error(path: str) -> OSError | None:
     return None
 
 
-def sync(path: str) -> None:
-    r"""Waits until a file is on disk."""
-    with open(path, 'rb+') as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: str) -> None:
+def _sync_folder(path: str) -> None:
     r"""Waits until the name of a file is on disk."""
     if os.name != 'posix':  # Only POSIX opens folders.
         return
