@@ -80,9 +80,8 @@ def test_function_is_asked_for_few_users_at_a_time_and_keeps_its_scores(
 def test_users_of_any_number():
     r"""Neither time nor memory depends on the numbers of users."""
     _, _, label, exclude = random_case()
-    table, first = torch.randn(25, 12), 2**62
-    far = torch.tensor([[first], [0]])
-    out = evaluate(lambda u: table[u - first], label + far, exclude + far, 5)
+    table, far = torch.randn(25, 12), torch.tensor([[2**62], [0]])
+    out = evaluate(lambda u: table[u - 2**62], label + far, exclude + far, 5)
     assert out == evaluate(lambda u: table[u], label, exclude, 5)
 
 
@@ -122,24 +121,22 @@ def test_bad_input(name, value):
         evaluate(**{**dict(zip(names, random_case())), name: value, 'k': 5})
 
 
-def test_several_lengths_are_ranked_once():
+@pytest.mark.parametrize('k', [[5, 1, 12], (5, 1, 12)])
+def test_several_lengths_are_ranked_once(k):
     user_emb, item_emb, label, exclude = random_case()
-    expected = {}
-    for k in (5, 1, 12):
-        expected.update(evaluate(user_emb, item_emb, label, exclude, k))
-    ranked = []
+    expected, ranked = {}, []
+    for length in k:
+        expected |= evaluate(user_emb, item_emb, label, exclude, length)
 
     def scorer(user):
         ranked.extend(user.tolist())
         return user_emb[user] @ item_emb.t()
 
-    for k in ([5, 1, 12], (5, 1, 12)):
-        out = evaluate(scorer, label, exclude, k)
-        assert out == pytest.approx(expected, rel=1e-12)
-        assert list(out) == list(expected)
-        # The first user tells the number of items.
-        assert sorted(ranked[1:]) == label[0].unique().tolist()
-        ranked.clear()
+    out = evaluate(scorer, label, exclude, k)
+    assert out == pytest.approx(expected, rel=1e-12)
+    assert list(out) == list(expected)
+    # The first user tells the number of items.
+    assert sorted(ranked[1:]) == label[0].unique().tolist()
 
 
 def test_duplicates_count_once():

@@ -223,23 +223,20 @@ def test_candidates_and_items_to_leave_out(case, faiss):
     user_emb, item_emb, exclude = case
     index = MIPSKNNIndex() if faiss else None
     recommender = Recommender(user_emb, item_emb, exclude, index)
-    users, everything = [39, 3, 7, 12], [*range(I)]
-    some, sold_out = [20, 3, 4, 9, 9, 12, 29], [3, 5, 29]
+    users, some, sold_out = [39, 3, 7, 12], [20, 3, 4, 9, 9, 12], [3, 5, 29]
     for candidates, left_out in (
-        *((some, None), (None, sold_out), (some, sold_out)),
-        *(([], None), (None, [])),
+        *((some, None), (torch.tensor(some), np.array(sold_out))),
+        *((None, sold_out), ([], None), (None, [])),
     ):
-        kept = {*(everything if candidates is None else candidates)}
-        gone = torch.tensor(sorted({*everything} - kept | {*(left_out or [])}))
-        everyone = torch.arange(U)
-        also = torch.cartesian_prod(everyone, gone.long()).t()
-        both = torch.cat([exclude, also], dim=1)
+        kept = set(range(I) if candidates is None else map(int, candidates))
+        kept -= set() if left_out is None else {*map(int, left_out)}
+        gone = torch.tensor([i for i in range(I) if i not in kept]).long()
+        also = torch.cartesian_prod(torch.arange(U), gone).t()
+        out = torch.cat([exclude, also], dim=1)
         for k in (1, 4, I):
-            out = recommender.recommend(
-                *(users, k, False, candidates),
-                None if left_out is None else np.array(left_out, int),
-            )
-            assert out.equal(expected(user_emb, item_emb, both, k)[users])
+            best = expected(user_emb, item_emb, out, k)[users]
+            kwargs = {'candidates': candidates, 'exclude_items': left_out}
+            assert recommender.recommend(users, k, **kwargs).equal(best)
 
 
 @pytest.mark.parametrize('name', ['x.npz', 'x.safetensors'])
