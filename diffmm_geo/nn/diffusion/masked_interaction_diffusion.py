@@ -23,7 +23,7 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
     As in dropout, the factor :math:`1 / \sqrt{1 - p_t}` offsets the smaller
     sum of a masked row. It is one for a whole row.
 
-    The terms of :meth:`loss` are the negative log-likelihood, divided by the
+    The terms of :obj:`loss` are the negative log-likelihood, divided by the
     user's number of interactions, so that each user counts once, and MSI of the
     expected row in place of the denoised row
 
@@ -34,7 +34,7 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
         |\mathcal{N}_u| \, \boldsymbol{\pi} \mathbf{F}_m - \mathbf{a}_0
         \mathbf{E}_i \right\|}^2.
 
-    Both are zero for a user without interactions. :meth:`sample` returns
+    Both are zero for a user without interactions. :obj:`sample` returns
     :math:`\log \boldsymbol{\pi}` from a single evaluation, so it takes no
     noise. It sees the whole row at :math:`t = 0` with zero steps.
 

@@ -200,7 +200,7 @@ class DiffMM(PretrainedWithGraphs):
         adj_dict: Mapping[EdgeType, BipartiteAdj],
         return_views: bool = False,
     ) -> tuple[Embeddings, dict[str, Embeddings]]:
-        r"""The embeddings and the views, if any, of :meth:`forward` on
+        r"""The embeddings and the views, if any, of :obj:`forward` on
         normalized graphs, without checks.
         """
         x_user, x_item = self.user_emb.weight, self.item_emb.weight

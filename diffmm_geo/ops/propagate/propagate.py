@@ -99,7 +99,7 @@ def propagate_prepared(
     x_item: Tensor,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""Equals :func:`propagate`, without checks."""
+    r"""Equals :func:`~diffmm_geo.ops.propagate`, without checks."""
     found = find_backend(backend, x_user.device, x_user.dtype)
     if isinstance(found, Naive):
         return propagate_naive(adj, x_user, x_item)

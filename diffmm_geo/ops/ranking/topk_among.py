@@ -13,7 +13,7 @@ def topk_among(
     k: int,
     exclude: CSR | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""The :func:`topk_items` and their scores among the items where
+    r"""The :func:`~diffmm_geo.ops.topk_items` and their scores among the items where
     :obj:`kept` is true, padded to :math:`k`.
     """
     if kept is None:

@@ -59,7 +59,7 @@ def spmm(matrix: SparseMatrix, x: Tensor, backend: str | None = None) -> Tensor:
 def spmm_prepared(
     matrix: SparseMatrix, x: Tensor, backend: str | None = None
 ) -> Tensor:
-    r"""Equals :func:`spmm`, without checks."""
+    r"""Equals :func:`~diffmm_geo.ops.spmm`, without checks."""
     found = find_backend(backend, x.device, x.dtype)
     value = matrix.value
     if isinstance(found, Naive):
