@@ -13,8 +13,8 @@ def topk_among(
     k: int,
     exclude: CSR | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""The :func:`~diffmm_geo.ops.topk_items` and their scores among the items where
-    :obj:`kept` is true, padded to :math:`k`.
+    r"""The :func:`~diffmm_geo.ops.topk_items` and their scores among the items
+    where :obj:`kept` is true, padded to :math:`k`.
     """
     if kept is None:
         return topk_items(query, item, k, exclude=exclude, return_scores=True)
