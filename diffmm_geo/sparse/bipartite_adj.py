@@ -20,7 +20,7 @@ from diffmm_geo.utils.checks import (
     has_values,
 )
 
-from .sparse_matrix import SparseMatrix, move
+from .sparse_matrix import SparseMatrix
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,8 @@ class BipartiteAdj:
                 self-loops first. Without them, weights are
                 :math:`R_{ui} / \sqrt{d_u d_i}`. (default: :obj:`True`)
             edge_weight (torch.Tensor, optional): The weights :math:`R_{ui}` of
-                the edges of an :obj:`edge_index`, :obj:`[E]`. A node whose
-                degree is zero gets zeros, as in PyG.
-                (default: :obj:`None`, all are one)
+                an :obj:`edge_index`, :obj:`[E]`. A node whose degree is zero
+                gets zeros, as in PyG. (default: :obj:`None`, all are one)
 
         Raises:
             ValueError: If :obj:`adj` has another form or size, is on another
@@ -231,19 +230,15 @@ class BipartiteAdj:
             )
             return value * (uniform < keep_rate) / keep_rate
 
-        def drop_entries(matrix: SparseMatrix) -> SparseMatrix:
+        matrices = []
+        for matrix in self.matrices('dropout'):
             value = matrix.value
             if value is None:
                 value = matrix.pattern.ones(torch.get_default_dtype())
-            return matrix.set_value(drop(value))
-
-        to_user, to_item = self.matrices('dropout')
-        return BipartiteAdj(
-            drop_entries(to_user),
-            drop_entries(to_item),
-            user_loop=None if self.user_loop is None else drop(self.user_loop),
-            item_loop=None if self.item_loop is None else drop(self.item_loop),
-        )
+            matrices.append(matrix.set_value(drop(value)))
+        loops = self.user_loop, self.item_loop
+        dropped = [None if loop is None else drop(loop) for loop in loops]
+        return BipartiteAdj(matrices[0], matrices[1], None, *dropped)
 
     def to(
         self,
@@ -251,15 +246,12 @@ class BipartiteAdj:
         dtype: torch.dtype | None = None,
     ) -> BipartiteAdj:
         r"""Moves a prepared adjacency to a device and/or casts its weights."""
-        to_user, to_item = self.matrices('to')
+        self.matrices('to')
         return BipartiteAdj(
-            to_user.to(device, dtype),
-            to_item.to(device, dtype),
-            None,
-            move(self.user_loop, device, dtype),
-            move(self.item_loop, device, dtype),
-            move(self.user_scale, device, dtype),
-            move(self.item_scale, device, dtype),
+            **{
+                name: None if x is None else x.to(device=device, dtype=dtype)
+                for name, x in vars(self).items()
+            }
         )
 
 

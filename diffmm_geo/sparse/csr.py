@@ -14,9 +14,6 @@ from diffmm_geo.utils.checks import as_tensor
 
 T = TypeVar('T')
 
-# The properties that are computed on first use.
-DERIVED = ('row', 'narrow', 'edge_index')
-
 
 @dataclass(frozen=True, eq=False)
 class CSR:
@@ -81,11 +78,9 @@ class CSR:
     @cached_property
     def row(self) -> Tensor:
         r"""The row indices, :obj:`[E]`."""
-        rowptr = self.rowptr
-        row = torch.arange(
-            self.size[0], dtype=rowptr.dtype, device=rowptr.device
-        )
-        return row.repeat_interleave(rowptr.diff(), output_size=self.nnz)
+        count = self.rowptr.diff()
+        row = torch.arange(self.size[0], dtype=count.dtype, device=count.device)
+        return row.repeat_interleave(count, output_size=self.nnz)
 
     @cached_property
     def narrow(self) -> CSR:
@@ -98,11 +93,8 @@ class CSR:
     @cached_property
     def edge_index(self) -> EdgeIndex:
         r"""The entries as an :class:`~torch_geometric.EdgeIndex`."""
-        return EdgeIndex(
-            torch.stack([self.row, self.col]),
-            sparse_size=self.size,
-            sort_order='row',
-        )
+        edge_index = torch.stack([self.row, self.col])
+        return EdgeIndex(edge_index, sparse_size=self.size, sort_order='row')
 
     def ones(self, dtype: torch.dtype) -> Tensor:
         r"""Values of one, :obj:`[E]`, computed once for each type."""
@@ -116,13 +108,11 @@ class CSR:
             out = self._derived[key] = make(self, *args)
         return out
 
-    def derived_as(self, other: CSR) -> dict[Hashable, Any]:
-        r"""What another form has derived so far, derived from this one."""
-        names = [name for name in DERIVED if name in other.__dict__]
-        return {
-            **{name: getattr(self, name) for name in names},
-            **{key: self.derive(*key) for key in other._derived},
-        }
+    def parts_like(self, other: CSR) -> dict[str, Any]:
+        r"""All that another form holds and has derived so far, of this one."""
+        derived = {key: self.derive(*key) for key in other._derived}
+        parts = {name: getattr(self, name) for name in vars(other)}
+        return {**parts, '_derived': derived}
 
     def dense(self, like: Tensor) -> Tensor:
         r"""The dense matrix, :obj:`[N, M]`, with ones at the entries, in the
@@ -186,15 +176,13 @@ class CSR:
         r"""Yields blocks of :obj:`height` rows. Synchronizes with the device
         once, before the first block.
         """
-        ends = self.rowptr[::height].tolist()
-        if (self.size[0] % height) != 0:
-            ends.append(self.nnz)
-        for n, (first, last) in enumerate(zip(ends[:-1], ends[1:])):
-            start = n * height
-            stop = min(start + height, self.size[0])
-            rowptr = self.rowptr[start : stop + 1] - first
-            size = stop - start, self.size[1]
-            yield slice(start, stop), CSR(rowptr, self.col[first:last], size)
+        starts = range(0, self.size[0], height)
+        ends = [*self.rowptr[:-1:height].tolist(), self.nnz]
+        for start, first, last in zip(starts, ends, ends[1:]):
+            rowptr = self.rowptr[start : start + height + 1] - first
+            size = rowptr.numel() - 1, self.size[1]
+            rows = slice(start, start + size[0])
+            yield rows, CSR(rowptr, self.col[first:last], size)
 
     def to(self, device: torch.device) -> CSR:
         r"""Moves to a device."""

@@ -52,9 +52,7 @@ def _pairs(old: Any, new: Any) -> Iterator[Pair]:
     elif isinstance(old, CSR):
         if (old.size, old.nnz) != (new.size, new.nnz):
             raise _Differs
-        yield old.rowptr, new.rowptr
-        yield old.col, new.col
-        yield from _pairs(old.derived_as(old), new.derived_as(old))
+        yield from _pairs(old.parts_like(old), new.parts_like(old))
     elif isinstance(old, tuple):
         if len(old) != len(new):
             raise _Differs
@@ -64,8 +62,11 @@ def _pairs(old: Any, new: Any) -> Iterator[Pair]:
         for name in ('pattern', 'value', 'pattern_t', 'perm', 'value_t'):
             yield from _pairs(getattr(old, name), getattr(new, name))
     elif is_dataclass(old):
-        for field in fields(old):
-            name = field.name
-            yield from _pairs(getattr(old, name), getattr(new, name))
+        yield from _pairs(
+            *(
+                {f.name: getattr(x, f.name) for f in fields(old)}
+                for x in (old, new)
+            )
+        )
     elif old != new:
         raise _Differs

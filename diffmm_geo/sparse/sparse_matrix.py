@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 from torch_geometric.index import index2ptr
+from torch_geometric.utils import lexsort
 
 from diffmm_geo.utils.checks import (
     as_tensor,
@@ -119,10 +120,8 @@ class SparseMatrix:
 
     def t(self) -> SparseMatrix:
         r"""The transpose, without sorting."""
-        inverse = torch.empty_like(self.perm)
-        inverse[self.perm] = torch.arange(
-            self.perm.numel(), device=self.perm.device
-        )
+        place = torch.arange(self.perm.numel(), device=self.device)
+        inverse = torch.empty_like(self.perm).scatter_(0, self.perm, place)
         return SparseMatrix(
             self.pattern_t, self.value_t, self.pattern, inverse, self.value
         )
@@ -138,13 +137,13 @@ class SparseMatrix:
     ) -> SparseMatrix:
         r"""Moves to a device and/or casts the values."""
         perm = self.perm.to(device)
-        return SparseMatrix(
-            self.pattern.to(perm.device),
-            move(self.value, device, dtype),
-            self.pattern_t.to(perm.device),
-            perm,
-            move(self._value_t, device, dtype),
+        value, value_t = (
+            None if x is None else x.to(device=device, dtype=dtype)
+            for x in (self.value, self._value_t)
         )
+        pattern = self.pattern.to(perm.device)
+        pattern_t = self.pattern_t.to(perm.device)
+        return SparseMatrix(pattern, value, pattern_t, perm, value_t)
 
     def __repr__(self) -> str:
         return (
@@ -153,17 +152,8 @@ class SparseMatrix:
         )
 
 
-def move(
-    value: Tensor | None,
-    device: torch.device | str | None,
-    dtype: torch.dtype | None,
-) -> Tensor | None:
-    r"""Moves or casts an optional tensor."""
-    return None if value is None else value.to(device=device, dtype=dtype)
-
-
 def _lexsort(row: Tensor, col: Tensor, size: tuple[int, int]) -> Tensor:
     if size[0] * size[1] < 2**62:
         return (row * size[1] + col).argsort(stable=True)
-    order = col.argsort(stable=True)
-    return order[row[order].argsort(stable=True)]
+    out: Tensor = lexsort([col, row])
+    return out

@@ -121,16 +121,10 @@ def restore_checkpoint(
 def _differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     r"""The sorted names that only one of them has, or with another value."""
 
-    def plain(values: dict[str, Any]) -> dict[str, Any]:
+    def plain(x: Any) -> Any:
         # A list is the same setting as a tuple.
-        return {
-            name: list(x) if isinstance(x, Sequence) else x
-            for name, x in values.items()
-        }
+        return list(x) if isinstance(x, Sequence) else x
 
-    one, other = plain(one), plain(other)
-    return sorted(
-        name
-        for name in {*one, *other}
-        if (name in one) != (name in other) or one[name] != other[name]
-    )
+    both = one.keys() & other.keys()
+    same = {name for name in both if plain(one[name]) == plain(other[name])}
+    return sorted({*one, *other} - same)

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch_geometric.data import HeteroData
 
 from diffmm_geo.evaluation import mean_metrics
-from diffmm_geo.nn import DiffMM, ModalityDiffusion
+from diffmm_geo.nn import DiffMM
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
@@ -104,11 +104,6 @@ class DiffMMLightning(LightningModule):
         r"""The model."""
         return self.task.model
 
-    @property
-    def diffusion(self) -> ModalityDiffusion:
-        r"""The denoisers."""
-        return self.task.diffusion
-
     def forward(self, user_index: Tensor | None = None) -> Tensor:
         r"""Returns the top :obj:`config.k` items of the given users, or of all,
         by :meth:`Recommender.recommend
@@ -119,12 +114,10 @@ class DiffMMLightning(LightningModule):
         return out
 
     def _recommender(self) -> Recommender:
-        return Recommender(*self._embeddings(), self.task.edge_index)
-
-    def _embeddings(self) -> tuple[Tensor, Tensor]:
         # Training reuses what is made lazily of the graphs.
         with torch.inference_mode(False):
-            return self.task.embeddings()
+            embeddings = self.task.embeddings()
+        return Recommender(*embeddings, self.task.edge_index)
 
     @property
     def _rank(self) -> tuple[int, int]:
@@ -143,7 +136,7 @@ class DiffMMLightning(LightningModule):
         # `DistributedDataParallel` averages the gradients that it finds here.
         # Those of the denoisers are averaged in their own steps.
         if stage == 'fit':
-            self.diffusion.requires_grad_(False)
+            self.task.diffusion.requires_grad_(False)
 
     def configure_optimizers(self) -> Optimizer:
         self.task.reset_optimizers()
@@ -157,7 +150,7 @@ class DiffMMLightning(LightningModule):
             '32-true',
             'that of large products is a setting of DiffMMConfig',
         )
-        self.diffusion.requires_grad_(True)
+        self.task.diffusion.requires_grad_(True)
         optimizer = self.task.optimizers['diffusion']
         if trainer.world_size > 1:
             optimizer.register_step_pre_hook(self._average_gradients)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import numpy
 import scipy
 import torch
 import torch_geometric
@@ -86,14 +86,9 @@ def run_metrics(trainer: Trainer) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     r"""The versions of the packages that results depend on."""
-    return {
-        'diffmm_geo': diffmm_geo.__version__,
-        'torch': torch.__version__,
-        'torch_geometric': torch_geometric.__version__,
-        'numpy': np.__version__,
-        'scipy': scipy.__version__,
-        'python': platform.python_version(),
-    }
+    packages = diffmm_geo, torch, torch_geometric, numpy, scipy
+    out = {package.__name__: package.__version__ for package in packages}
+    return {**out, 'python': platform.python_version()}
 
 
 def plot_curves(history: list[Record], metric: str, path: str) -> None:
