@@ -138,9 +138,7 @@ ModalityAwareGraphDiffusion(diffusion()).fit(
     data, item_x, {'image': item_x.clone(), 'text': item_x.clone()},
     num_epochs=1, batch_size=2, lr=1e-3, msi_weight=0.1, embedding_dim=3,
 )
-ModalityAwareGraphDiffusion(diffusion()).fit(data, num_epochs=1)
 TrainingConfig()
-DiffMMConfig()
 LightGCNConfig()
 DiffMMTrainer(data, DiffMMConfig(**small, hidden_channels=6), ['image']).fit()
 LightGCNTrainer(data, LightGCNConfig(**small)).fit()

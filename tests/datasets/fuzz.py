@@ -115,9 +115,9 @@ def matrix(format='coo', kind='matrix', **changes):
     return out
 
 
-def saved(write):
+def saved(save, value):
     buffer = io.BytesIO()
-    write(buffer)
+    save(buffer, value)
     return buffer.getvalue()
 
 
@@ -129,12 +129,9 @@ def hostile_files():
     ]
     pickles = [pickle.dumps(c, protocol=p) for c in calls for p in (0, 2, 4)]
     pickles += [pickle.dumps(matrix(data=call)) for call in calls]
-    torches = [saved(partial(torch.save, call)) for call in calls]
-    npys = [
-        saved(lambda f, c=call: np.save(f, np.array([c], object)))
-        for call in calls
-    ]
-    return [*pickles, *torches, *npys, saved(partial(np.savez, a=[1]))]
+    torches = [saved(lambda f, x: torch.save(x, f), call) for call in calls]
+    npys = [saved(np.save, np.array([call], object)) for call in calls]
+    return [*pickles, *torches, *npys, saved(np.savez, [1])]
 
 
 def readers():
@@ -158,91 +155,66 @@ def readers():
                 if path.is_file()
             }
 
-    def zipped(path, method):
-        with zipfile.ZipFile(path, 'w', method) as z:
-            z.writestr('folder/a.npy', b'x' * 100)
-
-    def forms(write, *values):
-        return [written(lambda f, v=v: write(f / 'a', v)) for v in values]
+    def forms(write, *values, name='a'):
+        return [written(lambda f, v=v: write(f / name, v)) for v in values]
 
     def save_array(path, x):
         with open(path, 'wb') as f:
             np.save(f, x)
+
+    def zipped(path, method):
+        with zipfile.ZipFile(path, 'w', method) as z:
+            z.writestr('folder/a.npy', b'x' * 100)
+
+    def columnar(path, method):
+        pq.write_table(parquet, path, compression=method)
+
+    def save_recommender(path, suffix):
+        recommender.save(path.with_suffix(suffix))
 
     arrays = [np.ones((5, 3), t) for t in ('f2', 'f4', '>f8', 'i4', 'b1')]
     pickles = [pickle.dumps(matrix(*k), p) for k in kinds for p in (2, 3, 5)]
     csv = b'user,"item",time\na,"b,c",3\nd,e,4\na,e,5\na,e,2\n'
     lists = b'3 4 5 6\n2 5\n\n7\n'
     table = b'userID\ttitle\titemID\n0\ta b\t3\n1\t"\t2\n'
-    return {
-        'pickle': (forms(Path.write_bytes, *pickles), on('a', read_pattern)),
-        'npy': (
-            [
-                written(lambda f, x=x: save_array(f / 'a_feat.npy', x))
-                for x in arrays
-            ],
-            lambda folder: read_features(str(folder), ['a'], mapped=True),
-        ),
-        'interactions': (
-            forms(save_array, edges.numpy()),
-            on('a', load_interactions),
-        ),
-        'parquet': (
-            [
-                written(
-                    lambda folder, c=c: pq.write_table(
-                        parquet, folder / 'a.parquet', compression=c
-                    )
-                )
-                for c in ('none', 'snappy')
-            ],
-            on('a.parquet', load_interactions),
-        ),
-        'table': (
-            forms(Path.write_bytes, table),
-            on('a', partial(read_columns, columns=columns)),
-        ),
-        'csv': (
-            forms(Path.write_bytes, csv, gzip.compress(csv)),
-            on('a', partial(read_interactions, time='time')),
-        ),
-        'lists': (
-            forms(Path.write_bytes, lists, gzip.compress(lists)),
-            on('a', partial(read_interactions, lists=True)),
-        ),
-        'zip': (
-            forms(zipped, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
-            on('a', lambda path: extract_member(path, 'a.npy', f'{path}.npy')),
-        ),
-        'torch': (forms(save_torch, state), on('a', load_torch_file)),
-        'checkpoint': (
-            forms(write_checkpoint, state),
-            on('a', read_checkpoint),
-        ),
-        'recommender': (
-            [
-                written(lambda folder, s=s: recommender.save(folder / f'a.{s}'))
-                for s in ('npz', 'safetensors')
-            ],
-            lambda folder: Recommender.load(next(folder.iterdir())),
-        ),
-        'pretrained': (
-            [written(lambda folder: model.save_pretrained(folder / 'a'))],
-            on('a', DiffMM.from_pretrained),
-        ),
-        'mmrec': (
-            [written(lambda folder: write_mmrec(data, folder / 'raw', 'toy'))],
-            lambda folder: MMRecDataset(folder, 'toy')[0].validate(),
-        ),
+    methods = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+    files = {
+        'pickle': forms(Path.write_bytes, *pickles),
+        'npy': forms(save_array, *arrays, name='a_feat.npy'),
+        'interactions': forms(save_array, edges.numpy()),
+        'parquet': forms(columnar, 'none', 'snappy', name='a.parquet'),
+        'table': forms(Path.write_bytes, table),
+        'csv': forms(Path.write_bytes, csv, gzip.compress(csv)),
+        'lists': forms(Path.write_bytes, lists, gzip.compress(lists)),
+        'zip': forms(zipped, *methods),
+        'torch': forms(lambda path, x: torch.save(x, path), state),
+        'checkpoint': forms(write_checkpoint, state),
+        'recommender': forms(save_recommender, '.npz', '.safetensors'),
+        'pretrained': forms(lambda path, x: x.save_pretrained(path), model),
+        'mmrec': forms(lambda f, x: write_mmrec(x, f, 'toy'), data, name='raw'),
     }
+    read = {
+        'pickle': on('a', read_pattern),
+        'npy': lambda f: read_features(str(f), ['a'], mapped=True),
+        'interactions': on('a', load_interactions),
+        'parquet': on('a.parquet', load_interactions),
+        'table': on('a', partial(read_columns, columns=columns)),
+        'csv': on('a', partial(read_interactions, time='time')),
+        'lists': on('a', partial(read_interactions, lists=True)),
+        'zip': on(
+            'a', lambda path: extract_member(path, 'a.npy', f'{path}.npy')
+        ),
+        'torch': on('a', load_torch_file),
+        'checkpoint': on('a', read_checkpoint),
+        'recommender': lambda f: Recommender.load(next(f.iterdir())),
+        'pretrained': on('a', DiffMM.from_pretrained),
+        'mmrec': lambda folder: MMRecDataset(folder, 'toy')[0].validate(),
+    }
+    return {name: (files[name], read[name]) for name in files}
 
 
 def on(name, read):
     return lambda folder: read(str(folder / name))
-
-
-def save_torch(path, value):
-    torch.save(value, path)
 
 
 flagged: list[str] | None = None  # Events since it was set to a list.
@@ -300,12 +272,10 @@ def fuzz(valid, read, hostile, count, folder):
     for n in range(-len(valid), count):
         files = dict(valid[n % len(valid)])
         name = rng.choice(list(files))
-        if n >= 0:
-            content = files[name] if n >= len(hostile) else hostile[n]
-            is_as_made = n < len(hostile)
-            files[name] = (
-                content if is_as_made else mutate(rng, content, others)
-            )
+        if 0 <= n < len(hostile):
+            files[name] = hostile[n]
+        elif n >= 0:
+            files[name] = mutate(rng, files[name], others)
         shutil.rmtree(work, ignore_errors=True)
         for name, content in files.items():
             (work / name).parent.mkdir(parents=True, exist_ok=True)

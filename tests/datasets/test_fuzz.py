@@ -10,11 +10,8 @@ from tests.datasets import fuzz
 
 # The first are made to do harm, the others by chance.
 COUNT = 500
-NAMES = [
-    *['pickle', 'npy', 'interactions', 'parquet', 'table', 'csv', 'lists'],
-    *['zip', 'torch'],
-    *['checkpoint', 'recommender', 'pretrained', 'mmrec'],
-]
+NAMES = 'pickle npy interactions parquet table csv lists zip torch checkpoint'
+NAMES = [*NAMES.split(), 'recommender', 'pretrained', 'mmrec']
 
 
 @pytest.fixture(scope='module')

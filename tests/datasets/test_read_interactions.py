@@ -236,14 +236,12 @@ def test_raw_ids_stay_through_pyg(tmp_path):
         assert raw_id == data['item'].raw_id == ['tea, green', 'mug', '007']
     assert Batch.from_data_list([data, data])['item'].raw_id == [raw_id] * 2
 
+    users = data['user'].raw_id
     recommender = Recommender(
-        torch.randn(3, 2),
-        torch.randn(3, 2),
-        raw_user_id=data['user'].raw_id,
-        raw_item_id=raw_id,
+        *torch.randn(2, 3, 2), raw_user_id=users, raw_item_id=raw_id
     )
     assert recommender.raw_item_id == list(raw_id)
-    lists = recommender.recommend(data['user'].raw_id, k=3)
+    lists = recommender.recommend(users, k=3)
     assert [sorted(x) for x in lists] == [sorted(raw_id)] * 3
     for form in (torch.tensor, np.array, list):
         assert raw_id[form([2, 0])] == ['007', 'tea, green']
