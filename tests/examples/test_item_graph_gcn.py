@@ -61,6 +61,8 @@ def test_equations(task, planted):
     assert_close(torch.cat(views[0]), z)
     assert_close(torch.cat(views[1]), h)
     assert_close(torch.cat(task.embeddings()), z + h)
+    # What a resumed run compares: its features, too.
+    assert {'edge_index', 'x_image', 'x_text'} <= task.data_dict.keys()
 
 
 def test_loss(task, planted, monkeypatch):

@@ -65,6 +65,7 @@ def test_learns_communities(planted, config_class):
     trainer.fit()
     assert trainer.best_val['val']['recall@3'] > 0.75
     if config_class is VBPRConfig:
+        assert 'feature' in trainer.task.data_dict  # For a resumed run.
         user, item = trainer.embeddings()
         # One item of each community.
         found = (user @ item[is_cold].t()).argmax(dim=-1)
