@@ -52,16 +52,8 @@ def denoiser_recall(
     }
 
 
-def warn_below_popularity(
-    diffusion: ModalityDiffusion,
-    interactions: CSR,
-    edge_label_index: Tensor,
-    k: int,
-) -> None:
-    r"""Warns of denoisers whose :func:`denoiser_recall` is below that of
-    popularity.
-    """
-    recall = denoiser_recall(diffusion, interactions, edge_label_index, k)
+def warn_below_popularity(recall: dict[str, float], k: int) -> None:
+    r"""Warns of denoisers whose recall is below that of popularity."""
     floor = recall[POPULARITY]
     below = {m: round(r, 4) for m, r in recall.items() if r < floor}
     if below:

@@ -14,7 +14,10 @@ from diffmm_geo.nn import CrossModalContrastiveLoss, DiffMM, ModalityDiffusion
 from diffmm_geo.nn.models.projection import HALF
 from diffmm_geo.sparse import CSR, BipartiteAdj
 from diffmm_geo.sparse.refill import refill
-from diffmm_geo.tasks.denoiser_recall import warn_below_popularity
+from diffmm_geo.tasks.denoiser_recall import (
+    denoiser_recall,
+    warn_below_popularity,
+)
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig, make_diffusion
 from diffmm_geo.tasks.generators import random_edges
 from diffmm_geo.tasks.task import OnStep, Task
@@ -326,10 +329,9 @@ class DiffMMTask(Task):
     def end_fit(self) -> None:
         r"""Warns of denoisers that know less than popularity."""
         if self.config.generator == 'diffusion':
-            warn_below_popularity(
-                *(self.diffusion, self.interactions),
-                *(self.edge_label_index['val'], self.config.k),
-            )
+            held_out, k = self.edge_label_index['val'], self.config.k
+            args = self.diffusion, self.interactions, held_out, k
+            warn_below_popularity(denoiser_recall(*args), k)
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Tensor, Tensor]:
