@@ -192,6 +192,14 @@ class TestDiffMMTrainer(Protocol):
             DiffMMTrainer(planted(modalities=[]))
 
 
+def test_resume_with_other_features(planted, tmp_path):
+    data, config = planted(), DiffMMConfig(num_epochs=1, k=3, embedding_dim=4)
+    DiffMMTrainer(data, config).fit(checkpoint_dir=tmp_path)
+    data['item'].x_text += 1.0
+    with pytest.raises(ValueError, match="'data'.*'x_text'"):
+        DiffMMTrainer(data, config).fit(checkpoint_dir=tmp_path, resume=True)
+
+
 def test_recipes():
     # Shared by all recipes of the paper's authors.
     for name in ('tiktok', 'amazon-baby', 'amazon-sports'):
