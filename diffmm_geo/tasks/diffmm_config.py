@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffmm_geo.nn import GaussianDiffusion, MaskedDiffusion, ModalityDiffusion
-from diffmm_geo.nn.diffusion.forms import FORMS
-from diffmm_geo.nn.diffusion.processes import PROCESSES
+from diffmm_geo.nn.diffusion.list_loss import FORMS
+from diffmm_geo.nn.diffusion.modality_diffusion import PARTS
 from diffmm_geo.tasks.config import TrainingConfig
 from diffmm_geo.tasks.generators import GENERATORS
 from diffmm_geo.utils.checks import (
@@ -132,7 +132,7 @@ class DiffMMConfig(TrainingConfig):
         check_number('diffusion_lr', self.diffusion_lr, 0.0, low_open=True)
         check_number('ssl_weight', self.ssl_weight, 0.0)
         check_number('keep_rate', self.keep_rate, 0.0, 1.0, low_open=True)
-        check_choice('likelihood', self.likelihood, PROCESSES)
+        check_choice('likelihood', self.likelihood, PARTS)
         check_bool('standardize', self.standardize)
         check_number('msi_weight', self.msi_weight, 0.0)
         check_bool('exclude_observed', self.exclude_observed)

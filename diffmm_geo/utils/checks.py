@@ -153,15 +153,12 @@ def check_modalities(
     modalities: Any, argument: str = 'modalities'
 ) -> list[str]:
     r"""A non-empty list of distinct names."""
-    if isinstance(modalities, (str, Tensor)) or not isinstance(
-        modalities, Collection
-    ):
+    is_list = isinstance(modalities, Collection)
+    out = (
+        list(modalities) if is_list and not isinstance(modalities, str) else []
+    )
+    if not out or not all(isinstance(name, str) and name for name in out):
         raise _error(argument, 'to be a list of names', describe(modalities))
-    out = list(modalities)
-    if len(out) == 0:
-        raise _error(argument, 'at least one name', 'none')
-    if not all(isinstance(name, str) and name for name in out):
-        raise _error(argument, 'to hold non-empty strings', repr(out))
     if len(set(out)) != len(out):
         raise _error(argument, 'distinct names', repr(out))
     return out
@@ -181,9 +178,9 @@ def check_index(
     index = as_tensor(index)
     if not _is_dense(index) or index.dim() != 1:
         raise _error(name, 'to be a vector of node indices', describe(index))
-    if num_nodes is None or not read:
-        return _indices(name, index, device)
-    return _indices(name, index, device, [(index, 'indices', num_nodes)])
+    ranges = [(index, 'indices', num_nodes)]
+    read = read and num_nodes is not None
+    return _indices(name, index, device, ranges if read else [])
 
 
 def check_edge_index(
@@ -201,18 +198,16 @@ def check_edge_index(
     if not is_matrix or edge_index.size(0) != 2:
         needed = 'to be a tensor of shape [2, num_edges]'
         raise _error(name, needed, describe(edge_index))
-    if not read:
-        return _indices(name, edge_index, device)
     user = edge_index[0], 'source indices', num_users
     item = edge_index[1], 'target indices', num_items
-    return _indices(name, edge_index, device, [user, item])
+    return _indices(name, edge_index, device, [user, item] if read else [])
 
 
 def _indices(
     name: str,
     index: Tensor,
     device: torch.device | None,
-    ranges: Sequence[tuple[Tensor, str, int | None]] = (),
+    ranges: Sequence[tuple[Tensor, str, int | None]],
 ) -> Tensor:
     r"""Indices on a device, in the given ranges of their parts."""
     if index.dtype not in (torch.long, torch.int):
@@ -299,10 +294,14 @@ def check_matrix(
     if not x.is_floating_point():
         raise _error(name, 'to be of floating point type', x.dtype)
     check_same_device(name, x, device)
-    check_dtype(name, x, dtype)
-    for dim, number, unit in ((-2, num_rows, 'rows'), (-1, num_channels, '')):
+    # Autocast converts another type.
+    if dtype is not None and x.dtype != dtype:
+        if x.is_meta or not torch.is_autocast_enabled(x.device.type):
+            raise _error(name, f'to be of type {dtype}', x.dtype)
+    sizes = (-2, num_rows, 'rows'), (-1, num_channels, 'channels')
+    for dim, number, unit in sizes:
         if number is not None and x.size(dim) != number:
-            needed = f'{number} {unit or "channels"}'
+            needed = f'{number} {unit}'
             raise _error(name, needed, f'shape {list(x.size())}')
     if finite:
         _check_device_or_values(name, x, device)
@@ -342,14 +341,6 @@ def check_vector(
         raise _error(name, f'{size} elements', x.numel())
     check_same_device(name, x, device)
     return x
-
-
-def check_dtype(name: str, x: Tensor, dtype: torch.dtype | None) -> None:
-    r"""A tensor of the given type, unless autocast converts it."""
-    if dtype is None or x.dtype == dtype:
-        return
-    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
-        raise _error(name, f'to be of type {dtype}', x.dtype)
 
 
 def check_trainable(name: str, module: torch.nn.Module) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch_geometric import metrics
 
 from diffmm_geo.ops.ranking import METRICS, expected_metrics, product_scorer
-from diffmm_geo.ops.ranking.equal_rows import equal_rows
+from diffmm_geo.ops.ranking.product_scorer import equal_rows
 from diffmm_geo.sparse import CSR
 
 NAMES = ['Recall', 'Precision', 'NDCG', 'HitRatio', 'MAP', 'MRR']

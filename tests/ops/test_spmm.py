@@ -14,8 +14,7 @@ from diffmm_geo.ops.spmm import (
     default_backend,
     spmm,
 )
-from diffmm_geo.ops.spmm.csr_tensor import csr_tensor
-from diffmm_geo.ops.spmm.sddmm import sddmm, sddmm_blockwise
+from diffmm_geo.ops.spmm.sddmm import csr_tensor, sddmm, sddmm_blockwise
 from diffmm_geo.sparse import CSR, SparseMatrix
 
 # One number of channels for each shape of the blocks of a kernel.

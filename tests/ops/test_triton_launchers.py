@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from diffmm_geo.nn import info_nce
 from diffmm_geo.ops import propagate, spmm
 from diffmm_geo.ops.device import runs_triton
-from diffmm_geo.ops.spmm import extra_channels, row_segments
+from diffmm_geo.ops.spmm import block_shape, row_segments
 from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
 
 if not runs_triton(torch.device('cpu')):
@@ -129,8 +129,8 @@ def test_odd_channels_are_padded_where_it_pays(
     plain = run('triton', channels, dtype)
     assert {width for _, width in launches} == {channels}
     launches.clear()
-    monkeypatch.setattr(extra_channels, 'LAUNCH_ROWS', 0)
-    monkeypatch.setattr(extra_channels, 'ROW_COST', 0)
+    monkeypatch.setattr(block_shape, 'LAUNCH_ROWS', 0)
+    monkeypatch.setattr(block_shape, 'ROW_COST', 0)
     got = run('triton', channels, dtype)
     assert {width for _, width in launches} == {padded}
     for a, b in zip(got, plain):

@@ -206,15 +206,9 @@ class BipartiteLGConv(MessagePassing):
                 f"'x' needs to be a pair (x_user, x_item) (got {describe(x)})"
             )
         x_user = check_matrix('x_user', x[0], finite=False, leading=True)
+        channels = x_user.size(-1)
         x_item = check_matrix(
-            'x_item',
-            x[1],
-            None,
-            x_user.size(-1),
-            finite=False,
-            leading=True,
-            dtype=x_user.dtype,
-            device=x_user.device,
+            'x_item', x[1], None, channels, leading=True, like=x_user
         )
         if x_user.size()[:-2] != x_item.size()[:-2]:
             raise ValueError(

@@ -1,9 +1,9 @@
 r"""Diffusion over interactions."""
 
 from .denoiser import Denoiser
-from .forms import FORMS
 from .gaussian_diffusion import GaussianDiffusion
 from .interaction_diffusion import InteractionDiffusion
+from .list_loss import FORMS
 from .masked_diffusion import MaskedDiffusion
 from .masked_interaction_diffusion import MaskedInteractionDiffusion
 from .modality_diffusion import ModalityDiffusion

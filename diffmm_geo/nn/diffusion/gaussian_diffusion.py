@@ -168,18 +168,6 @@ class GaussianDiffusion(torch.nn.Module):
         scale = _rows(self.sqrt_one_minus_alphas_cumprod[t], x_start)
         return (signal * x_start).addcmul(scale, noise)
 
-    def posterior_mean(
-        self, x_start: Tensor, x_t: Tensor, t: int | Tensor
-    ) -> Tensor:
-        r"""The mean :math:`\boldsymbol{\mu}_t` of :meth:`posterior_step`."""
-        check_matrix('x_start', x_start, finite=False, device=self.betas.device)
-        check_matrix_like('x_t', x_t, x_start, x_start.dtype)
-        t = check_steps(t, x_t.size(0), self.num_steps, self.betas.device)
-        return (
-            _rows(self.posterior_mean_coef1[t], x_t) * x_start
-            + _rows(self.posterior_mean_coef2[t], x_t) * x_t
-        )
-
     def posterior_step(
         self,
         x_start: Tensor,
@@ -206,27 +194,28 @@ class GaussianDiffusion(torch.nn.Module):
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`, or a
                 denoiser's prediction of them.
             x_t (torch.Tensor): The rows :math:`\mathbf{a}_t`.
-            t (int or torch.Tensor): The step of each row, or one step for all
-                rows.
+            t (int or torch.Tensor): As in :meth:`q_sample`.
             noise (torch.Tensor, optional): The noise
-                :math:`\boldsymbol{\epsilon}`. (default: :obj:`None`, no noise)
+                :math:`\boldsymbol{\epsilon}`. (default: :obj:`None`, none: the
+                output is the mean :math:`\boldsymbol{\mu}_t`)
 
         Shapes:
             - **x_start, x_t, noise, output:** :math:`(B, I)`
             - **t:** :math:`(B)`
-
-        Raises:
-            ValueError: If shapes, types or devices do not match, or a step is
-                out of range.
         """
-        mean = self.posterior_mean(x_start, x_t, t)
+        check_matrix('x_start', x_start, finite=False, device=self.betas.device)
+        check_matrix_like('x_t', x_t, x_start, x_start.dtype)
+        t = check_steps(t, x_t.size(0), self.num_steps, self.betas.device)
+        mean = (
+            _rows(self.posterior_mean_coef1[t], x_t) * x_start
+            + _rows(self.posterior_mean_coef2[t], x_t) * x_t
+        )
         if noise is None:
             return mean
         check_matrix_like('noise', noise, x_t, x_t.dtype)
         # The logarithm of the variance stays precise in half precision.
         scale = (0.5 * self.posterior_log_variance_clipped[t]).exp()
-        scale = scale * (torch.as_tensor(t, device=scale.device) > 0)
-        return mean + _rows(scale, x_t) * noise
+        return mean + _rows(scale * (t > 0), x_t) * noise
 
     def __repr__(self) -> str:
         return (

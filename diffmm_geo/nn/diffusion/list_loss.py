@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffmm_geo.nn.diffusion.forms import FORMS, input_form, output_form
 from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
 from diffmm_geo.nn.diffusion.masked_interaction_diffusion import (
     MaskedInteractionDiffusion,
@@ -14,6 +13,7 @@ from diffmm_geo.ops.diffused_linear import (
     diffused_linear_gram,
     diffused_linear_naive,
     diffused_linear_shared,
+    suits_gram,
 )
 from diffmm_geo.ops.dropout import dropout
 from diffmm_geo.ops.multinomial import multinomial, sampled_columns
@@ -32,6 +32,11 @@ from diffmm_geo.utils.checks import (
     check_type,
 )
 
+FORMS = ('auto', 'dense', 'gram', 'sampled')
+# Cost of an element of noise and dropout, in floating point operations.
+FLOPS_PER_NOISE = 3000
+# Cost of a Cholesky factor and its gradient, in products of hidden size.
+CHOLESKY_PRODUCTS = 9
 # In the form 'sampled': rows of noise, and of squared outputs, per batch.
 NUM_NOISES = 128
 NUM_SAMPLES = 256
@@ -113,9 +118,8 @@ def _gaussian(
     signal, noise_scale, loss_weight = step[:, :3].unbind(dim=1)
     p = denoiser.dropout if denoiser.training else 0.0
     diffused = lists, weight, signal, noise_scale, p
-    layer = form
-    if form == 'auto':
-        layer = input_form(num_rows, num_items, hidden, p)
+    sizes = num_rows, num_items
+    layer = input_form(*sizes, hidden, p) if form == 'auto' else form
     if layer == 'sampled':
         z = diffused_linear_shared(*diffused, num_noises=NUM_NOISES)
     elif layer == 'gram':
@@ -125,9 +129,7 @@ def _gaussian(
     h = denoiser.last_hidden(z + denoiser.time_shift(step[:, 3:]))
     h = h.to(weight.dtype)
 
-    layer = form
-    if form == 'auto':
-        layer = output_form(num_rows, num_items, h.size(1))
+    layer = output_form(*sizes, h.size(1)) if form == 'auto' else form
     square: Square = DenseSquare()
     if layer == 'sampled':
         square = SampledSquare(loss_weight, NUM_SAMPLES)
@@ -161,6 +163,26 @@ def _masked(
     h = denoiser.last_hidden(z).to(weight.dtype)
     columns = sampled_columns(lists, NUM_ITEMS) if form == 'sampled' else None
     return multinomial(h, lin.weight, lin.bias, lists, feature, columns)
+
+
+def input_form(
+    batch_size: int, num_items: int, hidden_channels: int, dropout: float
+) -> str:
+    r"""The cheapest valid form of the first layer."""
+    if dropout > 0 and not suits_gram(num_items, hidden_channels):
+        return 'dense'
+    b, i, h = batch_size, num_items, hidden_channels
+    dense = 4 * b * i * h + FLOPS_PER_NOISE * b * i
+    gram = 4 * i * h**2 + 4 * b * h**2 + 2 * CHOLESKY_PRODUCTS * h**3
+    return 'gram' if gram < dense else 'dense'
+
+
+def output_form(batch_size: int, num_items: int, hidden_channels: int) -> str:
+    r"""The cheaper form of the last layer, where both are exact."""
+    b, i, h = batch_size, num_items, hidden_channels
+    dense = 6 * b * i * h
+    gram = 4 * i * h**2 + 6 * b * h**2
+    return 'gram' if gram < dense else 'dense'
 
 
 def unit_values(lists: CSR, dtype: torch.dtype) -> Tensor:

@@ -64,8 +64,7 @@ class MaskedDiffusion(torch.nn.Module):
 
         Args:
             x_start (torch.Tensor): The rows :math:`\mathbf{a}_0`.
-            t (int or torch.Tensor): The step of each row, or one step for all
-                rows.
+            t (int or torch.Tensor): As in :meth:`GaussianDiffusion.q_sample`.
             noise (torch.Tensor, optional): Numbers in :math:`[0, 1)`. An
                 interaction is dropped if its number is less than :math:`p_t`.
                 (default: :obj:`None`, uniform)
@@ -73,10 +72,6 @@ class MaskedDiffusion(torch.nn.Module):
         Shapes:
             - **x_start, noise, output:** :math:`(B, I)`
             - **t:** :math:`(B)`
-
-        Raises:
-            ValueError: If shapes, types or devices do not match, or a step is
-                out of range.
         """
         device = self.mask_prob.device
         check_matrix('x_start', x_start, finite=False, device=device)

@@ -38,18 +38,10 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
     :math:`\log \boldsymbol{\pi}` from a single evaluation, so it takes no
     noise. It sees the whole row at :math:`t = 0` with zero steps.
 
-    Args:
-        num_items (int): The number of items :math:`I`.
-        diffusion (MaskedDiffusion, optional): The diffusion process.
-            (default: :class:`MaskedDiffusion` with its defaults)
-        denoiser (Denoiser, optional): The denoiser.
-            (default: one with :obj:`**denoiser_kwargs`)
-        **denoiser_kwargs (optional): Additional arguments of
-            :class:`~diffmm_geo.nn.Denoiser`. The default of :obj:`dropout` is
-            :obj:`0.0`, as masking drops interactions already.
-
-    Raises:
-        ValueError: If an argument is out of range.
+    The arguments are those of :class:`~diffmm_geo.nn.InteractionDiffusion`,
+    with a :class:`~diffmm_geo.nn.MaskedDiffusion` as :obj:`diffusion`. The
+    default of :obj:`dropout` is :obj:`0.0`, as masking drops interactions
+    already.
 
     Example:
         >>> import torch

@@ -15,17 +15,11 @@ from diffmm_geo.nn.diffusion.list_loss import (
     list_loss,
     step_table,
 )
+from diffmm_geo.nn.diffusion.masked_diffusion import MaskedDiffusion
 from diffmm_geo.nn.diffusion.masked_interaction_diffusion import (
     MaskedInteractionDiffusion,
 )
-from diffmm_geo.nn.diffusion.processes import (
-    PROCESSES,
-    Process,
-    part_class,
-    process_config,
-)
-from diffmm_geo.nn.modality_name import module_name
-from diffmm_geo.nn.pretrained import Pretrained
+from diffmm_geo.nn.pretrained import Pretrained, module_name
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_bool,
@@ -38,11 +32,18 @@ from diffmm_geo.utils.checks import (
     check_number,
     check_steps,
     check_trainable,
+    check_type,
 )
 from diffmm_geo.utils.extras import check_package
 from diffmm_geo.utils.finite import FiniteLosses
 
 T = TypeVar('T', bound='ModalityDiffusion')
+
+# The diffusion of one modality, by likelihood.
+PARTS: dict[str, type[InteractionDiffusion]] = {
+    'gaussian': InteractionDiffusion,
+    'multinomial': MaskedInteractionDiffusion,
+}
 
 
 class ModalityDiffusion(Pretrained):
@@ -84,14 +85,18 @@ class ModalityDiffusion(Pretrained):
         self,
         num_items: int,
         modalities: Sequence[str],
-        diffusion: Process | None = None,
+        diffusion: GaussianDiffusion | MaskedDiffusion | None = None,
         **denoiser_kwargs: Any,
     ) -> None:
         super().__init__()
         self.num_items = check_int('num_items', num_items)
         self.modalities = check_modalities(modalities)
         self.diffusion = diffusion = diffusion or GaussianDiffusion()
-        kwargs = {**part_class(diffusion).denoiser_defaults, **denoiser_kwargs}
+        is_masked = isinstance(diffusion, MaskedDiffusion)
+        self.likelihood = 'multinomial' if is_masked else 'gaussian'
+        part = PARTS[self.likelihood]
+        check_type('diffusion', diffusion, part.process)
+        kwargs = {**part.denoiser_defaults, **denoiser_kwargs}
         self._denoisers = ModuleDict(
             {
                 module_name(m): Denoiser(num_items, **kwargs)
@@ -101,11 +106,18 @@ class ModalityDiffusion(Pretrained):
 
     @property
     def config(self) -> dict[str, Any]:
-        denoiser = self.denoisers[self.modalities[0]]
+        denoiser, process = self.denoisers[self.modalities[0]], self.diffusion
+        known = PARTS[self.likelihood].process
+        if type(process) is not known:
+            raise ValueError(
+                f"'diffusion' needs to be a {known.__name__} to be saved "
+                f'(got {type(process).__name__})'
+            )
         return {
             'num_items': self.num_items,
             'modalities': self.modalities,
-            **process_config(self.diffusion),
+            'likelihood': self.likelihood,
+            'diffusion': process.config,
             'hidden_channels': denoiser.hidden_channels,
             'time_channels': denoiser.time_channels,
             'dropout': denoiser.dropout,
@@ -115,7 +127,7 @@ class ModalityDiffusion(Pretrained):
     @classmethod
     def from_config(cls: type[T], config: Mapping[str, Any]) -> T:
         config = dict(config)
-        process = PROCESSES[config.pop('likelihood')]
+        process = PARTS[config.pop('likelihood')].process
         config['diffusion'] = process(**config['diffusion'])
         return cls(**config)
 
@@ -129,7 +141,7 @@ class ModalityDiffusion(Pretrained):
         check_choice('modality', modality, self.modalities)
         denoiser = self._denoisers[module_name(modality)]
         assert isinstance(denoiser, Denoiser)
-        part = part_class(self.diffusion)
+        part = PARTS[self.likelihood]
         return part(self.num_items, self.diffusion, denoiser)
 
     def reset_parameters(self) -> None:
@@ -170,7 +182,6 @@ class ModalityDiffusion(Pretrained):
             item_emb (torch.Tensor): As in :meth:`loss`.
             modality_emb (torch.Tensor): As in :meth:`loss`.
             msi_weight (float, optional): As in :meth:`loss`.
-                (default: :obj:`0.1`, or :obj:`0.0` if masked)
             form (str, optional): How to compute the products with all items.
 
                 - :obj:`"dense"`: the equations as written.
@@ -192,12 +203,6 @@ class ModalityDiffusion(Pretrained):
                 batch and a sample of others, and all other forms are the same.
                 (default: :obj:`"auto"`)
             t (torch.Tensor, optional): As in :meth:`loss`.
-                (default: :obj:`None`)
-
-        Shapes:
-            - **item_emb, modality_emb:** :math:`(I, F)`
-            - **t:** :math:`(B)`
-            - **output:** two vectors :math:`(B)`
         """
         model = self[modality]
         msi_weight = model.msi_weight if msi_weight is None else msi_weight
@@ -223,20 +228,14 @@ class ModalityDiffusion(Pretrained):
         modality: str,
         edge_index: Tensor,
         num_users: int,
-        num_edges_per_user: int = 1,
-        sampling_steps: int = 0,
-        sampling_noise: bool = False,
-        candidates: Tensor | None = None,
-        exclude_observed: bool = False,
+        *args: Any,
+        **kwargs: Any,
     ) -> Tensor:
         r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.sample_edges`.
         Without noise and row normalization, the process runs on hidden states.
         """
         lists = self[modality].item_lists(edge_index, num_users)
-        return self.sample_edges_of(
-            *(modality, lists, num_edges_per_user, sampling_steps),
-            *(sampling_noise, candidates, exclude_observed),
-        )
+        return self.sample_edges_of(modality, lists, *args, **kwargs)
 
     def sample_edges_of(
         self,
@@ -255,8 +254,8 @@ class ModalityDiffusion(Pretrained):
         sampling_steps = check_int('sampling_steps', sampling_steps, 0)
         check_bool('sampling_noise', sampling_noise)
         check_bool('exclude_observed', exclude_observed)
-        is_masked = isinstance(model, MaskedInteractionDiffusion)
-        needs_rows = model.denoiser.normalize and not is_masked
+        is_gaussian = self.likelihood == 'gaussian'
+        needs_rows = model.denoiser.normalize and is_gaussian
         if not (needs_rows or sampling_noise or sampling_steps > 0):
             return sample_edges_in_hidden_size(
                 *(model, interactions, num_edges_per_user),
@@ -300,7 +299,7 @@ class ModalityDiffusion(Pretrained):
             NonFiniteLossError: If a loss is infinite or not a number.
         """
         self.train()
-        default = part_class(self.diffusion).msi_weight
+        default = PARTS[self.likelihood].msi_weight
         msi_weight = default if msi_weight is None else msi_weight
         parts = {m: self[m] for m in modality_emb_dict}
         tables = {m: step_table(part) for m, part in parts.items()}

@@ -10,9 +10,8 @@ from torch_geometric.typing import Adj, EdgeType
 from diffmm_geo.nn.conv import MultiModalLightGCNConv
 from diffmm_geo.nn.loss import CrossModalContrastiveLoss
 from diffmm_geo.nn.loss.bpr_loss import bpr_loss
-from diffmm_geo.nn.models.official_names import from_official_names
 from diffmm_geo.nn.models.projection import ModalityProjection
-from diffmm_geo.nn.pretrained_with_graphs import PretrainedWithGraphs
+from diffmm_geo.nn.pretrained import PretrainedWithGraphs, module_name
 from diffmm_geo.ops.info_nce import Nodes
 from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.recommender import Recommender
@@ -25,6 +24,7 @@ from diffmm_geo.utils.checks import (
     check_number,
     check_state_dict,
     check_triples,
+    tensors_of,
 )
 
 EdgeIndexDict = Mapping[EdgeType, Adj | BipartiteAdj]
@@ -368,9 +368,18 @@ class DiffMM(PretrainedWithGraphs):
         self, state_dict: Mapping[str, Tensor]
     ) -> None:
         r"""Loads the parameters of the authors' :obj:`Model`."""
-        renamed = from_official_names(
-            state_dict, self.modalities, self.user_emb.weight
-        )
+        names = {
+            'uEmbeds': 'user_emb.weight',
+            'iEmbeds': 'item_emb.weight',
+            'modal_weight': 'conv.modality_weight',
+        }
+        for m in self.modalities:
+            ours = f'projections.{module_name(m)}'
+            names[f'{m}_trans'] = f'{ours}.weight'
+            names[f'{m}_trans.weight'] = f'{ours}.weight'
+            names[f'{m}_trans.bias'] = f'{ours}.bias'
+        tensors = tensors_of('state_dict', state_dict, self.user_emb.weight)
+        renamed = {names.get(key, key): x for key, x in tensors.items()}
         check_state_dict(renamed, self.state_dict())
         self.load_state_dict(renamed)
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import ModuleDict, Parameter
 
-from diffmm_geo.nn.modality_name import module_name
+from diffmm_geo.nn.pretrained import module_name
 from diffmm_geo.ops.row_linear import row_linear
 from diffmm_geo.utils.checks import (
     check_bool,

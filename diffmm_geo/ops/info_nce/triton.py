@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from diffmm_geo.ops.once_differentiable import once_differentiable
-from diffmm_geo.utils.checks import check_choice
 
 from .blockwise import MAX_LOGIT
 
@@ -73,19 +72,10 @@ def info_nce_triton(
     logits, and normalizes them by the log-sum-exps of the forward pass.
     Results are deterministic on a device.
 
-    Args:
-        query (torch.Tensor): The normalized anchors, divided by the
-            temperature.
-        candidates (torch.Tensor): The normalized views.
-        index (torch.Tensor): The positive of each anchor, not checked.
-        weight (torch.Tensor): The weights of the anchors, which get no
-            gradient.
-        max_logit (float): A bound of the absolute logits. Above
-            :obj:`MAX_LOGIT`, exponentials are relative to a running maximum.
-        precision (str, optional): The precision of single-precision products:
-            :obj:`"ieee"`, or on tensor cores :obj:`"tf32x3"` (up to 64
-            channels), which is nearly as exact, or :obj:`"tf32"`.
-            (default: :obj:`"ieee"`)
+    Inputs are those of :func:`info_nce_blockwise` if all nodes are candidates,
+    with the positive of each anchor as :obj:`index`. Weights get no gradient.
+    If :obj:`max_logit` exceeds :obj:`MAX_LOGIT`, exponentials are relative to a
+    running maximum. :obj:`precision` is that of :func:`info_nce`.
 
     Shapes:
         - **query:** :math:`(B, F)`, where :math:`F \leq 512`
@@ -94,7 +84,6 @@ def info_nce_triton(
         - **weight:** :math:`(B)`
         - **output:** scalar, in single precision for inputs in half
     """
-    check_choice('precision', precision, PRECISIONS)
     dtype = torch.promote_types(query.dtype, candidates.dtype)
     if precision != 'ieee' and dtype != torch.float:
         raise ValueError(

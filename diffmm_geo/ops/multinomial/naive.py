@@ -14,19 +14,8 @@ def multinomial_naive(
         |\mathcal{N}| \, \boldsymbol{\pi} \, \mathbf{F} \qquad
         \boldsymbol{\pi} = \mathrm{softmax}(\mathbf{W} \mathbf{h} + \mathbf{b})
 
-    Args:
-        h (torch.Tensor): The hidden layer :math:`\mathbf{h}`.
-        weight (torch.Tensor): The weight :math:`\mathbf{W}`.
-        bias (torch.Tensor): The bias :math:`\mathbf{b}`.
-        lists (CSR): The distinct interactions :math:`\mathcal{N}`.
-        feature (torch.Tensor): The features :math:`\mathbf{F}`.
-
-    Shapes:
-        - **h:** :math:`(B, H)`
-        - **weight:** :math:`(I, H)`
-        - **bias:** :math:`(I)`
-        - **feature:** :math:`(I, F)`
-        - **output:** :math:`(B)`, :math:`(B, F)`
+    The arguments and shapes are those of
+    :func:`~diffmm_geo.ops.reconstruction.reconstruction_naive`.
     """
     log_prob = (h @ weight.t() + bias).log_softmax(dim=1)
     target = lists.dense(log_prob)

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from diffmm_geo.ops.spmm.extra_channels import extra_channels
+from diffmm_geo.ops.spmm.block_shape import extra_channels
 from diffmm_geo.ops.spmm.triton_kernels import (
     accumulator,
     new_buffer,

@@ -1,11 +1,9 @@
 r"""The highest items of each query, and the metrics of rankings."""
 
-from .blocks import block_height
 from .expected_metrics import METRICS, expected_metrics
 from .product_scorer import product_scorer
 from .search_index import fill_index, search_index
-from .topk_among import topk_among
-from .topk_items import topk_items
+from .topk_items import block_height, topk_among, topk_items
 
 __all__ = [
     'METRICS',

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch_geometric.nn.pool.knn import KNNIndex
 
-from diffmm_geo.ops.ranking.topk_among import topk_among
+from diffmm_geo.ops.ranking.topk_items import topk_among
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import describe
 

@@ -1,12 +1,12 @@
 from collections.abc import Iterable
 from itertools import repeat
-from typing import Literal, overload
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from diffmm_geo.ops.device import block_size
 from diffmm_geo.ops.product import compute_dtype, matmul
-from diffmm_geo.ops.ranking.blocks import block_height
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_index,
@@ -16,28 +16,20 @@ from diffmm_geo.utils.checks import (
     check_vector,
 )
 
-
-@overload
-def topk_items(
-    query: Tensor,
-    item: Tensor,
-    k: int,
-    bias: Tensor | None = ...,
-    exclude: CSR | None = ...,
-    return_scores: Literal[False] = ...,
-) -> Tensor: ...
+# Scores in flight at a time on a CPU: 16 MiB in float32.
+BLOCK_SIZE = 2**22
+# A product of fewer rows is slower, as it reads all items for them.
+MIN_ROWS = 128
 
 
-@overload
-def topk_items(
-    query: Tensor,
-    item: Tensor,
-    k: int,
-    bias: Tensor | None = ...,
-    exclude: CSR | None = ...,
-    *,
-    return_scores: Literal[True],
-) -> tuple[Tensor, Tensor]: ...
+def block_height(
+    num_items: int, num_channels: int, device: torch.device
+) -> int:
+    r"""The number of rows of scores to hold at a time. A block of many items
+    holds at most as many scores as the items have elements.
+    """
+    height = block_size(BLOCK_SIZE, device) // num_items
+    return max(1, height, min(num_channels, MIN_ROWS))
 
 
 @torch.no_grad()
@@ -47,8 +39,7 @@ def topk_items(
     k: int,
     bias: Tensor | None = None,
     exclude: CSR | None = None,
-    return_scores: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Tensor:
     r"""Returns the :math:`k` items with the highest scores
     :math:`\mathbf{Q} \mathbf{X}^{\top} + \mathbf{b}` of each query. It computes
     the scores of some queries at a time, in the data type of autocast. On a
@@ -62,16 +53,14 @@ def topk_items(
             item. (default: :obj:`None`)
         exclude (CSR, optional): The items to exclude for each query.
             (default: :obj:`None`)
-        return_scores (bool, optional): Whether to return the scores, too.
-            (default: :obj:`False`)
 
     Shapes:
         - **query:** :math:`(B, F)`
         - **item:** :math:`(I, F)`
         - **bias:** :math:`(I)`
         - **output:** :math:`(B, k)`, sorted by descending score, and padded
-          with :obj:`-1`, of score :math:`-\infty`, if exclusions leave fewer
-          than :math:`k` items. Equal scores come in no particular order.
+          with :obj:`-1` if exclusions leave fewer than :math:`k` items. Equal
+          scores come in no particular order.
 
     Raises:
         ValueError: If shapes, types or devices do not match, or :obj:`k`
@@ -87,17 +76,8 @@ def topk_items(
                 [0, 2]])
     """
     check_matrix('query', query, finite=False)
-    num_queries, num_channels = query.size()
-    check_matrix(
-        'item',
-        item,
-        None,
-        num_channels,
-        finite=False,
-        dtype=query.dtype,
-        device=query.device,
-    )
-    num_items = item.size(0)
+    check_matrix('item', item, None, query.size(1), like=query)
+    num_queries, num_items = query.size(0), item.size(0)
     k = check_k(k, num_items)
     if bias is not None:
         check_vector('bias', bias, num_items, query.device)
@@ -109,22 +89,35 @@ def topk_items(
                 f"'exclude' needs to be of size [num_queries, num_items] = "
                 f'{[num_queries, num_items]} (got {list(exclude.size)})'
             )
+    index, _ = top_scores(query, item, k, bias, exclude)
+    return index
+
+
+def top_scores(
+    query: Tensor,
+    item: Tensor,
+    k: int,
+    bias: Tensor | None = None,
+    exclude: CSR | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""The items of :func:`~diffmm_geo.ops.topk_items` and their scores,
+    without checks.
+    """
     dtype = compute_dtype(query)
     query, item = query.to(dtype), item.to(dtype).t()
     bias = None if bias is None else bias.to(dtype)
-    height = block_height(num_items, num_channels, query.device)
-    if num_queries <= height:
-        index, score = _topk(query, item, k, bias, exclude)
-    else:
-        lists: Iterable[CSR | None] = repeat(None)
-        if exclude is not None:
-            lists = (own for _, own in exclude.blocks(height))
-        parts = [
-            _topk(rows, item, k, bias, own)
-            for rows, own in zip(query.split(height), lists)
-        ]
-        index, score = (torch.cat(x) for x in zip(*parts))
-    return (index, score) if return_scores else index
+    height = block_height(item.size(1), item.size(0), query.device)
+    if query.size(0) <= height:
+        return _topk(query, item, k, bias, exclude)
+    lists: Iterable[CSR | None] = repeat(None)
+    if exclude is not None:
+        lists = (own for _, own in exclude.blocks(height))
+    parts = [
+        _topk(rows, item, k, bias, own)
+        for rows, own in zip(query.split(height), lists)
+    ]
+    index, score = (torch.cat(x) for x in zip(*parts))
+    return index, score
 
 
 def _topk(
@@ -142,3 +135,29 @@ def _topk(
     if exclude is not None:
         index.masked_fill_(value == float('-inf'), -1)
     return index, value
+
+
+@torch.no_grad()
+def topk_among(
+    kept: Tensor | None,
+    query: Tensor,
+    item: Tensor,
+    k: int,
+    exclude: CSR | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""The :func:`~diffmm_geo.ops.topk_items` and their scores among the items
+    where :obj:`kept` is true, padded to :math:`k`.
+    """
+    if kept is None:
+        return top_scores(query, item, k, exclude=exclude)
+    candidates = kept.nonzero().view(-1)
+    length = min(k, candidates.numel())
+    if length == 0:
+        index = query.new_empty(query.size(0), 0, dtype=torch.long)
+        score = query.new_empty(query.size(0), 0)
+    else:
+        part = None if exclude is None else exclude.take_columns(candidates)
+        index, score = top_scores(query, item[candidates], length, exclude=part)
+        index = torch.where(index < 0, index, candidates[index])
+    pad = 0, k - length
+    return F.pad(index, pad, value=-1), F.pad(score, pad, value=float('-inf'))

@@ -40,16 +40,10 @@ class Square(ABC):
         pulled: Tensor,
         grad_h: Tensor,
     ) -> Tensor:
-        r"""Adds the gradient of :obj:`h`, and returns that of :obj:`weight` in
-        the type of products.
-
-        Args:
-            layer (LastLayer): As in :meth:`forward`.
-            kept (tuple): The tensors of :meth:`forward`.
-            pull (torch.Tensor): Twice the gradient of each square,
-                :math:`(B, 1)`.
-            pulled (torch.Tensor): :obj:`pull` times :obj:`h`.
-            grad_h (torch.Tensor): The gradient to add to.
+        r"""Adds the gradient of :obj:`h` to :obj:`grad_h`, and returns that of
+        :obj:`weight` in the type of products. :obj:`pull` :math:`(B, 1)` is
+        twice the gradient of each square, and :obj:`pulled` that times
+        :obj:`h`.
         """
 
 

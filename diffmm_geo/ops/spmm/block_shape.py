@@ -1,6 +1,17 @@
+r"""The shape of blocks of threads, from the hardware."""
+
+from torch import Tensor
+
+from diffmm_geo.sparse import CSR
+
 VECTOR_BYTES = 16
 BLOCK_BYTES = 4096
 MAX_ROWS = 128
+# Unaligned rows are gathered at half the speed, and padding moves each row of
+# the inputs and outputs twice. Its launches cost as much as 2^17 more rows.
+# Estimated from the number of registers, and not timed yet.
+ROW_COST = 8
+LAUNCH_ROWS = 2**17
 
 
 def block_shape(
@@ -28,3 +39,14 @@ def block_shape(
         width = min(widths, key=lambda w: -(-num_channels // w) * w)
     rows = block_bytes // (width * max(4, element_size))
     return min(rows, MAX_ROWS), width
+
+
+def extra_channels(pattern: CSR, x: Tensor) -> int:
+    r"""The number of channels to add to each row, so that lanes read 16 bytes
+    at a time. Zero if rows are aligned already, or if a graph has too few
+    entries per row for the copies to pay.
+    """
+    vector = VECTOR_BYTES // x.element_size()
+    if pattern.nnz < ROW_COST * (sum(pattern.size) + LAUNCH_ROWS):
+        return 0
+    return -x.size(1) % vector

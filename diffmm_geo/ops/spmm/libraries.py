@@ -10,7 +10,7 @@ from torch_geometric.typing import torch_scatter
 from diffmm_geo.sparse import CSR
 
 from .backend import Backend
-from .csr_tensor import csr_tensor, silence_sparse_csr_warnings
+from .sddmm import csr_tensor, silence_sparse_csr_warnings
 
 
 class TorchCSR(Backend):

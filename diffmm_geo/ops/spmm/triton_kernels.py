@@ -10,8 +10,7 @@ from torch import Tensor
 
 from diffmm_geo.sparse import CSR
 
-from .block_shape import BLOCK_BYTES, block_shape
-from .extra_channels import extra_channels
+from .block_shape import BLOCK_BYTES, block_shape, extra_channels
 from .row_segments import RowSegments
 
 REDUCE_BYTES = 16384

@@ -63,7 +63,7 @@ def test_sampling_noise(make, monkeypatch, x_start):
     process, denoiser = diffusion.diffusion, diffusion.denoiser.eval()
     x = process.q_sample(x_start, torch.full((U,), 1), torch.ones(U, I))
     for t in (2, 1, 0):
-        x = process.posterior_mean(denoiser(x, torch.full((U,), t)), x, t)
+        x = process.posterior_step(denoiser(x, torch.full((U,), t)), x, t)
         if t > 0:
             x = x + process.posterior_variance[t].sqrt()
     assert_close(actual, x)

@@ -71,7 +71,7 @@ def test_guard_sees_the_dense_form(case):
 def test_generation_holds_a_block(case, monkeypatch, k):
     diffusion, lists, edge_index = case
     expected = diffusion.sample_edges('image', edge_index, USERS, k)
-    module = sys.modules['diffmm_geo.ops.ranking.blocks']
+    module = sys.modules['diffmm_geo.ops.ranking.topk_items']
     monkeypatch.setattr(module, 'BLOCK_SIZE', 2**13)
     with NoLargeTensor(USERS * ITEMS) as guard:
         out = diffusion.sample_edges_of('image', lists, k)

@@ -7,8 +7,11 @@ import torch
 from torch.testing import assert_close
 
 from diffmm_geo.nn import GaussianDiffusion, MaskedDiffusion
-from diffmm_geo.nn.diffusion.forms import input_form, output_form
-from diffmm_geo.nn.diffusion.list_loss import list_loss
+from diffmm_geo.nn.diffusion.list_loss import (
+    input_form,
+    list_loss,
+    output_form,
+)
 from diffmm_geo.sparse import CSR
 
 U, I, F = 10, 8, 3

@@ -1,4 +1,0 @@
-def module_name(modality: str) -> str:
-    r"""A module name: without dots, and unlike any method's name."""
-    escaped = modality.replace('%', '%25').replace('.', '%2E')
-    return f'modality_{escaped}'
