@@ -154,9 +154,9 @@ def check_modalities(
 ) -> list[str]:
     r"""A non-empty list of distinct names."""
     is_list = isinstance(modalities, Collection)
-    out = (
-        list(modalities) if is_list and not isinstance(modalities, str) else []
-    )
+    if isinstance(modalities, (str, Tensor)):
+        is_list = False
+    out = list(modalities) if is_list else []
     if not out or not all(isinstance(name, str) and name for name in out):
         raise _error(argument, 'to be a list of names', describe(modalities))
     if len(set(out)) != len(out):
