@@ -10,12 +10,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     r"""Equals :meth:`torch.nn.functional.dropout` in distribution, and is
     faster on CPU. There, PyTorch draws one number per element, which costs
     more than the product that follows. Here, 64 random bits serve four
-    elements.
-
-    Args:
-        x (torch.Tensor): The input.
-        p (float): The dropout probability, rounded to a multiple of
-            :math:`2^{-16}` on CPU.
+    elements, so the probability is rounded to a multiple of :math:`2^{-16}`.
     """
     if x.is_cuda:
         return F.dropout(x, p)

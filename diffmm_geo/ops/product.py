@@ -37,12 +37,6 @@ def prefers_onednn() -> bool:
 def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     r"""Computes :math:`\mathbf{A} \mathbf{B} + \mathbf{b}` for matrices of the
     same type, without gradients.
-
-    Shapes:
-        - **a:** :math:`(N, K)`
-        - **b:** :math:`(K, M)`
-        - **bias:** :math:`(M)`
-        - **output:** :math:`(N, M)`
     """
     flops = 2 * a.size(0) * a.size(1) * b.size(1)
     if (
@@ -104,11 +98,6 @@ class _Gram(torch.autograd.Function):
 def product(a: Tensor, b: Tensor) -> Tensor:
     r"""Computes :math:`\mathbf{A} \mathbf{B}` in the type of autocast, and
     returns it in the type of :math:`\mathbf{A}`.
-
-    Shapes:
-        - **a:** :math:`(N, K)`
-        - **b:** :math:`(K, M)`
-        - **output:** :math:`(N, M)`
     """
     dtype = compute_dtype(a)
     out: Tensor = _Product.apply(a.to(dtype), b.to(dtype))
@@ -118,10 +107,6 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 def gram(weight: Tensor) -> Tensor:
     r"""Computes the Gram matrix :math:`\mathbf{W}^{\top} \mathbf{W}` in the
     type of autocast. Its gradient costs one product instead of two.
-
-    Shapes:
-        - **weight:** :math:`(N, H)`
-        - **output:** :math:`(H, H)`
     """
     out: Tensor = _Gram.apply(weight)
     return out

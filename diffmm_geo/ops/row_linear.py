@@ -41,12 +41,6 @@ def row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     backward passes convert features in blocks of rows, without a full copy, so
     :math:`\mathbf{X}` may be a memory-mapped file. Features get no gradient.
 
-    Args:
-        x (torch.Tensor): The features :math:`\mathbf{X}`.
-        weight (torch.Tensor): The weight :math:`\mathbf{W}`.
-        bias (torch.Tensor, optional): The bias :math:`\mathbf{b}`.
-            (default: :obj:`None`)
-
     Shapes:
         - **x:** :math:`(N, C)`
         - **weight:** :math:`(F, C)`

@@ -34,12 +34,7 @@ class _UnitRows(torch.autograd.Function):
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    r"""Normalizes rows to unit length, and leaves rows of zeros unchanged.
-
-    Shapes:
-        - **x:** :math:`(*, F)`
-        - **output:** :math:`(*, F)`
-    """
+    r"""Normalizes rows to unit length, and leaves rows of zeros unchanged."""
     # The default bound of PyTorch rounds to zero in half precision.
     bound = max(1e-12, torch.finfo(x.dtype).tiny)
     out: Tensor = _UnitRows.apply(x, bound)[0]

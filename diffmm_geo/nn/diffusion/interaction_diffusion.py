@@ -246,14 +246,9 @@ class InteractionDiffusion(torch.nn.Module):
             - **output:** :math:`(2, |\mathcal{U}| \cdot k)`, sorted by user,
               then by descending score
         """
-        return self.sample_edges_of(
-            self.item_lists(edge_index, num_users),
-            num_edges_per_user,
-            sampling_steps,
-            sampling_noise,
-            candidates,
-            exclude_observed,
-        )
+        lists = self.item_lists(edge_index, num_users)
+        options = sampling_steps, sampling_noise, candidates, exclude_observed
+        return self.sample_edges_of(lists, num_edges_per_user, *options)
 
     @torch.no_grad()
     def sample_edges_of(
@@ -307,10 +302,8 @@ class InteractionDiffusion(torch.nn.Module):
             return
         like, num_items = self.denoiser.item_weight, self.num_items
         emb = check_matrix('item_emb', item_emb, num_items, like=like)
-        channels = emb.size(1)
-        check_matrix(
-            'modality_emb', modality_emb, num_items, channels, like=like
-        )
+        size = num_items, emb.size(1)
+        check_matrix('modality_emb', modality_emb, *size, like=like)
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.num_items})'

@@ -31,8 +31,7 @@ def info_nce_views(
     one pass, without checking arguments.
     """
     num_drawn = _num_drawn(anchor, num_candidates)
-    takes_all = num_drawn is None
-    backend = _find_backend(backend, index.device, takes_all)
+    backend = _find_backend(backend, index.device, num_drawn is None)
     if precision != 'ieee' and backend != 'triton':
         raise ValueError(
             f"'precision' needs to be 'ieee' unless backend='triton' "
@@ -60,23 +59,11 @@ def info_nce_views(
     views = unit_rows(torch.stack(list(candidates)).to(compute))
     if backend == 'triton':
         low = compute_dtype(query)
-        loss = info_nce_triton(
-            query.to(low),
-            views.to(low),
-            index,
-            weight,
-            1.0 / temperature,
-            precision,
-        )
+        inputs = query.to(low), views.to(low), index, weight
+        loss = info_nce_triton(*inputs, 1.0 / temperature, precision)
     else:
-        loss = info_nce_blockwise(
-            query.unsqueeze(0),
-            views,
-            weight,
-            index.unsqueeze(0),
-            None,
-            1.0 / temperature,
-        )
+        inputs = query.unsqueeze(0), views, weight, index.unsqueeze(0)
+        loss = info_nce_blockwise(*inputs, None, 1.0 / temperature)
     return loss.to(dtype)
 
 
