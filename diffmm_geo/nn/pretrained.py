@@ -273,3 +273,36 @@ def module_name(modality: str) -> str:
     r"""A module name: without dots, and unlike any method's name."""
     escaped = modality.replace('%', '%25').replace('.', '%2E')
     return f'modality_{escaped}'
+
+
+def check_state_dict(
+    got: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> None:
+    r"""A state dictionary with the expected entries and shapes."""
+    missing = sorted(expected.keys() - got.keys())
+    unknown = sorted(map(str, got.keys() - expected.keys()))
+    if missing or unknown:
+        found = f'none for {missing}, and unknown {unknown}'
+        raise ValueError(
+            f"'state_dict' needs the entries of this module (got {found})"
+        )
+    for key, value in expected.items():
+        if got[key].size() != value.size():
+            raise ValueError(
+                f"'state_dict' needs shape {list(value.size())} for '{key}' "
+                f'(got {list(got[key].size())})'
+            )
+
+
+def tensors_of(name: str, state_dict: Any, like: Tensor) -> dict[str, Tensor]:
+    r"""The values of a dictionary, as tensors like :obj:`like`."""
+    check_keys(name, state_dict, [])
+    out = {}
+    for key, value in state_dict.items():
+        try:
+            out[key] = torch.as_tensor(value).to(like)
+        except (RuntimeError, TypeError, ValueError):
+            raise ValueError(
+                f"'{name}' needs tensors (got {describe(value)} for {key!r})"
+            ) from None
+    return out

@@ -1,9 +1,11 @@
 from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any
 
 from diffmm_geo.ops.ranking import METRICS
 from diffmm_geo.utils.checks import (
     MAX_SEED,
-    as_plain,
+    as_int,
     check_choice,
     check_int,
     check_number,
@@ -116,3 +118,16 @@ class LightGCNConfig(TrainingConfig):
         super().__post_init__()
         check_int('embedding_dim', self.embedding_dim)
         check_int('num_layers', self.num_layers)
+
+
+def as_plain(value: Any) -> Any:
+    r"""Numbers of another library, such as NumPy, as those of Python, also
+    in lists. Anything else stays as it is.
+    """
+    if isinstance(value, (list, tuple)):
+        return type(value)([as_plain(v) for v in value])
+    number = as_int(value)
+    if number is not None:
+        return number
+    is_real = isinstance(value, Real) and not isinstance(value, bool)
+    return float(value) if is_real else value

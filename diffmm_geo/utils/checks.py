@@ -69,19 +69,6 @@ def as_int(value: Any) -> int | None:
         return None
 
 
-def as_plain(value: Any) -> Any:
-    r"""Numbers of another library, such as NumPy, as those of Python, also
-    in lists. Anything else stays as it is.
-    """
-    if isinstance(value, (list, tuple)):
-        return type(value)([as_plain(v) for v in value])
-    number = as_int(value)
-    if number is not None:
-        return number
-    is_real = isinstance(value, Real) and not isinstance(value, bool)
-    return float(value) if is_real else value
-
-
 def check_k(k: Any, num_items: int, name: str = 'k') -> int:
     r"""A positive number of at most :obj:`num_items` items."""
     number = check_int(name, k)
@@ -153,9 +140,8 @@ def check_modalities(
     modalities: Any, argument: str = 'modalities'
 ) -> list[str]:
     r"""A non-empty list of distinct names."""
-    is_list = isinstance(modalities, Collection)
-    if isinstance(modalities, (str, Tensor)):
-        is_list = False
+    is_text = isinstance(modalities, (str, Tensor))
+    is_list = isinstance(modalities, Collection) and not is_text
     out = list(modalities) if is_list else []
     if not out or not all(isinstance(name, str) and name for name in out):
         raise _error(argument, 'to be a list of names', describe(modalities))
@@ -301,8 +287,7 @@ def check_matrix(
     sizes = (-2, num_rows, 'rows'), (-1, num_channels, 'channels')
     for dim, number, unit in sizes:
         if number is not None and x.size(dim) != number:
-            needed = f'{number} {unit}'
-            raise _error(name, needed, f'shape {list(x.size())}')
+            raise _error(name, f'{number} {unit}', f'shape {list(x.size())}')
     if finite:
         _check_device_or_values(name, x, device)
         check_finite(name, x)
@@ -322,10 +307,9 @@ def check_matrix_like(
     name: str, x: Any, like: Tensor, dtype: torch.dtype | None = None
 ) -> Tensor:
     r"""A matrix of the shape and on the device of another."""
-    rows, channels, device = like.size(0), like.size(1), like.device
-    return check_matrix(
-        name, x, rows, channels, finite=False, dtype=dtype, device=device
-    )
+    rows, cols = like.size()
+    options: dict[str, Any] = {'dtype': dtype, 'device': like.device}
+    return check_matrix(name, x, rows, cols, False, **options)
 
 
 def check_vector(
@@ -382,34 +366,6 @@ def check_keys(name: str, mapping: Any, keys: Collection[Any]) -> None:
     missing = [key for key in keys if key not in mapping]
     if missing:
         raise _error(name, f'an entry for {missing}', list(mapping))
-
-
-def check_state_dict(
-    got: Mapping[str, Tensor], expected: Mapping[str, Tensor]
-) -> None:
-    r"""A state dictionary with the expected entries and shapes."""
-    missing = sorted(expected.keys() - got.keys())
-    unknown = sorted(map(str, got.keys() - expected.keys()))
-    if missing or unknown:
-        found = f'none for {missing}, and unknown {unknown}'
-        raise _error('state_dict', 'the entries of this module', found)
-    for key, value in expected.items():
-        if got[key].size() != value.size():
-            needed = f"shape {list(value.size())} for '{key}'"
-            raise _error('state_dict', needed, list(got[key].size()))
-
-
-def tensors_of(name: str, state_dict: Any, like: Tensor) -> dict[str, Tensor]:
-    r"""The values of a dictionary, as tensors like :obj:`like`."""
-    check_keys(name, state_dict, [])
-    out = {}
-    for key, value in state_dict.items():
-        try:
-            out[key] = torch.as_tensor(value).to(like)
-        except (RuntimeError, TypeError, ValueError):
-            got = f'{describe(value)} for {key!r}'
-            raise _error(name, 'tensors', got) from None
-    return out
 
 
 def check_values(name: str, x: Tensor) -> Tensor:

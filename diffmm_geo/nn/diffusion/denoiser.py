@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import Linear, ModuleList, Parameter
 
+from diffmm_geo.nn.pretrained import check_state_dict, tensors_of
 from diffmm_geo.ops.dropout import dropout
 from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.utils.checks import (
@@ -13,10 +14,8 @@ from diffmm_geo.utils.checks import (
     check_int,
     check_matrix,
     check_number,
-    check_state_dict,
     check_steps,
     describe,
-    tensors_of,
 )
 
 

@@ -11,7 +11,12 @@ from diffmm_geo.nn.conv import MultiModalLightGCNConv
 from diffmm_geo.nn.loss import CrossModalContrastiveLoss
 from diffmm_geo.nn.loss.bpr_loss import bpr_loss
 from diffmm_geo.nn.models.projection import ModalityProjection
-from diffmm_geo.nn.pretrained import PretrainedWithGraphs, module_name
+from diffmm_geo.nn.pretrained import (
+    PretrainedWithGraphs,
+    check_state_dict,
+    module_name,
+    tensors_of,
+)
 from diffmm_geo.ops.info_nce import Nodes
 from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.recommender import Recommender
@@ -22,9 +27,7 @@ from diffmm_geo.utils.checks import (
     check_k,
     check_keys,
     check_number,
-    check_state_dict,
     check_triples,
-    tensors_of,
 )
 
 EdgeIndexDict = Mapping[EdgeType, Adj | BipartiteAdj]
