@@ -17,6 +17,7 @@ from torch_geometric.nn.pool.knn import KNNIndex
 from diffmm_geo.ops.fold_in import fold_in_weight, normalized_sum
 from diffmm_geo.ops.ranking import fill_index, search_index, topk_among
 from diffmm_geo.sparse import CSR
+from diffmm_geo.utils import tensor_file
 from diffmm_geo.utils.atomic import atomic_path
 from diffmm_geo.utils.checks import (
     check_choice,
@@ -27,18 +28,12 @@ from diffmm_geo.utils.checks import (
 )
 from diffmm_geo.utils.paths import check_path
 from diffmm_geo.utils.raw_ids import NodeIds, decode_ids, encode_ids, is_raw
-from diffmm_geo.utils.tensor_file import (
-    read_npz,
-    read_tensors,
-    write_npz,
-    write_tensors,
-)
 
 __all__ = ['Recommender']
 
 FORMATS = {
-    '.npz': (read_npz, write_npz),
-    '.safetensors': (read_tensors, write_tensors),
+    '.npz': (tensor_file.read_npz, tensor_file.write_npz),
+    '.safetensors': (tensor_file.read_tensors, tensor_file.write_tensors),
 }
 OPTIONAL = ('exclude_edge_index', 'raw_user_id', 'raw_item_id')
 
