@@ -35,7 +35,7 @@ def count_launches(
     With the path :obj:`traces`, the trace of a step of each phase becomes
     :obj:`TRACES-PHASE.json.gz`, to be read by `chrome://tracing`.
     """
-    if trainer.device.type != 'cuda':
+    if trainer.task.device.type != 'cuda':
         return {}
     out: dict[str, Any] = {}
     for phase in PHASES:

@@ -86,6 +86,7 @@ def test_times_and_summary(output):
     assert all(r['metrics']['ms'] > 0 for r in records if r['status'] == 'ok')
     for record in read(output, 'epoch')['records']:
         assert record['status'] == 'ok' and record['metrics']['epoch_s'] > 0
+        assert 'not_counted' not in record['metrics']
     text = (output / 'summary.txt').read_text()
     assert 'each_kernel_once: 9 passed' in text and 'failed: 0' in text
     assert len(text.splitlines()) <= 80
