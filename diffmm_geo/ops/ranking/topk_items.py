@@ -112,11 +112,15 @@ def top_scores(
     lists: Iterable[CSR | None] = repeat(None)
     if exclude is not None:
         lists = (own for _, own in exclude.blocks(height))
-    parts = [
-        _topk(rows, item, k, bias, own)
-        for rows, own in zip(query.split(height), lists)
-    ]
-    index, score = (torch.cat(x) for x in zip(*parts))
+    # Results that outlive a block would split the memory of the next.
+    index = query.new_empty(query.size(0), k, dtype=torch.long)
+    score = query.new_empty(query.size(0), k)
+    blocks = zip(
+        query.split(height), lists, index.split(height), score.split(height)
+    )
+    for rows, own, *out in blocks:
+        for target, found in zip(out, _topk(rows, item, k, bias, own)):
+            target.copy_(found)
     return index, score
 
 
