@@ -15,8 +15,8 @@ from diffmm_geo.training import (
     DiffMMTrainer,
     LightGCNConfig,
     LightGCNTrainer,
-    save_run,
 )
+from run_files import save_run
 
 METRICS = ('recall@20', 'precision@20', 'ndcg@20')
 

@@ -25,12 +25,7 @@ from command_line import (
     start,
 )
 from diffmm_geo.evaluation import evaluate
-from diffmm_geo.training import (
-    RECIPES,
-    DiffMMTrainer,
-    Trainer,
-    save_run,
-)
+from diffmm_geo.training import RECIPES, DiffMMTrainer, Trainer
 from diffmm_geo.utils.checks import check_device
 from ensemble.denoiser import train_denoiser
 from ensemble.run_files import write_run
@@ -41,6 +36,7 @@ from ensemble.train import (
     untrained_members,
 )
 from item_graph_gcn import ItemGraphConfig, ItemGraphTask
+from run_files import save_run
 
 # What only the training of DiffMM has.
 PAPER_OPTIONS = (

@@ -160,7 +160,6 @@ NOT_CALLED = {
     **dict.fromkeys(['Task', 'DiffMMTask', 'LightGCNTask', 'Trainer'], TASK),
     'CSR': 'documents that it does not check',
     'RawIds': 'a list of anything',
-    'save_run': TASK,
 }
 
 

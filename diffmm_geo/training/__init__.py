@@ -11,7 +11,6 @@ from diffmm_geo.tasks.negative_sampler import NegativeSampler
 from .diffmm_trainer import DiffMMTrainer
 from .lightgcn_trainer import LightGCNTrainer
 from .recipes import RECIPES
-from .run_files import save_run
 from .trainer import Trainer
 
 __all__ = [
@@ -24,5 +23,4 @@ __all__ = [
     'NegativeSampler',
     'Trainer',
     'TrainingConfig',
-    'save_run',
 ]

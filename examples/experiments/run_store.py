@@ -31,9 +31,9 @@ from torch_geometric.data import HeteroData
 
 from diffmm_geo.evaluation import evaluate
 from diffmm_geo.training import Trainer, TrainingConfig
-from diffmm_geo.training.run_files import run_metrics
 from diffmm_geo.utils.atomic import atomic_path
 from examples.experiments.models import MODELS
+from examples.run_files import run_metrics
 
 OBSERVED = ('user', 'interacts', 'item')
 

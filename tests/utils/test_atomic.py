@@ -1,7 +1,6 @@
 import os
 import resource
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from diffmm_geo.recommender import Recommender
 from diffmm_geo.training import (
     LightGCNConfig,
     LightGCNTrainer,
-    save_run,
 )
 from diffmm_geo.utils.atomic import atomic_path
 
@@ -29,13 +27,6 @@ def full_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def trained(data):
-    config = LightGCNConfig(num_epochs=1, k=2, embedding_dim=8)
-    trainer = LightGCNTrainer(data, config)
-    trainer.fit()
-    return trainer
-
-
 def save_as(name):
     x = Recommender(torch.randn(50, 8), torch.randn(60, 8))
     return lambda data: lambda to: x.save(to / name)
@@ -45,10 +36,6 @@ def save_as(name):
 CASES = {
     'npz': (save_as('a.npz'), ['a.npz']),
     'safetensors': (save_as('a.safetensors'), ['a.safetensors']),
-    'run': (
-        lambda data: partial(save_run, trained(data)),
-        ['curves.png', 'metrics.json', 'model.pt'],
-    ),
     'checkpoint': (
         lambda data: (
             lambda to: LightGCNTrainer(

@@ -10,11 +10,7 @@ from diffmm_geo.datasets import (
 )
 from diffmm_geo.nn import DiffMM
 from diffmm_geo.recommender import Recommender
-from diffmm_geo.training import (
-    LightGCNConfig,
-    LightGCNTrainer,
-    save_run,
-)
+from diffmm_geo.training import LightGCNConfig, LightGCNTrainer
 from diffmm_geo.utils.paths import check_path
 from examples.command_line import make_parser
 
@@ -44,9 +40,7 @@ def test_saving(home, planted):
     config = LightGCNConfig(num_epochs=1, k=2, embedding_dim=2)
     trainer = LightGCNTrainer(planted(), config)
     trainer.fit(checkpoint_dir='~/run')
-    save_run(trainer, '~/run')
-    names = {path.name for path in (home / 'run').iterdir()}
-    assert {'last.ckpt', 'model.pt', 'metrics.json'} <= names
+    assert (home / 'run' / 'last.ckpt').exists()
     other = LightGCNTrainer(planted(), config)
     history = other.fit(checkpoint_dir='~/run', resume=True)
     assert [r['loss'] for r in history] == [r['loss'] for r in trainer.history]

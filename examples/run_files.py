@@ -13,61 +13,32 @@ import torch
 import torch_geometric
 
 import diffmm_geo
-from diffmm_geo.training.trainer import Record, Trainer
+from diffmm_geo.training import Trainer
 from diffmm_geo.utils.atomic import atomic_path
-from diffmm_geo.utils.checks import check_type
-from diffmm_geo.utils.extras import check_package
-from diffmm_geo.utils.paths import check_path
 
 
 def save_run(trainer: Trainer, folder: str | Path) -> None:
-    r"""Writes the results of :meth:`Trainer.fit
-    <diffmm_geo.training.Trainer.fit>`. A failure leaves earlier files
-    unchanged.
+    r"""Writes the results of a training. The files replace earlier ones
+    together; a failure leaves those unchanged.
 
-    - :obj:`metrics.json`: :obj:`best_val` (the epoch chosen by validation),
-      :obj:`best_test` (the best test epoch), :obj:`epoch_seconds` by phase, the
-      history, the settings and versions.
-    - :obj:`model.pt`: the weights and graphs of the chosen epoch.
-    - :obj:`curves.png`: metrics and losses over epochs.
-
-    Args:
-        trainer (Trainer): A trainer that has completed at least one epoch.
-        folder (str or Path): The folder, created if missing.
-
-    Raises:
-        ImportError: If matplotlib is not installed. The other files are
-            written.
-        ValueError: If no epoch was evaluated.
+    - `metrics.json`: the epoch chosen by validation, the best test epoch,
+      seconds by phase, the history, the settings and versions.
+    - `model.pt`: the weights and graphs of the chosen epoch.
+    - `curves.png`: metrics and losses over epochs.
     """
-    check_type('trainer', trainer, Trainer)
-    folder = check_path('folder', folder)
-    if not trainer.history:
-        raise ValueError("'trainer' needs at least one epoch done (got none)")
-    trainer.best_val  # noqa: B018 (raises an error if no epoch was evaluated)
-    state = trainer.task.get_state()
-    missing: ImportError | None = None
+    folder, metrics = Path(folder), run_metrics(trainer)
     folder.mkdir(parents=True, exist_ok=True)
-    # The files replace earlier ones together, at the end of the block.
     with ExitStack() as stack:
         path = stack.enter_context(atomic_path(str(folder / 'metrics.json')))
-        text = json.dumps(run_metrics(trainer), indent=2)
-        Path(path).write_text(f'{text}\n')
+        Path(path).write_text(f'{json.dumps(metrics, indent=2)}\n')
         path = stack.enter_context(atomic_path(str(folder / 'model.pt')))
-        torch.save(state, path)
-        try:
-            check_package('matplotlib', 'examples', 'curves.png')
-        except ImportError as error:
-            missing = error
-        else:
-            path = stack.enter_context(atomic_path(str(folder / 'curves.png')))
-            plot_curves(trainer.history, trainer.metric, path)
-    if missing is not None:
-        raise missing
+        torch.save(trainer.task.get_state(), path)
+        path = stack.enter_context(atomic_path(str(folder / 'curves.png')))
+        plot_curves(trainer.history, trainer.metric, path)
 
 
 def run_metrics(trainer: Trainer) -> dict[str, Any]:
-    r"""The content of :obj:`metrics.json`."""
+    r"""The content of `metrics.json`."""
     best = {'best_val': trainer.best_val}
     if 'test' in trainer.task.edge_label_index:
         best['best_test'] = trainer.best_test
@@ -91,7 +62,7 @@ def versions() -> dict[str, str]:
     return {**out, 'python': platform.python_version()}
 
 
-def plot_curves(history: list[Record], metric: str, path: str) -> None:
+def plot_curves(history: list[dict[str, Any]], metric: str, path: str) -> None:
     r"""Draws metrics and losses over epochs."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
