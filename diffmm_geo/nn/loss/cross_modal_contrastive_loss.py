@@ -22,7 +22,7 @@ ANCHORS = ('modality', 'main')
 class CrossModalContrastiveLoss(torch.nn.Module):
     r"""The cross-modal contrastive loss of the `"DiffMM: Multi-Modal
     Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
-    paper (Section 3.3) for the nodes of one type
+    paper (Equations 18 and 19) for the nodes of one type
 
     .. math::
         \mathcal{L} =

@@ -252,7 +252,7 @@ class DiffMM(PretrainedWithGraphs):
         anchor: str = 'main',
         num_candidates: int | None = None,
     ) -> dict[str, Tensor]:
-        r"""The weighted terms of the training objective of a batch
+        r"""The weighted terms of the objective (Equation 26) of a batch
 
         .. math::
             \mathcal{L} = \mathcal{L}_{\mathrm{BPR}} + \lambda_1 \left(
