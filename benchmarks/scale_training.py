@@ -214,7 +214,9 @@ def generate(task: DiffMMTask, begin: BeginPhase) -> dict[EdgeType, Tensor]:
         for block in blocks:
             part = task.interactions.take(block)
             for m in modalities:
-                items[m][block] = task.diffusion.sample_edges_of(m, part, 1)[1]
+                items[m][block] = task.diffusion.sample_edges(
+                    m, part, num_edges_per_user=1
+                )[1]
                 phase.step()
     phase.metrics(task.device)
     return {

@@ -109,7 +109,7 @@ diffusion().loss(
 )
 diffusion().batch_loss(
     'image', CSR.from_edge_index(edges, (5, 4)), item_x, item_x.clone(), 0.1,
-    form='sampled', t=torch.tensor([0, 1, 2, 3, 4]),
+    form='sampled',
 )
 diffusion().sample('image', rows, 2, True)
 diffusion().sample_edges(

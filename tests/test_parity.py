@@ -18,7 +18,7 @@ from diffmm_geo.nn import (
     InteractionDiffusion,
     ModalityDiffusion,
 )
-from diffmm_geo.nn.diffusion import hidden_sampling
+from diffmm_geo.nn.diffusion import edge_sampling
 
 
 class Golden(dict):
@@ -244,7 +244,7 @@ def test_generated_edges_of_dense_rows(diffusion, m):
 
 @per_modality
 def test_generated_edges_in_blocks(diffusion, m, monkeypatch):
-    monkeypatch.setattr(hidden_sampling, 'BLOCK_SIZE', 7 * 16)
+    monkeypatch.setattr(edge_sampling, 'BLOCK_SIZE', 7 * 16)
     k = int(GOLDEN['edges_per_user'])
     out = diffusion.sample_edges(m, GOLDEN['edge_index'], NUM_USERS, k)
     assert out.equal(generated_edges(m))

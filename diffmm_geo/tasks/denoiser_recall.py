@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffmm_geo.evaluation import generation_metrics
 from diffmm_geo.nn import ModalityDiffusion
-from diffmm_geo.nn.diffusion.interaction_diffusion import generated_edges
+from diffmm_geo.nn.diffusion.edge_sampling import edges_of
 from diffmm_geo.ops import topk_items
 from diffmm_geo.sparse import CSR
 
@@ -35,10 +35,10 @@ def denoiser_recall(
     popular = topk_items(
         degree.new_ones(users.numel(), 1), degree.view(-1, 1), k, exclude=lists
     )
-    rankings = {POPULARITY: generated_edges(popular)}
+    rankings = {POPULARITY: edges_of(popular)}
     for m in diffusion.modalities:
-        rankings[m] = diffusion.sample_edges_of(
-            m, lists, k, exclude_observed=True
+        rankings[m] = diffusion.sample_edges(
+            m, lists, num_edges_per_user=k, exclude_observed=True
         )
     observed = torch.stack([interactions.row, interactions.col])
     return {

@@ -248,10 +248,10 @@ class DiffMMTask(Task):
             lists = self._interactions_of(users)
             with self.autocast():
                 generated = {
-                    m: self.diffusion.sample_edges_of(
+                    m: self.diffusion.sample_edges(
                         m,
                         lists,
-                        k,
+                        num_edges_per_user=k,
                         candidates=candidates,
                         exclude_observed=c.exclude_observed,
                     )

@@ -7,21 +7,13 @@ from torch import Tensor
 
 from diffmm_geo.nn.diffusion.denoiser import Denoiser
 from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
-from diffmm_geo.ops.device import block_size
-from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_bool,
-    check_edge_index,
-    check_index,
     check_int,
-    check_k,
     check_matrix,
     check_number,
     check_type,
 )
-
-# Scores in a block on a CPU: 8 MiB in float32.
-BLOCK_SIZE = 2**21
 
 
 class InteractionDiffusion(torch.nn.Module):
@@ -210,88 +202,6 @@ class InteractionDiffusion(torch.nn.Module):
             x_t = self.diffusion.posterior_step(out, x_t, t, noise)
         return x_t
 
-    def sample_edges(
-        self,
-        edge_index: Tensor,
-        num_users: int,
-        num_edges_per_user: int = 1,
-        sampling_steps: int = 0,
-        sampling_noise: bool = False,
-        candidates: Tensor | None = None,
-        exclude_observed: bool = False,
-    ) -> Tensor:
-        r"""Generates interactions of each user with the items that score
-        highest in :meth:`sample`.
-
-        Args:
-            edge_index (torch.Tensor): The observed interactions, row 0 users,
-                row 1 items.
-            num_users (int): The number of users.
-            num_edges_per_user (int, optional): The number :math:`k` of
-                interactions to generate for each user. (default: :obj:`1`)
-            sampling_steps (int, optional): As in :meth:`sample`.
-                (default: :obj:`0`)
-            sampling_noise (bool, optional): As in :meth:`sample`.
-                (default: :obj:`False`)
-            candidates (torch.Tensor, optional): The distinct items to choose
-                from. (default: :obj:`None`, all items)
-            exclude_observed (bool, optional): Whether to generate only
-                interactions that are not observed. A user with fewer than
-                :math:`k` items to choose from gets fewer.
-                (default: :obj:`False`)
-
-        Shapes:
-            - **edge_index:** :math:`(2, |\mathcal{E}|)`
-            - **candidates:** :math:`(C)`
-            - **output:** :math:`(2, |\mathcal{U}| \cdot k)`, sorted by user,
-              then by descending score
-        """
-        lists = self.item_lists(edge_index, num_users)
-        options = sampling_steps, sampling_noise, candidates, exclude_observed
-        return self.sample_edges_of(lists, num_edges_per_user, *options)
-
-    @torch.no_grad()
-    def sample_edges_of(
-        self,
-        lists: CSR,
-        num_edges_per_user: int = 1,
-        sampling_steps: int = 0,
-        sampling_noise: bool = False,
-        candidates: Tensor | None = None,
-        exclude_observed: bool = False,
-    ) -> Tensor:
-        r"""Equals :meth:`sample_edges`, but takes the distinct items of each
-        user.
-        """
-        weight, num_items = self.denoiser.item_weight, self.num_items
-        if candidates is None:
-            candidates = torch.arange(num_items, device=weight.device)
-        candidates = check_index(
-            'candidates', candidates, num_items, weight.device
-        )
-        num_candidates = candidates.numel()
-        k = check_k(num_edges_per_user, num_candidates, 'num_edges_per_user')
-        check_bool('exclude_observed', exclude_observed)
-        height = max(1, block_size(BLOCK_SIZE, weight.device) // num_items)
-        item = lists.col.new_empty(lists.size[0], k)
-        for users, block in lists.blocks(height):
-            x_start = block.dense(weight)
-            score = self.sample(x_start, sampling_steps, sampling_noise)
-            if exclude_observed:
-                score[block.row, block.col] = float('-inf')
-            value, top = score[:, candidates].topk(k, dim=1)
-            item[users] = candidates[top]
-            if exclude_observed:
-                item[users] = item[users].masked_fill(value.isneginf(), -1)
-        return generated_edges(item)
-
-    def item_lists(self, edge_index: Tensor, num_users: int) -> CSR:
-        r"""The distinct items of each user."""
-        size = check_int('num_users', num_users, 0), self.num_items
-        device = self.denoiser.item_weight.device
-        edge_index = check_edge_index('edge_index', edge_index, *size, device)
-        return CSR.from_edge_index(edge_index, size, coalesce=True)
-
     def check_msi(
         self,
         msi_weight: float,
@@ -307,11 +217,3 @@ class InteractionDiffusion(torch.nn.Module):
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.num_items})'
-
-
-def generated_edges(item: Tensor) -> Tensor:
-    r"""The edges :math:`(2, E)` to the items :math:`(U, k)` of each user,
-    without the entries :obj:`-1`.
-    """
-    user, place = (item >= 0).nonzero().t()
-    return torch.stack([user, item[user, place]])

@@ -7,8 +7,8 @@ from torch.nn import ModuleDict
 from torch.optim import Adam, Optimizer
 
 from diffmm_geo.nn.diffusion.denoiser import Denoiser
+from diffmm_geo.nn.diffusion.edge_sampling import sampled_edges
 from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
-from diffmm_geo.nn.diffusion.hidden_sampling import sample_edges_in_hidden_size
 from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
 from diffmm_geo.nn.diffusion.list_loss import (
     check_lists,
@@ -25,12 +25,13 @@ from diffmm_geo.utils.checks import (
     check_bool,
     check_choice,
     check_edge_index,
+    check_index,
     check_int,
+    check_k,
     check_keys,
     check_matrix,
     check_modalities,
     check_number,
-    check_steps,
     check_trainable,
     check_type,
 )
@@ -113,15 +114,13 @@ class ModalityDiffusion(Pretrained):
                 f"'diffusion' needs to be a {known.__name__} to be saved "
                 f'(got {type(process).__name__})'
             )
+        names = 'hidden_channels', 'time_channels', 'dropout', 'normalize'
         return {
             'num_items': self.num_items,
             'modalities': self.modalities,
             'likelihood': self.likelihood,
             'diffusion': process.config,
-            'hidden_channels': denoiser.hidden_channels,
-            'time_channels': denoiser.time_channels,
-            'dropout': denoiser.dropout,
-            'normalize': denoiser.normalize,
+            **{name: getattr(denoiser, name) for name in names},
         }
 
     @classmethod
@@ -141,8 +140,7 @@ class ModalityDiffusion(Pretrained):
         check_choice('modality', modality, self.modalities)
         denoiser = self._denoisers[module_name(modality)]
         assert isinstance(denoiser, Denoiser)
-        part = PARTS[self.likelihood]
-        return part(self.num_items, self.diffusion, denoiser)
+        return PARTS[self.likelihood](self.num_items, self.diffusion, denoiser)
 
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters of the module."""
@@ -171,7 +169,6 @@ class ModalityDiffusion(Pretrained):
         modality_emb: Tensor,
         msi_weight: float | None = None,
         form: str = 'auto',
-        t: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""Computes the terms of :meth:`loss` from lists of interactions.
         Autocast sets the data type of products.
@@ -186,10 +183,8 @@ class ModalityDiffusion(Pretrained):
 
                 - :obj:`"dense"`: the equations as written.
                 - :obj:`"gram"`: uses Gram matrices of the first and the last
-                  layer instead of a matrix of users and items. The output error
-                  is exact. Noise is added to the output of the first layer.
-                  This is exact without dropout. With dropout, it is exact in
-                  the limit of many items.
+                  layer instead of a matrix of users and items. This is exact
+                  without dropout, and with it in the limit of many items.
                 - :obj:`"auto"`: uses the cheaper of these two forms for each
                   layer. With dropout, it uses :obj:`"gram"` for the first layer
                   only if there are many items.
@@ -202,16 +197,12 @@ class ModalityDiffusion(Pretrained):
                 :obj:`"sampled"` estimates sums over items from those of the
                 batch and a sample of others, and all other forms are the same.
                 (default: :obj:`"auto"`)
-            t (torch.Tensor, optional): As in :meth:`loss`.
         """
         model = self[modality]
         msi_weight = model.msi_weight if msi_weight is None else msi_weight
         args = interactions, item_emb, modality_emb, msi_weight, form
         check_lists(model, *args)
-        if t is not None:
-            num_rows, device = interactions.size[0], interactions.col.device
-            t = check_steps(t, num_rows, self.diffusion.num_steps, device)
-        return list_loss(model, *args, t)
+        return list_loss(model, *args)
 
     def sample(
         self,
@@ -223,48 +214,61 @@ class ModalityDiffusion(Pretrained):
         r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.sample`."""
         return self[modality].sample(x_start, sampling_steps, sampling_noise)
 
+    @torch.no_grad()
     def sample_edges(
         self,
         modality: str,
-        edge_index: Tensor,
-        num_users: int,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Tensor:
-        r"""See :meth:`diffmm_geo.nn.InteractionDiffusion.sample_edges`.
-        Without noise and row normalization, the process runs on hidden states.
-        """
-        lists = self[modality].item_lists(edge_index, num_users)
-        return self.sample_edges_of(modality, lists, *args, **kwargs)
-
-    def sample_edges_of(
-        self,
-        modality: str,
-        interactions: CSR,
+        edge_index: Tensor | CSR,
+        num_users: int | None = None,
         num_edges_per_user: int = 1,
         sampling_steps: int = 0,
         sampling_noise: bool = False,
         candidates: Tensor | None = None,
         exclude_observed: bool = False,
     ) -> Tensor:
-        r"""Equals :meth:`sample_edges`, but takes the distinct items of each
-        user.
+        r"""Generates interactions of each user with the items that score
+        highest in :meth:`sample`. Without noise and row normalization, the
+        process runs on hidden states.
+
+        Args:
+            modality (str): The modality.
+            edge_index (torch.Tensor or CSR): The observed interactions, row 0
+                users, row 1 items, or the distinct items of each user.
+            num_users (int, optional): The number of users, which a
+                :class:`~diffmm_geo.sparse.CSR` holds already.
+                (default: :obj:`None`)
+            num_edges_per_user (int, optional): The number :math:`k` of
+                interactions to generate for each user. (default: :obj:`1`)
+            sampling_steps (int, optional): As in :meth:`sample`.
+            sampling_noise (bool, optional): As in :meth:`sample`.
+            candidates (torch.Tensor, optional): The distinct items to choose
+                from. (default: :obj:`None`, all items)
+            exclude_observed (bool, optional): Whether to generate only
+                interactions that are not observed. A user with fewer than
+                :math:`k` items to choose from gets fewer.
+                (default: :obj:`False`)
+
+        Shapes:
+            - **edge_index:** :math:`(2, |\mathcal{E}|)`
+            - **candidates:** :math:`(C)`
+            - **output:** :math:`(2, |\mathcal{U}| \cdot k)`, sorted by user,
+              then by descending score
         """
-        model = self[modality]
+        model, limit = self[modality], self.num_items
+        device, lists = model.denoiser.item_weight.device, edge_index
+        if not isinstance(lists, CSR):
+            size = check_int('num_users', num_users, 0), self.num_items
+            lists = check_edge_index('edge_index', lists, *size, device)
+            lists = CSR.from_edge_index(lists, size, coalesce=True)
         sampling_steps = check_int('sampling_steps', sampling_steps, 0)
         check_bool('sampling_noise', sampling_noise)
         check_bool('exclude_observed', exclude_observed)
-        is_gaussian = self.likelihood == 'gaussian'
-        needs_rows = model.denoiser.normalize and is_gaussian
-        if not (needs_rows or sampling_noise or sampling_steps > 0):
-            return sample_edges_in_hidden_size(
-                *(model, interactions, num_edges_per_user),
-                *(candidates, exclude_observed),
-            )
-        return model.sample_edges_of(
-            *(interactions, num_edges_per_user, sampling_steps),
-            *(sampling_noise, candidates, exclude_observed),
-        )
+        if candidates is not None:
+            candidates = check_index('candidates', candidates, limit, device)
+            limit = candidates.numel()
+        k = check_k(num_edges_per_user, limit, 'num_edges_per_user')
+        options = candidates, exclude_observed, sampling_steps, sampling_noise
+        return sampled_edges(model, lists, k, *options)
 
     def train_epoch(
         self,
@@ -282,13 +286,12 @@ class ModalityDiffusion(Pretrained):
         Args:
             optimizer (torch.optim.Optimizer): The optimizer of the denoisers.
             interactions (CSR): The items of each user.
-            item_emb (torch.Tensor): As in :meth:`fit`.
             modality_emb_dict (dict[str, torch.Tensor]): The projected features
                 of each modality to train.
+            item_emb (torch.Tensor): As in :meth:`fit`.
             msi_weight (float, optional): As in :meth:`fit`.
             batch_size (int, optional): As in :meth:`fit`.
             form (str, optional): As in :meth:`batch_loss`.
-                (default: :obj:`"auto"`)
             on_step (callable, optional): Called after each step.
                 (default: :obj:`None`)
 
@@ -370,8 +373,6 @@ class ModalityDiffusion(Pretrained):
         num_epochs = check_int('num_epochs', num_epochs)
         batch_size = check_int('batch_size', batch_size)
         lr = check_number('lr', lr, 0.0, low_open=True)
-        if msi_weight is not None:
-            msi_weight = check_number('msi_weight', msi_weight, 0.0)
         check_trainable('diffusion', self)
         like, num_items = next(self.parameters()), self.num_items
         check_edge_index('edge_index', edge_index, num_users, num_items)

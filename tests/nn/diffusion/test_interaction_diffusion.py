@@ -1,4 +1,3 @@
-import pytest
 import torch
 from torch.testing import assert_close
 
@@ -69,13 +68,3 @@ def test_sampling_noise(make, monkeypatch, x_start):
     assert_close(actual, x)
     # To diffuse, and at every step but the last.
     assert len(seen) == 3
-
-
-@pytest.mark.parametrize('options', [(2, False), (0, True)])
-def test_edges_with_noise(make, edge_index, x_start, options):
-    diffusion = make()
-    torch.manual_seed(1)
-    out = diffusion.sample_edges(edge_index, U, 2, *options)
-    torch.manual_seed(1)
-    score = diffusion.sample(x_start, *options)
-    assert out[1].view(U, 2).equal(score.topk(2).indices)

@@ -74,6 +74,6 @@ def test_generation_holds_a_block(case, monkeypatch, k):
     module = sys.modules['diffmm_geo.ops.ranking.topk_items']
     monkeypatch.setattr(module, 'BLOCK_SIZE', 2**13)
     with NoLargeTensor(USERS * ITEMS) as guard:
-        out = diffusion.sample_edges_of('image', lists, k)
+        out = diffusion.sample_edges('image', lists, None, k)
     assert guard.largest <= ITEMS * 16
     assert out.equal(expected)

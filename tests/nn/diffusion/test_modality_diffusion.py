@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from diffmm_geo.nn import InteractionDiffusion, ModalityDiffusion
+from diffmm_geo.nn import ModalityDiffusion
 from diffmm_geo.nn.diffusion import modality_diffusion
 from diffmm_geo.nn.diffusion.list_loss import list_loss
 from diffmm_geo.sparse import CSR
@@ -38,45 +38,6 @@ def test_part_of_a_modality(edge_index):
     out = diffusion.sample('text', *args)
     torch.manual_seed(1)
     assert out.equal(part.sample(*args))
-
-
-CANDIDATES = {'candidates': torch.tensor([6, 1, 4])}
-
-
-# Noise and row normalization need the plain form.
-@pytest.mark.parametrize(
-    ('normalize', 'options', 'is_plain'),
-    [
-        (False, {}, False),
-        (False, CANDIDATES, False),
-        (True, {}, True),
-        (False, {'sampling_steps': 2}, True),
-        (False, {'sampling_noise': True}, True),
-        (False, {'exclude_observed': True}, False),
-        (False, {'exclude_observed': True, **CANDIDATES}, False),
-        (True, {'exclude_observed': True}, True),
-    ],
-)
-def test_edges_of_a_modality(
-    monkeypatch, edge_index, normalize, options, is_plain
-):
-    diffusion = make(normalize=normalize)
-    torch.manual_seed(1)
-    args = edge_index, U, 2
-    expected = diffusion['text'].sample_edges(*args, **options)
-    sample, seen = InteractionDiffusion.sample, []
-    monkeypatch.setattr(
-        InteractionDiffusion,
-        'sample',
-        lambda *args: seen.append(args) or sample(*args),
-    )
-    torch.manual_seed(1)
-    assert diffusion.sample_edges('text', *args, **options).equal(expected)
-    assert bool(seen) == is_plain
-    torch.manual_seed(1)
-    lists = CSR.from_edge_index(edge_index, (U, I), coalesce=True)
-    out = diffusion.sample_edges_of('text', lists, 2, **options)
-    assert out.equal(expected)
 
 
 @pytest.mark.parametrize('name', ['keys', 'a.b', 'a%2Eb', 'type'])
