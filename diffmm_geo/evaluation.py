@@ -27,7 +27,6 @@ from diffmm_geo.utils.held_out import check_held_out
 
 __all__ = ['evaluate', 'evaluate_cold', 'generation_metrics']
 
-CANDIDATES = ('all', 'cold')
 #: Maps users :math:`(B)` to the scores of all items :math:`(B, I)`.
 Scorer = Callable[[Tensor], Tensor]
 

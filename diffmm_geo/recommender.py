@@ -31,10 +31,6 @@ from diffmm_geo.utils.raw_ids import NodeIds, decode_ids, encode_ids, is_raw
 
 __all__ = ['Recommender']
 
-FORMATS = {
-    '.npz': (tensor_file.read_npz, tensor_file.write_npz),
-    '.safetensors': (tensor_file.read_tensors, tensor_file.write_tensors),
-}
 OPTIONAL = ('exclude_edge_index', 'raw_user_id', 'raw_item_id')
 
 #: Users or items, as indices or as identifiers.
@@ -104,8 +100,8 @@ class Recommender:
         self._users, self._items = (
             NodeIds(name, ids, size, device)
             for name, ids, size in (
-                ('raw_user_id', raw_user_id, self.num_users),
-                ('raw_item_id', raw_item_id, self.num_items),
+                ('raw_user_id', raw_user_id, self.size[0]),
+                ('raw_item_id', raw_item_id, self.size[1]),
             )
         )
         self.raw_user_id = self._users.ids
@@ -115,19 +111,9 @@ class Recommender:
             fill_index(index, self.item_emb)
 
     @property
-    def num_users(self) -> int:
-        r"""The number of users."""
-        return self.user_emb.size(0)
-
-    @property
-    def num_items(self) -> int:
-        r"""The number of items."""
-        return self.item_emb.size(0)
-
-    @property
     def size(self) -> tuple[int, int]:
         r"""The number of users and the number of items."""
-        return self.num_users, self.num_items
+        return self.user_emb.size(0), self.item_emb.size(0)
 
     @cached_property
     def exclude(self) -> CSR:
@@ -183,7 +169,7 @@ class Recommender:
         Raises:
             ValueError: If a user, an item or :obj:`k` is out of range.
         """
-        k = check_k(k, self.num_items)
+        k = check_k(k, self.size[1])
         query, exclude = self.user_emb, self.exclude
         if user_index is not None:
             row = self._users.index('user_index', user_index)
@@ -243,7 +229,7 @@ class Recommender:
             ValueError: If an item or :obj:`k` is out of range, or a list is
                 empty and popularity is unknown.
         """
-        k, device = check_k(k, self.num_items), self.item_emb.device
+        k, device = check_k(k, self.size[1]), self.item_emb.device
         if isinstance(item_lists, str) or not isinstance(item_lists, Sequence):
             raise ValueError(
                 f"'item_lists' needs to be a list of lists of items "
@@ -255,7 +241,7 @@ class Recommender:
         )
         count = torch.tensor([x.numel() for x in lists], device=device).long()
         row = torch.arange(len(lists), device=device).repeat_interleave(count)
-        size = len(lists), self.num_items
+        size = len(lists), self.size[1]
         liked = CSR.from_edge_index(
             torch.stack([row, item]), size, coalesce=True
         )
@@ -282,7 +268,7 @@ class Recommender:
                 "popularity is unknown without 'exclude_edge_index' "
                 '(got an empty list)'
             )
-        count = self.exclude.col.bincount(minlength=self.num_items).float()
+        count = self.exclude.col.bincount(minlength=self.size[1]).float()
         return topk_among(kept, count.new_ones(1, 1), count.view(-1, 1), k)
 
     def _output(
@@ -301,7 +287,7 @@ class Recommender:
         if candidates is None and exclude_items is None:
             return None
         device = self.item_emb.device
-        kept = torch.full((self.num_items,), candidates is None, device=device)
+        kept = torch.full((self.size[1],), candidates is None, device=device)
         if candidates is not None:
             kept[self._items.index('candidates', candidates)] = True
         if exclude_items is not None:
@@ -328,16 +314,14 @@ class Recommender:
         earlier file unchanged.
 
         Args:
-            path (str or Path): The :obj:`.safetensors` or :obj:`.npz` file.
-                A :obj:`.npz` file stores bfloat16 as float32.
+            path (str or Path): The :obj:`.npz` file, which NumPy can read. It
+                stores bfloat16 as float32.
 
         Raises:
-            ImportError: If the file is :obj:`.safetensors`, and safetensors
-                is not installed.
             ValueError: If the file has another suffix.
         """
         path = check_path('path', path)
-        _, write = FORMATS[check_choice('path', path.suffix, FORMATS)]
+        check_choice('path', path.suffix, ['.npz'])
         tensors = {'user_emb': self.user_emb, 'item_emb': self.item_emb}
         if self.exclude_edge_index is not None:
             tensors['exclude_edge_index'] = self.exclude_edge_index
@@ -346,7 +330,7 @@ class Recommender:
             if ids is not None:
                 tensors[name] = encode_ids(ids)
         with atomic_path(os.fspath(path)) as temporary:
-            write(temporary, tensors)
+            tensor_file.write_npz(temporary, tensors)
 
     @classmethod
     def load(
@@ -366,13 +350,11 @@ class Recommender:
 
         Raises:
             FileNotFoundError: If the file does not exist.
-            ImportError: If the file is :obj:`.safetensors`, and safetensors
-                is not installed.
             ValueError: If the file is damaged or holds something else.
         """
         path = check_path('path', path)
-        read, _ = FORMATS[check_choice('path', path.suffix, FORMATS)]
-        tensors, names = read(path), {'user_emb', 'item_emb'}
+        tensors = tensor_file.read_npz(path)
+        names = {'user_emb', 'item_emb'}
         if not names <= tensors.keys() <= names | set(OPTIONAL):
             raise ValueError(
                 f"'{path}' needs 'user_emb', 'item_emb' and optionally "
@@ -391,6 +373,6 @@ class Recommender:
 
     def __repr__(self) -> str:
         return (
-            f'{self.__class__.__name__}({self.num_users}, {self.num_items}, '
+            f'{self.__class__.__name__}({self.size[0]}, {self.size[1]}, '
             f'index={type(self.index).__name__ if self.index else None})'
         )

@@ -27,7 +27,7 @@ def parse_args():
     parser.add_argument(
         '--export',
         type=expanduser,
-        help='.npz or .safetensors file to write embeddings to',
+        help='.npz file to write embeddings to',
     )
     return parser.parse_args()
 

@@ -1,6 +1,5 @@
 import math
 import os
-import sys
 import warnings
 
 import numpy as np
@@ -119,51 +118,32 @@ def test_index_that_is_filled(case):
     assert str(recommender) == 'Recommender(40, 30, index=MIPSKNNIndex)'
 
 
-@pytest.mark.parametrize('name', ['x.npz', 'x.safetensors'])
 @pytest.mark.parametrize('dtype', [torch.float, torch.half, torch.bfloat16])
-def test_loads_what_was_saved(case, tmp_path, name, dtype):
+def test_loads_what_was_saved(case, tmp_path, dtype):
     user_emb, item_emb, exclude = case
     user_emb, item_emb = user_emb.to(dtype), item_emb.to(dtype)
     user_emb.requires_grad_()
+    path = tmp_path / 'x.npz'
     for excluded in (None, exclude):
         recommender = Recommender(user_emb, item_emb, excluded)
-        recommender.save(tmp_path / name)
-        loaded = Recommender.load(tmp_path / name)
-        assert os.listdir(tmp_path) == [name]
+        recommender.save(path)
+        loaded = Recommender.load(path)
+        assert os.listdir(tmp_path) == ['x.npz']
         assert loaded.user_emb.equal(user_emb)
         assert loaded.item_emb.equal(item_emb)
-        if name == 'x.safetensors' or dtype != torch.bfloat16:
-            assert loaded.user_emb.dtype == dtype
+        # NumPy has no bfloat16.
+        assert loaded.user_emb.dtype == dtype or dtype == torch.bfloat16
         assert (excluded is None) == (loaded.exclude_edge_index is None)
     assert loaded.exclude_edge_index.equal(exclude)
     assert loaded.recommend().equal(recommender.recommend())
-    assert Recommender.load(tmp_path / name, MIPSKNNIndex()).index.numel == I
+    assert Recommender.load(path, MIPSKNNIndex()).index.numel == I
+    with np.load(path, allow_pickle=False) as file:
+        assert (file['exclude_edge_index'] == exclude.numpy()).all()
 
 
-def test_npz_needs_only_numpy(case, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'safetensors', None)
-    Recommender(*case).save(tmp_path / 'x.npz')
-    with np.load(tmp_path / 'x.npz', allow_pickle=False) as file:
-        for name, x in zip(file.files, case):
-            assert (file[name] == x.numpy()).all()
-    with pytest.raises(ImportError, match='safetensors'):
-        Recommender(*case).save(tmp_path / 'x.safetensors')
-    assert os.listdir(tmp_path) == ['x.npz']
-
-
-def test_damaged_or_foreign_npz(case, tmp_path, monkeypatch):
+def test_foreign_npz(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / 'x.npz'
-
-    def assert_refused():
-        with pytest.raises(ValueError, match=r'x\.npz'):
-            Recommender.load(path)
-
-    Recommender(*case).save(path)
-    content = path.read_bytes()
-    for n in range(0, len(content), 97):
-        path.write_bytes(content[:n])
-        assert_refused()
     user_emb, item_emb, exclude = (x.numpy() for x in case)
     good = {'user_emb': user_emb, 'item_emb': item_emb}
     ids = np.frombuffer(b'["u0"]', np.uint8)
@@ -178,10 +158,8 @@ def test_damaged_or_foreign_npz(case, tmp_path, monkeypatch):
         *({**good, 'raw_user_id': x} for x in (ids, ids[:-1], ids[:0], 3.5)),
     ):
         np.savez(path, **content)
-        assert_refused()
-    with open(path, 'wb') as file:
-        np.save(file, user_emb)
-    assert_refused()
+        with pytest.raises(ValueError, match=r'x\.npz'):
+            Recommender.load(path)
     assert os.listdir(tmp_path) == ['x.npz']
 
 
@@ -189,14 +167,8 @@ def test_files(case, tmp_path):
     for name in ('x.pt', 'x'):
         with pytest.raises(ValueError, match="'path'"):
             Recommender(*case).save(tmp_path / name)
-        with pytest.raises(ValueError, match="'path'"):
-            Recommender.load(tmp_path / name)
-    for name in ('x.npz', 'x.safetensors'):
-        with pytest.raises(FileNotFoundError, match=name):
-            Recommender.load(tmp_path / name)
-        (tmp_path / name).write_bytes(b'text')
-        with pytest.raises(ValueError, match=name):
-            Recommender.load(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match='x.npz'):
+        Recommender.load(tmp_path / 'x.npz')
 
 
 def test_embeddings_and_indices_of_other_types(case):
@@ -239,16 +211,15 @@ def test_candidates_and_items_to_leave_out(case, faiss):
             assert recommender.recommend(users, k, **kwargs).equal(best)
 
 
-@pytest.mark.parametrize('name', ['x.npz', 'x.safetensors'])
-def test_identifiers_come_back_as_they_came_in(case, tmp_path, name):
+def test_identifiers_come_back_as_they_came_in(case, tmp_path):
+    path = tmp_path / 'x.npz'
     user_ids = names('user ', U)
     item_ids = [*names('\u00fc\U0001f600', I - 3), '', '"a"', 'b,c']
-    Recommender(*case, raw_item_id=item_ids).save(tmp_path / name)
-    assert Recommender.load(tmp_path / name).raw_user_id is None
-    Recommender(*case, raw_user_id=user_ids, raw_item_id=tuple(item_ids)).save(
-        tmp_path / name
-    )
-    recommender = Recommender.load(tmp_path / name)
+    Recommender(*case, raw_item_id=item_ids).save(path)
+    assert Recommender.load(path).raw_user_id is None
+    ids = {'raw_user_id': user_ids, 'raw_item_id': tuple(item_ids)}
+    Recommender(*case, **ids).save(path)
+    recommender = Recommender.load(path)
     assert recommender.raw_user_id == user_ids
     assert recommender.raw_item_id == item_ids
 

@@ -6,8 +6,6 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import coalesce
 
-from diffmm_geo.utils.held_out import check_splits
-
 # The attributes of training, validation and test interactions.
 SPLITS = ('edge_index', 'val_edge_label_index', 'test_edge_label_index')
 
@@ -40,12 +38,10 @@ def user_item_data(
     edges: Mapping[str, Tensor],
 ) -> HeteroData:
     r"""Builds a user-item graph from features by modality and edges by key,
-    which come from a file or folder. Held-out edges need to differ from
-    training edges.
+    which come from a file or folder.
     """
     if edges[SPLITS[0]].size(1) == 0:
         raise ValueError(f"'{path}': expected training interactions, got none")
-    check_splits({key: edges[key] for key in SPLITS if key in edges}, num_items)
     data = HeteroData()
     data['user'].num_nodes = num_users
     data['item'].num_nodes = num_items

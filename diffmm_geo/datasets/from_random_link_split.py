@@ -22,7 +22,6 @@ def from_random_link_split(
     val: HeteroData,
     test: HeteroData,
     edge_type: EdgeType = ('user', 'interacts', 'item'),
-    key: str = 'edge_label',
 ) -> HeteroData:
     r"""Combines the three graphs of PyG's
     :class:`~torch_geometric.transforms.RandomLinkSplit` into one user-item
@@ -37,8 +36,6 @@ def from_random_link_split(
         test (HeteroData): The graph for testing.
         edge_type (tuple[str, str, str], optional): The edge type that was
             split. (default: :obj:`('user', 'interacts', 'item')`)
-        key (str, optional): The :obj:`key` of the split.
-            (default: :obj:`"edge_label"`)
 
     Raises:
         ValueError: If the graphs are not from one split, in this order.
@@ -81,11 +78,11 @@ def from_random_link_split(
                 f'its edges, as RandomLinkSplit returns them (got {others} '
                 f'others)'
             )
-        labels[name] = _positives(name, store, key, size)
+        labels[name] = _positives(name, store, size)
         known = torch.cat([edge_index, labels[name]], dim=1)
     out = copy.copy(val)
     store = out[edge_type]
-    for name in (key, f'{key}_index'):
+    for name in ('edge_label', 'edge_label_index'):
         for prefix in ('', 'pos_', 'neg_'):
             store.pop(f'{prefix}{name}', None)
     for name, split in zip(SPLITS[1:], ('val', 'test')):
@@ -94,21 +91,17 @@ def from_random_link_split(
     return out
 
 
-def _positives(
-    name: str, store: Any, key: str, size: tuple[int, int]
-) -> Tensor:
-    positive = f'pos_{key}_index'
-    if positive in store:  # With `split_labels=True`.
-        return check_edge_index(f'{name}.{positive}', store[positive], *size)
-    index = check_edge_index(
-        f'{name}.{key}_index', store.get(f'{key}_index'), *size
-    )
-    label = store.get(key)
+def _positives(name: str, store: Any, size: tuple[int, int]) -> Tensor:
+    # With `split_labels=True`, positives stand alone.
+    key = 'pos_edge_label_index'
+    key = key if key in store else 'edge_label_index'
+    index = check_edge_index(f'{name}.{key}', store.get(key), *size)
+    label = store.get('edge_label')
     if label is None:
         return index
     if not isinstance(label, Tensor) or label.size() != index.size()[1:]:
         raise ValueError(
-            f"'{name}.{key}' needs a label for each of the {index.size(1)} "
-            f'edges (got {describe(label)})'
+            f"'{name}.edge_label' needs a label for each of the "
+            f'{index.size(1)} edges (got {describe(label)})'
         )
     return index[:, label != 0]

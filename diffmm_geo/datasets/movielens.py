@@ -1,19 +1,17 @@
 import os.path as osp
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from diffmm_geo.utils.checks import MAX_SEED, check_int, check_number
 from diffmm_geo.utils.checksum import sha256sum
 
 from ._download import extract_member, pip_download
 from ._table import read_columns
 from ._tfidf import text_features
 from ._user_item_data import SPLITS, distinct_edges, user_item_data
-from ._user_item_dataset import DataTransform, UserItemDataset
+from ._user_item_dataset import UserItemDataset
 from .split_interactions import split_interactions
 
 
@@ -26,8 +24,8 @@ class MovieLens100K(UserItemDataset):
 
     Each rating is an interaction. Users and items are numbered from zero by
     ascending ID. :func:`~diffmm_geo.datasets.split_interactions` holds a tenth
-    of each user's interactions out for validation, and a tenth for testing. The
-    split depends only on :obj:`split_seed`.
+    of each user's interactions out for validation, and a tenth for testing, at
+    random with seed :obj:`0`.
 
     The features of movies:
 
@@ -44,11 +42,6 @@ class MovieLens100K(UserItemDataset):
         root (str): The root directory of the dataset.
         modalities (list[str], optional): The modalities to load, out of
             :obj:`"text"` and :obj:`"genre"`. (default: :obj:`None`, both)
-        min_rating (float, optional): The lowest rating (1 to 5) that counts as
-            an interaction. All users and items are kept.
-            (default: :obj:`None`)
-        split_seed (int, optional): The seed of the random split.
-            (default: :obj:`0`)
         transform (callable, optional): A transform to apply to the graph on
             every access. (default: :obj:`None`)
         pre_transform (callable, optional): A transform to apply to the graph
@@ -73,32 +66,9 @@ class MovieLens100K(UserItemDataset):
     interaction_files = ('ml-100k.inter', 'ml-100k.item', 'ml-100k.user')
     known_modalities = ('text', 'genre')
 
-    def __init__(
-        self,
-        root: str,
-        modalities: Sequence[str] | None = None,
-        min_rating: float | None = None,
-        split_seed: int = 0,
-        transform: DataTransform | None = None,
-        pre_transform: DataTransform | None = None,
-        force_reload: bool = False,
-    ) -> None:
-        if min_rating is not None:
-            min_rating = check_number('min_rating', min_rating)
-        self.min_rating = min_rating
-        self.split_seed = check_int('split_seed', split_seed, 0, MAX_SEED)
-        super().__init__(
-            root, modalities, transform, pre_transform, force_reload
-        )
-
     @property
     def raw_file_names(self) -> list[str]:
         return list(self.interaction_files)
-
-    @property
-    def processed_file_names(self) -> str:
-        name = super().processed_file_names
-        return f'rating={self.min_rating}+seed={self.split_seed}+{name}'
 
     def download(self) -> None:
         wheel = osp.join(self.raw_dir, self.wheel)
@@ -132,19 +102,9 @@ class MovieLens100K(UserItemDataset):
         ]
         item_genre = [genre.split() for genre in genres[order]]
 
-        users, items, ratings = read_columns(
-            inter_path, [user_column, item_column, ('rating', 'double')]
-        )
+        users, items = read_columns(inter_path, [user_column, item_column])
         user = _to_index(inter_path, users, user_ids, user_path)
         item = _to_index(inter_path, items, item_ids, item_path)
-        if self.min_rating is not None:
-            kept = ratings >= self.min_rating
-            user, item = user[kept], item[kept]
-            if len(user) == 0:
-                raise ValueError(
-                    f"'min_rating' needs to leave interactions of "
-                    f"'{inter_path}' (got {self.min_rating})"
-                )
         make = {
             'text': lambda: text_features(item_title),
             'genre': lambda: _genre_features(item_genre),
@@ -156,7 +116,7 @@ class MovieLens100K(UserItemDataset):
             {modality: make[modality]() for modality in self.modalities},
             {SPLITS[0]: distinct_edges(user, item)},
         )
-        data = split_interactions(data, 'random', seed=self.split_seed)
+        data = split_interactions(data)
         data.item_title = item_title
         data.item_genre = [', '.join(genre) for genre in item_genre]
         return data

@@ -1,12 +1,7 @@
 import torch
 from torch import Tensor
 
-from diffmm_geo.utils.checks import (
-    check_edge_index,
-    check_index,
-    check_int,
-    check_values,
-)
+from diffmm_geo.utils.checks import check_edge_index, check_index, check_int
 
 
 class NegativeSampler:
@@ -42,7 +37,6 @@ class NegativeSampler:
         edge_index = check_edge_index(
             'edge_index', edge_index, num_users, num_items
         )
-        check_values('edge_index', edge_index)
         key = torch.unique(edge_index[0] * num_items + edge_index[1])
         user = key.div(num_items, rounding_mode='floor')
         count = torch.bincount(user, minlength=num_users)

@@ -23,7 +23,6 @@ from diffmm_geo.utils.checks import (
     check_k,
     check_type,
     check_unweighted,
-    check_values,
 )
 from diffmm_geo.utils.checksum import tensor_digest
 from diffmm_geo.utils.held_out import check_splits
@@ -122,7 +121,7 @@ class Task(Module, ABC):
                 raise ValueError(
                     f"'{name}' needs at least one interaction (got none)"
                 )
-            edges[name] = check_values(name, x).to(self.device)
+            edges[name] = x.to(self.device)
         self.edge_index = edges['edge_index']
         self.edge_label_index = {
             split: edges[name]

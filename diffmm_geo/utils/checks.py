@@ -198,7 +198,9 @@ def _indices(
     r"""Indices on a device, in the given ranges of their parts."""
     if index.dtype not in (torch.long, torch.int):
         raise _error(name, 'to be of type torch.long', index.dtype)
-    _check_device_or_values(name, index, device)
+    check_same_device(name, index, device)
+    if device is None:  # Later code moves or reads the values.
+        check_values(name, index)
     for part, kind, size in ranges:
         if part.numel() == 0 or not has_values(part):
             continue
@@ -289,18 +291,10 @@ def check_matrix(
         if number is not None and x.size(dim) != number:
             raise _error(name, f'{number} {unit}', f'shape {list(x.size())}')
     if finite:
-        _check_device_or_values(name, x, device)
+        if device is None:
+            check_values(name, x)
         check_finite(name, x)
     return x
-
-
-def _check_device_or_values(
-    name: str, x: Tensor, device: torch.device | None
-) -> None:
-    # Without a given device, later code moves or reads the values.
-    check_same_device(name, x, device)
-    if device is None and x.device.type == 'meta':
-        raise _error(name, 'values', "one on the device 'meta'")
 
 
 def check_matrix_like(

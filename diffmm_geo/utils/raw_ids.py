@@ -103,14 +103,7 @@ def decode_ids(name: str, content: Tensor) -> Any:
 
 
 class NodeIds:
-    r"""The nodes of a type, in the order of their indices.
-
-    Args:
-        name (str): The name of the argument with identifiers, for errors.
-        ids (list[str], optional): Their identifiers, if known.
-        num_nodes (int): Their number.
-        device (torch.device): The device of their indices.
-    """
+    r"""Finds the nodes of a type by index or, if known, by identifier."""
 
     def __init__(
         self, name: str, ids: Any, num_nodes: int, device: torch.device

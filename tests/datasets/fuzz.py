@@ -169,9 +169,6 @@ def readers():
     def columnar(path, method):
         pq.write_table(parquet, path, compression=method)
 
-    def save_recommender(path, suffix):
-        recommender.save(path.with_suffix(suffix))
-
     arrays = [np.ones((5, 3), t) for t in ('f2', 'f4', '>f8', 'i4', 'b1')]
     pickles = [pickle.dumps(matrix(*k), p) for k in kinds for p in (2, 3, 5)]
     csv = b'user,"item",time\na,"b,c",3\nd,e,4\na,e,5\na,e,2\n'
@@ -189,7 +186,9 @@ def readers():
         'zip': forms(zipped, *methods),
         'torch': forms(lambda path, x: torch.save(x, path), state),
         'checkpoint': forms(write_checkpoint, state),
-        'recommender': forms(save_recommender, '.npz', '.safetensors'),
+        'recommender': forms(
+            lambda path, x: x.save(path), recommender, name='a.npz'
+        ),
         'pretrained': forms(lambda path, x: x.save_pretrained(path), model),
         'mmrec': forms(lambda f, x: write_mmrec(x, f, 'toy'), data, name='raw'),
     }
@@ -206,7 +205,7 @@ def readers():
         ),
         'torch': on('a', load_torch_file),
         'checkpoint': on('a', read_checkpoint),
-        'recommender': lambda f: Recommender.load(next(f.iterdir())),
+        'recommender': on('a.npz', Recommender.load),
         'pretrained': on('a', DiffMM.from_pretrained),
         'mmrec': lambda folder: MMRecDataset(folder, 'toy')[0].validate(),
     }

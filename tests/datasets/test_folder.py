@@ -116,11 +116,3 @@ def test_files_that_do_not_fit(folder):
         load_folder(folder)
     with pytest.raises(ValueError, match='expected train.npy'):
         load_folder(folder / 'none')
-
-
-def test_held_out_interactions_in_training(folder):
-    with pytest.warns(UserWarning, match='are the same interactions'):
-        load_folder(folder)
-    np.save(folder / 'test.npy', TRAIN)
-    with pytest.raises(ValueError, match="'test_edge_label_index'"):
-        load_folder(folder)

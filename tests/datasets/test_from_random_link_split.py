@@ -32,7 +32,6 @@ def edge_set(edge_index):
         {'neg_sampling_ratio': 3.0},
         {'disjoint_train_ratio': 0.4},
         {'split_labels': True, 'disjoint_train_ratio': 0.4},
-        {'key': 'link'},
         {'is_undirected': False, 'rev': True},
     ],
 )
@@ -50,8 +49,7 @@ def test_every_interaction_once(kwargs):
         **kwargs,
     )
     parts = split(data)
-    key = {'key': kwargs['key']} if 'key' in kwargs else {}
-    out = from_random_link_split(*parts, OBSERVED, **key)
+    out = from_random_link_split(*parts, OBSERVED)
     store = out[OBSERVED]
     assert set(store.keys()) == {'edge_index', 'time', *HELD_OUT}
     sets = [edge_set(store[name]) for name in ('edge_index', *HELD_OUT)]
@@ -78,8 +76,9 @@ def test_errors():
         from_random_link_split(test, train, val)
     with pytest.raises(ValueError, match="'test' needs the edges and labels"):
         from_random_link_split(train, val, split(graph())[2])
-    with pytest.raises(ValueError, match='train.link_index'):
-        from_random_link_split(train, val, test, key='link')
     val[OBSERVED].edge_label = torch.ones(3)
     with pytest.raises(ValueError, match="'val.edge_label' needs"):
+        from_random_link_split(train, val, test)
+    del train[OBSERVED].edge_label_index
+    with pytest.raises(ValueError, match='train.edge_label_index'):
         from_random_link_split(train, val, test)

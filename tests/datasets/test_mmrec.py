@@ -91,12 +91,6 @@ def test_missing_files(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_held_out_interactions_in_training(tmp_path):
-    write(tmp_path, [*ROWS, '1\t3\t1.0\t104\t1'])
-    with pytest.warns(UserWarning, match="1 of 2 .*'val_edge_label_index'"):
-        MMRecDataset(tmp_path, 'toy')
-
-
 @given(data=graphs(last_nodes=True))
 @settings(max_examples=60, deadline=None)
 def test_round_trip(data):

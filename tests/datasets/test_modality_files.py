@@ -4,7 +4,6 @@ import torch
 
 from diffmm_geo.datasets import _modality_files
 from diffmm_geo.datasets._modality_files import read_features
-from tests.pickled_call import PickledCall
 
 
 @pytest.fixture
@@ -45,27 +44,3 @@ def test_invalid(read, monkeypatch, x, match, block_size):
     monkeypatch.setattr(_modality_files, 'BLOCK_SIZE', block_size)
     with pytest.raises(ValueError, match=f'm_feat.npy.*{match}'):
         read(x, 5)
-
-
-def test_objects_are_not_unpickled(tmp_path, read):
-    victim = tmp_path / 'victim'
-    x = np.array([[PickledCall(open, str(victim), 'w')]], dtype=object)
-    with pytest.raises(ValueError, match='m_feat.npy'):
-        read(x)
-    assert not victim.exists()
-    np.load(tmp_path / 'm_feat.npy', allow_pickle=True)
-    assert victim.exists()  # So the above would have noticed.
-
-
-def test_what_is_no_array(tmp_path, read):
-    read(np.ones((5, 2)))
-    path = tmp_path / 'm_feat.npy'
-    content = path.read_bytes()
-    for part in (b'', content[:60], content[:-1], b'<!DOCTYPE html>'):
-        path.write_bytes(part)
-        with pytest.raises(ValueError, match='m_feat.npy.*finite, two-dim'):
-            read_features(str(tmp_path), ['m'])
-    with open(path, 'wb') as f:
-        np.savez(f, x=np.ones((5, 2)))
-    with pytest.raises(ValueError, match='m_feat.npy.*archive of arrays'):
-        read_features(str(tmp_path), ['m'])

@@ -77,18 +77,6 @@ def test_movielens(tmp_path, raw):
     assert x[3] @ x[0] > x[1] @ x[0] + 0.1  # Story
 
 
-def test_options_share_a_root(tmp_path, raw):
-    data = MovieLens100K(tmp_path, modalities=['genre'])[0]
-    assert 'x_genre' in data['item'] and 'x_text' not in data['item']
-    for _ in range(2):  # Processed, then loaded.
-        data = MovieLens100K(tmp_path, min_rating=4)[0]
-        edge_index = data['user', 'interacts', 'item'].edge_index
-        assert edge_index.tolist() == [[0, 1], [3, 0]]
-        assert data['user'].num_nodes == 3 and data['item'].num_nodes == 4
-    data = MovieLens100K(tmp_path)[0]
-    assert data['user', 'interacts', 'item'].edge_index.size(1) == 4
-
-
 def test_titles_survive_what_pyg_does(tmp_path, raw):
     transform = T.Compose([T.ToUndirected(), T.ToUndirected(merge=False)])
     data = MovieLens100K(tmp_path, transform=transform).copy()[0].clone()
@@ -120,31 +108,12 @@ def test_order_of_files_and_random_state_do_not_matter(tmp_path, raw):
 
 
 @pytest.mark.parametrize(
-    'kwargs, match',
-    [
-        (dict(modalities=['knowledge']), r"\['text', 'genre'\]"),
-        (dict(min_rating='4'), "'min_rating' needs"),
-        (dict(split_seed=-1), "'split_seed' needs"),
-    ],
-)
-def test_invalid_arguments(tmp_path, kwargs, match):
-    with pytest.raises(ValueError, match=match):
-        MovieLens100K(tmp_path / 'root', **kwargs)
-    assert not (tmp_path / 'root').exists()
-
-
-def test_min_rating_that_leaves_nothing(tmp_path, raw):
-    with pytest.raises(ValueError, match="'min_rating' needs.*got 6.0"):
-        MovieLens100K(tmp_path, min_rating=6)
-
-
-@pytest.mark.parametrize(
     'name, old, new, match',
     [
-        ('inter', 'rating:float', 'x', "inter.*'rating'"),
+        ('inter', 'item_id:token', 'x', "inter.*'item_id'"),
         ('inter', '1\t10\t5', '1\t11\t5', 'expected IDs of.*item.*got 11'),
         ('inter', '1\t10\t5', '7\t10\t5', 'expected IDs of.*user.*got 7'),
-        ('inter', '1\t10\t5', '1\t10\tx', "#2: Row #2.*value 'x'"),
+        ('inter', '1\t10\t5', '1\tx\t5', "#1: Row #2.*value 'x'"),
         ('item', '\tWar\n', '\n', 'ml-100k.item.*Row #5'),
     ],
 )

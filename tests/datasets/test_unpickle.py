@@ -1,5 +1,4 @@
 import io
-import os
 import pickle
 
 import numpy as np
@@ -8,7 +7,6 @@ import torch
 from scipy import sparse
 
 from diffmm_geo.datasets._unpickle import read_pattern
-from tests.pickled_call import PickledCall
 
 DENSE = np.array([[0, 2, 0, 1], [0, 0, 0, 0], [1, 0, 0, 3]], dtype=float)
 EDGES = [[0, 0, 2, 2], [1, 3, 0, 3]]
@@ -94,32 +92,6 @@ def test_coalesces_and_drops_explicit_zeros(read):
     col = np.array([3, 1, 3, 2], np.int32)
     matrix = changed(row=row, col=col, data=np.array([1.0, 1.0, 1.0, 0.0]))
     assert read(matrix)[1].tolist() == [[0, 2], [1, 3]]
-
-
-@pytest.mark.parametrize('protocol', [0, 2, 5])
-@pytest.mark.parametrize('nested', [False, True])
-@pytest.mark.parametrize('function', ['system', 'eval', 'open'])
-def test_hostile_pickle_is_not_executed(
-    tmp_path, read, function, nested, protocol
-):
-    victim = tmp_path / 'victim'
-    hostile = {
-        'system': PickledCall(os.system, f'touch {victim}'),
-        'eval': PickledCall(eval, f'open({str(victim)!r}, "w").close()'),
-        'open': PickledCall(open, str(victim), 'w'),
-    }[function]
-    if nested:
-        matrix = sparse.coo_matrix(DENSE)
-        matrix.data = hostile
-        hostile = matrix
-    content = pickle.dumps(hostile, protocol=protocol)
-    with pytest.raises(ValueError, match='a.pkl.*not allowed'):
-        read(content)
-    assert not victim.exists()
-
-    if not nested:
-        pickle.loads(content)  # So the above would have noticed.
-        assert victim.exists()
 
 
 class Forged:

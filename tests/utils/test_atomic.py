@@ -27,15 +27,14 @@ def full_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def save_as(name):
-    x = Recommender(torch.randn(50, 8), torch.randn(60, 8))
-    return lambda data: lambda to: x.save(to / name)
-
-
 # What makes something that writes to a folder, and the files.
 CASES = {
-    'npz': (save_as('a.npz'), ['a.npz']),
-    'safetensors': (save_as('a.safetensors'), ['a.safetensors']),
+    'recommender': (
+        lambda data: (
+            lambda to: Recommender(*torch.randn(2, 50, 8)).save(to / 'a.npz')
+        ),
+        ['a.npz'],
+    ),
     'checkpoint': (
         lambda data: (
             lambda to: LightGCNTrainer(
@@ -58,7 +57,7 @@ CASES = {
 @pytest.mark.parametrize('case', CASES)
 @pytest.mark.parametrize('is_full', [True, False])
 def test_full_disk(tmp_path, planted, case, is_full):
-    if case in ('safetensors', 'model'):
+    if case == 'model':
         pytest.importorskip('safetensors')
     make, names = CASES[case]
     write = make(planted(modalities=['image']))

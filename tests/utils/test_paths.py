@@ -33,9 +33,8 @@ def test_saving(home, planted):
     loaded = DiffMM.from_pretrained('~/model')
     assert loaded.config == model.config
     assert list(loaded.load_graphs('~/model')) == list(edge_index_dict)
-    for name in ('shop.npz', 'shop.safetensors'):
-        Recommender(torch.randn(3, 2), torch.randn(4, 2)).save(f'~/{name}')
-        assert Recommender.load(f'~/{name}').size == (3, 4)
+    Recommender(torch.randn(3, 2), torch.randn(4, 2)).save('~/shop.npz')
+    assert Recommender.load('~/shop.npz').size == (3, 4)
 
     config = LightGCNConfig(num_epochs=1, k=2, embedding_dim=2)
     trainer = LightGCNTrainer(planted(), config)
