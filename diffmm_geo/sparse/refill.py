@@ -1,5 +1,5 @@
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any
 
 from torch import Tensor
@@ -62,11 +62,6 @@ def _pairs(old: Any, new: Any) -> Iterator[Pair]:
         for name in ('pattern', 'value', 'pattern_t', 'perm', 'value_t'):
             yield from _pairs(getattr(old, name), getattr(new, name))
     elif is_dataclass(old):
-        yield from _pairs(
-            *(
-                {f.name: getattr(x, f.name) for f in fields(old)}
-                for x in (old, new)
-            )
-        )
+        yield from _pairs(vars(old), vars(new))
     elif old != new:
         raise _Differs

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 from torch_geometric.index import index2ptr
-from torch_geometric.utils import lexsort
 
 from diffmm_geo.utils.checks import (
     as_tensor,
@@ -95,11 +94,11 @@ class SparseMatrix:
                 )
             if value is not None:
                 check_vector('value', value, row.numel(), row.device)
-        order = _lexsort(row, col, size)
+        order = (row * size[1] + col).argsort(stable=True)
         row, col = row[order], col[order]
         value = None if value is None else value[order]
         size_t = (size[1], size[0])
-        perm = _lexsort(col, row, size_t)
+        perm = (col * size[0] + row).argsort(stable=True)
         return cls(
             CSR(index2ptr(row, size[0]), col, size),
             value,
@@ -150,10 +149,3 @@ class SparseMatrix:
             f'{self.__class__.__name__}(size={self.size}, '
             f'nnz={self.pattern.nnz})'
         )
-
-
-def _lexsort(row: Tensor, col: Tensor, size: tuple[int, int]) -> Tensor:
-    if size[0] * size[1] < 2**62:
-        return (row * size[1] + col).argsort(stable=True)
-    out: Tensor = lexsort([col, row])
-    return out

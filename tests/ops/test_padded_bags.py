@@ -4,8 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffmm_geo.ops.spmm import spmm
-from diffmm_geo.ops.spmm.embedding_bag import PaddedBags
-from diffmm_geo.sparse import SparseMatrix
+from diffmm_geo.ops.spmm.embedding_bag import padded_bags
+from diffmm_geo.sparse import CSR, SparseMatrix
+
+
+def csr_of(degree):
+    rowptr = torch.tensor([0, *degree]).cumsum(0)
+    col = torch.zeros(int(rowptr[-1]), dtype=torch.long)
+    return CSR(rowptr, col, (len(degree), 1))
 
 
 def busiest(offsets, num_threads):
@@ -20,10 +26,10 @@ def busiest(offsets, num_threads):
     num_threads=st.integers(1, 9),
 )
 def test_rows_are_where_they_should_be(degree, num_threads):
-    rowptr = torch.tensor([0, *degree]).cumsum(0)
-    bags = PaddedBags.from_rowptr(rowptr, num_threads)
-    num_rows, offsets = len(degree), bags.offsets
-    inside = offsets[bags.num_front : bags.num_front + num_rows + 1]
+    csr, num_rows = csr_of(degree), len(degree)
+    rowptr = csr.narrow.rowptr
+    offsets, num_front = padded_bags(csr, num_threads)
+    inside = offsets[num_front : num_front + num_rows + 1]
     assert inside.equal(rowptr)
     assert offsets[0] == 0 and offsets[-1] == rowptr[-1]
     assert offsets.diff().sum() == rowptr[-1]
@@ -33,15 +39,13 @@ def test_rows_are_where_they_should_be(degree, num_threads):
 
 @pytest.mark.parametrize('flip', [False, True])
 def test_threads_share_entries(flip):
-    degree = torch.arange(1, 1001)
-    degree = degree.flip(0) if flip else degree
-    rowptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
-    bags = PaddedBags.from_rowptr(rowptr, 2)
-    assert busiest(rowptr, 2) > 0.74 * rowptr[-1]
-    assert busiest(bags.offsets, 2) < 0.6 * rowptr[-1]
-    assert PaddedBags.from_rowptr(rowptr, 1).offsets is rowptr
-    even = torch.arange(1001) * 10
-    assert PaddedBags.from_rowptr(even, 2).offsets is even
+    degree = range(1, 1001)
+    csr = csr_of(degree[::-1] if flip else degree)
+    assert busiest(csr.rowptr, 2) > 0.74 * csr.nnz
+    assert busiest(padded_bags(csr, 2)[0], 2) < 0.6 * csr.nnz
+    even = csr_of([10] * 1000)
+    assert padded_bags(csr, 1)[0] is csr.narrow.rowptr
+    assert padded_bags(even, 2)[0] is even.narrow.rowptr
 
 
 @pytest.fixture
@@ -58,9 +62,8 @@ def test_padding_changes_no_bit_and_can_be_written_to(two_threads):
     matrix = SparseMatrix.from_coo(row, col, torch.randn(990), (90, 70))
     x = torch.randn(70, 16, requires_grad=True)
     out = spmm(matrix, x, backend='embedding_bag')
-    bags = matrix.pattern.derive(PaddedBags.from_csr, 2)
-    assert bags.offsets.numel() > matrix.pattern.rowptr.numel()
-    assert matrix.pattern.derive(PaddedBags.from_csr, 2) is bags
+    offsets, _ = matrix.pattern.derive(padded_bags, 2)
+    assert offsets.numel() > matrix.pattern.rowptr.numel()
     torch.set_num_threads(1)
     assert spmm(matrix, x, backend='embedding_bag').equal(out)
     (expected,) = torch.autograd.grad(2 * out.sum(), x, retain_graph=True)

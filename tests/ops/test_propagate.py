@@ -185,12 +185,12 @@ def test_scales_replace_values_in_triton():
 def test_leading_dimensions(name):
     adj = random_adj()
     x_user = torch.randn(2, 3, 6, 4).double()
-    x_item = torch.randn(3, 5, 4).double()
+    x_item = torch.randn(2, 3, 5, 4).double()
     out = propagate(adj, x_user, x_item, backend=name)
     assert [o.size() for o in out] == [(2, 3, 6, 4), (2, 3, 5, 4)]
     for i in range(2):
         for j in range(3):
-            expected = propagate_naive(adj, x_user[i, j], x_item[j])
+            expected = propagate_naive(adj, x_user[i, j], x_item[i, j])
             assert_close(tuple(o[i, j] for o in out), expected)
 
 

@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffmm_geo.ops.spmm import row_segments
-from diffmm_geo.ops.spmm.row_segments import RowSegments, segment_length
+from diffmm_geo.ops.spmm.row_segments import segment_length, split_rows
 from diffmm_geo.sparse import CSR
 
 
-def entries_of_rows(segments):
+def entries_of_rows(segments, num_rows):
     r"""The entries that each row sums, in order, by level."""
-    num_rows, sources = segments.num_rows, None
+    sources = None
     rows, buffer = {}, {}
     for level in segments.levels:
         for start, length, target in zip(*(x.tolist() for x in level)):
@@ -31,12 +31,12 @@ def entries_of_rows(segments):
 )
 def test_segments_cover_every_row_once(degrees, max_length, max_parts):
     rowptr = torch.tensor([0, *degrees]).cumsum(0)
-    segments = RowSegments.from_rowptr(rowptr, max_length, max_parts)
+    segments = split_rows(rowptr, max_length, max_parts)
     for n, level in enumerate(segments.levels):
         assert all(x.dtype == torch.int32 for x in level)
         assert bool((level.length <= (max_parts if n else max_length)).all())
         assert bool((level.length.diff() <= 0).all())
-    assert entries_of_rows(segments) == {
+    assert entries_of_rows(segments, len(degrees)) == {
         n: list(range(int(first), int(last)))
         for n, (first, last) in enumerate(zip(rowptr[:-1], rowptr[1:]))
     }
@@ -47,9 +47,7 @@ def test_segments_cover_every_row_once(degrees, max_length, max_parts):
 
 
 def test_levels_of_a_row_of_a_million():
-    segments = RowSegments.from_rowptr(
-        torch.tensor([0, 5, 10**6 + 5]), 32, 1024
-    )
+    segments = split_rows(torch.tensor([0, 5, 10**6 + 5]), 32, 1024)
     sizes = [level.number for level in segments.levels]
     assert sizes == [1 + 31250, 31, 1]
     assert segments.num_parts == 31250 + 31
@@ -68,5 +66,5 @@ def test_segments_are_long_where_they_are_plentiful(
     col = torch.zeros(degree * num_rows, dtype=torch.long)
     csr = CSR(rowptr, col, (num_rows, 1))
     assert segment_length(csr) == length
-    segments = RowSegments.from_csr(csr)
+    segments = row_segments.row_segments(csr)
     assert int(segments.levels[0].length.max()) == min(length, degree)

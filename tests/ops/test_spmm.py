@@ -199,16 +199,6 @@ def test_values_of_the_transpose_keep_their_history():
         assert_close(grad, y.double().sum(1)[matrix.pattern.row])
 
 
-def test_from_coo_of_large_size_sorts_alike(monkeypatch):
-    module = sys.modules['diffmm_geo.sparse.sparse_matrix']
-    row, col = torch.randint(6, (30,)), torch.randint(5, (30,))
-    value = torch.randn(30)
-    expected = SparseMatrix.from_coo(row, col, value, (6, 5))
-    order = module._lexsort(row, col, (2**40, 2**40))
-    assert order.equal(module._lexsort(row, col, (6, 5)))
-    assert expected.value.equal(value[order])
-
-
 @pytest.mark.parametrize('check_invariants', [False, True])
 def test_from_coo_of_an_edge_index(name, check_invariants):
     index = torch.tensor([[0, 1, 3], [2, 4, 0]])
@@ -263,7 +253,3 @@ def test_half_precision_sums_in_float(name, dtype):
     assert out.equal(torch.full((1, 3), 4096, dtype=dtype))
     out.sum().backward()
     assert x.grad.equal(torch.ones_like(x))
-
-
-def test_repr():
-    assert str(random_matrix(4, 6, 15)) == 'SparseMatrix(size=(4, 6), nnz=15)'

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from diffmm_geo.ops import propagate
+from diffmm_geo.ops import available_backends, propagate
 from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.sparse.refill import refill
 
@@ -37,8 +37,12 @@ def run(adj_dict, backend):
     return out.detach(), grad
 
 
-@pytest.mark.parametrize('backend', ['naive', 'torch_csr', 'embedding_bag'])
+@pytest.mark.parametrize(
+    'backend', ['naive', 'torch_csr', 'embedding_bag', 'triton']
+)
 def test_equals_the_new_graphs_in_the_old_memory(backend):
+    if backend not in available_backends():
+        pytest.skip(f"'{backend}' is not installed")
     old, new = generated(0), generated(1)
     run(old, backend)  # Derives what the backend needs.
     places = [x.data_ptr() for x in tensors(old)]

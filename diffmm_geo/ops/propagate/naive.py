@@ -1,5 +1,6 @@
 from torch import Tensor
 
+from diffmm_geo.ops.spmm.half_step import HalfStep
 from diffmm_geo.ops.spmm.naive import Naive
 from diffmm_geo.sparse import BipartiteAdj
 
@@ -10,8 +11,7 @@ def propagate_naive(
     r"""The readable reference of :meth:`~diffmm_geo.ops.propagate`: gather,
     multiply, sum and add self-loops, with gradients by autograd.
     """
-    (user, item), multiply = adj.matrices(), Naive()
-    return (
-        multiply(user.pattern, user.value, x_item, adj.user_loop, x_user),
-        multiply(item.pattern, item.value, x_user, adj.item_loop, x_item),
-    )
+    (to_user, to_item), multiply = adj.matrices(), Naive()
+    user = HalfStep(to_user.pattern, to_user.value, adj.user_loop)
+    item = HalfStep(to_item.pattern, to_item.value, adj.item_loop)
+    return multiply(user, x_item, x_user), multiply(item, x_user, x_item)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from diffmm_geo.ops.once_differentiable import once_differentiable
 from diffmm_geo.ops.spmm.backend import Backend
+from diffmm_geo.ops.spmm.half_step import HalfStep
 from diffmm_geo.ops.spmm.naive import Naive
 from diffmm_geo.ops.spmm.registry import find_backend
 from diffmm_geo.ops.spmm.spmm import back_in_front, side_by_side
@@ -14,7 +15,6 @@ from diffmm_geo.ops.spmm.triton import Triton
 from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.utils.checks import check_matrix, check_type
 
-from .half_step import HalfStep
 from .naive import propagate_naive
 
 
@@ -67,29 +67,20 @@ def propagate(
         (torch.Size([2, 8]), torch.Size([3, 8]))
     """
     check_type('adj', adj, BipartiteAdj)
-    to_user, to_item = adj.matrices()
-    for name, x, rows in (
-        ('x_user', x_user, to_user.size[0]),
-        ('x_item', x_item, to_user.size[1]),
+    to_user, _ = adj.matrices()
+    for name, x, rows in zip(
+        ('x_user', 'x_item'), (x_user, x_item), to_user.size
     ):
         check_matrix(
             name, x, rows, finite=False, leading=True, device=to_user.device
         )
-    if x_user.size(-1) != x_item.size(-1) or x_user.dtype != x_item.dtype:
+    sizes = [[*x.size()[:-2], x.size(-1)] for x in (x_user, x_item)]
+    if sizes[0] != sizes[1] or x_user.dtype != x_item.dtype:
         raise ValueError(
-            f"'x_user' and 'x_item' need the same type and number of channels "
-            f'(got {x_user.dtype}, {x_user.size(-1)} and '
-            f'{x_item.dtype}, {x_item.size(-1)})'
+            f"'x_user' and 'x_item' need the same type, number of channels and "
+            f'leading dimensions (got {x_user.dtype}, {list(x_user.size())} '
+            f'and {x_item.dtype}, {list(x_item.size())})'
         )
-    try:
-        batch = torch.broadcast_shapes(x_user.size()[:-2], x_item.size()[:-2])
-    except RuntimeError:
-        raise ValueError(
-            f"'x_user' and 'x_item' need leading dimensions that broadcast "
-            f'(got {list(x_user.size())} and {list(x_item.size())})'
-        ) from None
-    x_user = x_user.expand(*batch, *x_user.size()[-2:])
-    x_item = x_item.expand(*batch, *x_item.size()[-2:])
     return propagate_prepared(adj, x_user, x_item, backend)
 
 
@@ -131,15 +122,9 @@ def _step(
 
         return propagate_triton(user, item, x_user, x_item)
     return (
-        _half_step(backend, user, x_item, x_user),
-        _half_step(backend, item, x_user, x_item),
+        backend(user, x_item, x_user),
+        backend(item, x_user, x_item),
     )
-
-
-def _half_step(
-    backend: Backend, half: HalfStep, x_src: Tensor, x_dst: Tensor
-) -> Tensor:
-    return backend(half.pattern, half.value, x_src, half.loop, x_dst)
 
 
 class _Propagate(torch.autograd.Function):
@@ -197,7 +182,7 @@ class _Propagate(torch.autograd.Function):
         if needs[6] and needs[7]:
             out[6:] = _step(ctx.backend, user, item, grad_user, grad_item)
         elif needs[6]:
-            out[6] = _half_step(ctx.backend, user, grad_item, grad_user)
+            out[6] = ctx.backend(user, grad_item, grad_user)
         elif needs[7]:
-            out[7] = _half_step(ctx.backend, item, grad_user, grad_item)
+            out[7] = ctx.backend(item, grad_user, grad_item)
         return tuple(out)

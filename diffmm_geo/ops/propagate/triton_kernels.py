@@ -7,17 +7,18 @@ import triton.language as tl
 from torch import Tensor
 
 from diffmm_geo.ops.spmm.block_shape import extra_channels
+from diffmm_geo.ops.spmm.half_step import HalfStep
+from diffmm_geo.ops.spmm.row_segments import row_segments
 from diffmm_geo.ops.spmm.triton_kernels import (
     accumulator,
     new_buffer,
     parts_shape,
-    row_segments,
     segments_shape,
     sum_parts,
     sum_segments,
 )
 
-from .half_step import HalfStep
+SIZES = ['num_user_segments', 'num_item_segments', 'num_users', 'num_items']
 
 
 @triton.jit
@@ -30,14 +31,7 @@ def take_turns(pid, num_a, num_b):
     return is_a, tl.where(pid < both, pid // 2, pid - both // 2)
 
 
-@triton.jit(
-    do_not_specialize=[
-        'num_user_segments',
-        'num_item_segments',
-        'num_users',
-        'num_items',
-    ]
-)
+@triton.jit(do_not_specialize=SIZES)
 def propagate_kernel(
     user_start_ptr, user_length_ptr, user_target_ptr, user_col_ptr,
     user_value_ptr, user_loop_ptr, user_scale_ptr, x_user_ptr, out_user_ptr,
@@ -72,14 +66,7 @@ def propagate_kernel(
         )  # fmt: skip
 
 
-@triton.jit(
-    do_not_specialize=[
-        'num_user_segments',
-        'num_item_segments',
-        'num_users',
-        'num_items',
-    ]
-)
+@triton.jit(do_not_specialize=SIZES)
 def propagate_parts_kernel(
     user_start_ptr, user_length_ptr, user_target_ptr, user_loop_ptr,
     user_scale_ptr, x_user_ptr, out_user_ptr, user_buffer_ptr,

@@ -9,7 +9,7 @@ from diffmm_geo.ops.once_differentiable import once_differentiable
 from diffmm_geo.ops.product import compute_dtype, matmul
 from diffmm_geo.sparse import CSR
 
-from .square import LastLayer, Square
+from .square import Grad, LastLayer, Square
 
 # The bias is several channels, so that rows stay aligned, each of which counts
 # for a part.
@@ -32,7 +32,7 @@ class _Reconstruction(torch.autograd.Function):
         h_1 = F.pad(h, (0, BIAS_CHANNELS), value=1 / BIAS_CHANNELS)
         channels = bias.view(-1, 1).expand(-1, BIAS_CHANNELS)
         weight_b = torch.cat([weight, channels], dim=1)
-        layer = LastLayer(h_1, weight_b, h_1.to(low), weight_b.to(low))
+        layer = LastLayer(h_1, h_1.to(low), weight_b.to(low))
         # |a - x|^2 = |x|^2 + the sum of 1 - 2 x over the interactions.
         observed = bag(lists, weight_b)
         score = (h_1 * observed).sum(dim=1)
@@ -54,15 +54,16 @@ class _Reconstruction(torch.autograd.Function):
         ctx: Any, grad_error: Tensor, grad_projected: Tensor
     ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        layer, kept = LastLayer(*saved[:4]), saved[7:]
-        feature, observed, mixed = saved[4:7]
+        layer, kept = LastLayer(*saved[:3]), saved[6:]
+        feature, observed, mixed = saved[3:6]
         dtype = layer.h.dtype
         pull = 2 * grad_error.view(-1, 1)
         pulled = pull * layer.h
         grad_projected = grad_projected.to(feature.dtype)
         grad_h = matmul(grad_projected, mixed.t()).to(dtype)
         grad_h.addcmul_(pull, observed, value=-1)
-        grad_weight = ctx.square.backward(layer, kept, pull, pulled, grad_h)
+        grad = Grad(pull, pulled, grad_h)
+        grad_weight = ctx.square.backward(layer, kept, grad)
         grad_mixed = matmul(layer.h_low.t(), grad_projected)
         grad_weight = grad_weight.addmm_(feature, grad_mixed.t()).to(dtype)
         add_bag_grad_(grad_weight, ctx.lists, pulled, alpha=-1)

@@ -9,41 +9,43 @@ from torch import Tensor
 
 from diffmm_geo.ops.product import matmul, mul_to
 
+Kept = tuple[Tensor, ...]
+
 
 class LastLayer(NamedTuple):
-    r"""The input and weights of the last layer, in full precision and in the
-    type of products (:obj:`*_low`). The bias is a channel of the weights, where
-    the input is one.
+    r"""The input and weights of the last layer, the former also in the type of
+    products (:obj:`*_low`). The bias is a channel of the weights, where the
+    input is one.
     """
 
     h: Tensor
-    weight: Tensor
     h_low: Tensor
     weight_low: Tensor
+
+
+class Grad(NamedTuple):
+    r"""Twice the gradient of each square, :math:`(B, 1)`, that times :obj:`h`,
+    and the gradient of :obj:`h`, which squares add to.
+    """
+
+    pull: Tensor
+    pulled: Tensor
+    of_h: Tensor
 
 
 class Square(ABC):
     r"""Computes :math:`{\| \mathbf{W} \mathbf{h} \|}^2`."""
 
     @abstractmethod
-    def forward(self, layer: LastLayer, out: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, layer: LastLayer, out: Tensor) -> Kept:
         r"""Adds the squares to a vector, and returns the tensors that
         :meth:`backward` needs.
         """
 
     @abstractmethod
-    def backward(
-        self,
-        layer: LastLayer,
-        kept: tuple[Tensor, ...],
-        pull: Tensor,
-        pulled: Tensor,
-        grad_h: Tensor,
-    ) -> Tensor:
-        r"""Adds the gradient of :obj:`h` to :obj:`grad_h`, and returns that of
-        :obj:`weight` in the type of products. :obj:`pull` :math:`(B, 1)` is
-        twice the gradient of each square, and :obj:`pulled` that times
-        :obj:`h`.
+    def backward(self, layer: LastLayer, kept: Kept, grad: Grad) -> Tensor:
+        r"""Adds the gradient of :obj:`h`, and returns that of the weights in
+        the type of products.
         """
 
 
@@ -53,24 +55,17 @@ class DenseSquare(Square):
     written only once.
     """
 
-    def forward(self, layer: LastLayer, out: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, layer: LastLayer, out: Tensor) -> Kept:
         x = matmul(layer.h_low, layer.weight_low.t())
         norm = torch.linalg.vector_norm(x, dim=1, dtype=layer.h.dtype)
         out.addcmul_(norm, norm)
         return (x,)
 
-    def backward(
-        self,
-        layer: LastLayer,
-        kept: tuple[Tensor, ...],
-        pull: Tensor,
-        pulled: Tensor,
-        grad_h: Tensor,
-    ) -> Tensor:
+    def backward(self, layer: LastLayer, kept: Kept, grad: Grad) -> Tensor:
         (x,) = kept
-        back = matmul(x, layer.weight_low).to(grad_h.dtype)
-        grad_h.addcmul_(pull, back)
-        return matmul(x.t(), pulled.to(x.dtype))
+        back = matmul(x, layer.weight_low).to(grad.of_h.dtype)
+        grad.of_h.addcmul_(grad.pull, back)
+        return matmul(x.t(), grad.pulled.to(x.dtype))
 
 
 class GramSquare(Square):
@@ -80,25 +75,19 @@ class GramSquare(Square):
         \mathbf{h}^{\top} (\mathbf{W}^{\top} \mathbf{W}) \mathbf{h}.
     """
 
-    def forward(self, layer: LastLayer, out: Tensor) -> tuple[Tensor, ...]:
-        h, _, h_low, weight_low = layer
+    def forward(self, layer: LastLayer, out: Tensor) -> Kept:
+        h, h_low, weight_low = layer
         gram = matmul(weight_low.t(), weight_low)
         half = matmul(h_low, gram).to(h.dtype)
         out.add_((half * h).sum(dim=1))
         return (half,)
 
-    def backward(
-        self,
-        layer: LastLayer,
-        kept: tuple[Tensor, ...],
-        pull: Tensor,
-        pulled: Tensor,
-        grad_h: Tensor,
-    ) -> Tensor:
+    def backward(self, layer: LastLayer, kept: Kept, grad: Grad) -> Tensor:
         (half,) = kept
-        h_low, weight_low = layer.h_low, layer.weight_low
-        grad_h.addcmul_(pull, half)
-        return matmul(weight_low, matmul(pulled.to(h_low.dtype).t(), h_low))
+        _, h_low, weight_low = layer
+        grad.of_h.addcmul_(grad.pull, half)
+        pulled = grad.pulled.to(h_low.dtype)
+        return matmul(weight_low, matmul(pulled.t(), h_low))
 
 
 @dataclass
@@ -115,7 +104,7 @@ class SampledSquare(Square):
     importance: Tensor
     num_samples: int
 
-    def forward(self, layer: LastLayer, out: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, layer: LastLayer, out: Tensor) -> Kept:
         drawn, share = systematic_sample(
             self.importance, min(self.num_samples, layer.h.size(0))
         )
@@ -125,18 +114,11 @@ class SampledSquare(Square):
         out.index_add_(0, drawn, norm.square_().mul_(share))
         return drawn, share, x, rows
 
-    def backward(
-        self,
-        layer: LastLayer,
-        kept: tuple[Tensor, ...],
-        pull: Tensor,
-        pulled: Tensor,
-        grad_h: Tensor,
-    ) -> Tensor:
+    def backward(self, layer: LastLayer, kept: Kept, grad: Grad) -> Tensor:
         drawn, share, x, rows = kept
-        pull = pull[drawn] * share.view(-1, 1)
-        back = matmul(x, layer.weight_low).to(grad_h.dtype)
-        grad_h.index_add_(0, drawn, pull * back)
+        pull = grad.pull[drawn] * share.view(-1, 1)
+        back = matmul(x, layer.weight_low).to(grad.of_h.dtype)
+        grad.of_h.index_add_(0, drawn, pull * back)
         return matmul(x.t(), mul_to(pull, rows, x.dtype))
 
 

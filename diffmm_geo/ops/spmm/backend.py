@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-
 import torch
 from torch import Tensor
 
 from diffmm_geo.sparse import CSR
 
+from .half_step import HalfStep
 from .sddmm import sddmm
 
 
-class Backend(ABC):
+class Backend:
     r"""One way to multiply a sparse matrix by a dense one."""
 
     def is_available(self, device: torch.device) -> bool:
@@ -23,11 +22,11 @@ class Backend(ABC):
         """
         return False
 
-    @abstractmethod
     def matmul(self, pattern: CSR, value: Tensor | None, x: Tensor) -> Tensor:
         r"""The product of a matrix that has entries (of ones without values)
         with a contiguous :math:`\mathbf{X}` of the type of the values.
         """
+        raise NotImplementedError
 
     def sddmm(self, pattern: CSR, a: Tensor, b: Tensor) -> Tensor:
         r"""The gradient with respect to the values: the entries of
@@ -36,24 +35,17 @@ class Backend(ABC):
         return sddmm(pattern, a, b)
 
     def __call__(
-        self,
-        pattern: CSR,
-        value: Tensor | None,
-        x: Tensor,
-        loop: Tensor | None = None,
-        x_dst: Tensor | None = None,
+        self, half: HalfStep, x: Tensor, x_dst: Tensor | None = None
     ) -> Tensor:
-        r"""The product :math:`\mathbf{A} \mathbf{X}`, plus
-        :math:`\mathrm{diag}(\mathbf{l}) \mathbf{X}_{\mathrm{dst}}` if
-        there are self-loops.
-        """
+        r"""The product, plus self-loops if there are any."""
+        pattern, value, loop, _ = half
         device, dtype = x.device.type, x.dtype
         if torch.is_autocast_enabled(device):
             # Autocast would lower the precision of sums over neighbors.
             with torch.autocast(device, enabled=False):
-                return self(pattern, value, x, loop, x_dst)
-        half = dtype in (torch.float16, torch.bfloat16)
-        if half and not self.sums_half_in_float(x.device):
+                return self(half, x, x_dst)
+        is_half = dtype in (torch.float16, torch.bfloat16)
+        if is_half and not self.sums_half_in_float(x.device):
             x = x.float()
         if 0 in (pattern.size[0], pattern.col.numel(), x.size(1)):
             out = x.new_zeros(pattern.size[0], x.size(1))

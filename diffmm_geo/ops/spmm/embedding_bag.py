@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -29,15 +28,11 @@ class EmbeddingBag(Backend):
     def matmul(self, pattern: CSR, value: Tensor | None, x: Tensor) -> Tensor:
         on_cpu = x.device.type == 'cpu'
         num_threads = torch.get_num_threads() if on_cpu else 1
-        index, num_front = pattern.narrow, 0
-        offsets = index.rowptr
-        if num_threads > 1:
-            bags = pattern.derive(PaddedBags.from_csr, num_threads)
-            offsets, num_front = bags.offsets, bags.num_front
+        offsets, num_front = pattern.derive(padded_bags, num_threads)
         out: Tensor
         out, *_ = torch.embedding_bag(
             x,
-            index.col,
+            pattern.narrow.col,
             offsets,
             mode=0,  # The sum.
             per_sample_weights=value,
@@ -49,53 +44,31 @@ class EmbeddingBag(Backend):
         return out
 
 
-@dataclass(frozen=True, eq=False)
-class PaddedBags:
-    r"""The rows of a CSR form as bags, between empty bags in front and behind.
-    PyTorch gives each thread the same number of consecutive bags, regardless
-    of their entries; empty bags move the borders between threads. Sums and
-    their order do not change.
-
-    Args:
-        offsets (torch.Tensor): The row pointers, with repeated first and last
-            elements.
-        num_front (int): The number of empty bags in front.
+def padded_bags(csr: CSR, num_threads: int) -> tuple[Tensor, int]:
+    r"""The offsets of the rows as bags, and the number of empty bags in front.
+    PyTorch gives each thread the same number of consecutive bags, regardless of
+    their entries. Up to as many empty bags as there are rows, in front and
+    behind, move the borders between threads if this reduces the work of the
+    busiest one. Sums and their order do not change.
     """
-
-    offsets: Tensor
-    num_front: int
-
-    @classmethod
-    def from_csr(cls, csr: CSR, num_threads: int) -> PaddedBags:
-        r"""Pads the rows in 32 bits where they fit."""
-        return cls.from_rowptr(csr.narrow.rowptr, num_threads)
-
-    @classmethod
-    def from_rowptr(cls, rowptr: Tensor, num_threads: int) -> PaddedBags:
-        r"""Adds up to as many empty bags as there are rows if this reduces the
-        work of the busiest thread.
-        """
-        if num_threads == 1:
-            return cls(rowptr, 0)
-        num_rows = rowptr.numel() - 1
-        part = torch.linspace(0, 1, NUM_TRIED, dtype=torch.double)
-        # Columns vary the bags per thread, and rows the part of the empty
-        # ones in front.
-        share = (-(-num_rows // num_threads) * (1 + part)).long()
-        front = part.view(-1, 1) * (num_threads * share - num_rows)
-        front = front.long()
-        border = torch.arange(num_threads + 1) * share.view(-1, 1)
-        border = (border - front.unsqueeze(-1)).clamp(0, num_rows)
-        cost = rowptr[border].diff().amax(-1) + BAG_COST * share
-        i, j = divmod(int(cost.argmin()), NUM_TRIED)
-        if cost[i, j] > (1 - MIN_SAVED) * cost[0, 0]:
-            return cls(rowptr, 0)
-        num_front, num_bags = int(front[i, j]), num_threads * int(share[j])
-        num_back = num_bags - num_front - num_rows
-        offsets = torch.cat(
-            [rowptr.new_zeros(num_front), rowptr, rowptr[-1:].expand(num_back)]
-        )
-        return cls(offsets, num_front)
+    rowptr, num_rows = csr.narrow.rowptr, csr.size[0]
+    if num_threads == 1:
+        return rowptr, 0
+    part = torch.linspace(0, 1, NUM_TRIED, dtype=torch.double)
+    # Columns vary the bags per thread, and rows the part of the empty ones in
+    # front.
+    share = (-(-num_rows // num_threads) * (1 + part)).long()
+    front = (part.view(-1, 1) * (num_threads * share - num_rows)).long()
+    border = torch.arange(num_threads + 1) * share.view(-1, 1)
+    border = (border - front.unsqueeze(-1)).clamp(0, num_rows)
+    cost = rowptr[border].diff().amax(-1) + BAG_COST * share
+    i, j = divmod(int(cost.argmin()), NUM_TRIED)
+    if cost[i, j] > (1 - MIN_SAVED) * cost[0, 0]:
+        return rowptr, 0
+    num_front = int(front[i, j])
+    num_back = num_threads * int(share[j]) - num_front - num_rows
+    parts = rowptr.new_zeros(num_front), rowptr, rowptr[-1:].expand(num_back)
+    return torch.cat(parts), num_front
 
 
 @cache

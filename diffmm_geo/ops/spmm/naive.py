@@ -6,6 +6,7 @@ from torch import Tensor
 from diffmm_geo.sparse import CSR
 
 from .backend import Backend, cast
+from .half_step import HalfStep
 
 
 class Naive(Backend):
@@ -21,13 +22,9 @@ class Naive(Backend):
         return message.new_zeros(size).index_add(-2, pattern.row, message)
 
     def __call__(
-        self,
-        pattern: CSR,
-        value: Tensor | None,
-        x: Tensor,
-        loop: Tensor | None = None,
-        x_dst: Tensor | None = None,
+        self, half: HalfStep, x: Tensor, x_dst: Tensor | None = None
     ) -> Tensor:
+        pattern, value, loop, _ = half
         # Cast before the gather, so that its backward sums in this type as
         # well.
         dtype = torch.promote_types(x.dtype, torch.float)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -38,8 +37,7 @@ class Segments(NamedTuple):
         return self.start.numel()
 
 
-@dataclass(frozen=True, eq=False)
-class RowSegments:
+class RowSegments(NamedTuple):
     r"""The rows of a CSR form, split into segments of bounded length and
     sorted by descending length. Very active users and popular items then do
     not delay the others, and adjacent segments are about equally long. The
@@ -48,14 +46,12 @@ class RowSegments:
     bits where they fit.
 
     Args:
-        levels (list[Segments]): The segments of entries, and those of partial
-            sums in the buffer, until each row has a single one.
-        num_rows (int): The number of rows :math:`N`.
+        levels (tuple[Segments, ...]): The segments of entries, and those of
+            partial sums in the buffer, until each row has a single one.
         num_parts (int): The number of partial sums in the buffer.
     """
 
-    levels: list[Segments]
-    num_rows: int
+    levels: tuple[Segments, ...]
     num_parts: int
 
     def level(self, n: int) -> Segments:
@@ -64,48 +60,47 @@ class RowSegments:
             return self.levels[n]
         return Segments(*(x[:0] for x in self.levels[0]))
 
-    @classmethod
-    def from_csr(cls, csr: CSR) -> RowSegments:
-        r"""Splits the rows into segments of :meth:`segment_length`."""
-        return cls.from_rowptr(csr.rowptr, segment_length(csr), MAX_PARTS)
 
-    @classmethod
-    def from_rowptr(
-        cls, rowptr: Tensor, max_length: int, max_parts: int
-    ) -> RowSegments:
-        r"""Splits the rows, and their partial sums."""
-        num_rows, num_parts = rowptr.numel() - 1, 0
-        row = torch.arange(num_rows, device=rowptr.device)
-        begin, size = rowptr[:-1], rowptr.diff()
-        levels: list[list[Tensor]] = []
-        while len(levels) == 0 or row.numel() > 0:
-            # An empty row has a segment as well, which writes its zeros.
-            count = _num_segments(size, max_length)
-            owner = torch.arange(row.numel(), device=row.device)
-            owner = owner.repeat_interleave(count)
-            first = count.cumsum(0) - count
-            place = torch.arange(owner.numel(), device=row.device)
-            shift = (place - first[owner]) * max_length
-            length = (size[owner] - shift).clamp(max=max_length)
-            target = row[owner]
-            is_part = count[owner] > 1
-            position = is_part.cumsum(0) - 1 + num_parts
-            target = torch.where(is_part, num_rows + position, target)
-            order = length.argsort(descending=True, stable=True)
-            level = begin[owner] + shift, length, target
-            levels.append([x[order] for x in level])
+def row_segments(csr: CSR) -> RowSegments:
+    r"""Splits the rows into segments of :meth:`segment_length`, once."""
+    return csr.derive(_split)
 
-            split = count > 1
-            row, size = row[split], count[split]
-            begin = size.cumsum(0) - size + num_parts
-            num_parts += int(size.sum())
-            max_length = max_parts
-        end = max(int(rowptr[-1]), num_rows + num_parts) + 1
-        return cls(
-            [Segments(*(narrow(x, end) for x in level)) for level in levels],
-            num_rows,
-            num_parts,
-        )
+
+def _split(csr: CSR) -> RowSegments:
+    return split_rows(csr.rowptr, segment_length(csr), MAX_PARTS)
+
+
+def split_rows(rowptr: Tensor, max_length: int, max_parts: int) -> RowSegments:
+    r"""Splits the rows, and their partial sums."""
+    num_rows, num_parts = rowptr.numel() - 1, 0
+    row = torch.arange(num_rows, device=rowptr.device)
+    begin, size = rowptr[:-1], rowptr.diff()
+    levels: list[list[Tensor]] = []
+    while len(levels) == 0 or row.numel() > 0:
+        # An empty row has a segment as well, which writes its zeros.
+        count = _num_segments(size, max_length)
+        owner = torch.arange(row.numel(), device=row.device)
+        owner = owner.repeat_interleave(count)
+        first = count.cumsum(0) - count
+        place = torch.arange(owner.numel(), device=row.device)
+        shift = (place - first[owner]) * max_length
+        length = (size[owner] - shift).clamp(max=max_length)
+        target = row[owner]
+        is_part = count[owner] > 1
+        position = is_part.cumsum(0) - 1 + num_parts
+        target = torch.where(is_part, num_rows + position, target)
+        order = length.argsort(descending=True, stable=True)
+        level = begin[owner] + shift, length, target
+        levels.append([x[order] for x in level])
+
+        split = count > 1
+        row, size = row[split], count[split]
+        begin = size.cumsum(0) - size + num_parts
+        num_parts += int(size.sum())
+        max_length = max_parts
+    end = max(int(rowptr[-1]), num_rows + num_parts) + 1
+    segments = (Segments(*(narrow(x, end) for x in level)) for level in levels)
+    return RowSegments(tuple(segments), num_parts)
 
 
 def segment_length(csr: CSR) -> int:

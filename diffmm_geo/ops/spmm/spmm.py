@@ -12,6 +12,7 @@ from diffmm_geo.sparse import SparseMatrix
 from diffmm_geo.utils.checks import check_matrix, check_type
 
 from .backend import Backend
+from .half_step import HalfStep, detach
 from .naive import Naive
 from .registry import find_backend
 
@@ -63,14 +64,14 @@ def spmm_prepared(
     found = find_backend(backend, x.device, x.dtype)
     value = matrix.value
     if isinstance(found, Naive):
-        return found(matrix.pattern, value, x)
+        return found(HalfStep(matrix.pattern, value), x)
     flat = side_by_side(x).contiguous()
     out: Tensor
     # Without gradients, skip the overhead of autograd.
     if not torch.is_grad_enabled() or not (
         x.requires_grad or (value is not None and value.requires_grad)
     ):
-        out = found(matrix.pattern, detach(value), flat.detach())
+        out = found(HalfStep(matrix.pattern, detach(value)), flat.detach())
     else:
         out = _SpMM.apply(found, matrix, value, flat)
     return back_in_front(out, x.size())
@@ -97,11 +98,6 @@ def back_in_front(x: Tensor, size: Sequence[int]) -> Tensor:
     return x.reshape(*batch, x.size(1), num_channels)
 
 
-def detach(value: Tensor | None) -> Tensor | None:
-    r"""Detaches an optional tensor."""
-    return None if value is None else value.detach()
-
-
 class _SpMM(torch.autograd.Function):
     # Both directions read a CSR form row by row. The backward pass of
     # `torch.sparse.mm` multiplies by a CSC view instead, which is about ten
@@ -116,7 +112,7 @@ class _SpMM(torch.autograd.Function):
     ) -> Tensor:
         ctx.backend, ctx.matrix = backend, matrix
         ctx.save_for_backward(value, x if ctx.needs_input_grad[2] else None)
-        return backend(matrix.pattern, detach(value), x.detach())
+        return backend(HalfStep(matrix.pattern, detach(value)), x.detach())
 
     @staticmethod
     @once_differentiable
@@ -130,6 +126,6 @@ class _SpMM(torch.autograd.Function):
             grad_value = ctx.backend.sddmm(matrix.pattern, grad, x)
             grad_value = grad_value.to(value.dtype)
         if ctx.needs_input_grad[3]:
-            value_t = detach(matrix.value_t)
-            grad_x = ctx.backend(matrix.pattern_t, value_t, grad)
+            half = HalfStep(matrix.pattern_t, detach(matrix.value_t))
+            grad_x = ctx.backend(half, grad)
         return None, None, grad_value, grad_x

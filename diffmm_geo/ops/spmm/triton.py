@@ -7,6 +7,7 @@ from diffmm_geo.ops.device import runs_triton
 from diffmm_geo.sparse import CSR
 
 from .backend import Backend
+from .half_step import HalfStep
 
 
 class Triton(Backend):
@@ -19,25 +20,17 @@ class Triton(Backend):
     def is_available(self, device: torch.device) -> bool:
         return runs_triton(device)
 
-    def matmul(self, pattern: CSR, value: Tensor | None, x: Tensor) -> Tensor:
-        return self(pattern, value, x)
-
     def sddmm(self, pattern: CSR, a: Tensor, b: Tensor) -> Tensor:
         from .triton_kernels import sddmm_triton
 
         return sddmm_triton(pattern, a, b)
 
     def __call__(
-        self,
-        pattern: CSR,
-        value: Tensor | None,
-        x: Tensor,
-        loop: Tensor | None = None,
-        x_dst: Tensor | None = None,
+        self, half: HalfStep, x: Tensor, x_dst: Tensor | None = None
     ) -> Tensor:
         # The kernel reads values and self-loops in any precision.
-        if pattern.size[0] == 0 or x.size(1) == 0:
-            return x.new_zeros(pattern.size[0], x.size(1))
+        if half.pattern.size[0] == 0 or x.size(1) == 0:
+            return x.new_zeros(half.pattern.size[0], x.size(1))
         from .triton_kernels import spmm_triton
 
-        return spmm_triton(pattern, value, x, loop, x_dst)
+        return spmm_triton(half, x, x_dst)

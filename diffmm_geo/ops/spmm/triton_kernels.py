@@ -11,7 +11,8 @@ from torch import Tensor
 from diffmm_geo.sparse import CSR
 
 from .block_shape import BLOCK_BYTES, block_shape, extra_channels
-from .row_segments import RowSegments
+from .half_step import HalfStep
+from .row_segments import row_segments
 
 REDUCE_BYTES = 16384
 # SDDMM keeps two rows per entry in flight, and its sums in registers.
@@ -227,11 +228,6 @@ def spmm_parts_kernel(
     )  # fmt: skip
 
 
-def row_segments(pattern: CSR) -> RowSegments:
-    r"""The segments of a pattern, computed once."""
-    return pattern.derive(RowSegments.from_csr)
-
-
 def new_buffer(pattern: CSR, x: Tensor) -> Tensor | None:
     r"""Allocates the partial sums of split rows, if there are any."""
     num_parts = row_segments(pattern).num_parts
@@ -261,19 +257,16 @@ def accumulator(dtype: torch.dtype) -> tl.dtype:
 
 
 def spmm_triton(
-    pattern: CSR,
-    value: Tensor | None,
-    x: Tensor,
-    loop: Tensor | None = None,
-    x_dst: Tensor | None = None,
+    half: HalfStep, x: Tensor, x_dst: Tensor | None = None
 ) -> Tensor:
     r"""Computes the product; each program sums one block of segments."""
+    pattern, value, loop, _ = half
     extra = extra_channels(pattern, x)
     if extra > 0:
         x = F.pad(x, (0, extra))
         if x_dst is not None:
             x_dst = F.pad(x_dst, (0, extra))
-        out = spmm_triton(pattern, value, x, loop, x_dst)
+        out = spmm_triton(half, x, x_dst)
         return out[:, :-extra].contiguous()
     segments, num_channels = row_segments(pattern), x.size(1)
     num_rows, acc = pattern.size[0], accumulator(x.dtype)

@@ -4,14 +4,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from diffmm_geo.ops.spmm.spmm import detach
 from diffmm_geo.sparse import CSR, SparseMatrix
 
 
 class HalfStep(NamedTuple):
     r"""The operands of one side of a step,
     :math:`\mathbf{A} \mathbf{X}_{\mathrm{src}} + \mathrm{diag}(\mathbf{l})
-    \mathbf{X}_{\mathrm{dst}}`, detached.
+    \mathbf{X}_{\mathrm{dst}}`.
 
     Args:
         pattern (CSR): The sparsity pattern of :math:`\mathbf{A}`.
@@ -26,8 +25,8 @@ class HalfStep(NamedTuple):
 
     pattern: CSR
     value: Tensor | None
-    loop: Tensor | None
-    scale: Tensor | None
+    loop: Tensor | None = None
+    scale: Tensor | None = None
 
     @classmethod
     def of(
@@ -37,7 +36,7 @@ class HalfStep(NamedTuple):
         scale: Tensor | None,
         transpose: bool = False,
     ) -> HalfStep:
-        r"""Takes :math:`\mathbf{A}` from a matrix or from its transpose."""
+        r"""Takes a matrix or its transpose, and detaches all."""
         if transpose:
             pattern, value = matrix.pattern_t, matrix.value_t
         else:
@@ -46,3 +45,8 @@ class HalfStep(NamedTuple):
         if any(v is not None and v.requires_grad for v in (value, loop)):
             scale = None
         return cls(pattern, detach(value), detach(loop), detach(scale))
+
+
+def detach(value: Tensor | None) -> Tensor | None:
+    r"""Detaches an optional tensor."""
+    return None if value is None else value.detach()
