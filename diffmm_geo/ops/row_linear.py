@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffmm_geo.ops.once_differentiable import once_differentiable
+from diffmm_geo.ops.dense import once_differentiable
 
 # Elements per converted block: 16 MiB in float32.
 BLOCK_SIZE = 2**22

@@ -10,7 +10,7 @@ from torch_geometric.nn.pool.knn import KNNIndex
 from torch_geometric.transforms import BaseTransform
 
 from diffmm_geo.ops import topk_items
-from diffmm_geo.ops.unit_rows import unit_rows
+from diffmm_geo.ops.dense import unit_rows
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import check_int, check_modalities, check_type
 from diffmm_geo.utils.features import modality_features, standardize

@@ -6,12 +6,12 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from diffmm_geo.nn import info_nce
 from diffmm_geo.ops import backend, propagate, spmm
+from diffmm_geo.ops.dense import gram, product, unit_rows
 from diffmm_geo.ops.diffused_linear import (
     diffused_linear_gram,
     diffused_linear_shared,
 )
 from diffmm_geo.ops.multinomial import multinomial, multinomial_naive
-from diffmm_geo.ops.product import gram, product
 from diffmm_geo.ops.reconstruction import (
     DenseSquare,
     GramSquare,
@@ -20,7 +20,6 @@ from diffmm_geo.ops.reconstruction import (
     reconstruction_naive,
 )
 from diffmm_geo.ops.row_linear import row_linear
-from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.sparse import CSR, BipartiteAdj
 
 LISTS = CSR.from_edge_index(torch.tensor([[0, 0, 2], [1, 3, 0]]), (3, 4))

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from diffmm_geo.ops.unit_rows import unit_rows
+from diffmm_geo.ops.dense import unit_rows
 
 # A row shorter than the bound is divided by a constant.
 LENGTHS = [1.0, 0.0, 1e-13, 3.0]

@@ -7,7 +7,7 @@ from torch.nn import Parameter
 from torch_geometric.typing import Adj, EdgeType
 
 from diffmm_geo.nn.conv.bipartite_lg_conv import BipartiteLGConv
-from diffmm_geo.ops.unit_rows import unit_rows
+from diffmm_geo.ops.dense import unit_rows
 from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.utils.checks import (
     check_edge_type,

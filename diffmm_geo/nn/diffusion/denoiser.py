@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn import Linear, ModuleList, Parameter
 
 from diffmm_geo.nn.pretrained import check_state_dict, tensors_of
+from diffmm_geo.ops.dense import unit_rows
 from diffmm_geo.ops.dropout import dropout
-from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.utils.checks import (
     as_int,
     check_bool,

@@ -12,8 +12,7 @@ from diffmm_geo.nn.diffusion.list_loss import unit_values
 from diffmm_geo.nn.diffusion.masked_diffusion import MaskedDiffusion
 from diffmm_geo.ops import topk_items
 from diffmm_geo.ops.bag import bag
-from diffmm_geo.ops.device import block_size
-from diffmm_geo.ops.product import compute_dtype, matmul, product
+from diffmm_geo.ops.dense import block_size, compute_dtype, matmul, product
 from diffmm_geo.sparse import CSR
 
 # Scores or hidden states of a block on a CPU: 8 MiB in float32.

@@ -2,7 +2,7 @@ from torch import Tensor
 
 from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
 from diffmm_geo.nn.diffusion.masked_diffusion import MaskedDiffusion
-from diffmm_geo.ops.unit_rows import unit_rows
+from diffmm_geo.ops.dense import unit_rows
 from diffmm_geo.utils.checks import check_equal
 
 

@@ -8,8 +8,7 @@ from torch.nn import Embedding
 from torch_geometric.typing import Adj, EdgeType
 
 from diffmm_geo.nn.conv import MultiModalLightGCNConv
-from diffmm_geo.nn.loss import CrossModalContrastiveLoss
-from diffmm_geo.nn.loss.bpr_loss import bpr_loss
+from diffmm_geo.nn.loss import CrossModalContrastiveLoss, bpr_loss
 from diffmm_geo.nn.models.projection import ModalityProjection
 from diffmm_geo.nn.pretrained import (
     PretrainedWithGraphs,
@@ -17,8 +16,8 @@ from diffmm_geo.nn.pretrained import (
     module_name,
     tensors_of,
 )
+from diffmm_geo.ops.dense import unit_rows
 from diffmm_geo.ops.info_nce import Nodes
-from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.utils.checks import (

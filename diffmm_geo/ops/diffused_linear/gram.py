@@ -2,8 +2,8 @@ import torch
 from torch import Tensor
 
 from diffmm_geo.ops.bag import bag
+from diffmm_geo.ops.dense import gram, product
 from diffmm_geo.ops.dropout import dropout
-from diffmm_geo.ops.product import gram, product
 from diffmm_geo.sparse import CSR
 
 # Added to the diagonal of the Gram matrix, relative to its mean, since rounding

@@ -1,7 +1,7 @@
 from torch import Tensor
 
+from diffmm_geo.ops.dense import product
 from diffmm_geo.ops.dropout import dropout
-from diffmm_geo.ops.product import product
 from diffmm_geo.sparse import CSR
 
 

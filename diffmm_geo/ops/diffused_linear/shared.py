@@ -4,9 +4,13 @@ import torch
 from torch import Tensor
 
 from diffmm_geo.ops.bag import add_bag_grad_, bag
+from diffmm_geo.ops.dense import (
+    compute_dtype,
+    matmul,
+    mul_to,
+    once_differentiable,
+)
 from diffmm_geo.ops.dropout import dropout
-from diffmm_geo.ops.once_differentiable import once_differentiable
-from diffmm_geo.ops.product import compute_dtype, matmul, mul_to
 from diffmm_geo.sparse import CSR
 
 

@@ -4,9 +4,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.device import block_size
-from diffmm_geo.ops.once_differentiable import once_differentiable
-from diffmm_geo.ops.product import compute_dtype, matmul, prefers_onednn
+from diffmm_geo.ops.dense import (
+    block_size,
+    compute_dtype,
+    matmul,
+    once_differentiable,
+    prefers_onednn,
+)
 
 # Size of a block of cosines on a CPU, so that it stays in cache.
 BLOCK_BYTES = 2**22

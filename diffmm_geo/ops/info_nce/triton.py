@@ -3,7 +3,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.once_differentiable import once_differentiable
+from diffmm_geo.ops.dense import once_differentiable
 
 from .blockwise import MAX_LOGIT
 

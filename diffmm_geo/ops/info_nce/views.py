@@ -5,10 +5,9 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from diffmm_geo.ops.dense import compute_dtype, unit_rows
 from diffmm_geo.ops.device import runs_triton
-from diffmm_geo.ops.product import compute_dtype
 from diffmm_geo.ops.spmm.registry import chosen_backend
-from diffmm_geo.ops.unit_rows import unit_rows
 from diffmm_geo.utils.checks import check_choice
 
 from .blockwise import info_nce_blockwise

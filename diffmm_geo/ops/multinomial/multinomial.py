@@ -5,8 +5,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from diffmm_geo.ops.bag import bag
-from diffmm_geo.ops.device import block_size
-from diffmm_geo.ops.product import product
+from diffmm_geo.ops.dense import block_size, product
 from diffmm_geo.sparse import CSR
 
 # Logits in a block on a CPU: 64 MiB in float32.

@@ -1,6 +1,6 @@
 from torch import Tensor
 
-from diffmm_geo.ops.spmm.half_step import HalfStep
+from diffmm_geo.ops.spmm.backend import HalfStep
 from diffmm_geo.ops.spmm.naive import Naive
 from diffmm_geo.sparse import BipartiteAdj
 

@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.once_differentiable import once_differentiable
-from diffmm_geo.ops.spmm.backend import Backend
-from diffmm_geo.ops.spmm.half_step import HalfStep
+from diffmm_geo.ops.dense import once_differentiable
+from diffmm_geo.ops.spmm.backend import Backend, HalfStep
 from diffmm_geo.ops.spmm.naive import Naive
 from diffmm_geo.ops.spmm.registry import find_backend
 from diffmm_geo.ops.spmm.spmm import back_in_front, side_by_side

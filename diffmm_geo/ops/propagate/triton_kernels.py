@@ -6,8 +6,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from diffmm_geo.ops.spmm.backend import HalfStep
 from diffmm_geo.ops.spmm.block_shape import extra_channels
-from diffmm_geo.ops.spmm.half_step import HalfStep
 from diffmm_geo.ops.spmm.row_segments import row_segments
 from diffmm_geo.ops.spmm.triton_kernels import (
     accumulator,

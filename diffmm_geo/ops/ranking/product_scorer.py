@@ -3,7 +3,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.product import compute_dtype, matmul
+from diffmm_geo.ops.dense import compute_dtype, matmul
 
 CHUNK_SIZE = 2**16
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}

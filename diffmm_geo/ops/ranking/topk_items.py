@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffmm_geo.ops.device import block_size
-from diffmm_geo.ops.product import compute_dtype, matmul
+from diffmm_geo.ops.dense import block_size, compute_dtype, matmul
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
     check_index,

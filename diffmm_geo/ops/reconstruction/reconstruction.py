@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffmm_geo.ops.bag import add_bag_grad_, bag
-from diffmm_geo.ops.once_differentiable import once_differentiable
-from diffmm_geo.ops.product import compute_dtype, matmul
+from diffmm_geo.ops.dense import compute_dtype, matmul, once_differentiable
 from diffmm_geo.sparse import CSR
 
 from .square import Grad, LastLayer, Square

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.product import matmul, mul_to
+from diffmm_geo.ops.dense import matmul, mul_to
 
 Kept = tuple[Tensor, ...]
 

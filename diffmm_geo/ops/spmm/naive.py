@@ -5,8 +5,7 @@ from torch import Tensor
 
 from diffmm_geo.sparse import CSR
 
-from .backend import Backend, cast
-from .half_step import HalfStep
+from .backend import Backend, HalfStep, cast
 
 
 class Naive(Backend):

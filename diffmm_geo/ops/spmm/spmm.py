@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.once_differentiable import once_differentiable
+from diffmm_geo.ops.dense import once_differentiable
 from diffmm_geo.sparse import SparseMatrix
 from diffmm_geo.utils.checks import check_matrix, check_type
 
-from .backend import Backend
-from .half_step import HalfStep, detach
+from .backend import Backend, HalfStep, detach
 from .naive import Naive
 from .registry import find_backend
 

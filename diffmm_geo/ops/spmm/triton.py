@@ -6,8 +6,7 @@ from torch import Tensor
 from diffmm_geo.ops.device import runs_triton
 from diffmm_geo.sparse import CSR
 
-from .backend import Backend
-from .half_step import HalfStep
+from .backend import Backend, HalfStep
 
 
 class Triton(Backend):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from diffmm_geo.sparse import CSR
 
+from .backend import HalfStep
 from .block_shape import BLOCK_BYTES, block_shape, extra_channels
-from .half_step import HalfStep
 from .row_segments import row_segments
 
 REDUCE_BYTES = 16384

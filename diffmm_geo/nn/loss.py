@@ -1,11 +1,14 @@
+r"""Losses."""
+
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from diffmm_geo.ops.info_nce import Nodes, info_nce_types
+from diffmm_geo.ops.info_nce import Nodes, info_nce, info_nce_types
 from diffmm_geo.utils.checks import (
     check_choice,
     check_index,
@@ -16,7 +19,24 @@ from diffmm_geo.utils.checks import (
     check_number,
 )
 
+__all__ = ['CrossModalContrastiveLoss', 'info_nce']
+
 ANCHORS = ('modality', 'main')
+
+
+def bpr_loss(user_emb: Tensor, pos_emb: Tensor, neg_emb: Tensor) -> Tensor:
+    r"""The Bayesian Personalized Ranking loss of the `"BPR: Bayesian
+    Personalized Ranking from Implicit Feedback"
+    <https://arxiv.org/abs/1205.2618>`_ paper
+
+    .. math::
+        \mathcal{L}_{\mathrm{BPR}} = - \frac{1}{B} \sum_{b=1}^{B} \log \sigma
+        \left( {\mathbf{e}_{u_b}}^{\top} \mathbf{e}_{i_b} -
+        {\mathbf{e}_{u_b}}^{\top} \mathbf{e}_{j_b} \right).
+    """
+    # One product with the difference replaces a difference of two.
+    margin = (user_emb * (pos_emb - neg_emb)).sum(dim=-1)
+    return -F.logsigmoid(margin).mean()
 
 
 class CrossModalContrastiveLoss(torch.nn.Module):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from diffmm_geo.ops.product import matmul, product
+from diffmm_geo.ops.dense import matmul, product
 
-MODULE = sys.modules['diffmm_geo.ops.product']
+MODULE = sys.modules['diffmm_geo.ops.dense']
 SIZES = [(3, 4, 5), (1, 1, 1), (130, 70, 90)]
 
 

@@ -1,17 +1,47 @@
-r"""Dense, differentiable products in the type of autocast, with the fastest
-library of the CPU.
+r"""Dense operations with gradients of their own, in the type of autocast and
+with the fastest library of the CPU, and what fast operations share.
 """
 
-from functools import cache
-from typing import Any
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from diffmm_geo.ops.once_differentiable import once_differentiable
-
 # For smaller products, the overhead of oneDNN dominates.
 MIN_ONEDNN_FLOPS = 1e6
+# Untimed: enough rows to keep all multiprocessors of a large GPU busy.
+GPU_FACTOR = 32
+
+T = TypeVar('T')
+
+
+def once_differentiable(backward: Callable[..., T]) -> Callable[..., T]:
+    r"""Decorates the backward pass of a fast form without a derivative of its
+    own, and raises an error if there would have to be one. PyTorch's decorator
+    of this name does so only if incoming gradients have a history, and drops
+    terms of second derivatives otherwise.
+    """
+
+    @wraps(backward)
+    def checked(ctx: Any, *grads: Any) -> T:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "a fast operation has no second derivative, as 'create_graph="
+                "True' needs: the naive form has, e.g., under "
+                "diffmm_geo.ops.backend('naive')"
+            )
+        return backward(ctx, *grads)
+
+    return checked
+
+
+def block_size(size: int, device: torch.device) -> int:
+    r"""The number of elements per block: :obj:`size` on a CPU, whose cache
+    must hold them, and 32 times as many on a GPU, to keep it busy.
+    """
+    return size if device.type == 'cpu' else GPU_FACTOR * size
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -109,4 +139,41 @@ def gram(weight: Tensor) -> Tensor:
     type of autocast. Its gradient costs one product instead of two.
     """
     out: Tensor = _Gram.apply(weight)
+    return out
+
+
+class _UnitRows(torch.autograd.Function):
+    # Autograd would take sixteen operations for the gradient.
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bound: float) -> tuple[Tensor, Tensor]:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        norm = norm.clamp_min_(bound)
+        out = x / norm
+        ctx.bound = bound
+        ctx.set_materialize_grads(False)
+        # As outputs, both have derivatives themselves.
+        ctx.save_for_backward(out, norm)
+        return out, norm
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad: Tensor | None, grad_norm: Tensor | None
+    ) -> tuple[Tensor | None, None]:
+        out, norm = ctx.saved_tensors
+        if grad is None:  # The norm alone has a gradient, in a derivative.
+            grad = torch.zeros_like(out)
+        grad = grad / norm
+        along = (grad * out).sum(dim=-1, keepdim=True)
+        if grad_norm is not None:
+            along = along - grad_norm
+        # Rows shorter than the bound are divided by a constant.
+        along = torch.ops.aten.threshold_backward(along, norm, ctx.bound)
+        return torch.addcmul(grad, out, along, value=-1), None
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    r"""Normalizes rows to unit length, and leaves rows of zeros unchanged."""
+    # The default bound of PyTorch rounds to zero in half precision.
+    bound = max(1e-12, torch.finfo(x.dtype).tiny)
+    out: Tensor = _UnitRows.apply(x, bound)[0]
     return out
