@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.gpu.graphs import TIKTOK
 from benchmarks.graphs import load_graph, to_data
 from benchmarks.training import MODES
-from diffmm_geo.tasks.generators import random_edges
 from diffmm_geo.training import RECIPES, DiffMMTrainer
 
 # The phases of an epoch, and the properties that count their steps.
@@ -138,7 +138,9 @@ def main() -> None:
         config = replace(RECIPES[args.recipe], **MODES[mode])
         trainer = DiffMMTrainer(data, config, device=args.device)
         task = trainer.task
-        edges = random_edges(task.num_users, task.num_items, 1, task.device)
+        user = torch.arange(task.num_users, device=task.device)
+        item = torch.randint_like(user, task.num_items)
+        edges = torch.stack([user, item])
         edge_type = trainer.model.conv.generated_edge_type
         task.set_graphs({edge_type(m): edges for m in trainer.model.modalities})
         for phase, counts in operations_by_phase(trainer).items():

@@ -8,7 +8,6 @@ from diffmm_geo.nn import GaussianDiffusion, MaskedDiffusion, ModalityDiffusion
 from diffmm_geo.nn.diffusion.list_loss import FORMS
 from diffmm_geo.nn.diffusion.modality_diffusion import PARTS
 from diffmm_geo.tasks.config import TrainingConfig
-from diffmm_geo.tasks.generators import GENERATORS
 from diffmm_geo.utils.checks import (
     check_bool,
     check_choice,
@@ -66,11 +65,6 @@ class DiffMMConfig(TrainingConfig):
         num_generated_from (int, optional): The number of items to draw in each
             epoch. The diffusion generates interactions only with these items.
             If not given, uses all items. (default: :obj:`None`)
-        generator (str, optional): Where the graphs of modalities come from. For
-            comparison with :obj:`"diffusion"`, :obj:`"random"` draws the same
-            number of interactions uniformly in each epoch, and
-            :obj:`"observed"` uses the observed interactions. Only
-            :obj:`"diffusion"` trains denoisers. (default: :obj:`"diffusion"`)
     """
 
     diffusion_lr: float = 3e-3
@@ -87,7 +81,6 @@ class DiffMMConfig(TrainingConfig):
     diffusion_batch_size: int | None = 256
     num_candidates: int | None = None
     num_generated_from: int | None = None
-    generator: str = 'diffusion'
     embedding_dim: int = 64
     num_layers: int = 1
     generated_weight: float = 0.2
@@ -137,7 +130,6 @@ class DiffMMConfig(TrainingConfig):
         check_number('msi_weight', self.msi_weight, 0.0)
         check_bool('exclude_observed', self.exclude_observed)
         check_choice('diffusion_form', self.diffusion_form, FORMS)
-        check_choice('generator', self.generator, GENERATORS)
         for name in (
             'num_edges_per_user',
             'diffusion_batch_size',

@@ -19,7 +19,6 @@ from diffmm_geo.tasks.denoiser_recall import (
     warn_below_popularity,
 )
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig, make_diffusion
-from diffmm_geo.tasks.generators import random_edges
 from diffmm_geo.tasks.task import OnStep, Task
 from diffmm_geo.utils.checks import check_trainable, check_type
 from diffmm_geo.utils.features import modality_features
@@ -177,9 +176,13 @@ class DiffMMTask(Task):
     def num_denoiser_steps(self) -> int:
         r"""The number of steps of :meth:`train_denoisers`."""
         c = self.config
-        if c.generator != 'diffusion':
-            return 0
         return -(-self.num_users // (c.diffusion_batch_size or c.batch_size))
+
+    @property
+    def edges_per_user(self) -> int:
+        r"""The number of interactions to generate for each user."""
+        wanted = self.config.num_edges_per_user
+        return wanted or min(EDGES_PER_USER, self.num_items)
 
     @property
     def num_epoch_steps(self) -> int:
@@ -206,8 +209,6 @@ class DiffMMTask(Task):
         the first half of :meth:`start_epoch`.
         """
         c = self.config
-        if c.generator != 'diffusion':
-            return {}
         with self.autocast():
             with torch.no_grad():
                 modality_emb = self.model.projected(self.feature_dict)
@@ -231,41 +232,25 @@ class DiffMMTask(Task):
         r"""Generates edges for :meth:`set_graphs`, which is the second half of
         :meth:`start_epoch`. Given users, the denoisers generate only theirs.
         """
-        c, modalities = self.config, self.model.modalities
-        k = c.num_edges_per_user or min(EDGES_PER_USER, self.num_items)
-        if c.generator == 'observed':
-            generated = dict.fromkeys(modalities, self.edge_index)
-        elif c.generator == 'random':
-            generated = {
-                m: random_edges(self.num_users, self.num_items, k, self.device)
-                for m in modalities
-            }
-        else:
-            candidates = None
-            if (c.num_generated_from or self.num_items) < self.num_items:
-                order = torch.randperm(self.num_items, device=self.device)
-                candidates = order[: c.num_generated_from]
-            lists = self._interactions_of(users)
+        c, candidates, generated = self.config, None, {}
+        if (c.num_generated_from or self.num_items) < self.num_items:
+            order = torch.randperm(self.num_items, device=self.device)
+            candidates = order[: c.num_generated_from]
+        lists = self._interactions_of(users)
+        for m in self.model.modalities:
             with self.autocast():
-                generated = {
-                    m: self.diffusion.sample_edges(
-                        m,
-                        lists,
-                        num_edges_per_user=k,
-                        candidates=candidates,
-                        exclude_observed=c.exclude_observed,
-                    )
-                    for m in self.diffusion.modalities
-                }
+                edge_index = self.diffusion.sample_edges(
+                    m,
+                    lists,
+                    num_edges_per_user=self.edges_per_user,
+                    candidates=candidates,
+                    exclude_observed=c.exclude_observed,
+                )
             if users is not None:
-                generated = {
-                    m: torch.stack([users[row], item])
-                    for m, (row, item) in generated.items()
-                }
-        return {
-            self.model.conv.generated_edge_type(m): generated[m]
-            for m in modalities
-        }
+                row, item = edge_index
+                edge_index = torch.stack([users[row], item])
+            generated[self.model.conv.generated_edge_type(m)] = edge_index
+        return generated
 
     def set_graphs(self, generated: dict[EdgeType, Tensor]) -> None:
         r"""Replaces the generated graphs."""
@@ -328,10 +313,9 @@ class DiffMMTask(Task):
 
     def end_fit(self) -> None:
         r"""Warns of denoisers that know less than popularity."""
-        if self.config.generator == 'diffusion':
-            held_out, k = self.edge_label_index['val'], self.config.k
-            args = self.diffusion, self.interactions, held_out, k
-            warn_below_popularity(denoiser_recall(*args), k)
+        held_out, k = self.edge_label_index['val'], self.config.k
+        args = self.diffusion, self.interactions, held_out, k
+        warn_below_popularity(denoiser_recall(*args), k)
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Tensor, Tensor]:

@@ -183,7 +183,7 @@ class DiffMMLightning(LightningModule):
         epoch = self.current_epoch + 1
         self._finite = None
         task = self.task
-        is_split = self._rank[1] > 1 and self.config.generator == 'diffusion'
+        is_split = self._rank[1] > 1 and task.num_denoiser_steps > 0
         start = self._start_epoch_on_ranks if is_split else task.start_epoch
         with errors_of_epoch(epoch), task.random_state.entered():
             losses = start()

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.training import (
     RECIPES,
-    DiffMMTrainer,
     LightGCNConfig,
     LightGCNTrainer,
     Trainer,
@@ -26,6 +26,7 @@ from examples.ensemble.floors import (
 )
 from examples.ensemble.random_walk import random_walk
 from examples.experiments.baselines import BPRTask, MFConfig, VBPRConfig
+from examples.experiments.generators import GeneratorConfig, GeneratorTask
 from examples.item_graph_gcn import ItemGraphConfig, ItemGraphTask
 
 
@@ -44,8 +45,14 @@ class Model:
 
 MODELS = {
     'DiffMM': Model(
-        lambda dataset: RECIPES.get(dataset, RECIPES['default']),
-        lambda data, config, device: DiffMMTrainer(data, config, device=device),
+        lambda dataset: GeneratorConfig(
+            **vars(RECIPES.get(dataset, RECIPES['default']))
+        ),
+        lambda data, config, device: Trainer(
+            (DiffMMTask if config.generator == 'diffusion' else GeneratorTask)(
+                data, config, device=device
+            )
+        ),
         uses_features=True,
     ),
     'ItemGraph': Model(

@@ -194,13 +194,12 @@ class RunStore:
         )
         user, item = trainer.embeddings()
         _save_npz(folder / 'embeddings.npz', user=user, item=item)
-        if hasattr(trainer, 'edge_index_dict'):
+        if hasattr(trainer.task, 'generated'):
             generated = {
                 relation.removeprefix('denoised_'): edge_index
                 for (_, relation, _), edge_index in (
-                    trainer.edge_index_dict.items()
+                    trainer.task.generated.items()
                 )
-                if relation.startswith('denoised_')
             }
             _save_npz(folder / 'generated.npz', **generated)
         result = run_metrics(trainer)

@@ -60,7 +60,6 @@ def test_weights_are_refused(planted, name):
     msi_weight=[math.nan],
     num_edges_per_user=[0],
     likelihood=['poisson', None],
-    generator=['variational'],
     standardize=[1],
     exclude_observed=['yes'],
 )

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 from torch_geometric.data import HeteroData
 
+from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.training import DiffMMConfig
 
 NUM_RANKS = 2
@@ -23,8 +24,27 @@ CASES = {
     'gaussian': (41, {'likelihood': 'gaussian', 'num_edges_per_user': 1}),
     # No noise: ranks equal one process with batches of twice the size. There
     # is one user to evaluate, so that one rank has none.
-    'observed': (1, {'generator': 'observed'}),
+    'observed': (1, {}),
 }
+
+
+class ObservedTask(DiffMMTask):
+    r"""Has no denoisers, and takes the observed graph for all modalities."""
+
+    num_denoiser_steps = 0
+
+    def train_denoisers(self, on_step=None, users=None):
+        return {}
+
+    def generate(self, users=None):
+        return dict.fromkeys(self.model.edge_types[1:], self.edge_index)
+
+    def end_fit(self):
+        pass
+
+
+def task_of(name):
+    return ObservedTask if name == 'observed' else DiffMMTask
 
 
 def make_data(num_held_out):
@@ -58,10 +78,13 @@ def make_config(name, batch_size=24):
 def main(folder):
     from lightning.pytorch import Trainer
 
-    from diffmm_geo.training.lightning_module import DiffMMLightning
+    from diffmm_geo.training import lightning_module
 
     for name, (num_held_out, _) in CASES.items():
-        module = DiffMMLightning(make_data(num_held_out), make_config(name))
+        lightning_module.DiffMMTask = task_of(name)
+        module = lightning_module.DiffMMLightning(
+            make_data(num_held_out), make_config(name)
+        )
         trainer = Trainer(
             max_epochs=2,
             accelerator='cpu',

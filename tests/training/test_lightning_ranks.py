@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from diffmm_geo.training import DiffMMTrainer
+from diffmm_geo.training import Trainer
 from tests.training import lightning_ranks
 from tests.training.lightning_ranks import (
     CASES,
     NUM_RANKS,
+    ObservedTask,
     make_config,
     make_data,
+    task_of,
 )
 
 pl = pytest.importorskip('lightning.pytorch')
@@ -39,11 +41,12 @@ def ranks(folder, case):
 
 
 @pytest.fixture
-def loaded(folder, case):
-    from diffmm_geo.training.lightning_module import DiffMMLightning
+def loaded(monkeypatch, folder, case):
+    from diffmm_geo.training import lightning_module
 
+    monkeypatch.setattr(lightning_module, 'DiffMMTask', task_of(case))
     data = make_data(CASES[case][0])
-    return DiffMMLightning.load_from_checkpoint(
+    return lightning_module.DiffMMLightning.load_from_checkpoint(
         folder / f'{case}.ckpt', data=data
     )
 
@@ -79,7 +82,8 @@ def test_predicts_a_share_of_users(ranks, loaded):
 def test_equals_one_process_with_larger_batches(folder):
     # Each rank takes every second triple.
     config = make_config('observed', 24 * NUM_RANKS)
-    trainer = DiffMMTrainer(make_data(CASES['observed'][0]), config)
+    task = ObservedTask(make_data(CASES['observed'][0]), config)
+    trainer = Trainer(task)
     final = {}
     trainer.fit(
         callback=lambda r: final.update(

@@ -1,28 +1,38 @@
 import pytest
 import torch
 
-from diffmm_geo.tasks.generators import random_subsets
-from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
+from diffmm_geo.tasks import DiffMMTask
+from diffmm_geo.training import Trainer
+from examples.experiments.generators import (
+    GeneratorConfig,
+    GeneratorTask,
+    random_subsets,
+)
 
 GENERATED = [('user', f'denoised_{m}', 'item') for m in ('image', 'text')]
 
 
-def make(data, **kwargs):
+def make(data, generator='diffusion', **kwargs):
     settings = {'num_epochs': 2, 'batch_size': 8, 'k': 3, 'embedding_dim': 8}
     settings |= {'hidden_channels': 8, 'diffusion_batch_size': 8, **kwargs}
-    return DiffMMTrainer(data, DiffMMConfig(**settings))
+    config = GeneratorConfig(**settings, generator=generator)
+    task = DiffMMTask if generator == 'diffusion' else GeneratorTask
+    return Trainer(task(data, config))
 
 
 @pytest.mark.parametrize('edges_per_user', [None, 2])
 @pytest.mark.parametrize('generator', ['random', 'observed'])
 def test_without_denoisers(planted, generator, edges_per_user):
-    settings = {'generator': generator, 'num_edges_per_user': edges_per_user}
-    trainer, graphs = make(planted(), **settings), []
-    before = [p.clone() for p in trainer.diffusion.parameters()]
-    history = trainer.fit(
-        callback=lambda _: graphs.append(trainer.edge_index_dict)
+    trainer, graphs = (
+        make(planted(), generator, num_edges_per_user=edges_per_user),
+        [],
     )
-    assert all(map(torch.equal, before, trainer.diffusion.parameters()))
+    diffusion = trainer.task.diffusion
+    before = [p.clone() for p in diffusion.parameters()]
+    history = trainer.fit(
+        callback=lambda _: graphs.append(trainer.task.generated)
+    )
+    assert all(map(torch.equal, before, diffusion.parameters()))
     assert set(history[0]['loss']) == {'bpr', 'reg', 'contrastive'}
     assert history[0]['loss']['contrastive'] > 0
     assert trainer.task.num_epoch_steps == 12  # Interactions only.
@@ -30,7 +40,7 @@ def test_without_denoisers(planted, generator, edges_per_user):
     for edge_type in GENERATED:
         first, second = (graph[edge_type] for graph in graphs)
         if generator == 'observed':
-            assert first.equal(trainer.edge_index)
+            assert first.equal(trainer.task.edge_index)
             continue
         assert first.unique(dim=1).size() == first.size()
         assert first[0].bincount().tolist() == 32 * [edges_per_user or 5]
@@ -42,7 +52,7 @@ def test_without_denoisers(planted, generator, edges_per_user):
 @pytest.mark.parametrize('generator', ['random', 'diffusion'])
 def test_more_edges_than_items(planted, generator):
     with pytest.raises(ValueError, match="'num_edges_per_user'"):
-        make(planted(), generator=generator, num_edges_per_user=25).fit()
+        make(planted(), generator, num_edges_per_user=25).fit()
 
 
 def test_random_subsets():
