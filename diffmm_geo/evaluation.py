@@ -115,7 +115,7 @@ def _evaluate_embeddings(
 ) -> dict[str, float]:
     recommender = Recommender(user_emb, item_emb, exclude_edge_index)
     exclude, size = recommender.exclude_edge_index, recommender.size
-    held_out = _held_out(edge_label_index, exclude, *size, user_emb.device)
+    held_out = _held_out(edge_label_index, *size, user_emb.device, exclude)
     return mean_metrics(recommender, held_out, _lengths(k, size[1]))
 
 
@@ -129,7 +129,7 @@ def _evaluate_scores(
         raise ValueError(
             f"'scorer' needs to be a function of users (got {describe(scorer)})"
         )
-    user = _some_edges(edge_label_index)[0, :1]
+    user = _held_out(edge_label_index)[0, :1]
     # The first user tells the number of items.
     num_items = _scores(scorer, None, user).size(1)
     exclude = user.new_empty(2, 0)
@@ -138,7 +138,7 @@ def _evaluate_scores(
             'exclude_edge_index', exclude_edge_index, None, num_items
         ).to(user.device)
     lengths = _lengths(k, num_items)
-    user, item = _held_out(edge_label_index, exclude, None, num_items)
+    user, item = _held_out(edge_label_index, None, num_items, None, exclude)
     # The scorer alone knows how many users there are.
     users, row = user.unique(return_inverse=True)
     place = torch.searchsorted(users, exclude[0].contiguous())
@@ -178,24 +178,17 @@ def _scores(scorer: Scorer, num_items: int | None, users: Tensor) -> Tensor:
 
 def _held_out(
     edge_label_index: Tensor,
-    exclude: Tensor | None,
-    num_users: int | None,
-    num_items: int,
+    num_users: int | None = None,
+    num_items: int | None = None,
     device: torch.device | None = None,
+    exclude: Tensor | None = None,
 ) -> Tensor:
-    out = _some_edges(edge_label_index, num_users, num_items, device)
-    if exclude is not None:
-        names = 'edge_label_index', 'exclude_edge_index'
-        check_held_out(names[0], out, names[1], exclude, num_items)
-    return out
-
-
-def _some_edges(edge_label_index: Tensor, *args: Any) -> Tensor:
-    out = check_edge_index('edge_label_index', edge_label_index, *args)
+    name = 'edge_label_index'
+    out = check_edge_index(name, edge_label_index, num_users, num_items, device)
     if out.size(1) == 0:
-        raise ValueError(
-            "'edge_label_index' needs at least one interaction (got none)"
-        )
+        raise ValueError(f"'{name}' needs at least one interaction (got none)")
+    if exclude is not None and num_items is not None:
+        check_held_out(name, out, 'exclude_edge_index', exclude, num_items)
     return out
 
 
@@ -282,7 +275,7 @@ def evaluate_cold(
     check_choice('candidates', candidates, ('all', 'cold'))
     size, device = Recommender(user_emb, item_emb).size, user_emb.device
     edge_index = check_edge_index('edge_index', edge_index, *size, device)
-    held_out = _some_edges(edge_label_index, *size, device)
+    held_out = _held_out(edge_label_index, *size, device)
     cold = torch.ones(size[1], dtype=torch.bool, device=device)
     cold[edge_index[1]] = False
     user, item = held_out[:, cold[held_out[1]]]

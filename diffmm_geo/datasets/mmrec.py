@@ -46,10 +46,8 @@ class MMRecDataset(UserItemDataset):
     is the number of feature rows. Without features, it is the largest item
     index plus one. Repeated interactions count once.
 
-    Users without training interactions keep their held-out ones. MMRec does not
-    evaluate such users (its option :obj:`filter_out_cod_start_users`). To
-    compare metrics with MMRec's, load the dataset with
-    :func:`~diffmm_geo.datasets.load_dataset` and :obj:`drop_cold_users=True`.
+    Users without training interactions keep their held-out ones, unlike in
+    MMRec; see :func:`~diffmm_geo.datasets.load_dataset`.
 
     Args:
         root (str): The root directory of the dataset.

@@ -43,9 +43,7 @@ class RawIds:
         return len(self._ids)
 
     def __getitem__(self, index: Any) -> Any:
-        r"""The ID of a node, or the list of IDs of a slice or of an array,
-        list or tensor of nodes.
-        """
+        r"""The ID of a node, or the IDs of a slice, array, list or tensor."""
         if isinstance(index, slice) or as_int(index) is not None:
             return self._ids[index]
         index = torch.as_tensor(index)
@@ -118,9 +116,7 @@ class NodeIds:
             )
 
     def index(self, name: str, values: Any) -> Tensor:
-        r"""The indices of nodes, given a list, array or tensor of indices, or
-        a list or array of identifiers.
-        """
+        r"""The indices of nodes given by either, :obj:`name` in errors."""
         if not is_raw(values):
             if not isinstance(values, Tensor):
                 values = _vector(name, values)

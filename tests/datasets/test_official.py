@@ -15,6 +15,7 @@ from diffmm_geo.datasets import (
     AmazonBaby,
     AmazonSports,
     DiffMMDataset,
+    MMRecDataset,
     TikTok,
 )
 from tests.pickled_call import PickledCall
@@ -88,8 +89,8 @@ def test_missing_files(tmp_path, official_raw):
     (official_raw / 'valMat.pkl').unlink()
     with pytest.raises(FileNotFoundError, match=r"\['valMat.pkl'\]"):
         DiffMMDataset(tmp_path)
-    with pytest.raises(FileNotFoundError, match="'trnMat.pkl'"):
-        DiffMMDataset(tmp_path / 'nowhere')
+    with pytest.raises(FileNotFoundError, match="'toy.inter'.*raw.*MMRec"):
+        MMRecDataset(tmp_path / 'nowhere', 'toy')
     assert not (tmp_path / 'nowhere').exists()
     match = rf"'valMat.pkl'.*{official_raw}.*drive.google.com"
     with pytest.raises(FileNotFoundError, match=match):

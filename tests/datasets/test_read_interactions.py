@@ -9,11 +9,7 @@ import torch_geometric.transforms as T
 from torch_geometric.data import Batch, HeteroData
 from torch_geometric.loader import LinkNeighborLoader, NeighborLoader
 
-from diffmm_geo.datasets import (
-    RawIds,
-    read_interactions,
-    split_interactions,
-)
+from diffmm_geo.datasets import RawIds, read_interactions, split_interactions
 from diffmm_geo.recommender import Recommender
 
 OBSERVED = ('user', 'interacts', 'item')
@@ -165,14 +161,6 @@ def test_errors(tmp_path, content, kwargs, expected):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=expected):
         read_interactions(path, **kwargs)
-
-
-def test_no_file(tmp_path):
-    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
-        read_interactions(tmp_path)
-    (tmp_path / 'a.csv').write_text('user,item\na,b\n')
-    with pytest.raises(FileNotFoundError, match='no.csv'):
-        read_interactions(tmp_path / 'a.csv', val=tmp_path / 'no.csv')
 
 
 def test_many_blocks(tmp_path, monkeypatch):

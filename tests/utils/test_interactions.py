@@ -2,16 +2,8 @@ import pytest
 import torch
 import torch_geometric.transforms as T
 
-from diffmm_geo.datasets import (
-    split_interactions,
-    write_mmrec,
-)
-from diffmm_geo.training import (
-    DiffMMConfig,
-    DiffMMTrainer,
-    LightGCNConfig,
-    LightGCNTrainer,
-)
+from diffmm_geo.datasets import split_interactions, write_mmrec
+from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
 from diffmm_geo.utils.interactions import observed_edges
 
 OBSERVED = ('user', 'interacts', 'item')
@@ -34,17 +26,13 @@ def by_item(data):
     return data
 
 
-@pytest.mark.parametrize('trainer', [DiffMMTrainer, LightGCNTrainer])
-def test_trainers(planted, to_sparse, trainer):
-    config = {'num_epochs': 1, 'k': 3, 'embedding_dim': 4}
-    if trainer is DiffMMTrainer:
-        config = DiffMMConfig(**config, hidden_channels=4)
-    else:
-        config = LightGCNConfig(**config)
+def test_trainer(planted, to_sparse):
+    config = DiffMMConfig(num_epochs=1, k=3, embedding_dim=4, hidden_channels=4)
     sparse = to_sparse(planted())
     assert 'edge_index' not in sparse[OBSERVED]
     records = [
-        trainer(data, config).fit()[0] for data in (sparse, by_item(planted()))
+        DiffMMTrainer(data, config).fit()[0]
+        for data in (sparse, by_item(planted()))
     ]
     for key in ('loss', 'val'):
         assert records[0][key] == records[1][key]
@@ -70,7 +58,7 @@ def test_what_is_no_adj_t(planted, to_sparse):
     data[OBSERVED].weight = torch.rand(data[OBSERVED].edge_index.size(1))
     weighted = to_sparse(data, attr='weight')
     with pytest.raises(ValueError, match="'adj_t' needs interactions without"):
-        LightGCNTrainer(weighted)
+        DiffMMTrainer(weighted)
     store = to_sparse(planted())[OBSERVED]
     with pytest.raises(ValueError, match="'adj_t' needs to be of size"):
         observed_edges(store, (24, 32))
