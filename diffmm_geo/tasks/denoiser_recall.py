@@ -60,6 +60,7 @@ def warn_below_popularity(recall: dict[str, float], k: int) -> None:
         warnings.warn(
             f'these denoisers rank unseen items worse than popularity does, so '
             f'that their graphs add no information: Recall@{k} on validation '
-            f'is {below} against {floor:.4f}. Try likelihood="multinomial"',
+            f'is {below} against {floor:.4f}. Train for more epochs, or with '
+            'likelihood="multinomial"',
             stacklevel=4,
         )
