@@ -16,26 +16,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
-from torch_geometric.data import HeteroData
 
 from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
 from diffmm_geo.training.checkpoint import read_checkpoint
+from tests.planted import planted
 
 NUM_EPOCHS = 12
 
 
 def make_trainer():
-    generator = torch.Generator().manual_seed(0)
-    data = HeteroData()
-    data['user'].num_nodes, data['item'].num_nodes = 60, 40
-    data['item'].x_image = torch.randn(40, 6, generator=generator)
-    data['item'].x_text = torch.randn(40, 9, generator=generator)
-    pairs = torch.randperm(60 * 40, generator=generator)[:600]
-    edges = torch.stack([pairs // 40, pairs % 40])
-    store = data['user', 'interacts', 'item']
-    store.edge_index = edges[:, :400]
-    store.val_edge_label_index = edges[:, 400:500]
-    store.test_edge_label_index = edges[:, 500:]
     config = DiffMMConfig(
         num_epochs=NUM_EPOCHS,
         batch_size=128,
@@ -43,7 +32,7 @@ def make_trainer():
         hidden_channels=64,
         lr=1e-2,
     )
-    return DiffMMTrainer(data, config)
+    return DiffMMTrainer(planted(60, 40, num_train=6), config)
 
 
 def run(folder):

@@ -12,10 +12,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
-from torch_geometric.data import HeteroData
 
 from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.training import DiffMMConfig
+from tests.planted import planted
 
 NUM_RANKS = 2
 # The number of held-out interactions, and settings.
@@ -48,17 +48,10 @@ def task_of(name):
 
 
 def make_data(num_held_out):
-    generator = torch.Generator().manual_seed(0)
-    data = HeteroData()
     # An odd number of users, an even one of interactions.
-    data['user'].num_nodes, data['item'].num_nodes = 71, 40
-    for n in range(2):
-        data['item'][f'x_{n}'] = torch.randn(40, 6 + n, generator=generator)
-    pairs = torch.randperm(71 * 40, generator=generator)[:450]
-    edges = torch.stack([pairs // 40, pairs % 40])
+    data = planted(71, 40, num_train=6)
     store = data['user', 'interacts', 'item']
-    store.edge_index = edges[:, :400]
-    store.val_edge_label_index = edges[:, 400 : 400 + num_held_out]
+    store.val_edge_label_index = store.val_edge_label_index[:, :num_held_out]
     return data
 
 
