@@ -15,7 +15,7 @@ from benchmarks.plots import plot_nodes, plot_roofline
 from benchmarks.registry import Record, family
 from benchmarks.session import Session
 from diffmm_geo.ops.device import WITH_TRITON
-from diffmm_geo.ops.info_nce import info_nce_naive, info_nce_views
+from diffmm_geo.ops.info_nce import Nodes, info_nce_naive, info_nce_views
 
 BATCH_SIZE, TEMPERATURE = 1024, 0.5
 SIZES, QUICK_SIZES = (10_000, 100_000, 1_000_000), (1_000, 4_000)
@@ -47,7 +47,8 @@ def info_nce(
     **options: str,
 ) -> Tensor:
     """As models call it: checking indices would wait for a GPU."""
-    return info_nce_views(anchor, [candidate], index, temperature, **options)
+    nodes = Nodes(anchor, [candidate], index)
+    return info_nce_views(nodes, temperature, **options)
 
 
 @dataclass(frozen=True)

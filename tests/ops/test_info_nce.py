@@ -187,7 +187,5 @@ def test_node_types_together(monkeypatch, sizes, width):
         index = torch.randint(size, (5,))
         types.append(Nodes(x[0], x[1:], index))
     inputs = [x for t in types for x in (t.anchor, *t.candidates)]
-    terms = [
-        info_nce_views(t.anchor, t.candidates, t.index, 0.5, 4) for t in types
-    ]
+    terms = [info_nce_views(t, 0.5, 4) for t in types]
     assert_same(info_nce_types(types, 0.5, 4), sum(terms), inputs)

@@ -29,7 +29,7 @@ def make(batch_size, num_nodes, channels, views, max_logit, dtype):
     return (
         (query * max_logit).to(DEVICE, dtype).requires_grad_(),
         candidates.to(DEVICE, dtype).requires_grad_(),
-        index.to(DEVICE),
+        index.to(DEVICE).repeat_interleave(2)[::2],  # Not contiguous.
         weight.to(DEVICE, torch.promote_types(dtype, torch.float)),
     )
 
@@ -126,18 +126,6 @@ def test_many_splits(monkeypatch):
     compare(*make(3, 16 * 45, 4, 1, 2.0, torch.double), 2.0)
 
 
-def test_not_contiguous():
-    query, candidates, index, weight = make(20, 30, 6, 2, 5.0, torch.double)
-    inputs = [
-        query.detach().t().contiguous().t(),
-        candidates.detach().transpose(0, 2).contiguous().transpose(0, 2),
-        index.repeat_interleave(2)[::2],
-        weight.repeat_interleave(2)[::2],
-    ]
-    assert not any(x.is_contiguous() for x in inputs)
-    compare(*(x.requires_grad_() for x in inputs[:2]), *inputs[2:], 5.0)
-
-
 def test_small_probabilities_in_half_precision():
     # All candidates except the first have subnormal probabilities in float16,
     # even before the small weights. The scale is typical of gradient scaling.
@@ -176,19 +164,13 @@ def test_gradient_of_one_side_only(monkeypatch, which):
 
 
 @pytest.mark.parametrize('max_logit', [2.0, 200.0])
-def test_zero_weights_and_no_anchors(max_logit):
+def test_zero_weights(max_logit):
     query, candidates, index, weight = make(4, 5, 3, 1, 2.0, torch.half)
-    for chosen in (slice(None), slice(0)):
-        loss = info_nce_triton(
-            query[chosen],
-            candidates,
-            index[chosen],
-            torch.zeros_like(weight[chosen]),
-            max_logit,
-        )
-        for grad in torch.autograd.grad(loss, [query, candidates]):
-            assert_close(grad, torch.zeros_like(grad))
-        assert loss == 0
+    weight = torch.zeros_like(weight)
+    loss = info_nce_triton(query, candidates, index, weight, max_logit)
+    assert loss == 0
+    for grad in torch.autograd.grad(loss, [query, candidates]):
+        assert not grad.any()
 
 
 def test_same_from_run_to_run(monkeypatch):

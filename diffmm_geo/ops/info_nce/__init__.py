@@ -93,12 +93,7 @@ def info_nce(
         raise ValueError("'index' needs at least one node (got none)")
     if num_candidates is not None:
         num_candidates = check_int('num_candidates', num_candidates)
+    nodes = Nodes(anchor, [candidate], index)
     return info_nce_views(
-        anchor,
-        [candidate],
-        index,
-        temperature,
-        num_candidates,
-        backend,
-        precision,
+        nodes, temperature, num_candidates, backend, precision
     )

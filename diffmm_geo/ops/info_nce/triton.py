@@ -73,8 +73,9 @@ def info_nce_triton(
     Results are deterministic on a device.
 
     Inputs are those of :func:`info_nce_blockwise` if all nodes are candidates,
-    with the positive of each anchor as :obj:`index`. Weights get no gradient.
-    If :obj:`max_logit` exceeds :obj:`MAX_LOGIT`, exponentials are relative to a
+    contiguous and of one type, with the positive of each anchor as
+    :obj:`index`. Weights, in single precision at least, get no gradient. If
+    :obj:`max_logit` exceeds :obj:`MAX_LOGIT`, exponentials are relative to a
     running maximum. :obj:`precision` is that of :func:`info_nce`.
 
     Shapes:
@@ -84,22 +85,13 @@ def info_nce_triton(
         - **weight:** :math:`(B)`
         - **output:** scalar, in single precision for inputs in half
     """
-    dtype = torch.promote_types(query.dtype, candidates.dtype)
-    if precision != 'ieee' and dtype != torch.float:
+    if precision != 'ieee' and query.dtype != torch.float:
         raise ValueError(
             f"'precision' needs to be 'ieee' unless products are in "
-            f'{torch.float} (got {precision!r} with {dtype})'
+            f'{torch.float} (got {precision!r} with {query.dtype})'
         )
-    query, candidates = query.to(dtype), candidates.to(dtype)
-    weight = weight.detach().to(torch.promote_types(dtype, torch.float))
-    if index.numel() == 0 or candidates.size(0) == 0:
-        return (query[:0].sum() + candidates[:0].sum()).to(weight.dtype)
+    online = max_logit > MAX_LOGIT
     out: Tensor = _InfoNCE.apply(
-        query.contiguous(),
-        candidates.contiguous(),
-        index.contiguous(),
-        weight.contiguous(),
-        max_logit > MAX_LOGIT,
-        precision,
+        query, candidates, index.contiguous(), weight, online, precision
     )
     return out

@@ -17,10 +17,17 @@ from .triton import info_nce_triton
 BACKENDS = ('naive', 'blockwise', 'triton')
 
 
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    r"""The views of the nodes of one type, and which of them are anchors."""
+
+    anchor: Tensor
+    candidates: Sequence[Tensor]
+    index: Tensor
+
+
 def info_nce_views(
-    anchor: Tensor,
-    candidates: Sequence[Tensor],
-    index: Tensor,
+    nodes: Nodes,
     temperature: float,
     num_candidates: int | None = None,
     backend: str | None = None,
@@ -29,6 +36,7 @@ def info_nce_views(
     r"""Sums :func:`~diffmm_geo.nn.info_nce` of one anchor over several views in
     one pass, without checking arguments.
     """
+    anchor, candidates, index = nodes.anchor, nodes.candidates, nodes.index
     num_drawn = _num_drawn(anchor, num_candidates)
     backend = _find_backend(backend, index.device, num_drawn is None)
     if precision != 'ieee' and backend != 'triton':
@@ -37,9 +45,8 @@ def info_nce_views(
             f'(got {precision!r} with backend={backend!r})'
         )
     if num_drawn is not None:
-        one = Nodes(anchor, candidates, index)
-        return _sampled([one], temperature, num_drawn)
-    dtype, compute = _types(anchor, candidates)
+        return _sampled([nodes], temperature, num_drawn)
+    dtype, compute = _types(nodes)
     if backend == 'naive':
         terms = [
             info_nce_naive(
@@ -66,15 +73,6 @@ def info_nce_views(
     return loss.to(dtype)
 
 
-@dataclass(frozen=True, eq=False)
-class Nodes:
-    r"""The arguments of :func:`info_nce_views` for the nodes of one type."""
-
-    anchor: Tensor
-    candidates: Sequence[Tensor]
-    index: Tensor
-
-
 def info_nce_types(
     types: Sequence[Nodes], temperature: float, num_candidates: int | None
 ) -> Tensor:
@@ -92,12 +90,7 @@ def info_nce_types(
     _, _, num_drawn = next(iter(sizes))
     if len(sizes) == 1 and num_drawn is not None:
         return _sampled(types, temperature, num_drawn)
-    terms = [
-        info_nce_views(
-            x.anchor, x.candidates, x.index, temperature, num_candidates
-        )
-        for x in types
-    ]
+    terms = [info_nce_views(x, temperature, num_candidates) for x in types]
     return reduce(torch.add, terms)
 
 
@@ -108,11 +101,9 @@ def _num_drawn(anchor: Tensor, num_candidates: int | None) -> int | None:
     return num_candidates
 
 
-def _types(
-    anchor: Tensor, candidates: Sequence[Tensor]
-) -> tuple[torch.dtype, torch.dtype]:
+def _types(nodes: Nodes) -> tuple[torch.dtype, torch.dtype]:
     r"""The types of the loss, and of its computation."""
-    dtype = torch.promote_types(anchor.dtype, candidates[0].dtype)
+    dtype = torch.promote_types(nodes.anchor.dtype, nodes.candidates[0].dtype)
     # Sums over all nodes exceed half precision.
     return dtype, torch.promote_types(dtype, torch.float)
 
@@ -121,7 +112,7 @@ def _sampled(types: Sequence[Nodes], temperature: float, size: int) -> Tensor:
     r"""The loss of sampled candidates, in the same number for all types
     (:obj:`size`).
     """
-    dtype, compute = _types(types[0].anchor, types[0].candidates)
+    dtype, compute = _types(types[0])
     num_views = len(types[0].candidates)
     queries, views, places, scales = [], [], [], []
     for x in types:
