@@ -33,18 +33,15 @@ def inputs():
     )
 
 
-def dense_rows(lists):
-    x = torch.zeros(lists.size[0], ITEMS).double()
-    x[lists.row, lists.col] = 1.0
-    return x
-
-
 def test_dense_with_given_noise(inputs):
     lists, weight, signal, noise_scale = inputs
     noise = torch.randn(ROWS, ITEMS).double()
     before = noise.clone()
     out = diffused_linear_naive(*inputs, 0.0, noise)
-    x = signal.view(-1, 1) * dense_rows(lists) + noise_scale.view(-1, 1) * noise
+    x = (
+        signal.view(-1, 1) * lists.dense(weight)
+        + noise_scale.view(-1, 1) * noise
+    )
     assert_close(out, x @ weight)
     assert noise.equal(before)
     (grad,) = torch.autograd.grad(out.sum(), weight)
@@ -55,7 +52,7 @@ def test_dense_with_given_noise(inputs):
 def test_without_noise(inputs, function):
     lists, weight, signal, _ = inputs
     out = function(lists, weight, signal, torch.zeros(ROWS).double(), 0.0)
-    x = signal.view(-1, 1) * dense_rows(lists)
+    x = signal.view(-1, 1) * lists.dense(weight)
     expected = (x @ weight).detach()
     assert_close(out, expected)
     (grad,) = torch.autograd.grad((out * expected).sum(), weight)

@@ -151,17 +151,6 @@ def test_keeps_no_features(name):
     assert len(kept) == 0
 
 
-def test_trained_values_replace_scales(name):
-    adj, _ = trainable(random_adj())
-    x = random_features(adj, 3)
-    with torch.no_grad():
-        got, expected = (
-            propagate(adj, *x, backend=name),
-            propagate_naive(adj, *x),
-        )
-    assert_close(got, expected)
-
-
 def test_scales_match_the_normalization():
     adj = random_adj()
     row, col = adj.to_user.pattern.row, adj.to_user.pattern.col

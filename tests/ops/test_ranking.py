@@ -60,16 +60,6 @@ def test_metrics_are_the_mean_over_orders(score, labels, excluded, k):
     )
 
 
-@pytest.mark.parametrize('dtype', [torch.float, torch.double, torch.half])
-def test_equal_rows(dtype):
-    x = torch.randn(40, 8, dtype=dtype)[torch.randint(40, (1003,))]
-    group, first = equal_rows(x)
-    assert x[first][group].equal(x)
-    assert first.numel() == x.unique(dim=0).size(0)
-    group, first = equal_rows(x[first])
-    assert group.tolist() == first.tolist() == list(range(first.numel()))
-
-
 def test_colliding_keys(monkeypatch):
     x = torch.tensor([[1.0], [2.0], [1.0]])
     monkeypatch.setattr(

@@ -58,7 +58,7 @@ def forward_and_backward(matrix, x, weight, transposed=False, **kwargs):
     transposed=st.booleans(),
     seed=st.integers(0, 2**16),
 )
-def test_backend_agrees_with_naive(
+def test_backend_is_the_dense_product(
     name, size, entries, giant_row, channels, strided, transposed, seed
 ):
     torch.manual_seed(seed)
@@ -80,7 +80,6 @@ def test_backend_agrees_with_naive(
 
     args = matrix, x, weight, transposed
     got = forward_and_backward(*args, backend=name)
-    assert_close(got, forward_and_backward(*args, backend='naive'))
     expected = full @ x, (weight @ x.t())[row, col], full.t() @ weight
     assert_close(got, expected)
 

@@ -77,16 +77,6 @@ def test_coalesce():
     assert empty.size[0] == 9 and empty.col.numel() == 0
 
 
-def test_filter():
-    edge_index = torch.tensor([[0, 0, 2, 2, 2], [1, 3, 0, 1, 2]])
-    csr = CSR.from_edge_index(edge_index, (4, 4))
-    mask = torch.tensor([False, True, True, False, True])
-    out = csr.filter(mask)
-    assert torch.stack([out.row, out.col]).equal(edge_index[:, mask])
-    assert out.size == csr.size and out.rowptr.numel() == 5
-    assert csr.filter(~mask & mask).nnz == 0
-
-
 def test_take_columns():
     edge_index = torch.tensor([[0, 0, 0, 2, 2], [4, 1, 3, 0, 4]])
     csr = CSR.from_edge_index(edge_index, (3, 5))
