@@ -10,33 +10,25 @@ DTYPES = (torch.half, torch.bfloat16, torch.float, torch.double)
 
 
 @st.composite
-def graphs(draw, edge_type=OBSERVED, last_nodes=False):
-    r"""Any graph with at least one training interaction, and held-out ones
-    that are not all among these; with `last_nodes`, one of the last user and
-    the last item.
+def graphs(draw):
+    r"""Any graph with a training interaction of the last user and the last
+    item.
     """
     num_users = draw(st.integers(1, 6))
     num_items = draw(st.integers(1, 7))
     pair = st.tuples(
         st.integers(0, num_users - 1), st.integers(0, num_items - 1)
     )
-    user, _, item = edge_type
     data = HeteroData()
-    data[user].num_nodes = num_users
-    data[item].num_nodes = num_items
+    data['user'].num_nodes, data['item'].num_nodes = num_users, num_items
     for name in SPLITS:
-        held_out = name != 'edge_index'
-        if held_out and draw(st.booleans()):
-            continue
-        pairs = draw(st.lists(pair, min_size=0 if held_out else 1, max_size=9))
-        if last_nodes and not held_out:
+        pairs = draw(st.lists(pair, max_size=9))
+        if name == 'edge_index':
             pairs.append((num_users - 1, num_items - 1))
-        if not held_out:
-            observed = {*pairs}
-        elif observed >= {*pairs}:
-            pairs = []
+        elif draw(st.booleans()):
+            continue
         edges = torch.tensor(pairs, dtype=torch.long).view(-1, 2).t()
-        data[edge_type][name] = edges
+        data[OBSERVED][name] = edges
     names = st.from_regex(r'\w[\w. -]{0,7}', fullmatch=True).filter(
         lambda name: name.isascii()
     )
@@ -46,7 +38,7 @@ def graphs(draw, edge_type=OBSERVED, last_nodes=False):
     for m in modalities:
         channels = draw(st.integers(1, 3))
         x = torch.randn(num_items, channels).to(draw(st.sampled_from(DTYPES)))
-        data[item][f'x_{m}'] = x
+        data['item'][f'x_{m}'] = x
     return data
 
 

@@ -83,7 +83,7 @@ def test_invalid_files(tmp_path, changes, match):
     assert not list((tmp_path / 'processed').glob('*'))
 
 
-@given(data=graphs(last_nodes=True))
+@given(data=graphs())
 @settings(max_examples=60, deadline=None)
 def test_round_trip(data):
     with tempfile.TemporaryDirectory() as root:

@@ -12,20 +12,6 @@ def write(path, value):
     return str(path)
 
 
-def test_reads_what_is_plain(tmp_path):
-    value = {
-        'weight': torch.ones(3, 2, dtype=torch.bfloat16),
-        'graph': {('user', 'interacts', 'item'): torch.zeros(2, 3).long()},
-        'history': [{'epoch': 1, 'loss': [0.5, None, 'x' * 10_000]}],
-        'names': tuple(f'm{n}' for n in range(1000)),
-    }
-    out = load_torch_file(write(tmp_path / 'a.pt', value))
-    assert out['weight'].equal(value['weight'])
-    assert out['history'] == value['history']
-    assert out['names'] == value['names']
-    assert list(out['graph']) == list(value['graph'])
-
-
 def test_damaged(tmp_path):
     path = tmp_path / 'a.pt'
     with pytest.raises(FileNotFoundError):
