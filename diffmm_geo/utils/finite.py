@@ -14,28 +14,19 @@ class NonFiniteLossError(FloatingPointError):
     Args:
         term (str): The term of the loss.
         value (float): Its value.
-        step (int, optional): The step, starting at 1. (default: :obj:`None`)
+        step (int): The step, starting at 1.
         epoch (int, optional): The epoch, starting at 1. (default: :obj:`None`)
     """
 
     def __init__(
-        self,
-        term: str,
-        value: float,
-        step: int | None = None,
-        epoch: int | None = None,
+        self, term: str, value: float, step: int, epoch: int | None = None
     ) -> None:
         self.term, self.value = term, value
         self.step, self.epoch = step, epoch
-        place = [
-            f'{name} {number}'
-            for name, number in (('epoch', epoch), ('step', step))
-            if number is not None
-        ]
-        super().__init__(
-            f"the loss '{term}' is {value}"
-            + (f' in {", ".join(place)}' if place else '')
+        place = (
+            f'step {step}' if epoch is None else f'epoch {epoch}, step {step}'
         )
+        super().__init__(f"the loss '{term}' is {value} in {place}")
 
 
 @contextmanager

@@ -150,13 +150,11 @@ def is_raw(values: Any) -> bool:
 def _vector(name: str, values: Any) -> Tensor:
     try:
         array = np.asarray(values)
-    except ValueError:  # Lists of different lengths.
-        array = np.asarray(None)
-    if array.size == 0:
-        array = array.astype(np.int64)
-    if array.ndim != 1 or array.dtype.kind not in 'iu':
+        if array.size == 0 or array.dtype.kind in 'iu':
+            array = array.astype(np.int64)
+        return torch.from_numpy(array)
+    except (TypeError, ValueError):  # Such as lists of different lengths.
         raise ValueError(
             f"'{name}' needs a list of node indices or identifiers "
             f'(got {describe(values)})'
-        )
-    return torch.from_numpy(array.astype(np.int64))
+        ) from None
