@@ -1,5 +1,5 @@
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,16 +101,13 @@ class PretrainedWithGraphs(Pretrained):
 
     num_users: int
     num_items: int
+    #: The edge types of the graphs. The first is required.
+    edge_types: list[EdgeType]
 
     @property
     def size(self) -> tuple[int, int]:
         r"""The number of users and the number of items."""
         return self.num_users, self.num_items
-
-    @property
-    def edge_types(self) -> list[EdgeType]:
-        r"""The edge types of the graphs. The first is required."""
-        raise NotImplementedError
 
     def save_pretrained(
         self,
@@ -275,34 +272,26 @@ def module_name(modality: str) -> str:
     return f'modality_{escaped}'
 
 
-def check_state_dict(
-    got: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+def load_official(
+    module: torch.nn.Module, state_dict: Any, rename: Callable[[str], str]
 ) -> None:
-    r"""A state dictionary with the expected entries and shapes."""
-    missing = sorted(expected.keys() - got.keys())
-    unknown = sorted(map(str, got.keys() - expected.keys()))
-    if missing or unknown:
-        found = f'none for {missing}, and unknown {unknown}'
-        raise ValueError(
-            f"'state_dict' needs the entries of this module (got {found})"
-        )
-    for key, value in expected.items():
-        if got[key].size() != value.size():
-            raise ValueError(
-                f"'state_dict' needs shape {list(value.size())} for '{key}' "
-                f'(got {list(got[key].size())})'
-            )
-
-
-def tensors_of(name: str, state_dict: Any, like: Tensor) -> dict[str, Tensor]:
-    r"""The values of a dictionary, as tensors like :obj:`like`."""
-    check_keys(name, state_dict, [])
-    out = {}
+    r"""Loads parameters by their names in the authors' code."""
+    check_keys('state_dict', state_dict, [])
+    target, found = module.state_dict(), {}
     for key, value in state_dict.items():
         try:
-            out[key] = torch.as_tensor(value).to(like)
+            found[rename(str(key))] = torch.as_tensor(value)
         except (RuntimeError, TypeError, ValueError):
             raise ValueError(
-                f"'{name}' needs tensors (got {describe(value)} for {key!r})"
+                f"'state_dict' needs tensors (got {describe(value)} for "
+                f'{key!r})'
             ) from None
-    return out
+    sizes, expected = (
+        {key: list(x.size()) for key, x in state.items()}
+        for state in (found, target)
+    )
+    if sizes != expected:
+        raise ValueError(
+            f"'state_dict' needs the entries {expected} (got {sizes})"
+        )
+    module.load_state_dict(found)

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
-from torch_geometric.nn.pool.knn import KNNIndex
 from torch_geometric.transforms import BaseTransform
 
 from diffmm_geo.ops import topk_items
@@ -45,12 +44,6 @@ class ItemKNNGraph(BaseTransform):
             all features :obj:`x_{m}` of the items. (default: :obj:`None`)
         item_type (str, optional): The node type of items.
             (default: :obj:`'item'`)
-        make_index (callable, optional): A function that returns an empty
-            :class:`~torch_geometric.nn.pool.knn.KNNIndex` to search with,
-            *e.g.*, :class:`~torch_geometric.nn.pool.ApproxMIPSKNNIndex` with
-            its arguments. Its rows have unit length, so inner products and
-            Euclidean distances both rank by cosines. An index requires FAISS
-            (the extra :obj:`faiss`). (default: :obj:`None`, exact search)
 
     Raises:
         ValueError: If an argument is out of range, or features are missing or
@@ -74,7 +67,6 @@ class ItemKNNGraph(BaseTransform):
         k: int = 10,
         modalities: Sequence[str] | None = None,
         item_type: str = 'item',
-        make_index: Callable[[], KNNIndex] | None = None,
     ) -> None:
         if modalities is not None:
             modalities = check_modalities(modalities)
@@ -82,7 +74,6 @@ class ItemKNNGraph(BaseTransform):
         self.modalities = modalities
         self.k = check_int('k', k)
         self.item_type = item_type
-        self.make_index = make_index
 
     def forward(self, data: HeteroData) -> HeteroData:
         check_type('data', data, HeteroData)
@@ -110,20 +101,10 @@ class ItemKNNGraph(BaseTransform):
             return node.new_empty(2, 0), x.new_empty(0)
         x = x[node]
         place = torch.arange(num_nodes, device=x.device)
-        if self.make_index is None:
-            rowptr = torch.arange(num_nodes + 1, device=x.device)
-            itself = CSR(rowptr, place, (num_nodes, num_nodes))
-            neighbor = topk_items(x, x, k, exclude=itself).flatten()
-        else:
-            index = self.make_index()
-            check_type('make_index', index, KNNIndex)
-            index.add(x)
-            found = index.search(x, k, torch.stack([place, place])).index
-            assert isinstance(found, Tensor)
-            neighbor = found.flatten()
+        rowptr = torch.arange(num_nodes + 1, device=x.device)
+        itself = CSR(rowptr, place, (num_nodes, num_nodes))
+        neighbor = topk_items(x, x, k, exclude=itself).flatten()
         edge_index = torch.stack([neighbor, place.repeat_interleave(k)])
-        # An approximate search may find fewer.
-        edge_index = edge_index[:, neighbor >= 0]
         # In blocks, as features may be wide.
         cosine = [
             (x[row] * x[col]).sum(dim=1)
@@ -134,6 +115,5 @@ class ItemKNNGraph(BaseTransform):
     def __repr__(self) -> str:
         return (
             f'{self.__class__.__name__}(k={self.k}, '
-            f'modalities={self.modalities}, item_type={self.item_type!r}, '
-            f'make_index={self.make_index})'
+            f'modalities={self.modalities}, item_type={self.item_type!r})'
         )

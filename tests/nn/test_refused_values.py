@@ -48,6 +48,9 @@ CASES = [
         'projection': ['cubic', {'image': 'linear'}],
         'edge_type': ['interacts'], 'standardize': ['yes'],
     }),
+    (MODEL.forward, {
+        'feature_dict': {'a': torch.randn(I, 3)}, 'return_views': True,
+    }, {'edge_index_dict': [{}, {OBSERVED: EDGES}]}),
     (MODEL.forward, {'edge_index_dict': {OBSERVED: EDGES}}, {
         'feature_dict': [
             {}, {'a': torch.randn(I + 1, 3)}, {'a': torch.randn(I, 4)},

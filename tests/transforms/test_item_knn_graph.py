@@ -1,10 +1,7 @@
-from functools import partial
-
 import pytest
 import torch
 from torch.testing import assert_close
 from torch_geometric.data import HeteroData
-from torch_geometric.nn import ApproxL2KNNIndex, L2KNNIndex, MIPSKNNIndex
 from torch_geometric.transforms import Compose
 
 from diffmm_geo.transforms import ItemKNNGraph
@@ -71,26 +68,11 @@ def test_items_without_features():
     assert pairs(nearest(x, k=3)) == expected
 
 
-@pytest.mark.parametrize(
-    'make_index',
-    [L2KNNIndex, MIPSKNNIndex, partial(ApproxL2KNNIndex, 4, 4, 8)],
-)
-def test_faiss(make_index):
-    pytest.importorskip('faiss')
-    x = torch.randn(300, 8)
-    expected = pairs(nearest(x, k=5))
-    found = pairs(nearest(x, k=5, make_index=make_index))
-    assert all(i != j for i, j in found)
-    exact = make_index in (L2KNNIndex, MIPSKNNIndex)
-    assert len(found & expected) >= (1.0 if exact else 0.8) * len(expected)
-
-
 def test_in_a_pipeline():
     data = make('product', image=torch.randn(9, 4), text=torch.randn(9, 5))
     transform = ItemKNNGraph(2, ['text'], item_type='product')
     assert str(transform) == (
-        "ItemKNNGraph(k=2, modalities=['text'], item_type='product', "
-        'make_index=None)'
+        "ItemKNNGraph(k=2, modalities=['text'], item_type='product')"
     )
     out = Compose([transform])(data)
     assert out.edge_types == [('product', 'similar_text', 'product')]
@@ -104,5 +86,3 @@ def test_bad_data():
         ItemKNNGraph(item_type='product')(make(image=torch.randn(4, 2)))
     with pytest.raises(ValueError, match="'x_image'"):
         nearest(torch.full((4, 2), float('nan')))
-    with pytest.raises(ValueError, match="'make_index'"):
-        nearest(torch.randn(4, 2), make_index=dict)

@@ -11,6 +11,7 @@ from diffmm_geo.ops.dense import unit_rows
 from diffmm_geo.sparse import BipartiteAdj
 from diffmm_geo.utils.checks import (
     check_edge_type,
+    check_finite,
     check_keys,
     check_matrix,
     check_modalities,
@@ -156,27 +157,22 @@ class MultiModalLightGCNConv(BipartiteLGConv):
         check_keys('x_dict', x_dict, [user, item])
         check_keys('modality_dict', modality_dict, self.modalities)
         weight = self.modality_weight
-        like: dict[str, Any] = {
-            'leading': True,
-            'dtype': weight.dtype,
-            'device': weight.device,
-        }
-        named = {f"x_dict['{t}']": x_dict[t] for t in (user, item)}
+        x_user, x_item = x_dict[user], x_dict[item]
+        named = {f"x_dict['{user}']": x_user, f"x_dict['{item}']": x_item}
         for name, x in named.items():
-            check_matrix(name, x, finite=False, **like)
-        x_user, x_item = named.values()
+            check_matrix(name, x, finite=False, leading=True, like=weight)
         for m in self.modalities:
             name = f"modality_dict['{m}']"
-            named[name] = check_matrix(
-                name, modality_dict[m], x_item.size(-2), **like
-            )
+            x = check_matrix(name, modality_dict[m], leading=True, like=weight)
+            check_finite(name, x)
+            named[name] = x
         for name, x in named.items():
-            expected = [*x_user.size()[:-2], x.size(-2), x_user.size(-1)]
+            rows = (x_user if x is x_user else x_item).size(-2)
+            expected = [*x_user.size()[:-2], rows, x_user.size(-1)]
             if list(x.size()) != expected:
                 raise ValueError(
                     f"'{name}' needs to be of shape {expected} to fit "
-                    f"x_dict['{user}'] of shape {list(x_user.size())} "
-                    f'(got {list(x.size())})'
+                    f"x_dict['{user}'] (got {list(x.size())})"
                 )
 
         size = (x_user.size(-2), x_item.size(-2))

@@ -5,18 +5,22 @@ import torch
 from torch import Tensor
 from torch.nn import Linear, ModuleList, Parameter
 
-from diffmm_geo.nn.pretrained import check_state_dict, tensors_of
+from diffmm_geo.nn.pretrained import load_official
 from diffmm_geo.ops.dense import unit_rows
 from diffmm_geo.ops.dropout import dropout
 from diffmm_geo.utils.checks import (
     as_int,
     check_bool,
     check_int,
+    check_keys,
     check_matrix,
     check_number,
     check_steps,
     describe,
 )
+
+# The first layer of the authors' module.
+FIRST = 'in_layers.0.weight'
 
 
 class Denoiser(torch.nn.Module):
@@ -179,32 +183,23 @@ class Denoiser(torch.nn.Module):
         Raises:
             ValueError: If an entry is missing or unknown, or has another shape.
         """
-        target = self.state_dict()
-        official = tensors_of('state_dict', state_dict, self.item_weight)
-        first = official.pop('in_layers.0.weight', None)
-        if first is None or first.dim() != 2:
-            raise ValueError(
-                f"'state_dict' needs a matrix 'in_layers.0.weight' "
-                f'(got {list(state_dict)})'
-            )
+        check_keys('state_dict', state_dict, [FIRST])
+        first = check_matrix(f"state_dict['{FIRST}']", state_dict[FIRST])
         renamed = {
             'item_weight': first[:, : self.num_items].t(),
             'time_lin.weight': first[:, self.num_items :],
+            **{k: x for k, x in state_dict.items() if k != FIRST},
         }
-        for key, value in official.items():
-            layer, _, rest = str(key).partition('.')
-            index, _, name = rest.rpartition('.')
-            if layer == 'emb_layer':
-                key = f'time_emb.{name}'
-            elif layer == 'in_layers' and index == '0':
-                key = f'time_lin.{name}'
-            elif layer == 'in_layers' and index.isdecimal():
-                key = f'encoder.{int(index) - 1}.{name}'
-            elif layer == 'out_layers':
-                key = f'decoder.{index}.{name}'
-            renamed[key] = value
-        check_state_dict(renamed, target)
-        self.load_state_dict(renamed)
+        names = {'emb_layer': 'time_emb', 'in_layers.0': 'time_lin'}
+        for n in range(len(self.decoder)):
+            names[f'in_layers.{n + 1}'] = f'encoder.{n}'
+            names[f'out_layers.{n}'] = f'decoder.{n}'
+
+        def rename(key: str) -> str:
+            layer, _, name = key.rpartition('.')
+            return f'{names.get(layer, layer)}.{name}'.removeprefix('.')
+
+        load_official(self, renamed, rename)
 
     def __repr__(self) -> str:
         return (

@@ -12,9 +12,8 @@ from diffmm_geo.nn.loss import CrossModalContrastiveLoss, bpr_loss
 from diffmm_geo.nn.models.projection import ModalityProjection
 from diffmm_geo.nn.pretrained import (
     PretrainedWithGraphs,
-    check_state_dict,
+    load_official,
     module_name,
-    tensors_of,
 )
 from diffmm_geo.ops.dense import unit_rows
 from diffmm_geo.ops.info_nce import Nodes
@@ -133,6 +132,7 @@ class DiffMM(PretrainedWithGraphs):
         self.conv = MultiModalLightGCNConv(
             self.modalities, generated_weight, edge_type
         )
+        self.edge_types = self.conv.edge_types
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -141,10 +141,6 @@ class DiffMM(PretrainedWithGraphs):
         torch.nn.init.xavier_uniform_(self.item_emb.weight)
         self.projections.reset_parameters()
         self.conv.reset_parameters()
-
-    @property
-    def edge_types(self) -> list[EdgeType]:
-        return self.conv.edge_types
 
     @property
     def config(self) -> dict[str, Any]:
@@ -380,10 +376,7 @@ class DiffMM(PretrainedWithGraphs):
             names[f'{m}_trans'] = f'{ours}.weight'
             names[f'{m}_trans.weight'] = f'{ours}.weight'
             names[f'{m}_trans.bias'] = f'{ours}.bias'
-        tensors = tensors_of('state_dict', state_dict, self.user_emb.weight)
-        renamed = {names.get(key, key): x for key, x in tensors.items()}
-        check_state_dict(renamed, self.state_dict())
-        self.load_state_dict(renamed)
+        load_official(self, state_dict, lambda key: names.get(key, key))
 
     def __repr__(self) -> str:
         return (

@@ -40,13 +40,6 @@ def test_part_of_a_modality(edge_index):
     assert out.equal(part.sample(*args))
 
 
-@pytest.mark.parametrize('name', ['keys', 'a.b', 'a%2Eb', 'type'])
-def test_any_modality_name(edge_index, name):
-    diffusion = make([name, 'a.b' if name != 'a.b' else 'other'])
-    assert list(diffusion.denoisers)[0] == name
-    assert diffusion.sample_edges(name, edge_index, U).size() == (2, U)
-
-
 def test_state_dict():
     # Names of saved models.
     names = {name.rpartition('.')[0] for name in make().state_dict()}

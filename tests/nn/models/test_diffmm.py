@@ -1,5 +1,4 @@
 import math
-import warnings
 
 import pytest
 import torch
@@ -91,16 +90,6 @@ def test_compile(features, edges):
     assert_close(actual, with_gradients(model, features, edges))
 
 
-def test_missing_generated_edges(features, edges):
-    model = DiffMM(U, I, CHANNELS, D)
-    full = model(features, edges)
-    observed = {OBSERVED: edges[OBSERVED]}
-    out = model(features, observed)
-    assert not torch.allclose(out['user'], full['user'])
-    with pytest.raises(ValueError, match="'edge_index_dict'"):
-        model(features, observed, return_views=True)
-
-
 def test_custom_names(features, edges):
     edge_type = ('customer', 'buys', 'product')
     model = DiffMM(U, I, CHANNELS, D, edge_type=edge_type)
@@ -131,18 +120,6 @@ def test_recommend(features, edges):
     assert model.recommend(features, edges, I, observed).equal(expected)
     top = model.recommend(features, edges, I, observed, users)
     assert top.equal(expected[users])
-
-
-def test_recommend_warns_of_users_without_interactions(features, edges):
-    model, observed = DiffMM(U, I, CHANNELS, D), edges[OBSERVED]
-    observed = observed[:, observed[0] != 4]
-    args = features, {**edges, OBSERVED: observed}, 3, observed
-    count = U - observed[0].unique().numel()
-    with pytest.warns(UserWarning, match=f'^{count} of {U} users.*arbitrary'):
-        model.recommend(*args)
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        model.recommend(*args, observed[0].unique())
 
 
 def test_reset_parameters():
@@ -192,36 +169,6 @@ def test_load_official_state_dict(features, projection):
     ):
         with pytest.raises(ValueError, match="'state_dict'"):
             model.load_official_state_dict(bad)
-
-
-def test_features_that_become_bad(features, edges):
-    # Features are checked again after they change.
-    model = DiffMM(U, I, CHANNELS, D)
-    model(features, edges)
-    features['image'][0, 0] = math.nan
-    with pytest.raises(ValueError, match='feature_dict'):
-        model(features, edges)
-
-
-def test_items_without_interactions(features, edges):
-    r"""Their features and ID embeddings score them, as those of new items."""
-    model = DiffMM(U, I, CHANNELS, D).eval()
-    more = {m: torch.cat([x, x[:3] + 1]) for m, x in features.items()}
-    larger = DiffMM(**{**model.config, 'num_items': I + 3})
-    state, emb = model.state_dict(), torch.randn(3, D)
-    state['item_emb.weight'] = torch.cat([state['item_emb.weight'], emb])
-    larger.load_state_dict(state)
-    out, old = larger(more, edges), model(features, edges)
-    assert_close(out['user'], old['user'])
-    assert_close(out['item'][:I], old['item'])
-    weight = model.conv.modality_weight.softmax(0)
-    h = (1 + 0.2) * emb + sum(
-        w * F.normalize(x[I:], dim=-1)
-        for w, x in zip(weight, larger.projected(more).values())
-    )
-    assert_close(out['item'][I:], 2 * h + 0.5 * F.normalize(h, dim=-1))
-    with pytest.raises(ValueError, match='feature_dict'):
-        larger(features, edges)
 
 
 def batch():
