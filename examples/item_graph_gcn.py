@@ -100,7 +100,8 @@ class ItemGraphConfig(TrainingConfig):
     batch_size: int = 2048
     lr: float = 2e-3
     reg_weight: float = 1e-4
-    # Users with many interactions count less.
+    # Interactions are drawn in proportion to their user's number of these to
+    # the power of the negative exponent, so that heavy users count less.
     user_exponent: float = 0.5
     embedding_dim: int = 64
     num_layers: int = 4
@@ -156,6 +157,15 @@ class ItemGraphTask(Task):
         r"""A checkpoint is resumed on the same data only."""
         features = zip(self.modalities, self.features)
         return {**super().data_dict, **{f'x_{m}': x for m, x in features}}
+
+    def order(self):
+        r"""Draws the interactions of an epoch with replacement."""
+        user, exponent = self.positives[0], self.config.user_exponent
+        # `torch.multinomial` takes at most 2^24 categories.
+        weight = user.bincount()[user].double().pow(-exponent).cumsum(0)
+        place = torch.rand_like(weight) * weight[-1]
+        order = torch.searchsorted(weight, place, right=True)
+        return order.clamp_(max=user.numel() - 1)
 
     def loss(self, batch):
         c = self.config

@@ -226,7 +226,7 @@ def test_a_name_is_only_a_name(planted, tmp_path, name):
     for x, y in zip(trainer.embeddings(), plain.embeddings()):
         assert x.equal(y)
     assert trainer.model.modalities == [name, 'second']
-    assert list(trainer.diffusion.denoisers) == [name, 'second']
+    assert list(trainer.task.diffusion.denoisers) == [name, 'second']
 
 
 @pytest.mark.parametrize('part', ['model', 'diffusion'])

@@ -30,12 +30,6 @@ class TrainingConfig:
             (default: :obj:`1e-3`)
         reg_weight (float, optional): The weight of the squared norm of the
             ID embeddings. (default: :obj:`1e-6`)
-        user_exponent (float, optional): The exponent :math:`a`. If positive,
-            an epoch draws interactions with replacement. Their probabilities
-            are proportional to :math:`d_u^{-a}`, where :math:`d_u` is the
-            user's number of interactions. With one, all users count the same.
-            With zero, an epoch holds each interaction once.
-            (default: :obj:`0.0`)
         k (int, optional): The length of the ranking in evaluation.
             (default: :obj:`20`)
         metric (str, optional): The validation metric that selects the epoch:
@@ -70,7 +64,6 @@ class TrainingConfig:
     batch_size: int = 1024
     lr: float = 1e-3
     reg_weight: float = 1e-6
-    user_exponent: float = 0.0
     k: int = 20
     metric: str = 'recall'
     eval_every: int = 1
@@ -88,7 +81,6 @@ class TrainingConfig:
         check_int('batch_size', self.batch_size)
         check_number('lr', self.lr, 0.0, low_open=True)
         check_number('reg_weight', self.reg_weight, 0.0)
-        check_number('user_exponent', self.user_exponent, 0.0)
         check_int('k', self.k)
         check_choice('metric', self.metric, METRICS)
         check_int('eval_every', self.eval_every)

@@ -210,29 +210,22 @@ class Task(Module, ABC):
         return {}
 
     def triples(self) -> tuple[Tensor, ...]:
-        r"""Yields batches of the observed interactions in random order, each
-        with a negative item. See :obj:`user_exponent` in
-        :class:`~diffmm_geo.training.TrainingConfig`.
+        r"""Yields batches of the observed interactions in the order of
+        :meth:`order`, each with a negative item.
 
         Shapes:
             - **output:** users, positive and negative items :math:`(3, B)`
         """
-        positives = self.positives[:, self._order()]
+        positives = self.positives[:, self.order()]
         negative = self.negative_sampler.sample(positives[0])
         out: tuple[Tensor, ...] = torch.stack([*positives, negative]).split(
             self.config.batch_size, dim=1
         )
         return out
 
-    def _order(self) -> Tensor:
-        user, exponent = self.positives[0], self.config.user_exponent
-        if exponent == 0:
-            return torch.randperm(user.numel(), device=self.device)
-        # `torch.multinomial` takes at most 2^24 categories.
-        weight = user.bincount()[user].double().pow(-exponent).cumsum(0)
-        place = torch.rand_like(weight) * weight[-1]
-        order = torch.searchsorted(weight, place, right=True)
-        return order.clamp_(max=user.numel() - 1)
+    def order(self) -> Tensor:
+        r"""Which of :obj:`positives` an epoch takes: each once, at random."""
+        return torch.randperm(self.positives.size(1), device=self.device)
 
     def batches(self) -> Iterable[Any]:
         r"""The batches of an epoch, :meth:`triples` by default."""

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
-from diffmm_geo.nn import DiffMM, ModalityDiffusion
+from diffmm_geo.nn import DiffMM
 from diffmm_geo.tasks import DiffMMTask
 from diffmm_geo.tasks.diffmm_config import DiffMMConfig
 from diffmm_geo.training.trainer import Trainer
@@ -51,11 +51,6 @@ class DiffMMTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(DiffMMTask(data, config, *args, **kwargs))
-
-    @property
-    def diffusion(self) -> ModalityDiffusion:
-        r"""The denoisers."""
-        return self.task.diffusion
 
     @property
     def feature_dict(self) -> dict[str, Tensor]:

@@ -103,3 +103,19 @@ def test_learns_about_items_without_interactions(planted):
     # One item of each community.
     found = (user @ item[:4].t()).argmax(dim=-1)
     assert (found == torch.arange(32) % 4).float().mean() > 0.75
+
+
+@pytest.mark.parametrize('exponent', [0.5, 1.0])
+def test_heavy_users_count_less(planted, exponent):
+    data, num_epochs = planted(), 300
+    more = torch.stack([torch.zeros(18).long(), torch.arange(2, 20)])
+    edge_index = torch.cat([data[OBSERVED].edge_index, more], dim=1)
+    data[OBSERVED].edge_index = edge_index = edge_index.unique(dim=1)
+    task = ItemGraphTask(data, ItemGraphConfig(**SMALL, user_exponent=exponent))
+    order = torch.cat([task.order() for _ in range(num_epochs)])
+    user = task.positives[0]
+    expected = user.bincount().double() ** (1 - exponent)
+    expected *= order.numel() / expected.sum()
+    count = user[order].bincount().double()
+    assert ((count - expected).abs() < 5 * expected.sqrt()).all()
+    assert order.unique().numel() == user.numel()

@@ -38,7 +38,7 @@ class TestDiffMMTrainer(Protocol):
             exclude_observed=exclude_observed,
         )
         assert list(trainer.edge_index_dict) == [OBSERVED]
-        diffusion = trainer.diffusion
+        diffusion = trainer.task.diffusion
         weights = [*trainer.model.parameters(), *diffusion.parameters()]
         before = [p.detach().clone() for p in weights]
         history = trainer.fit()
@@ -81,7 +81,7 @@ class TestDiffMMTrainer(Protocol):
 
     def test_warns_once_of_bad_denoisers(self, planted):
         trainer = self.make(planted(), num_epochs=3, diffusion_lr=1e-9)
-        for denoiser in trainer.diffusion.denoisers.values():
+        for denoiser in trainer.task.diffusion.denoisers.values():
             with torch.no_grad():
                 denoiser.lin_out.bias[:3] = 9.0
         with pytest.warns(UserWarning, match='worse than popularity') as seen:
@@ -100,7 +100,7 @@ class TestDiffMMTrainer(Protocol):
             exclude_observed=True,
             num_edges_per_user=3,
         )
-        assert type(trainer.diffusion.diffusion) is MaskedDiffusion
+        assert type(trainer.task.diffusion.diffusion) is MaskedDiffusion
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # The best epoch is the first.
             record = trainer.fit()[-1]
@@ -166,7 +166,7 @@ class TestDiffMMTrainer(Protocol):
         for name, value in record['loss'].items():
             assert value == pytest.approx(exact['loss'][name], rel=0.05)
         assert record['loss'] != exact['loss']
-        modules = trainer.model, trainer.diffusion
+        modules = trainer.model, trainer.task.diffusion
         for p in (p for module in modules for p in module.parameters()):
             assert p.dtype == torch.float
 
@@ -187,7 +187,7 @@ class TestDiffMMTrainer(Protocol):
             planted(), DiffMMConfig(k=3), model=model, diffusion=diffusion
         )
         assert trainer.model is model
-        assert trainer.diffusion is diffusion
+        assert trainer.task.diffusion is diffusion
         with pytest.raises(ValueError, match="'data' needs item features"):
             DiffMMTrainer(planted(modalities=[]))
 
