@@ -1,16 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Adam
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 from torch_geometric.typing import EdgeType
-from torch_geometric.utils import coalesce
 
 from diffmm_geo.nn import ModalityDiffusion
+from diffmm_geo.sparse import CSR
 from diffmm_geo.transforms.spectral_embedding import (
     ridge_regression,
     spectral_embedding,
@@ -20,10 +21,14 @@ from diffmm_geo.utils.checks import (
     check_edge_type,
     check_int,
     check_k,
+    check_keys,
     check_matrix,
+    check_number,
+    check_trainable,
     check_type,
     check_unweighted,
 )
+from diffmm_geo.utils.extras import check_package
 from diffmm_geo.utils.features import modality_features
 from diffmm_geo.utils.interactions import count_nodes, observed_edges
 
@@ -99,7 +104,11 @@ class ModalityAwareGraphDiffusion(BaseTransform):
         item_emb: Tensor | None = None,
         modality_emb_dict: Mapping[str, Tensor] | None = None,
         embedding_dim: int = 64,
-        **kwargs: Any,
+        num_epochs: int = 20,
+        batch_size: int = 1024,
+        lr: float = 1e-3,
+        msi_weight: float | None = None,
+        progress: bool = False,
     ) -> ModalityAwareGraphDiffusion:
         r"""Trains the denoisers alone, without the rest of DiffMM. Returns the
         transform itself.
@@ -116,38 +125,61 @@ class ModalityAwareGraphDiffusion(BaseTransform):
                 embeddings on the standardized features)
             embedding_dim (int, optional): The size of the default embeddings.
                 (default: :obj:`64`)
-            **kwargs (optional): The settings of
-                :meth:`diffmm_geo.nn.ModalityDiffusion.fit`, such as
-                :obj:`num_epochs`.
+            num_epochs (int, optional): The number of passes over users.
+                (default: :obj:`20`)
+            batch_size (int, optional): The number of users per step.
+                (default: :obj:`1024`)
+            lr (float, optional): The learning rate of Adam.
+                (default: :obj:`1e-3`)
+            msi_weight (float, optional): The weight of the MSI term.
+                (default: :obj:`0.1`, or :obj:`0.0` if masked)
+            progress (bool, optional): Whether to show a progress bar.
+                (default: :obj:`False`)
 
         Shapes:
             - **item_emb, modality_emb_dict:** :math:`(|\mathcal{I}|, F)`
         """
         embedding_dim = check_int('embedding_dim', embedding_dim)
+        num_epochs = check_int('num_epochs', num_epochs)
+        batch_size = check_int('batch_size', batch_size)
+        lr = check_number('lr', lr, 0.0, low_open=True)
         edge_index, num_users = self._interactions(data)
-        num_items = self.diffusion.num_items
+        diffusion, num_items = self.diffusion, self.diffusion.num_items
+        check_trainable('diffusion', diffusion)
         if edge_index.size(1) == 0:
             raise ValueError(
                 "'data' needs at least one interaction to train on (got none)"
             )
-        like = next(self.diffusion.parameters())
-        edge_index = coalesce(edge_index.to(like.device))
+        like = next(diffusion.parameters())
+        size, edge_index = (num_users, num_items), edge_index.to(like.device)
+        lists = CSR.from_edge_index(edge_index, size, coalesce=True)
         if item_emb is None:
-            item_emb = spectral_embedding(
-                edge_index, num_users, num_items, embedding_dim
-            )
+            item_emb = spectral_embedding(lists, embedding_dim)
         item_emb = check_matrix('item_emb', item_emb, num_items).to(like)
         if modality_emb_dict is None:
             features = modality_features(
-                data[self.edge_type[2]], num_items, self.diffusion.modalities
+                data[self.edge_type[2]], num_items, diffusion.modalities
             )
             modality_emb_dict = {
                 m: ridge_regression(x.to(like.device), item_emb)
                 for m, x in features.items()
             }
-        self.diffusion.fit(
-            edge_index, num_users, item_emb, modality_emb_dict, **kwargs
-        )
+        check_keys('modality_emb_dict', modality_emb_dict, diffusion.modalities)
+        emb_dict = {}
+        for m in diffusion.modalities:
+            name, x = f"modality_emb_dict['{m}']", modality_emb_dict[m]
+            check_matrix(name, x, num_items, item_emb.size(1))
+            emb_dict[m] = x.to(like)
+
+        args = Adam(diffusion.parameters(), lr=lr), lists, item_emb, emb_dict
+        epochs: Iterable[int] = range(num_epochs)
+        if progress:
+            check_package('tqdm', 'examples', 'progress=True')
+            from tqdm.auto import tqdm
+
+            epochs = tqdm(epochs, desc='Diffusion', leave=False)
+        for _ in epochs:
+            diffusion.train_epoch(*args, msi_weight, batch_size)
         return self
 
     def forward(self, data: HeteroData) -> HeteroData:

@@ -3,18 +3,18 @@ r"""Item embeddings without training."""
 import torch
 from torch import Tensor
 
+from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.features import center_and_scale
 
 
-def spectral_embedding(
-    edge_index: Tensor, num_users: int, num_items: int, embedding_dim: int
-) -> Tensor:
+def spectral_embedding(lists: CSR, embedding_dim: int) -> Tensor:
     r"""The leading (at most :obj:`embedding_dim`) right singular vectors
     :math:`(|\mathcal{I}|, F)` of the normalized interactions
-    :math:`(2, |\mathcal{E}|)`, scaled by the square roots of their singular
-    values.
+    :math:`(|\mathcal{U}|, |\mathcal{I}|)`, scaled by the square roots of their
+    singular values.
     """
-    user, item = edge_index
+    user, item, (num_users, num_items) = lists.row, lists.col, lists.size
+    edge_index = torch.stack([user, item])
     user_degree = torch.bincount(user, minlength=num_users).float()
     item_degree = torch.bincount(item, minlength=num_items).float()
     value = (user_degree[user] * item_degree[item]).rsqrt()

@@ -120,15 +120,6 @@ CASES = [
     (ModalityDiffusion, {'num_items': I, 'modalities': ['a']}, {
         'diffusion': [LINEAR],
     }),
-    (DIFFUSION.fit, {
-        'edge_index': EDGES, 'num_users': U, 'item_emb': EMB,
-        'modality_emb_dict': {'a': EMB},
-    }, {
-        'edge_index': OUTSIDE, 'num_users': [0], 'num_epochs': [0],
-        'batch_size': [0], 'lr': [0.0], 'msi_weight': [-1.0],
-        'item_emb': [EMB[1:], torch.full((I, D), math.nan)],
-        'modality_emb_dict': [{}, {'a': torch.zeros(I, D + 1)}],
-    }),
     *(
         (part.sample_edges, {
             'modality': 'a', 'edge_index': EDGES, 'num_users': U,

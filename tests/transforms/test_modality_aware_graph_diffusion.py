@@ -6,6 +6,7 @@ from torch_geometric.typing import WITH_TORCH_SPARSE
 
 from diffmm_geo.nn import MaskedDiffusion, ModalityDiffusion
 from diffmm_geo.transforms import ModalityAwareGraphDiffusion
+from tests.wrong_values import wrong_values
 
 OBSERVED = ('user', 'interacts', 'item')
 GENERATED = [('user', f'denoised_{m}', 'item') for m in ('image', 'text')]
@@ -148,6 +149,23 @@ def test_bad_data(planted, what, name):
             function(data)
     assert data.edge_types == [OBSERVED]
     assert transform.diffusion.denoisers['image'].item_weight.equal(weight)
+
+
+@wrong_values(
+    num_epochs=[0],
+    batch_size=[0],
+    lr=[0.0],
+    msi_weight=[-1.0],
+    embedding_dim=[0],
+    item_emb=[torch.ones(23, 4), torch.full((24, 4), torch.nan)],
+    modality_emb_dict=[
+        {'image': torch.ones(24, 4)},
+        dict.fromkeys(('image', 'text'), torch.ones(24, 5)),
+    ],
+)
+def test_bad_settings_of_fit(planted, name, value):
+    with pytest.raises(ValueError, match=f"'{name}"):
+        make().fit(planted(), **{'item_emb': torch.ones(24, 4), name: value})
 
 
 def test_repr_tells_transforms_apart():

@@ -1,10 +1,10 @@
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import ModuleDict
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from diffmm_geo.nn.diffusion.denoiser import Denoiser
 from diffmm_geo.nn.diffusion.edge_sampling import sampled_edges
@@ -28,14 +28,9 @@ from diffmm_geo.utils.checks import (
     check_index,
     check_int,
     check_k,
-    check_keys,
-    check_matrix,
     check_modalities,
-    check_number,
-    check_trainable,
     check_type,
 )
-from diffmm_geo.utils.extras import check_package
 from diffmm_geo.utils.finite import FiniteLosses
 
 T = TypeVar('T', bound='ModalityDiffusion')
@@ -286,12 +281,14 @@ class ModalityDiffusion(Pretrained):
         Args:
             optimizer (torch.optim.Optimizer): The optimizer of the denoisers.
             interactions (CSR): The items of each user.
+            item_emb (torch.Tensor): As in :meth:`loss`.
             modality_emb_dict (dict[str, torch.Tensor]): The projected features
                 of each modality to train.
-            item_emb (torch.Tensor): As in :meth:`fit`.
-            msi_weight (float, optional): As in :meth:`fit`.
-            batch_size (int, optional): As in :meth:`fit`.
+            msi_weight (float, optional): As in :meth:`loss`.
+            batch_size (int, optional): The number of users per step.
+                (default: :obj:`1024`)
             form (str, optional): As in :meth:`batch_loss`.
+                (default: :obj:`"auto"`)
             on_step (callable, optional): Called after each step.
                 (default: :obj:`None`)
 
@@ -336,65 +333,6 @@ class ModalityDiffusion(Pretrained):
                 on_step()
         optimizer.zero_grad()  # Frees as much memory as the denoisers take.
         return dict(zip(modality_emb_dict, finite.means(weights).values()))
-
-    def fit(
-        self,
-        edge_index: Tensor,
-        num_users: int,
-        item_emb: Tensor,
-        modality_emb_dict: Mapping[str, Tensor],
-        num_epochs: int = 20,
-        batch_size: int = 1024,
-        lr: float = 1e-3,
-        msi_weight: float | None = None,
-        progress: bool = False,
-    ) -> None:
-        r"""Trains the denoisers alone, without the rest of DiffMM.
-
-        Args:
-            edge_index (torch.Tensor): The observed interactions, row 0 users,
-                row 1 items.
-            num_users (int): The number of users.
-            item_emb (torch.Tensor): The item embeddings :math:`\mathbf{E}_i`.
-            modality_emb_dict (dict[str, torch.Tensor]): The projected features
-                :math:`\mathbf{F}_m` of each modality.
-            num_epochs (int, optional): The number of passes over users.
-                (default: :obj:`20`)
-            batch_size (int, optional): The number of users per step.
-                (default: :obj:`1024`)
-            lr (float, optional): The learning rate of Adam.
-                (default: :obj:`1e-3`)
-            msi_weight (float, optional): The weight of the MSI term.
-                (default: :obj:`0.1`, or :obj:`0.0` if masked)
-            progress (bool, optional): Whether to show a progress bar.
-                (default: :obj:`False`)
-        """
-        num_users = check_int('num_users', num_users)
-        num_epochs = check_int('num_epochs', num_epochs)
-        batch_size = check_int('batch_size', batch_size)
-        lr = check_number('lr', lr, 0.0, low_open=True)
-        check_trainable('diffusion', self)
-        like, num_items = next(self.parameters()), self.num_items
-        check_edge_index('edge_index', edge_index, num_users, num_items)
-        size, edges = (num_users, num_items), edge_index.to(like.device)
-        interactions = CSR.from_edge_index(edges, size, coalesce=True)
-        item_emb = check_matrix('item_emb', item_emb, num_items).to(like)
-        check_keys('modality_emb_dict', modality_emb_dict, self.modalities)
-        emb_dict = {}
-        for m in self.modalities:
-            name, x = f"modality_emb_dict['{m}']", modality_emb_dict[m]
-            check_matrix(name, x, num_items, item_emb.size(1))
-            emb_dict[m] = x.to(like)
-
-        args = Adam(self.parameters(), lr=lr), interactions, item_emb, emb_dict
-        epochs: Iterable[int] = range(num_epochs)
-        if progress:
-            check_package('tqdm', 'examples', 'progress=True')
-            from tqdm.auto import tqdm
-
-            epochs = tqdm(epochs, desc='Diffusion', leave=False)
-        for _ in epochs:
-            self.train_epoch(*args, msi_weight, batch_size)
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.num_items}, {self.modalities})'

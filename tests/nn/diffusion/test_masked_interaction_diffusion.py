@@ -104,8 +104,11 @@ def test_learns_what_goes_together():
         x[u, (u % 2 + 2 * (u // 2)) % I] = 0
     edges, emb = x.nonzero().t(), torch.zeros(I, 1)
     diffusion = of_modality(8)
-    options = {'batch_size': 8, 'lr': 1e-2, 'msi_weight': 0.0}
-    diffusion.fit(edges, 40, emb, {'image': emb}, 60, **options)
+    lists = CSR.from_edge_index(edges, (40, I))
+    optimizer = torch.optim.Adam(diffusion.parameters(), lr=1e-2)
+    for _ in range(60):
+        args = optimizer, lists, emb, {'image': emb}
+        diffusion.train_epoch(*args, batch_size=8)
     options = {'exclude_observed': True}
     user, item = diffusion.sample_edges('image', edges, 40, **options)
     assert ((user - item) % 2 == 0).all()
