@@ -217,19 +217,19 @@ class DiffMMLightning(LightningModule):
             losses = self.task.loss(batch)
         terms = torch.stack(list(losses.values()))
         if self._finite is None:
+            num_left = int(self.trainer.num_training_batches) - batch_idx
             self._finite = FiniteLosses(
-                self.task.loss_names,
-                int(self.trainer.num_training_batches) - batch_idx,
-                self.current_epoch + 1,
-                batch_idx + 1,
+                self.task.loss_names, num_left, batch_idx + 1
             )
-        self._finite.add(terms.detach())
+        with errors_of_epoch(self.current_epoch + 1):
+            self._finite.add(terms.detach())
         self._log('loss', losses, batch.size(1))
         return terms.sum()
 
     def on_train_epoch_end(self) -> None:
         if self._finite is not None:
-            self._finite.check()
+            with errors_of_epoch(self.current_epoch + 1):
+                self._finite.check()
 
     def on_fit_end(self) -> None:
         self.task.end_fit()

@@ -11,22 +11,24 @@ from torch import Tensor
 class NonFiniteLossError(FloatingPointError):
     r"""A loss is infinite or NaN.
 
-    Args:
+    Attributes:
         term (str): The term of the loss.
         value (float): Its value.
         step (int): The step, starting at 1.
-        epoch (int, optional): The epoch, starting at 1. (default: :obj:`None`)
+        epoch (int, optional): The epoch, starting at 1, if it is known.
     """
 
-    def __init__(
-        self, term: str, value: float, step: int, epoch: int | None = None
-    ) -> None:
-        self.term, self.value = term, value
-        self.step, self.epoch = step, epoch
-        place = (
-            f'step {step}' if epoch is None else f'epoch {epoch}, step {step}'
+    epoch: int | None = None
+
+    def __init__(self, term: str, value: float, step: int) -> None:
+        super().__init__(term, value, step)
+        self.term, self.value, self.step = term, value, step
+
+    def __str__(self) -> str:
+        epoch = '' if self.epoch is None else f'epoch {self.epoch}, '
+        return (
+            f"the loss '{self.term}' is {self.value} in {epoch}step {self.step}"
         )
-        super().__init__(f"the loss '{term}' is {value} in {place}")
 
 
 @contextmanager
@@ -35,9 +37,8 @@ def errors_of_epoch(epoch: int) -> Iterator[None]:
     try:
         yield
     except NonFiniteLossError as error:
-        raise NonFiniteLossError(
-            error.term, error.value, error.step, epoch
-        ) from error
+        error.epoch = epoch
+        raise
 
 
 class FiniteLosses:
@@ -48,7 +49,6 @@ class FiniteLosses:
     Args:
         terms (list[str]): The names of the terms of the loss.
         num_steps (int): The maximum number of steps of an epoch.
-        epoch (int, optional): The epoch, starting at 1. (default: :obj:`None`)
         first_step (int, optional): The first step. (default: :obj:`1`)
     """
 
@@ -56,11 +56,10 @@ class FiniteLosses:
         self,
         terms: Sequence[str],
         num_steps: int,
-        epoch: int | None = None,
         first_step: int = 1,
     ) -> None:
-        self.terms, self.epoch = list(terms), epoch
-        self.num_steps, self.first_step = num_steps, first_step
+        self.terms, self.num_steps = list(terms), num_steps
+        self.first_step = first_step
         self._num_checked = 0
         self._losses: Tensor | None = None
         self._place: Tensor | None = None
@@ -104,5 +103,4 @@ class FiniteLosses:
     def _check(self, values: list[float], place: int) -> None:
         for term, value in zip(self.terms, values):
             if not math.isfinite(value):
-                step = self.first_step + place
-                raise NonFiniteLossError(term, value, step, self.epoch)
+                raise NonFiniteLossError(term, value, self.first_step + place)
