@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -8,6 +8,8 @@ from torch import Tensor
 from diffmm_geo.sparse import CSR, SparseMatrix
 
 from .sddmm import sddmm
+
+T = TypeVar('T', Tensor, Tensor | None)
 
 
 class HalfStep(NamedTuple):
@@ -107,6 +109,6 @@ def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x if x.dtype == dtype else x.to(dtype)
 
 
-def detach(value: Tensor | None) -> Tensor | None:
-    r"""Detaches an optional tensor."""
-    return None if value is None else value.detach()
+def detach(x: T) -> T:
+    r"""Detaches an optional tensor, which takes a while, where it has to."""
+    return x.detach() if x is not None and x.requires_grad else x

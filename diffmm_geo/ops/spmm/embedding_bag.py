@@ -28,11 +28,14 @@ class EmbeddingBag(Backend):
     def matmul(self, pattern: CSR, value: Tensor | None, x: Tensor) -> Tensor:
         on_cpu = x.device.type == 'cpu'
         num_threads = torch.get_num_threads() if on_cpu else 1
-        offsets, num_front = pattern.derive(padded_bags, num_threads)
+        index, num_front = pattern.narrow, 0
+        offsets = index.rowptr
+        if num_threads > 1:
+            offsets, num_front = pattern.derive(padded_bags, num_threads)
         out: Tensor
         out, *_ = torch.embedding_bag(
             x,
-            pattern.narrow.col,
+            index.col,
             offsets,
             mode=0,  # The sum.
             per_sample_weights=value,
@@ -52,8 +55,6 @@ def padded_bags(csr: CSR, num_threads: int) -> tuple[Tensor, int]:
     busiest one. Sums and their order do not change.
     """
     rowptr, num_rows = csr.narrow.rowptr, csr.size[0]
-    if num_threads == 1:
-        return rowptr, 0
     part = torch.linspace(0, 1, NUM_TRIED, dtype=torch.double)
     # Columns vary the bags per thread, and rows the part of the empty ones in
     # front.

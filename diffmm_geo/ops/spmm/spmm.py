@@ -70,7 +70,7 @@ def spmm_prepared(
     if not torch.is_grad_enabled() or not (
         x.requires_grad or (value is not None and value.requires_grad)
     ):
-        out = found(HalfStep(matrix.pattern, detach(value)), flat.detach())
+        out = found(HalfStep(matrix.pattern, detach(value)), detach(flat))
     else:
         out = _SpMM.apply(found, matrix, value, flat)
     return back_in_front(out, x.size())
