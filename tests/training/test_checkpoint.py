@@ -15,14 +15,7 @@ from diffmm_geo.training.checkpoint import (
 from tests.pickled_call import PickledCall
 
 COMMAND = PickledCall(exec, 'raise SystemExit("executed")')
-CONTENT = {'x': torch.arange(1000.0), 'key': [('a', 'b'), 1]}
-
-
-def test_round_trip(tmp_path):
-    write_checkpoint(tmp_path / 'a.ckpt', CONTENT)
-    out = read_checkpoint(tmp_path / 'a.ckpt')
-    assert out['x'].equal(CONTENT['x']) and out['key'] == CONTENT['key']
-    assert [p.name for p in tmp_path.iterdir()] == ['a.ckpt']
+CONTENT = {'x': torch.arange(1000.0)}
 
 
 FOREIGN = {
