@@ -17,8 +17,7 @@ from sphinx.pycode import ModuleAnalyzer
 
 import diffmm_geo
 
-# Arguments and return values of public classes, parts of a new backend, and a
-# class that needs an extra.
+# The base class of a new backend, and a class that needs an extra.
 NOT_IN_ALL = (
     'diffmm_geo.ops.spmm.backend.Backend',
     'diffmm_geo.training.lightning_module.DiffMMLightning',
