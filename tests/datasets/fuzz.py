@@ -1,6 +1,6 @@
 r"""Reads mutations of valid and of hostile files with each file reader.
 
-    python tests/datasets/fuzz.py --count 10000 --folder runs/fuzz [READER ...]
+    python -m tests.datasets.fuzz --count 10000 --folder runs/fuzz [READER ...]
 
 Each file is either read, or refused with a `ValueError` that names it.
 Neither may execute anything in it or leave a partial file behind. Inputs
@@ -43,6 +43,7 @@ from diffmm_geo.nn import DiffMM
 from diffmm_geo.recommender import Recommender
 from diffmm_geo.training.checkpoint import read_checkpoint, write_checkpoint
 from diffmm_geo.utils.torch_file import load_torch_file
+from tests.pickled_call import PickledCall
 
 # A file of a few bytes may ask for any amount of memory.
 MAX_MEMORY, MAX_SECONDS = 2**30, 60
@@ -99,14 +100,6 @@ def change_member(rng, content, others):
     return buffer.getvalue()
 
 
-class Call:
-    def __init__(self, function, *args):
-        self.function, self.args = function, args
-
-    def __reduce__(self):
-        return self.function, self.args
-
-
 def matrix(format='coo', kind='matrix', **changes):
     row, col = np.array([0, 0, 1, 3], np.int32), np.array([1, 3, 0, 4])
     out = sparse.coo_matrix((np.ones(4), (row, col)), (4, 5))
@@ -123,9 +116,11 @@ def saved(save, value):
 
 def hostile_files():
     calls = [
-        *[Call(os.system, 'echo executed'), Call(open, 'executed', 'w')],
-        *[Call(eval, '__import__("os").abort()'), Call(bytearray, 2**40)],
-        Call(np.empty, (2**20, 2**20)),
+        PickledCall(os.system, 'echo executed'),
+        PickledCall(open, 'executed', 'w'),
+        PickledCall(eval, '__import__("os").abort()'),
+        PickledCall(bytearray, 2**40),
+        PickledCall(np.empty, (2**20, 2**20)),
     ]
     pickles = [pickle.dumps(c, protocol=p) for c in calls for p in (0, 2, 4)]
     pickles += [pickle.dumps(matrix(data=call)) for call in calls]

@@ -20,7 +20,7 @@ def results(request, tmp_path_factory):
     count = request.config.getoption('--fuzz') or COUNT
     folder = tmp_path_factory.mktemp('fuzz') / 'inputs'
     out = subprocess.run(
-        [sys.executable, fuzz.__file__, f'--count={count}']
+        [sys.executable, '-m', fuzz.__name__, f'--count={count}']
         + [f'--folder={folder}'],
         env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
