@@ -5,12 +5,11 @@ are equal bit for bit.
 import pytest
 import torch
 
-from diffmm_geo.evaluation import evaluate
-from diffmm_geo.nn import DiffMM, ModalityDiffusion, info_nce
+from diffmm_geo.nn import ModalityDiffusion
 from diffmm_geo.nn.conv import MultiModalLightGCNConv
 from diffmm_geo.nn.diffusion import FORMS
-from diffmm_geo.ops import available_backends, propagate, spmm, topk_items
-from diffmm_geo.sparse import CSR, BipartiteAdj, SparseMatrix
+from diffmm_geo.ops import available_backends, propagate, spmm
+from diffmm_geo.sparse import BipartiteAdj, SparseMatrix
 from diffmm_geo.training import DiffMMConfig, DiffMMTrainer
 from diffmm_geo.transforms import ModalityAwareGraphDiffusion
 
@@ -72,33 +71,6 @@ def test_products(name):
     check_twice(make)
 
 
-@pytest.mark.parametrize('num_candidates', [None, 7])
-def test_info_nce(num_candidates):
-    def make():
-        x = [torch.randn(NUM_USERS, 8), torch.randn(NUM_USERS, 8)]
-        index = torch.randint(NUM_USERS, (50,))
-        return lambda: info_nce(*x, index, 0.5, num_candidates), x
-
-    check_twice(make)
-
-
-def test_topk_and_evaluation():
-    def make():
-        x = [torch.randn(n, 8) for n in SIZE]
-        held_out, observed = edges(20), edges()
-
-        def run():
-            lists = CSR.from_edge_index(observed, SIZE)
-            metrics = evaluate(*x, held_out, observed, 5)
-            return topk_items(*x, 5, exclude=lists), torch.tensor(
-                list(metrics.values())
-            )
-
-        return run, []
-
-    check_twice(make)
-
-
 def test_layer(adj_form):
     def make():
         x = {t: torch.randn(n, 8) for t, n in zip(('user', 'item'), SIZE)}
@@ -111,82 +83,49 @@ def test_layer(adj_form):
     check_twice(make)
 
 
-@pytest.mark.parametrize('prepare', [False, True])
-def test_diffmm(prepare):
-    channels = {'image': 3, 'text': 4}
-
-    def make():
-        model = DiffMM(*SIZE, channels, 8)
-        x = {m: torch.randn(NUM_ITEMS, n) for m, n in channels.items()}
-        graph = graphs(x)
-        if prepare:
-            graph = {
-                t: adj if t == OBSERVED else adj.dropout(0.5)
-                for t, adj in model.adjacency_dict(graph).items()
-            }
-
-        def run():
-            out, views = model(x, graph, return_views=True)
-            return [x for d in (out, *views.values()) for x in d.values()]
-
-        return run, list(model.parameters())
-
-    check_twice(make)
-
-
-@pytest.mark.parametrize('form', ['rows', *FORMS])
-def test_diffusion(form):
-    def make():
-        diffusion = ModalityDiffusion(NUM_ITEMS, ['m'], hidden_channels=[6, 5])
-        lists = CSR.from_edge_index(edges(), SIZE)
-        emb = torch.randn(NUM_ITEMS, 4)
-
-        def run():
-            if form == 'rows':
-                return diffusion.loss('m', lists.dense(emb), emb, emb)
-            return diffusion.batch_loss('m', lists, emb, emb, form=form)
-
-        return run, list(diffusion.parameters())
-
-    check_twice(make)
-
-
 @pytest.mark.parametrize('sampling_steps', [0, 3])
 def test_transform(planted, sampling_steps):
     def make():
         data = planted()
-        diffusion = ModalityDiffusion(24, ['image'], hidden_channels=8)
+        diffusion = ModalityDiffusion(24, ['image'], hidden_channels=[8, 6])
         transform = ModalityAwareGraphDiffusion(
             diffusion, sampling_steps=sampling_steps
         )
 
         def run():
             transform.fit(data, num_epochs=1, embedding_dim=4)
-            out = transform(data)['user', 'denoised_image', 'item'].edge_index
-            return [out, *(p.detach() for p in diffusion.parameters())]
+            return [
+                transform(data)['user', 'denoised_image', 'item'].edge_index
+            ]
 
         return run, []
 
     check_twice(make)
 
 
-@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
-def test_trainer(planted, precision):
-    config = DiffMMConfig(
-        num_epochs=2,
-        batch_size=16,
-        k=3,
-        embedding_dim=4,
-        hidden_channels=8,
-        precision=precision,
-    )
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'precision': 'bf16'},
+        *({'diffusion_form': form} for form in FORMS),
+        {'likelihood': 'multinomial', 'keep_rate': 0.5, 'num_candidates': 7},
+    ],
+)
+def test_trainer(planted, settings):
+    sizes = {'batch_size': 16, 'embedding_dim': 4, 'hidden_channels': 8}
+    config = DiffMMConfig(num_epochs=2, k=3, **sizes, **settings)
 
     def make():
         trainer = DiffMMTrainer(planted(), config)
 
         def run():
-            trainer.fit()
-            return trainer.embeddings()
+            metrics = trainer.fit()[-1]['val']
+            weights = [*trainer.model.parameters()]
+            weights += [*trainer.diffusion.parameters()]
+            return [
+                torch.tensor([*metrics.values()]),
+                *trainer.embeddings(),
+            ] + [p.detach() for p in weights]
 
         return run, []
 
