@@ -156,10 +156,6 @@ def test_diffusion_of_any_size_and_type(dtype, size, normalize):
     got = score.double().gather(1, out[1].view(-1, 1)).view(-1)
     atol = 0.1 if dtype in HALF else 1e-5
     assert_close(got, score.double().amax(dim=1), rtol=0, atol=atol)
-    noisy = diffusion.sample_edges(
-        'image', edge_index, num_users, 1, 2, sampling_noise=True
-    )
-    assert noisy.size() == (2, num_users)
 
 
 @pytest.mark.parametrize('dtype', DTYPES)
@@ -183,23 +179,16 @@ def test_transform_of_any_type(planted, dtype):
 @pytest.mark.parametrize('dtype', DTYPES)
 def test_evaluation_of_any_type(dtype):
     user, item = torch.randn(5, 4).to(dtype), torch.randn(7, 4).to(dtype)
-    score = user.double() @ item.double().t()
-    best = torch.stack([torch.arange(5), score.argmax(dim=1)])
-    out = evaluate(user, item, best, k=3)
+    best = (user.double() @ item.double().t()).argmax(dim=1)
+    out = evaluate(user, item, torch.stack([torch.arange(5), best]), k=3)
     assert out['recall@3'] == 1.0
 
 
 CONFIG = DiffMMConfig(
     num_epochs=2, batch_size=16, k=3, embedding_dim=4, hidden_channels=8
 )
-NAMES = [
-    'x' * 10_000,
-    *['a.b', '.', '..', 'a__b', 'a/b', '%2E', 'a%b', ' ', 'a\nb', "it's", '0'],
-    *['图像', 'é', 'e\u0301', '🎬', '\u202e', 'ﬀ'],
-    *['keys', 'forward', 'training', 'parameters', 'pop', 'modules', 'type'],
-    *['_modules', '__class__', 'weight', 'item', 'user', 'interacts'],
-    *['denoised_image', 'edge_index', 'modality_image', 'image_feat'],
-]
+NAMES = ['x' * 10_000, '.', 'a__b', '%2E', "it's", 'e\u0301', '\u202e']
+NAMES += ['keys', '__class__', 'interacts', 'denoised_image', 'edge_index']
 
 
 def trained(planted, names, tmp_path):
@@ -208,12 +197,8 @@ def trained(planted, names, tmp_path):
     trainer.fit(checkpoint_dir=tmp_path)
     again = DiffMMTrainer(data, CONFIG, modalities=names)
     again.task.set_state(trainer.task.get_state())
-    for x, y in zip(trainer.embeddings(), again.embeddings()):
-        assert x.equal(y)
-    losses = [
-        {key.replace(names[0], 'first'): x for key, x in record['loss'].items()}
-        for record in trainer.history
-    ]
+    assert all(map(torch.equal, trainer.embeddings(), again.embeddings()))
+    losses = [list(record['loss'].values()) for record in trainer.history]
     return trainer, losses
 
 
@@ -223,9 +208,8 @@ def test_a_name_is_only_a_name(planted, tmp_path, name):
     trainer, losses = trained(planted, [name, 'second'], tmp_path / '1')
     plain, expected = trained(planted, ['first', 'second'], tmp_path / '2')
     assert losses == expected
-    for x, y in zip(trainer.embeddings(), plain.embeddings()):
-        assert x.equal(y)
-    assert trainer.model.modalities == [name, 'second']
+    assert all(map(torch.equal, trainer.embeddings(), plain.embeddings()))
+    assert f'diffusion_{name}' in trainer.history[0]['loss']
     assert list(trainer.task.diffusion.denoisers) == [name, 'second']
 
 

@@ -45,15 +45,20 @@ FORMS = ((16, 32), (8, 32), (4, 32), (16, 64))
 # Of tensor cores, by architecture.
 PRODUCTS = ('mma.sync', 'wgmma.mma_async', 'tcgen05.mma')
 
-# Rows of 17 channels are padded to 20 on large graphs.
+# Of both lists, a quick run takes the first case for most architectures, and
+# the next six for Hopper. Rows of 17 channels are padded to 20 on large graphs.
 GRAPH_CASES = [('fp32', 64), ('fp32', 17), ('fp32', 20)]
 GRAPH_CASES += [('bf16', 64), ('bf16', 50)]
 # For aligned rows and 32-bit indices only.
 MORE_GRAPH_CASES = [('fp64', 64), ('fp32', 192), ('fp32', 300)]
-LOSS_CASES = [('bf16', n, 'ieee') for n in (64, 1, 256, 304)]
+LOSS_CASES = [('bf16', n, 'ieee') for n in (64, 256, 304)]
+LOSS_CASES += [('fp32', 256, 'ieee'), ('fp32', 64, 'tf32x3')]
+LOSS_CASES += [('fp32', n, 'tf32') for n in (128, 512, 64, 256)]
 LOSS_CASES += [(x, 64, 'ieee') for x in ('fp16', 'fp32', 'fp64')]
-LOSS_CASES += [('fp32', 64, 'tf32x3'), ('fp32', 256, 'ieee')]
-LOSS_CASES += [('fp32', n, 'tf32') for n in (64, 128, 256, 512)]
+LOSS_CASES += [('bf16', 1, 'ieee')]
+# Batch, nodes and temperature: multiples of 16 or not, whose sums need splits
+# or not, and a low temperature.
+LOSS_SIZES = ((640, 640, 0.5), (70, 150, 0.001))
 
 
 def features(size: tuple[int, ...], dtype: torch.dtype, align: int) -> Tensor:
@@ -75,11 +80,13 @@ def graph(is_split: bool) -> BipartiteAdj:
     return BipartiteAdj.from_adj(edge_index, (61, 61), prepare=True)
 
 
-def run_graph(dtype: str, channels: int, align: int) -> None:
+def run_graph(
+    dtype: str, channels: int, align: int, splits: tuple[bool, ...]
+) -> None:
     """Launches the kernels of `spmm` and `propagate`."""
     kind = DTYPES[dtype]
     grad, *x = (features((61, channels), kind, align) for _ in range(3))
-    for is_split in (True, False):
+    for is_split in splits:
         adj = graph(is_split)
         # Products of half precision read values in single precision.
         sums = torch.promote_types(kind, torch.float)
@@ -97,13 +104,16 @@ def run_graph(dtype: str, channels: int, align: int) -> None:
         out.backward(grad)
 
 
-def run_loss(dtype: str, channels: int, precision: str) -> None:
-    """Launches the kernels of `info_nce`: with sizes that are multiples of 16
-    or not, whose sums need splits or not, and for low temperatures.
-    """
+def run_loss(
+    dtype: str,
+    channels: int,
+    precision: str,
+    sizes: tuple[tuple[int, int, float], ...],
+) -> None:
+    """Launches the kernels of `info_nce`."""
     kind = DTYPES[dtype]
     is_half = kind.itemsize == 2  # By autocast.
-    for batch, nodes, temperature in ((640, 640, 0.5), (70, 150, 0.001)):
+    for batch, nodes, temperature in sizes:
         anchor, candidate = (
             features((nodes, channels), torch.float if is_half else kind, 16)
             for _ in range(2)
@@ -241,23 +251,27 @@ def _resources(compiled: Any) -> dict[str, Any]:
 
 def compile_for(arch: int, quick: bool) -> list[dict[str, Any]]:
     """The resources of all kernels: with `quick`, those of aligned rows and
-    32-bit indices, and for other architectures than Hopper a case each.
+    32-bit indices, and of one size or the other in turns.
     """
     compiler = Compiler(arch)
-    size = 1 if quick and arch != 90 else None
+    if quick:
+        cases = slice(1, 7) if arch == 90 else slice(1)
+    else:
+        cases = slice(None)
     for align, index in FORMS[: 1 if quick else None]:
-        cases = GRAPH_CASES
-        if (align, index) == FORMS[0]:
-            cases = cases + MORE_GRAPH_CASES
-        for dtype, channels in cases[:size]:
+        is_first = (align, index) == FORMS[0]
+        graphs = GRAPH_CASES + (MORE_GRAPH_CASES if is_first else [])
+        for n, (dtype, channels) in enumerate(graphs[cases]):
+            splits = (n % 2 == 0,) if quick else (True, False)
             compiler.compile(
-                partial(run_graph, dtype, channels, align), index,
+                partial(run_graph, dtype, channels, align, splits), index,
                 dtype=dtype, channels=channels, align=align, index=index,
             )  # fmt: skip
     # Normalized rows are always aligned, and anchors have 64 bits.
-    for dtype, channels, precision in LOSS_CASES[:size]:
+    for n, (dtype, channels, precision) in enumerate(LOSS_CASES[cases]):
+        sizes = LOSS_SIZES[n % 2 :][:1] if quick else LOSS_SIZES
         compiler.compile(
-            partial(run_loss, dtype, channels, precision), 32,
+            partial(run_loss, dtype, channels, precision, sizes), 32,
             dtype=dtype, channels=channels, align=16, index=64,
         )  # fmt: skip
     return [*compiler.found.values()]
