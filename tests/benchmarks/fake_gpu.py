@@ -42,7 +42,7 @@ class FakeGPU:
     def rehearse(self, work):
         work()
         if self.waits:
-            raise RuntimeError('it waits for the device\nand more')
+            raise RuntimeError('it waits\nand more')
 
     def capture(self, work):
         self.captures += 1

@@ -11,7 +11,7 @@ from benchmarks import info_nce, propagate, spmm
 from benchmarks.clocks import GPUClock
 from benchmarks.gpu.summary import kernel_lines
 from benchmarks.graphs import load_graph
-from benchmarks.kernels import TOLERANCE, Case, measure, relative_error
+from benchmarks.kernels import Case, measure, relative_error
 from benchmarks.registry import Record
 from benchmarks.session import Options, Session, failures
 from benchmarks.spmm_peers import PEERS, Peer
@@ -40,14 +40,6 @@ def problem(session):
     return make
 
 
-def wrong(a, x):
-    return ops.spmm(a, x) * 1.01
-
-
-def not_finite(a, x):
-    return ops.spmm(a, x) + math.inf
-
-
 def broken(a, x):
     raise RuntimeError('no such thing\nand more')
 
@@ -55,8 +47,8 @@ def broken(a, x):
 @pytest.mark.parametrize(
     ('kernel', 'reason'),
     [
-        (wrong, 'error 1.0e-02'),
-        (not_finite, 'error inf'),
+        (lambda a, x: ops.spmm(a, x) * 1.01, 'error 1.0e-02'),
+        (lambda a, x: ops.spmm(a, x) + math.inf, 'error inf'),
         (broken, 'RuntimeError: no such thing'),
     ],
 )
@@ -127,16 +119,6 @@ def test_speedup_is_over_ours(session):
     assert m['edges_per_s'] == pytest.approx(1e5 / m['ms'])
 
 
-def test_gathered_bytes_are_a_row_of_each_edge(session, problem):
-    kernels = spmm.kernels(session.options.device)
-    case = problem().case('naive', kernels['naive'])
-    (record,) = measure(session, 'spmm', [case])
-    m = record.metrics
-    row = 8 * 4  # Channels of four bytes.
-    assert m['gathered_gb_per_s'] == pytest.approx(300 * row / m['ms'] / 1e6)
-    assert m['ms_warm'] > 0
-
-
 def test_records_of_a_gpu(session, problem, monkeypatch):
     gpu = FakeGPU(RuntimeError('not while capturing'))
     clock = GPUClock(gpu)
@@ -150,6 +132,8 @@ def test_records_of_a_gpu(session, problem, monkeypatch):
     note = 'no CUDA graph after RuntimeError: not while capturing'
     assert record.reason == note
     assert m['ms'] == pytest.approx(1e3 * gpu.cold)
+    row = 8 * 4  # Of each edge: channels of four bytes.
+    assert m['gathered_gb_per_s'] == pytest.approx(300 * row / m['ms'] / 1e6)
     assert m['ms_warm'] == pytest.approx(1e3 * gpu.warm)
     assert m['ms_eager'] == pytest.approx(1e3 * gpu.launch, rel=0.2)
 
@@ -176,19 +160,6 @@ def test_summary_of_a_gpu_compares_every_triton_kernel(tmp_path):
     assert 'fastest: float32 forward triton-tf32x3 (4.00x ours)' in lines
 
 
-@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-@pytest.mark.parametrize('name', info_nce.KERNELS)
-def test_losses_are_right(session, name, dtype):
-    kernel = info_nce.KERNELS[name]
-    if kernel.optional or dtype not in kernel.dtypes or kernel.unavailable:
-        pytest.skip('is not measured')
-    problem = info_nce.Problem(session, 50, 64, dtype)
-    loss, *grads = info_nce.loss_and_grad(kernel.loss, *problem.make(True))
-    tolerance = TOLERANCE[dtype]
-    assert problem.check(False, (loss,)) <= tolerance
-    assert problem.check(True, (loss, *grads)) <= tolerance
-
-
 def test_triton_is_measured_on_a_gpu_alone(session):
     problem = info_nce.Problem(session, 50, 128, 'float32')
 
@@ -212,17 +183,6 @@ def test_half_views_are_multiplied_in_half(session):
     info_nce.only_loss(loss, *problem.make(False))
     info_nce.loss_and_grad(loss, *problem.make(True))
     assert seen == [True, True]
-
-
-@pytest.mark.parametrize('direction', spmm.DIRECTIONS)
-def test_reference_is_the_naive_backend(problem, direction):
-    p = problem(direction, 'float64')
-    kernel = Peer(
-        lambda matrix, value: matrix.set_value(value),
-        partial(ops.spmm, backend='naive'),
-    )
-    case = p.case('naive', kernel)
-    assert case.check(case.fn(*case.make())) < 1e-14
 
 
 def test_reference_in_blocks_is_the_whole(problem, monkeypatch):

@@ -68,6 +68,7 @@ def test_every_family_is_measured(results):
                 is_installed = find_spec(package) is not None
                 status = 'ok' if is_installed else 'not available'
                 assert record['status'] == status, record
+            assert record['status'] != 'failed', record
             if record['status'] != 'ok':
                 assert record['reason']
                 assert 'ms' not in record['metrics']
@@ -98,17 +99,6 @@ def test_epochs_are_measured_by_phase(results):
     assert m['peak_bytes'] > m['base_bytes'] > 0
 
 
-def test_growth_doubles(results):
-    first, second = of(results, 'growth')
-    for name in ('users', 'items', 'edges'):
-        assert second['labels'][name] == 2 * first['labels'][name]
-    m = second['metrics']
-    per_edge = [r['metrics']['us_per_edge'] for r in (first, second)]
-    ratio = max(per_edge) / min(per_edge)
-    assert m['us_per_edge_ratio'] == pytest.approx(ratio)
-    assert m['bytes_per_edge'] > 0
-
-
 def test_tables_and_plots_are_written(output, results):
     stdout = (output / 'stdout').read_text()
     for family in {r['family'] for r in results['records']}:
@@ -121,16 +111,6 @@ def test_tables_and_plots_are_written(output, results):
         png = (output / f'{name}.png').read_bytes()
         assert png.startswith(b'\x89PNG') and len(png) > 5000
     assert not list(output.glob('*.tmp'))
-
-
-def test_generation_holds_no_users_times_items_matrix(tmp_path):
-    # The matrix alone would be 1.6 GB.
-    options = ['--graphs', 'power-4000x100000x80000', '--hidden', 64]
-    options += ['--backends', 'ours', '--quick', '--threads', 1]
-    run('generate', *options, '--output', tmp_path)
-    results = json.loads((tmp_path / 'results.json').read_text())
-    (record,) = results['records']
-    assert 0 < record['metrics']['peak_bytes'] < 0.4e9
 
 
 @pytest.mark.parametrize(

@@ -71,30 +71,21 @@ def test_gpu_is_timed_without_its_host():
     assert once.median == pytest.approx(timing.warm) and once.warm is None
 
 
+REFUSED = RuntimeError('refused\nwhen ...')
+FULL = torch.OutOfMemoryError('full')
+
+
+# PyTorch might not recover from a failed capture.
 @pytest.mark.parametrize(
-    ('refusal', 'note', 'lasts'),
+    ('gpu', 'reason', 'lasts'),
     [
-        # PyTorch might not recover from a failed capture.
-        (
-            {'refuses': RuntimeError('operation not permitted\nwhen ...')},
-            'no CUDA graph after RuntimeError: operation not permitted',
-            True,
-        ),
-        (
-            {'refuses': torch.OutOfMemoryError('tried to allocate 1 GiB')},
-            'no CUDA graph, as OutOfMemoryError: tried to allocate 1 GiB',
-            False,
-        ),
-        (
-            {'waits': True},
-            'no CUDA graph, as RuntimeError: it waits for the device',
-            False,
-        ),
+        (FakeGPU(REFUSED), ' after RuntimeError: refused', True),
+        (FakeGPU(FULL), ', as OutOfMemoryError: full', False),
+        (FakeGPU(waits=True), ', as RuntimeError: it waits', False),
     ],
 )
-def test_calls_that_are_not_captured(refusal, note, lasts):
-    gpu = FakeGPU(**refusal)
-    clock = GPUClock(gpu)
+def test_calls_that_are_not_captured(gpu, reason, lasts):
+    clock, note = GPUClock(gpu), f'no CUDA graph{reason}'
     timing = take(gpu, 4, clock)
     assert timing.note == note
     if gpu.waits:  # Such a call includes what its host does.

@@ -62,7 +62,7 @@ def public_packages():
                 yield module
 
 
-def test_public_names_are_documented(documented):
+def test_public_names_and_methods_are_documented(documented):
     r"""Documented under their name in modules directly below the package, or
     under any name in deeper ones.
     """
@@ -70,12 +70,17 @@ def test_public_names_are_documented(documented):
     described = [find(name) for name in documented]
     for package in packages:
         for name in package.__all__:
-            full = f'{package.__name__}.{name}'
-            if name.startswith('__') or full in documented:
+            full, value = f'{package.__name__}.{name}', getattr(package, name)
+            if package.__name__.count('.') > 1:
+                is_there = any(value is other for other in described)
+                assert full in documented or is_there, full
                 continue
-            assert package.__name__.count('.') > 1, full
-            value = getattr(package, name)
-            assert any(value is other for other in described), full
+            assert name.startswith('__') or full in documented, full
+            methods = vars(value) if inspect.isclass(value) else {}
+            for method, function in methods.items():
+                public = inspect.isfunction(function) and function.__doc__
+                if public and not method.startswith('_'):
+                    assert f'{full}.{method}' in documented
 
 
 def find(name):
@@ -87,20 +92,6 @@ def find(name):
         if value is not None:
             return value
     return None
-
-
-def test_public_methods_are_documented(documented):
-    for package in public_packages():
-        if package.__name__.count('.') > 1:
-            continue
-        for name in package.__all__:
-            value = getattr(package, name)
-            methods = vars(value) if inspect.isclass(value) else {}
-            for method, function in methods.items():
-                public = not method.startswith('_')
-                if public and inspect.isfunction(function) and function.__doc__:
-                    full = f'{package.__name__}.{name}.{method}'
-                    assert full in documented
 
 
 def test_text_is_rendered(site):

@@ -31,6 +31,22 @@ def shop(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope='session')
+def cold_shop(shop, tmp_path_factory):
+    r"""The shop with 25 further items without training interactions."""
+    root = tmp_path_factory.mktemp('cold')
+    (root / 'raw').mkdir()
+    text = (shop / 'raw' / 'shop.inter').read_text()
+    text += ''.join(f'{n}\t{40 + n}\t1\t0\t2\n' for n in range(25))
+    (root / 'raw' / 'cold.inter').write_text(text)
+    rng = np.random.default_rng(1)
+    for name in ('image', 'text'):
+        x = np.load(shop / 'raw' / f'{name}_feat.npy')
+        new = rng.normal(size=(25, 8)).astype(np.float32)
+        np.save(root / 'raw' / f'{name}_feat.npy', np.concatenate([x, new]))
+    return root
+
+
 @pytest.fixture
 def movies(tmp_path):
     r"""A folder with the files that MovieLens-100K downloads."""

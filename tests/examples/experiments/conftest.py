@@ -2,7 +2,6 @@ import json
 import sys
 from importlib import import_module
 
-import numpy as np
 import pytest
 
 from examples.experiments.experiment import start
@@ -45,19 +44,3 @@ def report(tmp_path):
         return content, page
 
     return read
-
-
-@pytest.fixture(scope='session')
-def cold_shop(shop, tmp_path_factory):
-    r"""The shop with 25 further items without training interactions."""
-    root = tmp_path_factory.mktemp('cold')
-    (root / 'raw').mkdir()
-    text = (shop / 'raw' / 'shop.inter').read_text()
-    text += ''.join(f'{n}\t{40 + n}\t1\t0\t2\n' for n in range(25))
-    (root / 'raw' / 'cold.inter').write_text(text)
-    rng = np.random.default_rng(1)
-    for name in ('image', 'text'):
-        x = np.load(shop / 'raw' / f'{name}_feat.npy')
-        new = rng.normal(size=(25, 8)).astype(np.float32)
-        np.save(root / 'raw' / f'{name}_feat.npy', np.concatenate([x, new]))
-    return root

@@ -6,10 +6,8 @@ from examples import command_line
 from examples.experiments import case_study
 from examples.experiments.ablation import variants
 from examples.experiments.experiment import start
-from examples.experiments.models import FLOORS, MODELS
+from examples.experiments.models import FLOORS
 from examples.experiments.user_groups import even_bins, group_names
-
-METRICS = {'recall@20', 'precision@20', 'ndcg@20'}
 
 
 def trained(out):
@@ -20,34 +18,26 @@ def trained(out):
 
 
 def test_ablation(run_experiment, report):
-    out = run_experiment('ablation', '--seeds', 0, 1, epochs=1)
+    args = ('ablation', '--seeds', 0, 1)
+    assert len(trained(run_experiment(*args, epochs=1))) == 6 * 2
     content, page = report('ablation-shop')
-    changes = {k: v['changes'] for k, v in content['variants'].items()}
-    assert changes == {
-        'DiffMM (anchor: main)': {},
-        'without diffusion': {'generator': 'observed', 'generated_weight': 0.0},
-        'without contrast': {'ssl_weight': 0.0},
-        'with MSI': {'msi_weight': 0.1},
-        'anchor: modality': {'anchor': 'modality'},
-        'random edges': {'generator': 'random'},
-    }
     for name, variant in content['variants'].items():
         assert [r['config']['seed'] for r in variant['runs']] == [0, 1]
         for run in variant['runs']:
-            assert METRICS <= set(run['best_val']['test'])
-            for setting, value in changes[name].items():
-                assert run['config'][setting] == value
-        first = [r['best_val']['test']['recall@20'] for r in variant['runs']]
-        assert f'| {name} | {sum(first) / 2:.4f} ± ' in page
-    assert len(trained(out)) == 6 * 2
+            assert run['config'].items() >= variant['changes'].items()
+        found = [r['best_val']['test']['recall@20'] for r in variant['runs']]
+        assert f'| {name} | {sum(found) / 2:.4f} ± ' in page
     # All runs are loaded, and the results are the same.
-    assert trained(run_experiment('ablation', '--seeds', 0, 1, epochs=1)) == []
+    assert trained(run_experiment(*args, epochs=1)) == []
     assert report('ablation-shop') == (content, page)
 
 
-def test_ablation_of_a_recipe():
+def test_variants_of_a_recipe():
     changes = variants(RECIPES['tiktok'])
     assert changes['without MSI'] == {'msi_weight': 0.0}
+    assert changes['without contrast'] == {'ssl_weight': 0.0}
+    generator = {'generator': 'observed', 'generated_weight': 0.0}
+    assert changes['without diffusion'] == generator
     assert 'with MSI' not in changes
 
 
@@ -61,14 +51,13 @@ def test_comparison_shares_runs(run_experiment, report):
     assert lines and not any(line.startswith('DiffMM') for line in lines)
     content, page = report('comparison-shop')
     assert list(content['models']) == [*names, *FLOORS]
-    for model, runs in content['models'].items():
-        (run,) = runs
-        if model in names:
-            grid = MODELS[model].grid
-            assert all(run['config'][name] in grid[name] for name in grid)
-        assert (
-            f'\n| {model} | {run["best_val"]["test"]["recall@20"]:.4f}' in page
-        )
+    for model, (run,) in content['models'].items():
+        val, test = (run['best_val'][s]['recall@20'] for s in ('val', 'test'))
+        assert f'\n| {model} | {test:.4f}' in page
+        if model in FLOORS:
+            line = f'{model}: recall@20 validation {val:.4f}, test {test:.4f}'
+            assert line in out
+    assert 'Without training: Popularity, ' in page
     # Baselines have the best settings of their grids.
     values = [
         float(line.split('validation ')[1][:6])
@@ -77,20 +66,6 @@ def test_comparison_shares_runs(run_experiment, report):
     ]
     best = content['models']['MF-BPR'][0]['best_val']['val']['recall@20']
     assert len(values) == 7 and max(values) == round(best, 4)
-
-
-def test_floors_alone(run_experiment, report):
-    models = ('--models', *FLOORS, '--seeds', 0, 1)
-    out = run_experiment('comparison', *models)
-    content, page = report('comparison-shop')
-    assert trained(out) == [] and list(content['models']) == list(FLOORS)
-    for model, (run,) in content['models'].items():
-        val, test = (run['best_val'][s]['recall@20'] for s in ('val', 'test'))
-        line = f'{model}: recall@20 validation {val:.4f}, test {test:.4f}'
-        assert line in out
-        # One run, whatever the number of seeds.
-        assert f'\n| {model} | {test:.4f} |' in page
-    assert 'Without training: Popularity, ' in page
 
 
 def test_augmentation(run_experiment, report):
@@ -108,8 +83,7 @@ def test_augmentation(run_experiment, report):
 def test_user_groups(run_experiment, report):
     models = ('--models', 'DiffMM', 'LightGCN', '--no-tuning')
     run_experiment('user_groups', *models, '--bins', 3, 4)
-    content, _ = report('user-groups-shop')
-    assert content['users'] == {'≥ 4': 30}
+    assert report('user-groups-shop')[0]['users'] == {'≥ 4': 30}
     # With one group of all users, metrics equal the metrics of the run.
     run_experiment('user_groups', *models, '--groups', 1)
     content, _ = report('user-groups-shop')
@@ -151,10 +125,6 @@ def test_case_study(run_experiment, report):
     matrix = content['drawn']['similarity']['image']
     assert len(matrix) == len(items) == len(matrix[0])
     assert matrix[0][0] == pytest.approx(1.0)
-    assert list(content['all_users']) == [
-        *('generated by image', 'generated by text'),
-        *('items at random', 'items at random, by popularity'),
-    ]
     assert '| generated by image | ' in page
 
 
@@ -186,11 +156,6 @@ def test_cold_items(run_experiment, report, cold_shop):
         metrics = content['items'][model]
         everything = metrics['all'][0]['recall@20']
         assert everything == pytest.approx(run['best_val']['test']['recall@20'])
-    assert list(content['items']) == [
-        *('DiffMM', 'ItemGraph', 'VBPR', 'LightGCN'),
-        *('DiffMM, scaled', 'ItemGraph, scaled', 'VBPR, scaled'),
-        *('DiffMM + ItemGraph', 'DiffMM + ItemGraph, scaled'),
-    ]
     before, after = (
         content['items'][name]['cold items'][0]['recall@20']
         for name in ('VBPR', 'VBPR, scaled')

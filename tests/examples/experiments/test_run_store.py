@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from torch.testing import assert_close
 
 from diffmm_geo.training import DiffMMConfig, DiffMMTrainer, LightGCNConfig
@@ -9,6 +10,9 @@ from examples.experiments.run_store import OBSERVED, RunStore
 CONFIG = DiffMMConfig(
     num_epochs=4, batch_size=32, embedding_dim=8, hidden_channels=8, k=3
 )
+
+
+KEYS = ('epoch', 'loss', 'val', 'test')
 
 
 @pytest.fixture
@@ -42,10 +46,6 @@ def test_trains_once(store, planted):
     again = second.run('DiffMM', CONFIG, 'full')
     assert again.result == run.result and again.folder == run.folder
     assert second.lines == first.lines[-1:]
-    summary = run.summary()
-    assert summary['config']['hidden_channels'] == 8
-    assert summary['num_epochs_trained'] == 4
-
     trainer = DiffMMTrainer(planted(), CONFIG)
     trainer.fit()
     assert_close(run.embeddings, trainer.embeddings())
@@ -55,7 +55,6 @@ def test_trains_once(store, planted):
     test = planted()[OBSERVED].test_edge_label_index
     metrics = run.evaluate_on(planted(), test)
     assert metrics == pytest.approx(trainer.best_val['test'])
-    assert metrics == pytest.approx(run.metrics())
     best = max(r['test']['recall@3'] for r in trainer.history)
     assert run.metrics('best_test')['recall@3'] == best
 
@@ -68,32 +67,30 @@ def test_goes_on_where_it_stopped(store, tmp_path):
     assert epochs(second) == [3, 4]
     whole = store(root=tmp_path / 'other').run('DiffMM', CONFIG, 'full')
     for one, other in zip(run.result['history'], whole.result['history']):
-        for key in ('epoch', 'loss', 'val', 'test'):
-            assert one[key] == other[key]
-    for one, other in zip(run.embeddings, whole.embeddings):
-        assert one.equal(other)
+        assert [one[k] for k in KEYS] == [other[k] for k in KEYS]
+    assert all(map(torch.equal, run.embeddings, whole.embeddings))
 
 
 def test_another_run_is_another_folder(store, planted):
-    base = store()
-    other_edges = planted()
-    other_edges[OBSERVED].edge_index = other_edges[OBSERVED].edge_index[:, 1:]
-    other_features = planted()
-    other_features['item'].x_text = other_features['item'].x_text + 1
-    baseline = LightGCNConfig()
-    folders = [
-        base.folder('DiffMM', CONFIG),
-        base.folder('DiffMM', replace(CONFIG, seed=1)),
-        base.folder('LightGCN', baseline),
-        store(other_edges).folder('DiffMM', CONFIG),
-        store(other_features).folder('DiffMM', CONFIG),
-        store(planted(modalities=['image'])).folder('DiffMM', CONFIG),
-        store(other_edges).folder('LightGCN', baseline),
-    ]
-    assert len(set(folders)) == len(folders)
+    def folders(change=lambda data: None, **kwargs):
+        data = planted(**kwargs)
+        change(data)
+        configs = ('DiffMM', CONFIG), ('LightGCN', LightGCNConfig())
+        return [store(data).folder(*x) for x in configs]
+
+    def drop_edge(data):
+        data[OBSERVED].edge_index = data[OBSERVED].edge_index[:, 1:]
+
+    def change_feature(data):
+        data['item'].x_text += 1
+
+    base = folders()
+    found = [*base, *folders(drop_edge), folders(change_feature)[0]]
+    found.append(folders(modalities=['image'])[0])
+    found.append(store().folder('DiffMM', replace(CONFIG, seed=1)))
+    assert len(set(found)) == len(found)
     # LightGCN does not use features.
-    assert store(other_features).folder('LightGCN', baseline) == folders[2]
-    assert store().folder('DiffMM', replace(CONFIG)) == folders[0]
+    assert folders(change_feature)[1] == base[1] and folders() == base
 
 
 def test_a_default_has_changed(store):
