@@ -118,11 +118,18 @@ def load_data(args):
     )
 
 
-def make_config(args, **changes):
+def given_settings(args):
+    r"""The settings of a trainer that the arguments give."""
+    names = ('seed', 'k', *(name.replace('-', '_') for name in SPEED))
+    given = {'num_epochs': args.epochs}
+    given |= {name: getattr(args, name, None) for name in names}
+    return {name: x for name, x in given.items() if x is not None}
+
+
+def make_config(args):
     r"""The recipe of the data set, changed where a value is given."""
     recipe = RECIPES.get(args.dataset, RECIPES['default'])
-    given = {k: v for k, v in changes.items() if v is not None}
-    return replace(recipe, **given)
+    return replace(recipe, **given_settings(args))
 
 
 def start(main, interrupted='Interrupted.'):

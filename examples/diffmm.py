@@ -158,14 +158,7 @@ def main():
 
 
 def train_diffmm(args, data):
-    config = make_config(
-        args,
-        seed=args.seed,
-        num_epochs=args.epochs,
-        precision=args.precision,
-        diffusion_form=args.diffusion_form,
-        num_candidates=args.num_candidates,
-    )
+    config = make_config(args)
     trainer = DiffMMTrainer(data, config, args.modalities, device=args.device)
     try:
         trainer.fit(sys.stderr.isatty(), show, args.checkpoint_dir, args.resume)

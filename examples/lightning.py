@@ -76,7 +76,7 @@ def main():
     # What follows draws all batches on the device, without workers.
     warnings.filterwarnings('ignore', '.*does not have many workers.*')
 
-    config = make_config(args, seed=args.seed)
+    config = make_config(args)
     module = DiffMMLightning(load_data(args), config, args.modalities)
     best = ModelCheckpoint(monitor='val/recall@20', mode='max')
     trainer = Trainer(

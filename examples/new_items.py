@@ -44,15 +44,7 @@ def without_items(data, removed):
 
 
 def train(data, args):
-    config = make_config(
-        args,
-        num_epochs=args.epochs,
-        k=args.k,
-        precision=args.precision,
-        diffusion_form=args.diffusion_form,
-        num_candidates=args.num_candidates,
-        seed=args.seed,
-    )
+    config = make_config(args)
     trainer = DiffMMTrainer(data, config, args.modalities)
     trainer.fit(progress=sys.stderr.isatty())
     return trainer

@@ -98,14 +98,9 @@ class Experiment:
         and by :obj:`changes`.
         """
         config = MODELS[model].config(self.args.dataset)
-        given = {
-            'num_epochs': self.args.epochs,
-            'precision': self.args.precision,
-            'diffusion_form': self.args.diffusion_form,
-            'num_candidates': self.args.num_candidates,
-        }
         known = {f.name for f in fields(config)}
-        given = {k: v for k, v in given.items() if v is not None and k in known}
+        given = command_line.given_settings(self.args).items()
+        given = {name: x for name, x in given if name in known}
         return replace(config, **{**given, 'seed': seed, **changes})
 
     def run(self, model: str, seed: int, **changes: Any) -> Run:
