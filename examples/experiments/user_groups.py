@@ -3,13 +3,12 @@ r"""Metrics by the number of training interactions of users.
     python -m examples.experiments.user_groups --dataset tiktok --root ROOT \
         --modalities image audio --bins 4 6 10
 
-`--bins` lists the start of each group except the first. By default, groups are
-as even as possible.
+`--bins` lists the start of each group except the first. By default, there are
+four groups, as even as possible.
 """
 
 import torch
 
-from diffmm_geo.utils.checks import check_int
 from examples.experiments.experiment import (
     Experiment,
     add_models,
@@ -21,6 +20,7 @@ from examples.experiments.run_store import OBSERVED
 from examples.experiments.table import means_table, of_seeds, summaries
 
 METRICS = ('recall@20', 'ndcg@20')
+NUM_GROUPS = 4
 
 
 def even_bins(count, num_groups):
@@ -47,11 +47,8 @@ def group_names(bins):
 def main():
     parser = make_parser(__doc__)
     add_models(parser)
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument('--groups', type=int, default=4, help='default: 4')
-    how.add_argument('--bins', nargs='+', type=int)
+    parser.add_argument('--bins', nargs='+', type=int)
     args = parser.parse_args()
-    check_int('--groups', args.groups)
     if args.bins is not None and sorted(set(args.bins)) != args.bins:
         raise ValueError(f"'--bins' needs to be ascending (got {args.bins})")
     experiment = Experiment('user_groups', args)
@@ -61,7 +58,7 @@ def main():
     count = store.edge_index[0].bincount(
         minlength=experiment.data['user'].num_nodes
     )
-    bins = args.bins or even_bins(count[test[0].unique()], args.groups)
+    bins = args.bins or even_bins(count[test[0].unique()], NUM_GROUPS)
     group = torch.bucketize(count, torch.tensor(bins).long(), right=True)
     members = {
         name: test[:, group[test[0]] == n]

@@ -82,14 +82,14 @@ def test_augmentation(run_experiment, report):
 
 def test_user_groups(run_experiment, report):
     models = ('--models', 'DiffMM', 'LightGCN', '--no-tuning')
-    run_experiment('user_groups', *models, '--bins', 3, 4)
-    assert report('user-groups-shop')[0]['users'] == {'≥ 4': 30}
-    # With one group of all users, metrics equal the metrics of the run.
-    run_experiment('user_groups', *models, '--groups', 1)
+    run_experiment('user_groups', *models)
     content, _ = report('user-groups-shop')
-    assert content['users'] == {'all': 30}
+    assert sum(content['users'].values()) == 30
+    run_experiment('user_groups', *models, '--bins', 3, 4)
+    content, _ = report('user-groups-shop')
+    assert content['users'] == {'≥ 4': 30}
     for model, (run,) in content['models'].items():
-        (metrics,) = content['groups'][model]['all']
+        (metrics,) = content['groups'][model]['≥ 4']
         assert metrics == pytest.approx(run['best_val']['test'])
 
 
@@ -196,7 +196,6 @@ def test_interrupted(capsys):
         ('sweep', ('--parameter', 'weight', '--values', '1'), "'--parameter'"),
         ('sweep', ('--parameter', 'lr', '--values', '1', '0'), "'lr'"),
         ('user_groups', ('--bins', '4', '2'), "'--bins'"),
-        ('user_groups', ('--groups', '0'), "'--groups'"),
         ('case_study', ('--user', '30'), "'--user'"),
         ('augmentation', ('--ratios', 'nan'), "'generated_weight'"),
     ],

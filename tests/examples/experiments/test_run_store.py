@@ -102,9 +102,3 @@ def test_a_default_has_changed(store):
     other = store()
     other.run('DiffMM', CONFIG, 'full')
     assert epochs(other) == [1, 2, 3, 4]
-
-
-def test_nothing_is_left_of_a_wrong_setting(store, tmp_path):
-    with pytest.raises(ValueError, match="'k'"):
-        store().run('DiffMM', replace(CONFIG, k=25), 'full')
-    assert list(tmp_path.iterdir()) == []
