@@ -121,7 +121,7 @@ def test_trainer(planted, settings):
         def run():
             metrics = trainer.fit()[-1]['val']
             weights = [*trainer.model.parameters()]
-            weights += [*trainer.diffusion.parameters()]
+            weights += [*trainer.task.diffusion.parameters()]
             return [
                 torch.tensor([*metrics.values()]),
                 *trainer.embeddings(),
