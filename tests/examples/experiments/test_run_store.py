@@ -4,14 +4,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from diffmm_geo.training import DiffMMConfig, DiffMMTrainer, LightGCNConfig
+from diffmm_geo.training import DiffMMTrainer, LightGCNConfig
+from examples.experiments.generators import GeneratorConfig
 from examples.experiments.run_store import OBSERVED, RunStore
 
-CONFIG = DiffMMConfig(
+CONFIG = GeneratorConfig(
     num_epochs=4, batch_size=32, embedding_dim=8, hidden_channels=8, k=3
 )
-
-
 KEYS = ('epoch', 'loss', 'val', 'test')
 
 
