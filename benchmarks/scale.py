@@ -107,7 +107,6 @@ def settings(
 ) -> dict[str, Any]:
     return {
         'hidden_channels': hidden,
-        'diffusion_form': 'gram',
         'precision': 'bf16',
         'num_candidates': 2048,
         'batch_size': max(1, num_edges // FULL_STEPS),

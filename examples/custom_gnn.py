@@ -77,8 +77,8 @@ def main():
 
     seed_everything(args.seed)
     diffusion = ModalityDiffusion(num_items, modalities)
-    transform = ModalityAwareGraphDiffusion(diffusion, num_edges_per_user=5)
-    data = transform.fit(data, num_epochs=args.epochs, progress=True)(data)
+    transform = ModalityAwareGraphDiffusion(diffusion)
+    data = transform.fit(data, progress=True)(data)
 
     store = data[OBSERVED]
     x_dict = {m: data['item'][f'x_{m}'] for m in modalities}

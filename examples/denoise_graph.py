@@ -88,8 +88,8 @@ def main():
 
     seed_everything(args.seed)
     diffusion = ModalityDiffusion(data['item'].num_nodes, modalities)
-    denoise = ModalityAwareGraphDiffusion(diffusion, num_edges_per_user=5)
-    denoise.fit(data, num_epochs=args.epochs, progress=True)
+    denoise = ModalityAwareGraphDiffusion(diffusion)
+    denoise.fit(data, progress=True)
     generated = [f'denoised_{m}' for m in modalities]
     for name, transform in (
         ('Observed', ToJointGraph('interacts')),

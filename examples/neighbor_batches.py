@@ -66,8 +66,7 @@ def main():
 
     modalities = [k[2:] for k in data['item'].keys() if k.startswith('x_')]
     diffusion = ModalityDiffusion(data['item'].num_nodes, modalities)
-    transform = ModalityAwareGraphDiffusion(diffusion, num_edges_per_user=5)
-    data = transform.fit(data, num_epochs=num_epochs)(data)
+    data = ModalityAwareGraphDiffusion(diffusion).fit(data)(data)
     for store in data.node_stores:
         store.n_id = torch.arange(store.num_nodes)
 

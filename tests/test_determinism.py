@@ -107,7 +107,8 @@ def test_transform(planted, sampling_steps):
     'settings',
     [
         {'precision': 'bf16'},
-        *({'diffusion_form': form} for form in FORMS),
+        *({'likelihood': 'gaussian', 'diffusion_form': f} for f in FORMS),
+        {'diffusion_form': 'sampled'},
         {'likelihood': 'multinomial', 'keep_rate': 0.5, 'num_candidates': 7},
     ],
 )

@@ -121,20 +121,26 @@ def test_model(size, num_modalities, dtype, is_zero):
 
 @pytest.mark.parametrize('dtype', DTYPES)
 @pytest.mark.parametrize('size', SIZES)
-@pytest.mark.parametrize('normalize', [False, True])
-def test_diffusion_of_any_size_and_type(dtype, size, normalize):
+@pytest.mark.parametrize('kind', ['masked', 'paper', 'normalized'])
+def test_diffusion_of_any_size_and_type(dtype, size, kind):
     num_users, num_items, num_edges = SIZES[size]
     pairs = torch.randperm(num_users * num_items)[:num_edges]
     edge_index = torch.stack([pairs // num_items, pairs % num_items])
-    diffusion = ModalityDiffusion(
-        num_items, ['image'], hidden_channels=[6, 5], normalize=normalize
-    ).to(dtype)
+    is_masked = kind == 'masked'
+    make = ModalityDiffusion if is_masked else ModalityDiffusion.paper
+    options = {'hidden_channels': [6, 5], 'normalize': kind == 'normalized'}
+    diffusion = make(num_items, ['image'], **options).to(dtype)
     lists = CSR.from_edge_index(edge_index, (num_users, num_items))
     emb = torch.randn(num_items, 3).to(dtype)
+    if is_masked:
+        observed = torch.bincount(edge_index[1], minlength=num_items) > 0
+        diffusion.set_features({'image': emb}, observed)
     x_start = lists.dense(emb)
 
     losses = [diffusion.loss('image', x_start, emb, emb)]
     for form in FORMS:
+        if form == 'gram' and is_masked:
+            continue
         losses.append(diffusion.batch_loss('image', lists, emb, emb, form=form))
     for elbo, msi in losses:
         assert elbo.size() == msi.size() == (num_users,)
@@ -149,6 +155,7 @@ def test_diffusion_of_any_size_and_type(dtype, size, normalize):
 
     # In hidden size, and in the plain form.
     diffusion.eval()
+    diffusion.place_unobserved(lists)
     out = diffusion.sample_edges('image', edge_index, num_users)
     assert out.size() == (2, num_users)
     score = diffusion.sample('image', x_start)
@@ -171,7 +178,7 @@ def test_transform_of_any_type(planted, dtype):
     data = transform(data)
     for m in ('image', 'text'):
         edge_index = data['user', f'denoised_{m}', 'item'].edge_index
-        assert edge_index.size() == (2, 32)
+        assert edge_index.size() == (2, 5 * 32)
     for p in diffusion.parameters():
         assert p.dtype == dtype and p.isfinite().all()
 

@@ -98,6 +98,9 @@ MaskedInteractionDiffusion(4, hidden_channels=6).loss(
 )
 MaskedInteractionDiffusion(4, hidden_channels=6).sample(rows, 2)
 Denoiser(4, 6, 4, 0.5)(rows, steps)
+Denoiser(4, 6, 4, feature_channels=3).set_features(
+    item_x, torch.tensor([True, True, False, True]),
+)
 Denoiser(4, 6, 4).load_official_state_dict({
     'emb_layer.weight': torch.ones(4, 4), 'emb_layer.bias': torch.ones(4),
     'in_layers.0.weight': torch.ones(6, 8), 'in_layers.0.bias': torch.ones(6),
@@ -111,7 +114,11 @@ diffusion().batch_loss(
     'image', CSR.from_edge_index(edges, (5, 4)), item_x, item_x.clone(), 0.1,
     form='sampled',
 )
-diffusion().sample('image', rows, 2, True)
+diffusion().sample('image', rows, 2)
+diffusion().set_features(features, torch.tensor([True, True, False, True]))
+ModalityDiffusion.paper(4, ['image'], hidden_channels=6).sample(
+    'image', rows, 2, True,
+)
 diffusion().sample_edges(
     'image', edges, 5, 2, candidates=torch.tensor([0, 2, 3]),
     exclude_observed=True,
@@ -134,6 +141,7 @@ model(standardize=True).fit_standardization(features)
 model().save_pretrained('a', graphs, {'user': list('abcde'), 'item': ['a'] * 4})
 ItemKNNGraph(2, ['image'])(data)
 ModalityAwareGraphDiffusion(diffusion(), OBSERVED, 1, 0)(data)
+ModalityAwareGraphDiffusion.paper(diffusion())(data)
 ModalityAwareGraphDiffusion(diffusion()).fit(
     data, item_x, {'image': item_x.clone(), 'text': item_x.clone()},
     num_epochs=1, batch_size=2, lr=1e-3, msi_weight=0.1, embedding_dim=3,

@@ -78,11 +78,16 @@ class Pretrained(torch.nn.Module):
         """
         device = check_device(device)
         config, state = read_folder(folder, WEIGHTS, cls)
-        dtypes = {x.dtype for x in state.values()}
         try:
             with torch.device('meta'):  # Draws no weights.
                 module = cls.from_config(config)
-            if len(dtypes) != 1 or not next(iter(dtypes)).is_floating_point:
+            flags = _flags(module.state_dict())
+            dtypes = {x.dtype for n, x in state.items() if n not in flags}
+            if (
+                _flags(state) != flags
+                or len(dtypes) != 1
+                or not next(iter(dtypes)).is_floating_point
+            ):
                 raise ValueError(f"not one floating point type but '{dtypes}'")
             module.load_state_dict(state, assign=True)
         except (
@@ -94,6 +99,10 @@ class Pretrained(torch.nn.Module):
                 f'{cls.__name__} (got: {str(error)[:1000]})'
             ) from None
         return module.to(device).eval()
+
+
+def _flags(state: Mapping[str, Tensor]) -> set[str]:
+    return {name for name, x in state.items() if x.dtype == torch.bool}
 
 
 class PretrainedWithGraphs(Pretrained):

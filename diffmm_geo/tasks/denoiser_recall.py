@@ -52,15 +52,21 @@ def denoiser_recall(
     }
 
 
-def warn_below_popularity(recall: dict[str, float], k: int) -> None:
-    r"""Warns of denoisers whose recall is below that of popularity."""
+def warn_below_popularity(
+    recall: dict[str, float], k: int, likelihood: str
+) -> None:
+    r"""Warns of denoisers whose recall is below that of popularity, and
+    advises what is not set already.
+    """
     floor = recall[POPULARITY]
     below = {m: round(r, 4) for m, r in recall.items() if r < floor}
     if below:
+        advice = 'Train for more epochs'
+        if likelihood != 'multinomial':
+            advice += ', or with likelihood="multinomial"'
         warnings.warn(
             f'these denoisers rank unseen items worse than popularity does, so '
             f'that their graphs add no information: Recall@{k} on validation '
-            f'is {below} against {floor:.4f}. Train for more epochs, or with '
-            'likelihood="multinomial"',
+            f'is {below} against {floor:.4f}. {advice}',
             stacklevel=4,
         )

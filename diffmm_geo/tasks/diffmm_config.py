@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from diffmm_geo.nn import GaussianDiffusion, MaskedDiffusion, ModalityDiffusion
@@ -41,6 +41,9 @@ class DiffMMConfig(TrainingConfig):
             :class:`~diffmm_geo.nn.MaskedDiffusion` of :obj:`num_steps` steps,
             which masks interactions in place of noise and :obj:`dropout`.
             (default: :obj:`"multinomial"`)
+        denoiser_features (bool, optional): Whether denoisers see the features
+            of items; see :class:`~diffmm_geo.nn.Denoiser`.
+            (default: :obj:`True`)
         standardize (bool, optional): Whether the model standardizes the
             features; see :class:`~diffmm_geo.nn.DiffMM`.
             (default: :obj:`True`)
@@ -73,6 +76,7 @@ class DiffMMConfig(TrainingConfig):
     anchor: str = 'main'
     keep_rate: float = 0.5
     likelihood: str = 'multinomial'
+    denoiser_features: bool = True
     standardize: bool = True
     msi_weight: float = 0.0
     num_edges_per_user: int | None = None
@@ -110,6 +114,7 @@ class DiffMMConfig(TrainingConfig):
         """
         settings: dict[str, Any] = {
             'likelihood': 'gaussian',
+            'denoiser_features': False,
             'standardize': False,
             'msi_weight': 0.1,
             'diffusion_lr': 1e-3,
@@ -126,6 +131,7 @@ class DiffMMConfig(TrainingConfig):
         check_number('ssl_weight', self.ssl_weight, 0.0)
         check_number('keep_rate', self.keep_rate, 0.0, 1.0, low_open=True)
         check_choice('likelihood', self.likelihood, PARTS)
+        check_bool('denoiser_features', self.denoiser_features)
         check_bool('standardize', self.standardize)
         check_number('msi_weight', self.msi_weight, 0.0)
         check_bool('exclude_observed', self.exclude_observed)
@@ -138,6 +144,23 @@ class DiffMMConfig(TrainingConfig):
         ):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name))
+        if self.likelihood == 'multinomial':
+            self._check_masked()
+
+    def _check_masked(self) -> None:
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in ('noise_scale', 'noise_min', 'noise_max', 'dropout'):
+            if getattr(self, name) != defaults[name]:
+                raise ValueError(
+                    f"'{name}' needs 'likelihood' to be 'gaussian' to have an "
+                    f"effect (got likelihood='multinomial', "
+                    f'{name}={getattr(self, name)})'
+                )
+        if self.diffusion_form == 'gram':
+            raise ValueError(
+                "'diffusion_form' needs to be 'auto', 'dense' or 'sampled' if "
+                "'likelihood' is 'multinomial' (got 'gram')"
+            )
 
 
 def make_diffusion(
@@ -149,6 +172,7 @@ def make_diffusion(
     kwargs: dict[str, Any] = {
         'hidden_channels': c.hidden_channels,
         'time_channels': c.time_channels,
+        'feature_channels': -1 if c.denoiser_features else None,
     }
     if c.likelihood == 'multinomial':
         process = MaskedDiffusion(c.num_steps)

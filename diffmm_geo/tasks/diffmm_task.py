@@ -11,6 +11,7 @@ from torch_geometric.typing import EdgeType
 
 from diffmm_geo.evaluation import generation_metrics
 from diffmm_geo.nn import CrossModalContrastiveLoss, DiffMM, ModalityDiffusion
+from diffmm_geo.nn.diffusion.edge_sampling import default_num_edges
 from diffmm_geo.nn.models.projection import HALF
 from diffmm_geo.sparse import CSR, BipartiteAdj
 from diffmm_geo.sparse.refill import refill
@@ -22,9 +23,6 @@ from diffmm_geo.tasks.diffmm_config import DiffMMConfig, make_diffusion
 from diffmm_geo.tasks.task import OnStep, Task
 from diffmm_geo.utils.checks import check_trainable, check_type
 from diffmm_geo.utils.features import modality_features
-
-# If the settings do not say how many edges to generate for each user.
-EDGES_PER_USER = 5
 
 
 class DiffMMTask(Task):
@@ -106,6 +104,16 @@ class DiffMMTask(Task):
         self.model.projections.check(self.feature_dict, self.num_items)
         if is_new:
             self.model.fit_standardization(self.feature_dict)
+        if self.diffusion.takes_features and not self.diffusion.has_features:
+            item = self.edge_index[1]
+            with self.random_state.entered():
+                self.diffusion.set_features(
+                    {
+                        m: self.feature_dict[m]
+                        for m in self.diffusion.modalities
+                    },
+                    torch.bincount(item, minlength=self.num_items) > 0,
+                )
         self.contrast = CrossModalContrastiveLoss(
             c.temperature, c.anchor, c.num_candidates
         )
@@ -182,7 +190,7 @@ class DiffMMTask(Task):
     def edges_per_user(self) -> int:
         r"""The number of interactions to generate for each user."""
         wanted = self.config.num_edges_per_user
-        return wanted or min(EDGES_PER_USER, self.num_items)
+        return wanted or default_num_edges(self.num_items)
 
     @property
     def num_epoch_steps(self) -> int:
@@ -237,6 +245,7 @@ class DiffMMTask(Task):
             order = torch.randperm(self.num_items, device=self.device)
             candidates = order[: c.num_generated_from]
         lists = self._interactions_of(users)
+        self.diffusion.place_unobserved(self.interactions)
         for m in self.model.modalities:
             with self.autocast():
                 edge_index = self.diffusion.sample_edges(
@@ -315,7 +324,8 @@ class DiffMMTask(Task):
         r"""Warns of denoisers that know less than popularity."""
         held_out, k = self.edge_label_index['val'], self.config.k
         args = self.diffusion, self.interactions, held_out, k
-        warn_below_popularity(denoiser_recall(*args), k)
+        recall, likelihood = denoiser_recall(*args), self.diffusion.likelihood
+        warn_below_popularity(recall, k, likelihood)
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Tensor, Tensor]:

@@ -321,6 +321,15 @@ def check_vector(
     return x
 
 
+def check_mask(name: str, x: Any, size: int) -> Tensor:
+    r"""A vector :obj:`[size]` of flags."""
+    if not _is_dense(x) or x.dim() != 1 or x.dtype != torch.bool:
+        raise _error(name, 'to be a vector of type torch.bool', describe(x))
+    if x.numel() != size:
+        raise _error(name, f'{size} elements', x.numel())
+    return check_values(name, x)
+
+
 def check_trainable(name: str, module: torch.nn.Module) -> None:
     r"""A module with parameters that an optimizer can train."""
     if any(p.dtype == torch.half for p in module.parameters()):

@@ -66,6 +66,29 @@ def center_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
+def mean_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The mean and the inverse standard deviation of each channel in double
+    precision. Rows of zeros count as missing. Constant channels have the scale
+    zero.
+
+    Shapes:
+        - **x:** :math:`(N, C)`, of any type
+        - **output:** :math:`(C)`, :math:`(C)`
+    """
+    there = x.any(dim=1)
+    if not there.any():
+        zeros = torch.zeros(x.size(1), dtype=torch.double, device=x.device)
+        return zeros, zeros
+    moments = [
+        torch.var_mean(block.double(), dim=0, correction=0)
+        for block in x[there].split(BLOCK_CHANNELS, dim=1)
+    ]
+    var, mean = (torch.cat(parts) for parts in zip(*moments))
+    std = var.sqrt()
+    return mean, (1.0 / std).where(std > MIN_SPREAD * mean.abs(), 0.0)
+
+
+@torch.no_grad()
 def standardize(x: Tensor) -> Tensor:
     r"""Features with zero mean and equal variance in each channel. The mean
     squared norm of rows is one. Rows of zeros count as missing and stay zero,
@@ -75,17 +98,9 @@ def standardize(x: Tensor) -> Tensor:
         - **x:** :math:`(N, C)`, of any type
         - **output:** :math:`(N, C)`, at least in single precision
     """
-    there = x.any(dim=1)
+    there = x.any(dim=1, keepdim=True)
     x = x.to(torch.promote_types(x.dtype, torch.float))
-    if not there.any():
-        return torch.zeros_like(x)
-    moments = [
-        torch.var_mean(block.double(), dim=0, correction=0)
-        for block in x[there].split(BLOCK_CHANNELS, dim=1)
-    ]
-    var, mean = (torch.cat(parts) for parts in zip(*moments))
-    std = var.sqrt()
-    scale = 1.0 / (std * x.size(1) ** 0.5)
-    scale = scale.where(std > MIN_SPREAD * mean.abs(), 0.0)
+    mean, scale = mean_and_scale(x)
+    scale = scale / x.size(1) ** 0.5
     out: Tensor = (x - mean.to(x)) * scale.to(x)
-    return out.masked_fill(~there.view(-1, 1), 0.0)
+    return out.masked_fill(~there, 0.0)

@@ -14,6 +14,14 @@ from diffmm_geo.nn import (
 )
 from diffmm_geo.sparse import BipartiteAdj
 
+
+def with_features():
+    out = ModalityDiffusion(7, ['text.bert', 'image'], hidden_channels=4)
+    features = {'text.bert': torch.randn(7, 2), 'image': torch.randn(7, 3)}
+    out.set_features(features, torch.arange(7) < 5)
+    return out
+
+
 MODULES = {
     'DiffMM': lambda: DiffMM(
         5,
@@ -41,6 +49,7 @@ MODULES = {
     'Masked ModalityDiffusion': lambda: ModalityDiffusion(
         7, ['image'], MaskedDiffusion(3), hidden_channels=4
     ),
+    'ModalityDiffusion with features': with_features,
 }
 
 
@@ -250,3 +259,17 @@ def test_graphs_of_another_model(graphs, tmp_path):
     cut('graphs.safetensors')(tmp_path)
     with pytest.raises(ValueError, match=r'graphs\.safetensors.*whole'):
         with_graphs().load_graphs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('name', 'dtype'), [('item_weight', torch.bool), ('observed', torch.float)]
+)
+def test_flags_are_no_weights(tmp_path, monkeypatch, name, dtype):
+    saved = with_features()
+    state = saved.state_dict()
+    name = f'_denoisers.modality_image.{name}'
+    changed = {**state, name: state[name].to(dtype)}
+    monkeypatch.setattr(saved, 'state_dict', lambda: changed)
+    saved.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match='arguments and the weights'):
+        type(saved).from_pretrained(tmp_path)

@@ -33,10 +33,18 @@ def test_agrees_with_evaluate(random_edges, process):
     assert out['popularity'] == pytest.approx(expected['recall@3'])
 
 
-def test_warning():
+@pytest.mark.parametrize(
+    ('likelihood', 'advice'),
+    [
+        ('gaussian', 'epochs, or with likelihood="multinomial"'),
+        ('multinomial', 'epochs'),
+    ],
+)
+def test_warning(likelihood, advice):
     recall = {'popularity': 0.5, 'a': 0.5, 'b': 0.25}
-    with pytest.warns(UserWarning, match=r"is {'b': 0.25} against 0.5000"):
-        warn_below_popularity(recall, 1)
+    match = rf"is {{'b': 0.25}} against 0.5000. Train for more {advice}$"
+    with pytest.warns(UserWarning, match=match):
+        warn_below_popularity(recall, 1, likelihood)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        warn_below_popularity({**recall, 'b': 0.75}, 1)
+        warn_below_popularity({**recall, 'b': 0.75}, 1, likelihood)

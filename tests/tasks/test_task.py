@@ -68,6 +68,20 @@ def test_bad_config(name, value):
         DiffMMConfig(**{name: value})
 
 
+@wrong_values(
+    noise_scale=[0.5],
+    noise_min=[1e-3],
+    noise_max=[0.1],
+    dropout=[0.2],
+    diffusion_form=['gram'],
+)
+def test_settings_of_the_other_process(name, value):
+    # They would have no effect. The paper's process has them.
+    with pytest.raises(ValueError, match=f"'{name}'.*'?likelihood'?"):
+        DiffMMConfig(**{name: value})
+    DiffMMConfig(likelihood='gaussian', **{name: value})
+
+
 @pytest.mark.parametrize(
     ('settings', 'error'),
     [

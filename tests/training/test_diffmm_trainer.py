@@ -143,7 +143,7 @@ class TestDiffMMTrainer(Protocol):
         [
             {'precision': 'bf16'},
             {'diffusion_form': 'dense'},
-            {'diffusion_form': 'gram'},
+            {'diffusion_form': 'gram', 'likelihood': 'gaussian'},
             {'diffusion_form': 'sampled'},
             {'num_candidates': 8},
             {'num_generated_from': 5},
@@ -198,6 +198,25 @@ def test_resume_with_other_features(planted, tmp_path):
     data['item'].x_text += 1.0
     with pytest.raises(ValueError, match="'data'.*'x_text'"):
         DiffMMTrainer(data, config).fit(checkpoint_dir=tmp_path, resume=True)
+
+
+def test_state_restores_features_of_denoisers(planted):
+    config = DiffMMConfig(num_epochs=1, k=3, hidden_channels=8)
+    trainer, other = (DiffMMTrainer(planted(), config) for _ in range(2))
+    diffusion = trainer.task.diffusion
+    for m, x in trainer.feature_dict.items():
+        assert diffusion.denoisers[m].num_channels == x.size(1)
+    trainer.fit()
+    zeros = {m: torch.zeros_like(x) for m, x in trainer.feature_dict.items()}
+    other.task.diffusion.set_features(zeros, torch.arange(24) < 5)
+    other.task.set_state(trainer.task.get_state())
+    expected = diffusion.state_dict()
+    assert_close(other.task.diffusion.state_dict(), expected, rtol=0, atol=0)
+    # Features that a diffusion brings along stay.
+    given = ModalityDiffusion(24, ['image', 'text'], hidden_channels=8)
+    given.set_features(zeros)
+    DiffMMTrainer(planted(), config, diffusion=given)
+    assert not any(x.feature.any() for x in given.denoisers.values())
 
 
 def test_recipes():

@@ -247,6 +247,7 @@ def test_what_it_refuses(planted, make, make_trainer):
 
 def test_without_lightning(monkeypatch):
     name = 'diffmm_geo.training.lightning_module'
+    monkeypatch.setattr(name, None)  # The package gets its module back.
     monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, 'lightning.pytorch', None)
     with monkeypatch.context() as patch:

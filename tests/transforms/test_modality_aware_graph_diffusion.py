@@ -14,10 +14,10 @@ FIT = {'embedding_dim': 4, 'num_epochs': 3, 'batch_size': 8}
 
 
 def make(num_items=24, **kwargs):
-    diffusion = ModalityDiffusion(
+    diffusion = ModalityDiffusion.paper(
         num_items, ['image', 'text'], hidden_channels=16, dropout=0.0
     )
-    return ModalityAwareGraphDiffusion(diffusion, **kwargs)
+    return ModalityAwareGraphDiffusion.paper(diffusion, **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,8 @@ def test_other_transforms(planted):
         outs.append(transform(T.ToSparseTensor()(data)))
     diffusion = transform.diffusion
     pipe = DatasetAdapter([planted()])
-    outs += list(pipe.modality_aware_graph_diffusion(diffusion))
+    paper = {'num_edges_per_user': 1, 'exclude_observed': False}
+    outs += list(pipe.modality_aware_graph_diffusion(diffusion, **paper))
     for out in outs:
         for t in GENERATED:
             assert out[t].edge_index.equal(expected[t].edge_index)

@@ -11,24 +11,49 @@ from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
 from diffmm_geo.nn.diffusion.list_loss import unit_values
 from diffmm_geo.nn.diffusion.masked_diffusion import MaskedDiffusion
 from diffmm_geo.ops import topk_items
-from diffmm_geo.ops.bag import bag
 from diffmm_geo.ops.dense import block_size, compute_dtype, matmul, product
 from diffmm_geo.sparse import CSR
+from diffmm_geo.utils.checks import (
+    check_bool,
+    check_edge_index,
+    check_index,
+    check_int,
+    check_k,
+)
 
 # Scores or hidden states of a block on a CPU: 8 MiB in float32.
 BLOCK_SIZE = 2**21
 
 
-def sampled_edges(
+def default_num_edges(num_items: int) -> int:
+    r"""The number of interactions to generate for each user, if not given."""
+    return min(5, num_items)
+
+
+def sample_edges(
     model: InteractionDiffusion,
-    lists: CSR,
-    k: int,
+    edge_index: Tensor | CSR,
+    num_users: int | None,
+    num_edges_per_user: int,
     candidates: Tensor | None,
     exclude_observed: bool,
     sampling_steps: int,
     sampling_noise: bool,
 ) -> Tensor:
-    r"""Equals :meth:`ModalityDiffusion.sample_edges`, without checks."""
+    r"""See :meth:`ModalityDiffusion.sample_edges`."""
+    limit, lists = model.num_items, edge_index
+    device = model.denoiser.item_weight.device
+    if not isinstance(lists, CSR):
+        size = check_int('num_users', num_users, 0), limit
+        lists = check_edge_index('edge_index', lists, *size, device)
+        lists = CSR.from_edge_index(lists, size, coalesce=True)
+    sampling_steps = check_int('sampling_steps', sampling_steps, 0)
+    check_bool('sampling_noise', sampling_noise)
+    check_bool('exclude_observed', exclude_observed)
+    if candidates is not None:
+        candidates = check_index('candidates', candidates, limit, device)
+        limit = candidates.numel()
+    k = check_k(num_edges_per_user, limit, 'num_edges_per_user')
     args = model, lists, k, candidates, exclude_observed
     is_masked = isinstance(model.diffusion, MaskedDiffusion)
     needs_rows = model.denoiser.normalize and not is_masked
@@ -89,11 +114,13 @@ def top_items_in_hidden_size(
     r"""Equals :func:`top_items_of_rows` without noise and, for a Gaussian
     process, row normalization. Users with the same items share one computation.
     """
-    denoiser, lin = model.denoiser, model.denoiser.lin_out
-    dtype = compute_dtype(lin.weight)
-    weight, bias = lin.weight.to(dtype), lin.bias.to(dtype)
+    denoiser = model.denoiser
+    weight = denoiser.last_weight(candidates)
+    bias: Tensor = denoiser.lin_out.bias
     if candidates is not None:
-        weight, bias = weight[candidates], bias[candidates]
+        bias = bias[candidates]
+    dtype = compute_dtype(weight)
+    weight, bias = weight.to(dtype), bias.to(dtype)
     last_hidden = hidden_sampler(model)
     lists, row = lists.distinct()
     width = max(denoiser.hidden_channels)
@@ -118,10 +145,10 @@ def hidden_sampler(model: InteractionDiffusion) -> Callable[[CSR], Tensor]:
         # A logarithm of a softmax sorts items as its logits do.
         t = torch.zeros(1, dtype=torch.long, device=weight.device)
         return lambda lists: denoiser.hidden(
-            bag(lists, weight, unit_values(lists, weight.dtype)), t
+            denoiser.first(lists, unit_values(lists, weight.dtype)), t
         )
     reverse = HiddenReverse(model.diffusion, denoiser)
-    return lambda lists: reverse(bag(lists, weight))
+    return lambda lists: reverse(denoiser.first(lists))
 
 
 class HiddenReverse:
@@ -147,9 +174,9 @@ class HiddenReverse:
     def __init__(
         self, diffusion: GaussianDiffusion, denoiser: Denoiser
     ) -> None:
-        lin = denoiser.lin_out
-        weight = product(lin.weight.t(), denoiser.item_weight)
-        bias = lin.bias @ denoiser.item_weight
+        first = denoiser.first_weight
+        weight = product(denoiser.last_weight().t(), first)
+        bias = denoiser.lin_out.bias @ first
         steps = torch.arange(diffusion.num_steps, device=weight.device)
         shift = denoiser.time_shift(denoiser.time_encoding(steps))
         coef1 = diffusion.posterior_mean_coef1

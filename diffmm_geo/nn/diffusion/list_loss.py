@@ -40,8 +40,10 @@ CHOLESKY_PRODUCTS = 9
 # In the form 'sampled': rows of noise, and of squared outputs, per batch.
 NUM_NOISES = 128
 NUM_SAMPLES = 256
-# If masked: items per batch, besides those of its users.
+# If masked: items per batch, besides those of its users, and the most items for
+# which 'auto' computes all.
 NUM_ITEMS = 2048
+MAX_EXACT_ITEMS = 20_000
 
 
 def list_loss(
@@ -113,7 +115,7 @@ def _gaussian(
     step: Tensor,
 ) -> tuple[Tensor, Tensor]:
     denoiser = model.denoiser
-    weight, lin = denoiser.item_weight, denoiser.lin_out
+    weight, last = denoiser.first_weight, denoiser.last_weight()
     num_rows, (num_items, hidden) = lists.size[0], weight.size()
     signal, noise_scale, loss_weight = step[:, :3].unbind(dim=1)
     p = denoiser.dropout if denoiser.training else 0.0
@@ -136,7 +138,7 @@ def _gaussian(
     elif layer == 'gram':
         square = GramSquare()
     error, projected = reconstruction(
-        h, lin.weight, lin.bias, lists, feature, square
+        h, last, denoiser.lin_out.bias, lists, feature, square
     )
     return loss_weight * error, projected
 
@@ -150,19 +152,33 @@ def _masked(
     step: Tensor,
 ) -> tuple[Tensor, Tensor]:
     r"""Estimates sums over all items if :obj:`form="sampled"`, and is exact up
-    to the rounding of the dropout probability otherwise.
+    to the rounding of the dropout probability otherwise. Items without
+    observed interactions are not among those of the softmax.
     """
     process, denoiser = model.diffusion, model.denoiser
-    weight, lin = denoiser.item_weight, denoiser.lin_out
+    weight, observed = denoiser.item_weight, denoiser.observed
     noise = torch.rand(lists.nnz, device=weight.device)
     kept = lists.filter(noise >= process.mask_prob[t][lists.row])
     value = unit_values(kept, weight.dtype) * process.scale[t][kept.row]
     if denoiser.training:
         value = dropout(value, denoiser.dropout)
-    z = bag(kept, weight, value) + denoiser.time_shift(step)
+    z = denoiser.first(kept, value) + denoiser.time_shift(step)
     h = denoiser.last_hidden(z).to(weight.dtype)
-    columns = sampled_columns(lists, NUM_ITEMS) if form == 'sampled' else None
-    return multinomial(h, lin.weight, lin.bias, lists, feature, columns)
+    bias: Tensor = denoiser.lin_out.bias
+    index = None
+    if form == 'auto':
+        many = model.num_items > MAX_EXACT_ITEMS
+        form = 'sampled' if many else 'dense'
+    if form == 'sampled':
+        index, log_weight = sampled_columns(lists, NUM_ITEMS, observed)
+        lists, feature = lists.take_columns(index), feature[index]
+        bias = bias[index] + log_weight.to(bias.dtype)
+    elif observed is not None:
+        allowed = observed.clone()
+        allowed[lists.col] = True
+        bias = bias.masked_fill(~allowed, float('-inf'))
+    last = denoiser.last_weight(index)
+    return multinomial(h, last, bias, lists, feature)
 
 
 def input_form(
@@ -200,6 +216,11 @@ def check_lists(
 ) -> None:
     r"""Checks the arguments of :meth:`list_loss`."""
     check_choice('form', form, FORMS)
+    if form == 'gram' and isinstance(model, MaskedInteractionDiffusion):
+        raise ValueError(
+            "'form' needs to be 'auto', 'dense' or 'sampled' with a masked "
+            "'diffusion' (got 'gram')"
+        )
     model.check_msi(msi_weight, item_emb, modality_emb)
     check_type('interactions', interactions, CSR)
     col = interactions.col

@@ -1,3 +1,4 @@
+import torch
 from torch import Tensor
 
 from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
@@ -34,14 +35,17 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
         |\mathcal{N}_u| \, \boldsymbol{\pi} \mathbf{F}_m - \mathbf{a}_0
         \mathbf{E}_i \right\|}^2.
 
-    Both are zero for a user without interactions. :obj:`sample` returns
+    Both are zero for a user without interactions. In training, the softmax is
+    over items with observed interactions if the denoiser has features: it would
+    teach that others are never chosen. :obj:`sample` returns
     :math:`\log \boldsymbol{\pi}` from a single evaluation, so it takes no
     noise. It sees the whole row at :math:`t = 0` with zero steps.
 
     The arguments are those of :class:`~diffmm_geo.nn.InteractionDiffusion`,
     with a :class:`~diffmm_geo.nn.MaskedDiffusion` as :obj:`diffusion`. The
-    default of :obj:`dropout` is :obj:`0.0`, as masking drops interactions
-    already.
+    defaults of the denoiser are :obj:`hidden_channels=200`,
+    :obj:`dropout=0.0`, as masking drops interactions already, and
+    :obj:`feature_channels=-1`.
 
     Example:
         >>> import torch
@@ -55,7 +59,11 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
     """
 
     process = MaskedDiffusion
-    denoiser_defaults = {'dropout': 0.0}
+    denoiser_defaults = {
+        'hidden_channels': 200,
+        'dropout': 0.0,
+        'feature_channels': -1,
+    }
     msi_weight = 0.0
 
     def denoise(
@@ -63,10 +71,15 @@ class MaskedInteractionDiffusion(InteractionDiffusion):
     ) -> tuple[Tensor, Tensor]:
         process = self.diffusion
         x_t = unit_rows(process.q_sample(x_start, t, noise))
-        log_prob = self.denoiser(x_t * process.scale[t].view(-1, 1), t)
-        log_prob = log_prob.log_softmax(dim=-1)
+        logit = self.denoiser(x_t * process.scale[t].view(-1, 1), t)
+        observed = self.denoiser.observed
+        if observed is not None:
+            allowed = observed | (x_start > 0).any(dim=0)
+            logit = logit.masked_fill(~allowed, float('-inf'))
+        log_prob = logit.log_softmax(dim=-1)
         count = x_start.sum(dim=-1, keepdim=True)
-        nll = -(log_prob * x_start / count.clamp(min=1)).sum(dim=-1)
+        share = x_start / count.clamp(min=1)
+        nll = -torch.where(share > 0, log_prob * share, 0.0).sum(dim=-1)
         return nll, count * log_prob.exp()
 
     def reverse(

@@ -7,31 +7,31 @@ from torch.nn import ModuleDict
 from torch.optim import Optimizer
 
 from diffmm_geo.nn.diffusion.denoiser import Denoiser
-from diffmm_geo.nn.diffusion.edge_sampling import sampled_edges
+from diffmm_geo.nn.diffusion.denoiser_epoch import train_parts
+from diffmm_geo.nn.diffusion.edge_sampling import sample_edges
 from diffmm_geo.nn.diffusion.gaussian_diffusion import GaussianDiffusion
 from diffmm_geo.nn.diffusion.interaction_diffusion import InteractionDiffusion
 from diffmm_geo.nn.diffusion.list_loss import (
     check_lists,
     list_loss,
-    step_table,
 )
 from diffmm_geo.nn.diffusion.masked_diffusion import MaskedDiffusion
 from diffmm_geo.nn.diffusion.masked_interaction_diffusion import (
     MaskedInteractionDiffusion,
 )
+from diffmm_geo.nn.diffusion.new_items import with_new_items
+from diffmm_geo.nn.diffusion.unobserved_items import place_unobserved
 from diffmm_geo.nn.pretrained import Pretrained, module_name
 from diffmm_geo.sparse import CSR
 from diffmm_geo.utils.checks import (
-    check_bool,
     check_choice,
-    check_edge_index,
     check_index,
     check_int,
-    check_k,
+    check_keys,
+    check_matrix,
     check_modalities,
     check_type,
 )
-from diffmm_geo.utils.finite import FiniteLosses
 
 T = TypeVar('T', bound='ModalityDiffusion')
 
@@ -45,21 +45,25 @@ PARTS: dict[str, type[InteractionDiffusion]] = {
 class ModalityDiffusion(Pretrained):
     r"""The multi-modal graph diffusion of the `"DiffMM: Multi-Modal
     Diffusion Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_
-    paper (Section 3.2). For each modality, :obj:`diffusion[modality]` is an
-    :class:`~diffmm_geo.nn.InteractionDiffusion` with its own denoiser. All
-    modalities share one diffusion process. With a
-    :class:`~diffmm_geo.nn.MaskedDiffusion`, they are each a
-    :class:`~diffmm_geo.nn.MaskedInteractionDiffusion`, whose likelihood is
-    multinomial.
+    paper (Section 3.2), with a denoiser for each modality. All modalities share
+    one diffusion process. With a :class:`~diffmm_geo.nn.MaskedDiffusion`,
+    :obj:`diffusion[modality]` is a
+    :class:`~diffmm_geo.nn.MaskedInteractionDiffusion`, whose denoiser sees the
+    features of items that :meth:`set_features` gives it. With a
+    :class:`~diffmm_geo.nn.GaussianDiffusion`, it is the paper's
+    :class:`~diffmm_geo.nn.InteractionDiffusion`, which knows the modality by
+    the MSI term of the loss alone; see :meth:`paper`.
 
     Args:
         num_items (int): The number of items :math:`I`.
         modalities (list[str]): The names of the modalities.
-        diffusion (GaussianDiffusion or MaskedDiffusion, optional): The
+        diffusion (MaskedDiffusion or GaussianDiffusion, optional): The
             diffusion process.
-            (default: :class:`GaussianDiffusion` with its defaults)
+            (default: :class:`MaskedDiffusion` with its defaults)
         **denoiser_kwargs (optional): Additional arguments of
-            :class:`~diffmm_geo.nn.Denoiser`.
+            :class:`~diffmm_geo.nn.Denoiser`. For a masked process, the
+            defaults are :obj:`hidden_channels=200`, :obj:`dropout=0.0` and
+            :obj:`feature_channels=-1`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -68,10 +72,10 @@ class ModalityDiffusion(Pretrained):
         >>> import torch
         >>> from diffmm_geo.nn import ModalityDiffusion
         >>> diffusion = ModalityDiffusion(6, ['image'], hidden_channels=8)
+        >>> diffusion.set_features({'image': torch.randn(6, 16)})
         >>> a_0 = torch.eye(3, 6)
-        >>> item_emb, image_emb = torch.randn(6, 4), torch.randn(6, 4)
-        >>> elbo, msi = diffusion.loss('image', a_0, item_emb, image_emb)
-        >>> (elbo.mean() + 0.1 * msi.mean()).backward()
+        >>> nll, _ = diffusion.loss('image', a_0)
+        >>> nll.mean().backward()
         >>> edge_index = a_0.nonzero().t()
         >>> diffusion.sample_edges('image', edge_index, 3, 2).size()
         torch.Size([2, 6])
@@ -87,7 +91,7 @@ class ModalityDiffusion(Pretrained):
         super().__init__()
         self.num_items = check_int('num_items', num_items)
         self.modalities = check_modalities(modalities)
-        self.diffusion = diffusion = diffusion or GaussianDiffusion()
+        self.diffusion = diffusion = diffusion or MaskedDiffusion()
         is_masked = isinstance(diffusion, MaskedDiffusion)
         self.likelihood = 'multinomial' if is_masked else 'gaussian'
         part = PARTS[self.likelihood]
@@ -99,6 +103,21 @@ class ModalityDiffusion(Pretrained):
                 for m in self.modalities
             }
         )
+
+    @classmethod
+    def paper(
+        cls: type[T], num_items: int, modalities: Sequence[str], **kwargs: Any
+    ) -> T:
+        r"""The diffusion of the paper: a Gaussian process, and denoisers that
+        see no features, of hidden size :obj:`1000`.
+
+        Args:
+            num_items (int): The number of items.
+            modalities (list[str]): The names of the modalities.
+            **kwargs (optional): Other arguments, which take precedence.
+        """
+        kwargs.setdefault('diffusion', GaussianDiffusion())
+        return cls(num_items, modalities, **kwargs)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -116,6 +135,9 @@ class ModalityDiffusion(Pretrained):
             'likelihood': self.likelihood,
             'diffusion': process.config,
             **{name: getattr(denoiser, name) for name in names},
+            'feature_channels': {
+                m: x.feature_channels for m, x in self.denoisers.items()
+            },
         }
 
     @classmethod
@@ -123,7 +145,13 @@ class ModalityDiffusion(Pretrained):
         config = dict(config)
         process = PARTS[config.pop('likelihood')].process
         config['diffusion'] = process(**config['diffusion'])
-        return cls(**config)
+        channels = config.pop('feature_channels')
+        takes_none = all(c is None for c in channels.values())
+        out = cls(**config, feature_channels=None if takes_none else -1)
+        for m, c in channels.items():
+            if c is not None and c != -1:
+                out[m].denoiser.add_features(c)
+        return out
 
     @property
     def denoisers(self) -> dict[str, Denoiser]:
@@ -142,12 +170,86 @@ class ModalityDiffusion(Pretrained):
         for denoiser in self.denoisers.values():
             denoiser.reset_parameters()
 
+    @property
+    def takes_features(self) -> bool:
+        r"""Whether the denoisers see features."""
+        return self.denoisers[self.modalities[0]].takes_features
+
+    @property
+    def has_features(self) -> bool:
+        r"""Whether the denoisers have features."""
+        return self.denoisers[self.modalities[0]].num_channels is not None
+
+    def set_features(
+        self,
+        feature_dict: Mapping[str, Tensor],
+        observed: Tensor | None = None,
+    ) -> None:
+        r"""Sets the item features of each modality, which are saved with the
+        denoisers. An optimizer needs to be made afterwards.
+
+        Args:
+            feature_dict (dict[str, torch.Tensor]): The raw features.
+            observed (torch.Tensor, optional): Which items have observed
+                interactions. The others are known by their features alone.
+                (default: :obj:`None`, all, as if none has)
+
+        Shapes:
+            - **feature_dict:** :math:`(I, C_m)`
+            - **observed:** :math:`(I)`, of type :obj:`torch.bool`
+
+        Raises:
+            ValueError: If features do not fit, or denoisers take none.
+        """
+        check_keys('feature_dict', feature_dict, self.modalities)
+        for m, denoiser in self.denoisers.items():
+            weight = denoiser.item_weight
+            name, x = f"feature_dict['{m}']", feature_dict[m]
+            check_matrix(name, x, self.num_items, denoiser.num_channels)
+            denoiser.set_features(x.to(weight.device), observed)
+
+    def place_unobserved(self, interactions: CSR) -> None:
+        r"""Gives the items without observed interactions rows of the last
+        layer by their features, and a bias of how likely a first interaction
+        is. Trainers and transforms call it after training.
+
+        Args:
+            interactions (CSR): The items of each user.
+        """
+        check_type('interactions', interactions, CSR)
+        check_index('interactions', interactions.col, self.num_items)
+        for m in self.modalities:
+            part = self[m]
+            if isinstance(part, MaskedInteractionDiffusion):
+                place_unobserved(part, interactions)
+
+    def with_new_items(
+        self: T, feature_dict: Mapping[str, Tensor], interactions: CSR
+    ) -> T:
+        r"""A copy that also knows new items, by their features alone. They
+        follow the known items.
+
+        Args:
+            feature_dict (dict[str, torch.Tensor]): The raw features of the new
+                items.
+            interactions (CSR): The known items of each user, as in
+                :meth:`place_unobserved`.
+
+        Shapes:
+            - **feature_dict:** :math:`(N, C_m)`
+
+        Raises:
+            ValueError: If features or interactions do not fit, or denoisers
+                have no features.
+        """
+        return with_new_items(self, feature_dict, interactions)  # type: ignore
+
     def loss(
         self,
         modality: str,
         x_start: Tensor,
-        item_emb: Tensor,
-        modality_emb: Tensor,
+        item_emb: Tensor | None = None,
+        modality_emb: Tensor | None = None,
         msi_weight: float | None = None,
         t: Tensor | None = None,
         noise: Tensor | None = None,
@@ -179,18 +281,15 @@ class ModalityDiffusion(Pretrained):
                 - :obj:`"dense"`: the equations as written.
                 - :obj:`"gram"`: uses Gram matrices of the first and the last
                   layer instead of a matrix of users and items. This is exact
-                  without dropout, and with it in the limit of many items.
-                - :obj:`"auto"`: uses the cheaper of these two forms for each
-                  layer. With dropout, it uses :obj:`"gram"` for the first layer
-                  only if there are many items.
+                  without dropout, and with it in the limit of many items. A
+                  masked diffusion has no such form.
                 - :obj:`"sampled"`: a cheaper unbiased estimate. Users share
-                  rows of noise. The square of the output is computed only for a
-                  sample of users, drawn in proportion to their weight in the
-                  loss.
+                  rows of noise, and the square of the output is computed for a
+                  sample of users. If masked, the sum of the softmax is
+                  estimated from the items of the batch and 2,048 others.
+                - :obj:`"auto"`: the cheaper of the first two for each layer, or
+                  :obj:`"sampled"` if masked and of more than 20,000 items.
 
-                With a :class:`~diffmm_geo.nn.MaskedDiffusion`,
-                :obj:`"sampled"` estimates sums over items from those of the
-                batch and a sample of others, and all other forms are the same.
                 (default: :obj:`"auto"`)
         """
         model = self[modality]
@@ -222,8 +321,7 @@ class ModalityDiffusion(Pretrained):
         exclude_observed: bool = False,
     ) -> Tensor:
         r"""Generates interactions of each user with the items that score
-        highest in :meth:`sample`. Without noise and row normalization, the
-        process runs on hidden states.
+        highest in :meth:`sample`.
 
         Args:
             modality (str): The modality.
@@ -249,21 +347,10 @@ class ModalityDiffusion(Pretrained):
             - **output:** :math:`(2, |\mathcal{U}| \cdot k)`, sorted by user,
               then by descending score
         """
-        model, limit = self[modality], self.num_items
-        device, lists = model.denoiser.item_weight.device, edge_index
-        if not isinstance(lists, CSR):
-            size = check_int('num_users', num_users, 0), self.num_items
-            lists = check_edge_index('edge_index', lists, *size, device)
-            lists = CSR.from_edge_index(lists, size, coalesce=True)
-        sampling_steps = check_int('sampling_steps', sampling_steps, 0)
-        check_bool('sampling_noise', sampling_noise)
-        check_bool('exclude_observed', exclude_observed)
-        if candidates is not None:
-            candidates = check_index('candidates', candidates, limit, device)
-            limit = candidates.numel()
-        k = check_k(num_edges_per_user, limit, 'num_edges_per_user')
-        options = candidates, exclude_observed, sampling_steps, sampling_noise
-        return sampled_edges(model, lists, k, *options)
+        return sample_edges(
+            *(self[modality], edge_index, num_users, num_edges_per_user),
+            *(candidates, exclude_observed, sampling_steps, sampling_noise),
+        )
 
     def train_epoch(
         self,
@@ -302,37 +389,12 @@ class ModalityDiffusion(Pretrained):
         default = PARTS[self.likelihood].msi_weight
         msi_weight = default if msi_weight is None else msi_weight
         parts = {m: self[m] for m in modality_emb_dict}
-        tables = {m: step_table(part) for m, part in parts.items()}
-        args = {
-            m: (item_emb, x, msi_weight, form)
-            for m, x in modality_emb_dict.items()
-        }
-        for m, part in parts.items():
-            check_lists(part, interactions, *args[m])
-        num_users, device = interactions.size[0], item_emb.device
-        order = torch.randperm(num_users, device=device)
-        names, weights = [f'diffusion_{m}' for m in parts], []
-        finite = FiniteLosses(names, -(-num_users // batch_size))
-        for _, batch in interactions.take(order).blocks(batch_size):
-            losses = []
-            # Only one denoiser at a time holds gradients.
-            for m, part in parts.items():
-                optimizer.zero_grad()
-                elbo, msi = list_loss(part, batch, *args[m], None, tables[m])
-                loss = elbo.add(msi, alpha=msi_weight).mean()
-                # Under autocast, gradients would be cast again.
-                with torch.autocast(device.type, enabled=False):
-                    loss.backward()
-                optimizer.step()
-                # Autocast would go on with the weights it has cast before.
-                torch.clear_autocast_cache()
-                losses.append(loss.detach())
-            weights.append(batch.size[0] / num_users)
-            finite.add(torch.stack(losses))
-            if on_step is not None:
-                on_step()
-        optimizer.zero_grad()  # Frees as much memory as the denoisers take.
-        return dict(zip(modality_emb_dict, finite.means(weights).values()))
+        for m, x in modality_emb_dict.items():
+            check_lists(parts[m], interactions, item_emb, x, msi_weight, form)
+        return train_parts(
+            *(parts, optimizer, interactions, item_emb, modality_emb_dict),
+            *(msi_weight, batch_size, form, on_step),
+        )
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.num_items}, {self.modalities})'

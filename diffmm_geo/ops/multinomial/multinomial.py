@@ -11,8 +11,6 @@ from diffmm_geo.sparse import CSR
 # Logits in a block on a CPU: 64 MiB in float32.
 BLOCK_SIZE = 2**24
 
-Columns = tuple[Tensor, Tensor]
-
 
 def multinomial(
     h: Tensor,
@@ -20,12 +18,9 @@ def multinomial(
     bias: Tensor,
     lists: CSR,
     feature: Tensor,
-    columns: Columns | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Equals :func:`multinomial_naive`. Logits are computed in blocks of rows,
-    and again in the backward pass if there is more than one block. With
-    :obj:`columns` of :func:`sampled_columns`, only the logits of these items
-    are computed, and sums over all items are estimated.
+    and again in the backward pass if there is more than one block.
     """
     count = lists.rowptr.diff().to(h.dtype)
     share = count.clamp(min=1).reciprocal()
@@ -33,10 +28,6 @@ def multinomial(
     # The mean logit of a row's own items needs only their weights.
     own = (h * bag(lists, weight, value)).sum(dim=1)
     own = own + bag(lists, bias.view(-1, 1), value).view(-1)
-    if columns is not None:
-        index, log_weight = columns
-        weight, feature = weight[index], feature[index]
-        bias = bias[index] + log_weight.to(bias.dtype)
     height = max(1, block_size(BLOCK_SIZE, h.device) // weight.size(0))
     if h.size(0) <= height:
         log_total, projected = _normalize(h, weight, bias, feature)
@@ -65,17 +56,23 @@ def _normalize(
     return log_total, product((logit - log_total[:, None]).exp(), feature)
 
 
-def sampled_columns(lists: CSR, num_samples: int) -> Columns:
-    r"""The items of a batch and a sample of :obj:`num_samples` others, with the
-    logarithm of the number of items for which each one stands.
+def sampled_columns(
+    lists: CSR, num_samples: int, observed: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""The items of a batch and a sample of :obj:`num_samples` other
+    :obj:`observed` ones, with the logarithm of the number of items for which
+    each one stands. With the rows of these items alone and their logarithms
+    added to the bias, :func:`multinomial` estimates sums over all items.
 
     Shapes:
+        - **observed:** :math:`(I)`, of type :obj:`torch.bool`
         - **output:** :math:`(C)`, :math:`(C)`
     """
     device = lists.col.device
     is_own = torch.zeros(lists.size[1], dtype=torch.bool, device=device)
     is_own[lists.col] = True
-    own, others = is_own.nonzero().view(-1), (~is_own).nonzero().view(-1)
+    is_other = ~is_own if observed is None else observed & ~is_own
+    own, others = is_own.nonzero().view(-1), is_other.nonzero().view(-1)
     order = torch.randperm(others.numel(), device=device)[:num_samples]
     log_weight = torch.zeros(own.numel() + order.numel(), device=device)
     log_weight[own.numel() :] = math.log(

@@ -15,13 +15,20 @@ from diffmm_geo.sparse import CSR
 U, I = 10, 8
 PROCESSES = {
     'masked': MaskedDiffusion(3),
+    'masked, of features': MaskedDiffusion(3),
+    '2 steps, of features': GaussianDiffusion(2, 1.0, 1e-3, 0.5),
     **{f'{t} steps': GaussianDiffusion(t, 1.0, 1e-3, 0.5) for t in (1, 2, 5)},
 }
 
 
 def make(process='2 steps', hidden_channels=5, **kwargs):
     kwargs['hidden_channels'] = hidden_channels
+    if 'features' in process:
+        kwargs['feature_channels'] = 3
     diffusion = ModalityDiffusion(I, ['image'], PROCESSES[process], **kwargs)
+    if 'features' in process:
+        observed = torch.arange(I) < I - 1
+        diffusion.set_features({'image': torch.randn(I, 3)}, observed)
     for parameter in diffusion.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return diffusion

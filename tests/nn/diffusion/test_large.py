@@ -36,7 +36,9 @@ class NoLargeTensor(TorchDispatchMode):
 @pytest.fixture
 def case():
     torch.manual_seed(0)
-    diffusion = ModalityDiffusion(ITEMS, ['image'], hidden_channels=HIDDEN)
+    diffusion = ModalityDiffusion.paper(
+        ITEMS, ['image'], hidden_channels=HIDDEN
+    )
     edge_index = torch.stack(
         [torch.arange(USERS).repeat(3), torch.randint(ITEMS, (3 * USERS,))]
     )

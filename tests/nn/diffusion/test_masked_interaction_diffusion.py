@@ -125,5 +125,6 @@ def test_msi_is_off_by_default(lists, x_start):
 def test_default_dropout(make):
     assert make().denoiser.dropout == 0
     assert make(dropout=0.2).denoiser.dropout == 0.2
-    assert of_modality(5).denoisers['image'].dropout == 0
-    assert ModalityDiffusion(I, ['image']).denoisers['image'].dropout == 0.5
+    assert ModalityDiffusion(I, ['image']).denoisers['image'].dropout == 0
+    paper = ModalityDiffusion.paper(I, ['image']).denoisers['image']
+    assert paper.dropout == 0.5

@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from diffmm_geo.nn import ModalityDiffusion
-from diffmm_geo.nn.diffusion import modality_diffusion
+from diffmm_geo.nn.diffusion import denoiser_epoch
 from diffmm_geo.nn.diffusion.list_loss import list_loss
 from diffmm_geo.sparse import CSR
 
@@ -15,7 +15,7 @@ M = ('image', 'text')
 
 
 def make(modalities=M, **kwargs):
-    return ModalityDiffusion(I, modalities, hidden_channels=5, **kwargs)
+    return ModalityDiffusion.paper(I, modalities, hidden_channels=5, **kwargs)
 
 
 def test_part_of_a_modality(edge_index):
@@ -73,7 +73,7 @@ def test_train_epoch(edge_index, monkeypatch):
     emb, steps, seen = torch.randn(I, F), [], []
     lists = CSR.from_edge_index(edge_index, (U, I))
     monkeypatch.setattr(
-        modality_diffusion,
+        denoiser_epoch,
         'list_loss',
         lambda part, x, *args: seen.append(x) or list_loss(part, x, *args),
     )
