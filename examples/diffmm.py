@@ -103,9 +103,11 @@ def train_members(args, data):
     store = data[OBSERVED]
     observed, held_out = store.edge_index, store.val_edge_label_index
 
-    def denoiser():
+    def denoiser(feature=None):
         size = data['user'].num_nodes, data['item'].num_nodes
-        return train_denoiser(observed, held_out, *size, **settings)
+        return train_denoiser(
+            *(observed, held_out, *size), feature=feature, **settings
+        )
 
     def graph():
         trainer = Trainer(
@@ -118,9 +120,13 @@ def train_members(args, data):
         embeddings[name] = train()
         return embedding_scorer(embeddings[name])
 
+    denoisers = {'denoiser': denoiser}
+    for key, x in data['item'].items():
+        if key.startswith('x_'):
+            denoisers[f'denoiser:{key[2:]}'] = partial(denoiser, x)
     members = {
         **untrained_members(data),
-        'denoiser': partial(make, 'denoiser', denoiser),
+        **{name: partial(make, name, f) for name, f in denoisers.items()},
         'graph': partial(make, 'graph', graph),
     }
     ensemble = train_ensemble(members, data, report=show_member)

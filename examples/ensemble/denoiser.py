@@ -25,6 +25,7 @@ def train_denoiser(
     lr: float = 2e-3,
     hidden_channels: int = 200,
     k: int = 20,
+    feature: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Trains a denoiser on batches of users, and returns the embeddings of
     users and items of the epoch with the best validation Recall. Their product
@@ -34,15 +35,16 @@ def train_denoiser(
         s_{ui} = \mathbf{w}_i^{\top} \mathbf{h}_u + b_i
 
     with the hidden layer :math:`\mathbf{h}_u`, and the weights
-    :math:`\mathbf{w}_i` and the bias :math:`b_i` of the last layer.
+    :math:`\mathbf{w}_i` and the bias :math:`b_i` of the last layer, which see
+    the features of a modality if they are given.
     """
     device = edge_index.device
     lists = CSR.from_edge_index(
         edge_index, (num_users, num_items), coalesce=True
     )
     # Users without interactions have no loss.
-    users = lists.rowptr.diff().nonzero().view(-1)
-    no_features = torch.empty(num_items, 0, device=device)
+    trained = lists.take(lists.rowptr.diff().nonzero().view(-1))
+    emb = torch.empty(num_items, 0, device=device)
     best, best_epoch, out = -1.0, 0, None
     with torch.random.fork_rng([device] if device.type == 'cuda' else []):
         torch.manual_seed(seed)
@@ -52,20 +54,19 @@ def train_denoiser(
             MaskedDiffusion(num_steps=5),
             hidden_channels=hidden_channels,
         ).to(device)
+        if feature is not None:
+            observed = torch.bincount(lists.col, minlength=num_items) > 0
+            model.set_features({NAME: feature}, observed)
         optimizer = Adam(model.parameters(), lr=lr, fused=True)
         for epoch in range(1, num_epochs + 1):
-            order = torch.randperm(users.numel(), device=device)
-            for batch in users[order].split(batch_size):
-                nll, _ = model.batch_loss(
-                    NAME, lists.take(batch), no_features, no_features
-                )
-                optimizer.zero_grad()
-                nll.mean().backward()
-                optimizer.step()
-            emb = embeddings(model, lists)
-            metrics = evaluate(*emb, edge_label_index, edge_index, k)
+            model.train_epoch(
+                *(optimizer, trained, emb, {NAME: emb}), batch_size=batch_size
+            )
+            model.place_unobserved(trained)
+            vectors = embeddings(model, lists)
+            metrics = evaluate(*vectors, edge_label_index, edge_index, k)
             if metrics[f'recall@{k}'] > best:
-                best, best_epoch, out = metrics[f'recall@{k}'], epoch, emb
+                best, best_epoch, out = metrics[f'recall@{k}'], epoch, vectors
             elif epoch - best_epoch >= patience:
                 break
     assert out is not None
@@ -80,10 +81,10 @@ def embeddings(model: ModalityDiffusion, lists: CSR) -> tuple[Tensor, Tensor]:
     value = lists.rowptr.diff().rsqrt()[lists.row]
     rows = SparseMatrix.from_coo(lists.row, lists.col, value, lists.size)
     step = lists.rowptr.new_zeros(1)
-    user = denoiser.hidden(spmm(rows, denoiser.item_weight), step)
-    lin = denoiser.lin_out
+    user = denoiser.hidden(spmm(rows, denoiser.first_weight), step)
+    weight, bias = denoiser.last_weight(), denoiser.lin_out.bias
     # One more channel, which is one for all users, adds the bias.
     return (
         torch.cat([user, user.new_ones(user.size(0), 1)], dim=1),
-        torch.cat([lin.weight, lin.bias.view(-1, 1)], dim=1),
+        torch.cat([weight, bias.view(-1, 1)], dim=1),
     )
