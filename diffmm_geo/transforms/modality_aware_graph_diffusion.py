@@ -198,9 +198,18 @@ class ModalityAwareGraphDiffusion(BaseTransform):
         held_out = None
         if num_epochs is None:
             lists, held_out = hold_out(lists)
-        features = modality_features(
-            data[self.edge_type[2]], num_items, diffusion.modalities
-        )
+        features = {}
+        if diffusion.takes_features or modality_emb_dict is None:
+            features = modality_features(
+                data[self.edge_type[2]], num_items, diffusion.modalities
+            )
+        if msi_weight is None:
+            msi_weight = diffusion[diffusion.modalities[0]].msi_weight
+        msi_weight = check_number('msi_weight', msi_weight, 0.0)
+        if msi_weight == 0 and item_emb is None and modality_emb_dict is None:
+            # The MSI term, which alone reads them, is left out.
+            item_emb = like.new_empty(num_items, 0)
+            modality_emb_dict = dict.fromkeys(diffusion.modalities, item_emb)
         if item_emb is None:
             item_emb = spectral_embedding(lists, embedding_dim)
         item_emb = check_matrix('item_emb', item_emb, num_items).to(like)

@@ -13,6 +13,8 @@ BLOCK_CHANNELS = 64
 # A smaller share of the root mean square is the rounding of a constant.
 MIN_SPREAD = 1e-6
 
+Moments = tuple[Tensor, Tensor]
+
 
 def modality_features(
     store: Any, num_items: int, modalities: Sequence[str] | None = None
@@ -66,7 +68,7 @@ def center_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def mean_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
+def mean_and_scale(x: Tensor) -> Moments:
     r"""The mean and the inverse standard deviation of each channel in double
     precision. Rows of zeros count as missing. Constant channels have the scale
     zero.
@@ -89,10 +91,11 @@ def mean_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def standardize(x: Tensor) -> Tensor:
+def standardize(x: Tensor, moments: Moments | None = None) -> Tensor:
     r"""Features with zero mean and equal variance in each channel. The mean
     squared norm of rows is one. Rows of zeros count as missing and stay zero,
-    and constant channels become zero.
+    and constant channels become zero. The :obj:`moments` are those of the
+    features themselves unless given.
 
     Shapes:
         - **x:** :math:`(N, C)`, of any type
@@ -100,7 +103,7 @@ def standardize(x: Tensor) -> Tensor:
     """
     there = x.any(dim=1, keepdim=True)
     x = x.to(torch.promote_types(x.dtype, torch.float))
-    mean, scale = mean_and_scale(x)
+    mean, scale = moments or mean_and_scale(x)
     scale = scale / x.size(1) ** 0.5
     out: Tensor = (x - mean.to(x)) * scale.to(x)
     return out.masked_fill(~there, 0.0)

@@ -24,7 +24,7 @@ from diffmm_geo.utils.checks import (
     check_steps,
     describe,
 )
-from diffmm_geo.utils.features import mean_and_scale
+from diffmm_geo.utils.features import Moments, mean_and_scale, standardize
 
 # The scale of projected features, and the gain of their initialization.
 # Chosen by validation on TikTok and MovieLens-100K.
@@ -239,38 +239,30 @@ class Denoiser(torch.nn.Module):
             observed = torch.ones(self.num_items, dtype=torch.bool)
         if self.feature is None:
             self.add_features(x.size(1))
-        mean, scale = mean_and_scale(x)
-        self.feature_mean.copy_(mean)
-        self.feature_scale.copy_(scale)
-        self.feature = self.standardized(x, mean, scale)
+        # A large mean has no digits to spare in half precision.
+        moments = mean_and_scale(x)
+        self.feature_mean.copy_(moments[0])
+        self.feature_scale.copy_(moments[1])
+        self.feature = self.standardized(x, moments)
         # Denoisers that shared it could not be saved.
         self.observed = observed.to(self.item_weight.device, copy=True)
         self._clear_unobserved()
 
-    def standardized(self, x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    def standardized(self, x: Tensor, moments: Moments) -> Tensor:
         r"""Features of unit length, from raw ones and their moments."""
-        # A large mean has no digits to spare in half precision.
-        is_missing = ~x.any(dim=1, keepdim=True)
-        x = x.to(torch.promote_types(x.dtype, torch.float))
-        x = (x - mean.to(x)) * scale.to(x)
-        return unit_rows(x.masked_fill(is_missing, 0.0)).to(self.item_weight)
+        return unit_rows(standardize(x, moments)).to(self.item_weight)
 
     def _clear_unobserved(self) -> None:
         assert self.observed is not None
         for weight in (self.item_weight, self.lin_out.weight):
             weight[~self.observed] = 0.0
 
-    def project_in(self, x: Tensor) -> Tensor:
-        r"""The part of features :math:`(N, C)` in the first layer."""
-        out: Tensor = x @ (FEATURE_SCALE * self.feature_in)
-        return out.to(x.dtype)
-
     @property
     def first_weight(self) -> Tensor:
         r"""The rows :math:`(I, H)` of items in the first layer."""
         if self.feature is None:
             return self.item_weight
-        return self.item_weight + self.project_in(self.feature)
+        return self.item_weight + project(self.feature, self.feature_in)
 
     def first(self, lists: CSR, value: Tensor | None = None) -> Tensor:
         r"""The item part :math:`(B, H)` of the first layer from lists of
@@ -279,7 +271,7 @@ class Denoiser(torch.nn.Module):
         out = bag(lists, self.item_weight, value)
         if self.feature is None:
             return out
-        return out + self.project_in(bag(lists, self.feature, value))
+        return out + project(bag(lists, self.feature, value), self.feature_in)
 
     def last_weight(self, index: Tensor | None = None) -> Tensor:
         r"""The rows :math:`(I, H^{\prime})` of the last layer, or those of
@@ -291,8 +283,7 @@ class Denoiser(torch.nn.Module):
             feature = None if feature is None else feature[index]
         if feature is None:
             return weight
-        out = feature @ (FEATURE_SCALE * self.feature_out)
-        return weight + out.to(weight.dtype)
+        return weight + project(feature, self.feature_out)
 
     def time_encoding(self, t: Tensor) -> Tensor:
         r"""The sinusoidal encoding :math:`(B, C)` of steps :math:`(B)`,
@@ -376,3 +367,8 @@ class Denoiser(torch.nn.Module):
             f'{self.__class__.__name__}({self.num_items}, '
             f'hidden_channels={self.hidden_channels})'
         )
+
+
+def project(x: Tensor, weight: Tensor) -> Tensor:
+    r"""The part of features :math:`(N, C)` in a layer."""
+    return (x @ (FEATURE_SCALE * weight)).to(x.dtype)

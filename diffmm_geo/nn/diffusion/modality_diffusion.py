@@ -203,10 +203,11 @@ class ModalityDiffusion(Pretrained):
         """
         check_keys('feature_dict', feature_dict, self.modalities)
         for m, denoiser in self.denoisers.items():
-            weight = denoiser.item_weight
             name, x = f"feature_dict['{m}']", feature_dict[m]
             check_matrix(name, x, self.num_items, denoiser.num_channels)
-            denoiser.set_features(x.to(weight.device), observed)
+        device = next(self.parameters()).device
+        for m, denoiser in self.denoisers.items():
+            denoiser.set_features(feature_dict[m].to(device), observed)
 
     def place_unobserved(self, interactions: CSR) -> None:
         r"""Gives the items without observed interactions rows of the last
@@ -226,12 +227,11 @@ class ModalityDiffusion(Pretrained):
     def with_new_items(
         self: T, feature_dict: Mapping[str, Tensor], interactions: CSR
     ) -> T:
-        r"""A copy that also knows new items, by their features alone. They
-        follow the known items.
+        r"""A copy that knows new items, too, by their features alone.
 
         Args:
             feature_dict (dict[str, torch.Tensor]): The raw features of the new
-                items.
+                items, which follow the known ones.
             interactions (CSR): The known items of each user, as in
                 :meth:`place_unobserved`.
 

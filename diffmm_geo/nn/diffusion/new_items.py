@@ -45,7 +45,7 @@ def extended(denoiser: Denoiser, x: Tensor) -> dict[str, Tensor]:
     """
     state, last = denoiser.state_dict(), f'decoder.{len(denoiser.decoder) - 1}'
     moments = denoiser.feature_mean, denoiser.feature_scale
-    x = denoiser.standardized(x.to(denoiser.item_weight.device), *moments)
+    x = denoiser.standardized(x.to(denoiser.item_weight.device), moments)
     new = {'feature': x, 'observed': x.new_zeros(x.size(0), dtype=torch.bool)}
     for name in ('item_weight', f'{last}.weight', f'{last}.bias'):
         new[name] = x.new_zeros(x.size(0), *state[name].size()[1:])
